@@ -1,0 +1,66 @@
+# `make demo` shows the main job, `make test` tests everything; both do all
+# the set-up that they need. CONTRIBUTING.md says more.
+
+# A root shell made by `su` may lack these, and sbin is where nft and ip live.
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+
+# Versions of the tools that are run, not imported; they stay out of go.mod.
+GOTESTSUM     = gotest.tools/gotestsum@v1.13.0
+GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+
+# The binaries are static and the same from a clone as from an archive.
+RELEASE = -trimpath -buildvcs=false -ldflags "-s -w"
+
+# The real plugins that ours are chained after, in the version of go.mod, built
+# by their own module file so that their libraries stay out of ours.
+UPSTREAM    = github.com/containernetworking/plugins
+CNI_PLUGINS = main/macvlan main/ipvlan main/ptp main/bridge main/host-device \
+	main/vlan ipam/host-local ipam/static
+
+# Packages without a system call of their own, where the race detector is quick.
+PURE = ./pkg/netstate/...
+
+# How long each fuzz target runs in `make test`.
+FUZZTIME = 5s
+
+.PHONY: build cni-plugins demo test bench lint fmt clean root
+
+build: ## the plugins and the command, into bin/
+	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
+
+cni-plugins: ## macvlan, host-local and others of the CNI project, into bin/cni/
+	@version=$$(go list -m -f '{{.Version}}' $(UPSTREAM)) && \
+	echo "building $(CNI_PLUGINS) of $(UPSTREAM) $$version into bin/cni" && \
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin/cni go install $(RELEASE) \
+		$(foreach p,$(CNI_PLUGINS),$(UPSTREAM)/plugins/$p@$$version)
+
+# The last line is one plain command, so that make runs it without a shell
+# between: a signal to make reaches it, and it cleans up.
+demo: root build cni-plugins ## a pod on a macvlan NIC, built and shown in namespaces
+	bin/multihome lab --cni-path bin,bin/cni
+
+test: root ## everything, with a count at the end
+	@hack/packages.sh
+	@$(MAKE) --no-print-directory build cni-plugins
+	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || \
+		{ echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go test -race $(PURE)
+	@hack/fuzz.sh $(FUZZTIME)
+	@hack/test.sh $(GOTESTSUM)
+
+bench: root ## whole processes against a plugin that only echoes prevResult
+	go run ./integration/bench
+
+lint: ## golangci-lint by .golangci.yml
+	go run $(GOLANGCI_LINT) run ./...
+
+fmt: ## gofmt, in place
+	gofmt -w .
+
+clean: ## what the other targets made
+	rm -rf bin .cache
+
+root:
+	@test "$$(id -u)" = 0 || { echo "this needs root, for it makes network namespaces: \
+	run it in a root shell, or with sudo" >&2; exit 1; }

@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs the Debian packages that the tests need and this machine lacks.
+# The plugins themselves need none of them: the tests read the kernel back by
+# other programs than the ones under test.
+set -eu
+
+missing=
+need() { # need PACKAGE FILE-OR-COMMAND
+	command -v "$2" >/dev/null || test -e "$2" || missing="$missing $1"
+}
+need iproute2 ip
+need nftables nft
+need iptables iptables
+need conntrack conntrack
+need tcpdump tcpdump
+need strace strace
+need gcc gcc                          # for go test -race
+need libc6-dev /usr/include/stdlib.h  # for go test -race
+test -n "$missing" || exit 0
+
+if ! command -v apt-get >/dev/null; then
+	echo "the tests need what Debian packages as:$missing; install it" >&2
+	exit 1
+fi
+echo "installing the Debian packages that the tests need:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q </dev/null >/dev/null
+# shellcheck disable=SC2086 # one word per package
+apt-get install -q -y --no-install-recommends $missing </dev/null >/dev/null
