@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +20,8 @@ type Netns struct {
 	file *os.File
 }
 
-// NewNetns makes a network namespace with its loopback up. The name is for
+// NewNetns makes a network namespace with its loopback up and without duplicate
+// address detection, so that an IPv6 address serves at once. The name is for
 // people only; it appears in errors and drawings.
 func NewNetns(name string) (*Netns, error) {
 	n := &Netns{name: name}
@@ -37,13 +37,23 @@ func NewNetns(name string) (*Netns, error) {
 		return nil
 	})
 	if err == nil {
-		err = n.SetUp("lo")
+		err = n.settle()
 	}
 	if err != nil {
 		n.Close()
 		return nil, err
 	}
 	return n, nil
+}
+
+// settle makes a new namespace as NewNetns promises it.
+func (n *Netns) settle() error {
+	for _, scope := range []string{"all", "default"} {
+		if err := n.SetSysctl("ipv6/conf/"+scope+"/accept_dad", "0"); err != nil {
+			return err
+		}
+	}
+	return n.SetUp("lo")
 }
 
 // Name returns the name given to NewNetns.
@@ -101,46 +111,6 @@ func preservingNetns(f func() error) (err error) {
 // currentNetns opens the namespace of the calling thread.
 func currentNetns() (*os.File, error) {
 	return os.Open("/proc/thread-self/ns/net")
-}
-
-// handle opens a netlink handle that works in the namespace from any thread.
-func (n *Netns) handle() (*netlink.Handle, error) {
-	var h *netlink.Handle
-	err := n.Do(func() (err error) {
-		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return fmt.Errorf("netns %s: open netlink: %w", n.name, err)
-		}
-		return nil
-	})
-	return h, err
-}
-
-// SetUp sets a link up.
-func (n *Netns) SetUp(link string) error {
-	return n.onLink(link, "set up", func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetUp(l) })
-}
-
-// SetDown sets a link down.
-func (n *Netns) SetDown(link string) error {
-	return n.onLink(link, "set down", func(h *netlink.Handle, l netlink.Link) error { return h.LinkSetDown(l) })
-}
-
-// onLink does one thing to a link found by its name.
-func (n *Netns) onLink(link, what string, f func(*netlink.Handle, netlink.Link) error) error {
-	h, err := n.handle()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	l, err := h.LinkByName(link)
-	if err == nil {
-		err = f(h, l)
-	}
-	if err != nil {
-		return fmt.Errorf("netns %s: link %s: %s: %w", n.name, link, what, err)
-	}
-	return nil
 }
 
 // SetSysctl writes a value below /proc/sys/net; key is written with slashes, as
