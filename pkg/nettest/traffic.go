@@ -27,7 +27,8 @@ const patience = 2 * time.Second
 
 // Socket is what an application may ask of its socket.
 type Socket struct {
-	Source netip.Addr // the local address; the kernel's choice if invalid
+	Source netip.Addr // a client's address; the kernel's choice if invalid
+	Port   uint16     // a client's port; the kernel's choice if 0
 	Mark   uint32     // SO_MARK; none if 0
 }
 
@@ -160,8 +161,10 @@ func (n *Netns) Ask(network string, to netip.AddrPort, socket Socket) (Answer, e
 
 func (n *Netns) dial(network string, to netip.AddrPort, socket Socket) (c net.Conn, err error) {
 	d := net.Dialer{Timeout: patience, Control: socket.control}
-	if socket.Source.IsValid() {
-		d.LocalAddr = localAddr(network, socket.Source)
+	if network == "udp" {
+		d.LocalAddr = &net.UDPAddr{IP: socket.Source.AsSlice(), Port: int(socket.Port)}
+	} else {
+		d.LocalAddr = &net.TCPAddr{IP: socket.Source.AsSlice(), Port: int(socket.Port)}
 	}
 	err = n.Do(func() error {
 		c, err = d.Dial(network, to.String())
@@ -262,13 +265,6 @@ func brief(err error) error {
 		return fmt.Errorf("%s: %w", op.Op, op.Err)
 	}
 	return err
-}
-
-func localAddr(network string, addr netip.Addr) net.Addr {
-	if network == "udp" {
-		return net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
-	}
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
