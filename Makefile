@@ -17,8 +17,8 @@ UPSTREAM    = github.com/containernetworking/plugins
 CNI_PLUGINS = main/macvlan main/ipvlan main/ptp main/bridge main/host-device \
 	main/vlan ipam/host-local ipam/static
 
-# Packages without a system call of their own, where the race detector is quick.
-PURE = ./pkg/netstate/...
+# Packages whose tests make no system call, where the race detector is quick.
+PURE = ./pkg/netstate/... ./pkg/plugin/... ./plugins/...
 
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 5s

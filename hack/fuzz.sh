@@ -11,7 +11,7 @@ listed=$(go test -list '^Fuzz' ./...)
 targets=$(echo "$listed" | awk '
 	/^Fuzz/ { names[++n] = $1 }
 	/^ok/   { for (i = 1; i <= n; i++) print $2, names[i]; n = 0 }')
-test -n "$targets" || { echo "fuzz: no target"; exit 0; }
+test -n "$targets" || { echo "fuzz: no target found" >&2; exit 1; }
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
