@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// errInterrupted is a dump during which the dumped objects changed
+// (NLM_F_DUMP_INTR): it may lack some of them or hold them twice.
+var errInterrupted = errors.New("the dump was interrupted by changes again and again")
+
+// dumpTries is how often an interrupted dump is asked for.
+const dumpTries = 20
+
+// conn is a NETLINK_ROUTE socket in the namespace in which it was made.
+type conn struct {
+	fd  int
+	seq uint32
+	buf []byte
+}
+
+// dial opens a socket in the calling thread's network namespace.
+func dial() (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink socket: %w", err)
+	}
+	// Strict checking is what makes the kernel filter dumps (Linux 4.20, which
+	// is older than anything CNI 1.x runs on); extended acknowledgements put
+	// the kernel's own words into errors.
+	for _, opt := range []int{unix.NETLINK_GET_STRICT_CHK, unix.NETLINK_EXT_ACK} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, opt, 1); err != nil {
+			_ = unix.Close(fd)
+			return nil, fmt.Errorf("netlink socket: %w", err)
+		}
+	}
+	// The kernel answers before sendto returns; a lost answer is an error.
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("netlink socket: %w", err)
+	}
+	return &conn{fd: fd, buf: make([]byte, 1<<15)}, nil
+}
+
+func (c *conn) close() { _ = unix.Close(c.fd) }
+
+// dump collects what decode makes of every answer to a dump request. A list
+// that may be incomplete is never returned: the request is repeated, and
+// errInterrupted returned in the end.
+func dump[T any](c *conn, req *nl.NetlinkRequest, decode func(msg []byte) (T, bool)) ([]T, error) {
+	req.Flags |= unix.NLM_F_DUMP
+	for range dumpTries {
+		var out []T
+		err := c.do(req, func(msg []byte) {
+			if v, ok := decode(msg); ok {
+				out = append(out, v)
+			}
+		})
+		if !errors.Is(err, errInterrupted) {
+			return out, err
+		}
+	}
+	return nil, errInterrupted
+}
+
+// do sends the requests as one datagram and waits for every answer. The kernel
+// works through all of them before it returns from the system call, so that a
+// signal finds all done or none; one that fails doesn't stop those behind it.
+// The error is the first one's.
+func (c *conn) do(req *nl.NetlinkRequest, each func(msg []byte), more ...*nl.NetlinkRequest) error {
+	first := c.seq + 1
+	var out []byte
+	for _, r := range append([]*nl.NetlinkRequest{req}, more...) {
+		c.seq++
+		r.Seq = c.seq
+		if r.Flags&unix.NLM_F_DUMP != unix.NLM_F_DUMP {
+			r.Flags |= unix.NLM_F_ACK // so that every request has an end
+		}
+		out = append(out, r.Serialize()...)
+		for len(out)%unix.NLMSG_ALIGNTO != 0 {
+			out = append(out, 0)
+		}
+	}
+	if err := c.send(out); err != nil {
+		return err
+	}
+	var failed error
+	for pending := 1 + len(more); pending > 0; {
+		msgs, err := c.receive()
+		if err != nil {
+			return err
+		}
+		for _, m := range msgs {
+			if m.Header.Seq < first || m.Header.Seq > c.seq {
+				continue // an answer to a request that was given up
+			}
+			end, err := c.answer(m, each)
+			if err != nil && failed == nil {
+				failed = err
+			}
+			if end {
+				pending--
+			}
+		}
+	}
+	return failed
+}
+
+// answer handles one message and reports whether its request is over.
+func (c *conn) answer(m syscall.NetlinkMessage, each func(msg []byte)) (end bool, err error) {
+	if m.Header.Flags&unix.NLM_F_DUMP_INTR != 0 {
+		err = errInterrupted
+	}
+	switch m.Header.Type {
+	case unix.NLMSG_ERROR:
+		return true, ackError(m)
+	case unix.NLMSG_DONE:
+		if e := ackError(m); e != nil {
+			err = e
+		}
+		return true, err
+	}
+	if each != nil {
+		each(m.Data)
+	}
+	return false, err
+}
+
+// ackError returns what an acknowledgement says, with the kernel's own words
+// where it has some (NLMSGERR_ATTR_MSG, which follows the echoed request).
+func ackError(m syscall.NetlinkMessage) error {
+	if len(m.Data) < 4 {
+		return nil
+	}
+	errno := syscall.Errno(-int32(nl.NativeEndian().Uint32(m.Data)))
+	if errno == 0 {
+		return nil
+	}
+	if m.Header.Flags&unix.NLM_F_ACK_TLVS == 0 {
+		return errno
+	}
+	rest := m.Data[4:]
+	if m.Header.Type == unix.NLMSG_ERROR {
+		if len(rest) < unix.NLMSG_HDRLEN {
+			return errno
+		}
+		n := unix.NLMSG_HDRLEN
+		if m.Header.Flags&unix.NLM_F_CAPPED == 0 {
+			n = int(nl.NativeEndian().Uint32(rest)+unix.NLMSG_ALIGNTO-1) &^ (unix.NLMSG_ALIGNTO - 1)
+		}
+		if n > len(rest) {
+			return errno
+		}
+		rest = rest[n:]
+	}
+	attrs, err := nl.ParseRouteAttr(rest)
+	if err != nil {
+		return errno
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == nl.NLMSGERR_ATTR_MSG {
+			return fmt.Errorf("%w (%s)", errno, unix.ByteSliceToString(a.Value))
+		}
+	}
+	return errno
+}
+
+func (c *conn) send(b []byte) error {
+	for {
+		err := unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func (c *conn) receive() ([]syscall.NetlinkMessage, error) {
+	for {
+		// MSG_TRUNC makes the length that of the datagram, not of the buffer.
+		n, from, err := unix.Recvfrom(c.fd, c.buf, unix.MSG_TRUNC)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
+			continue // not from the kernel
+		}
+		if n > len(c.buf) {
+			return nil, fmt.Errorf("netlink answer of %d bytes: %w", n, unix.EMSGSIZE)
+		}
+		return syscall.ParseNetlinkMessage(c.buf[:n])
+	}
+}
+
+// request returns a request of a type with its fixed part.
+func request(typ, flags int, body nl.NetlinkRequestData) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(typ, flags)
+	req.AddData(body)
+	return req
+}
+
+// attrs walks the attributes behind the fixed part of an answer.
+func attrs(b []byte, each func(typ uint16, value []byte)) {
+	for len(b) >= unix.SizeofRtAttr {
+		n := int(nl.NativeEndian().Uint16(b))
+		typ := nl.NativeEndian().Uint16(b[2:]) & nl.NLA_TYPE_MASK
+		if n < unix.SizeofRtAttr || n > len(b) {
+			return
+		}
+		each(typ, b[unix.SizeofRtAttr:n])
+		b = b[min((n+3)&^3, len(b)):]
+	}
+}

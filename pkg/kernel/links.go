@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// vethEnd is what a veth says of its far end: its ifindex in another
+// namespace.
+type vethEnd struct {
+	index, far int
+}
+
+// rtextSkipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: leave out
+// the counters, which are most of a link's answer.
+const rtextSkipStats = 1 << 3
+
+// linkRequest asks for one link, or for all with name "".
+func linkRequest(name string) *nl.NetlinkRequest {
+	req := request(unix.RTM_GETLINK, 0, nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(rtextSkipStats)))
+	if name != "" {
+		req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	}
+	return req
+}
+
+// link is an answer to a linkRequest.
+type link struct {
+	netstate.Link
+	index     int
+	peer      int  // IFLA_LINK
+	elsewhere bool // IFLA_LINK counts in another namespace
+	loopback  bool
+}
+
+func decodeLink(b []byte) link {
+	msg := nl.DeserializeIfInfomsg(b)
+	l := link{index: int(msg.Index), loopback: msg.Flags&unix.IFF_LOOPBACK != 0}
+	l.Up = msg.Flags&unix.IFF_UP != 0
+	attrs(b[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			l.Name = unix.ByteSliceToString(v)
+		case unix.IFLA_ADDRESS:
+			copy(l.MAC[:], v)
+		case unix.IFLA_MTU:
+			l.MTU = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_TXQLEN:
+			l.TxQueueLen = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_IFALIAS:
+			l.Alias = unix.ByteSliceToString(v)
+		case unix.IFLA_LINK:
+			l.peer = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_LINK_NETNSID:
+			l.elsewhere = true
+		case unix.IFLA_LINKINFO:
+			attrs(v, func(typ uint16, v []byte) {
+				if typ == unix.IFLA_INFO_KIND {
+					l.Type = unix.ByteSliceToString(v)
+				}
+			})
+		}
+	})
+	return l
+}
+
+// remember keeps what operations need of a link.
+func (s *Space) remember(l link) {
+	s.index[l.Name] = l.index
+	s.name[l.index] = l.Name
+	if l.Type == "veth" && l.elsewhere {
+		s.ends[l.Name] = vethEnd{l.index, l.peer}
+	}
+}
+
+func (s *Space) forget(name string) {
+	delete(s.name, s.index[name])
+	delete(s.index, name)
+	delete(s.ends, name)
+}
+
+// fetchLink asks for one link; ok is false if there is none of that name.
+func (s *Space) fetchLink(name string) (l link, ok bool, err error) {
+	err = s.conn.do(linkRequest(name), func(b []byte) { l = decodeLink(b) })
+	if errors.Is(err, unix.ENODEV) {
+		return link{}, false, nil
+	}
+	if err != nil {
+		return link{}, false, fmt.Errorf("%s: read link %s: %w", s.ns, name, err)
+	}
+	s.remember(l)
+	return l, true, nil
+}
+
+// ReadLink puts the link of that name into the snapshot, if there is one.
+func (s *Space) ReadLink(snap *netstate.Snapshot, name string) error {
+	l, ok, err := s.fetchLink(name)
+	if ok {
+		snap.Put(s.ns, l.Link)
+	}
+	return err
+}
+
+// ReadLinks puts all links into the snapshot.
+func (s *Space) ReadLinks(snap *netstate.Snapshot) error {
+	links, err := s.links()
+	for _, l := range links {
+		snap.Put(s.ns, l.Link)
+	}
+	return err
+}
+
+func (s *Space) links() ([]link, error) {
+	links, err := dump(s.conn, linkRequest(""), func(b []byte) (link, bool) { return decodeLink(b), true })
+	if err != nil {
+		return nil, fmt.Errorf("%s: list links: %w", s.ns, err)
+	}
+	for _, l := range links {
+		s.remember(l)
+	}
+	for i, l := range links {
+		if l.peer != 0 && !l.elsewhere && l.Type != "veth" {
+			links[i].Parent = s.name[l.peer]
+		}
+	}
+	return links, nil
+}
+
+// Owned returns the links of the namespace that carry this suite's mark.
+func (s *Space) Owned() ([]netstate.Link, error) {
+	links, err := s.links()
+	var out []netstate.Link
+	for _, l := range links {
+		if l.Link.Owned() {
+			out = append(out, l.Link)
+		}
+	}
+	return out, err
+}
+
+// Pair records in the snapshot that two veths that were read are the ends of
+// one pair, if they are: each must name the other's ifindex.
+func (k *Kernel) Pair(snap *netstate.Snapshot, host, pod string) {
+	h, okHost := k.Host.ends[host]
+	p, okPod := k.Pod.ends[pod]
+	if !okHost || !okPod || h.far != p.index || p.far != h.index {
+		return
+	}
+	hl, _ := netstate.Get(snap, netstate.Host, netstate.Link{Name: host})
+	pl, _ := netstate.Get(snap, netstate.Pod, netstate.Link{Name: pod})
+	hl.Peer = netstate.End{NS: netstate.Pod, Name: pod, MAC: pl.MAC}
+	pl.Peer = netstate.End{NS: netstate.Host, Name: host, MAC: hl.MAC}
+	snap.Put(netstate.Host, hl)
+	snap.Put(netstate.Pod, pl)
+}
+
+// linkIndex returns the ifindex of a link, asking the kernel at most once.
+func (s *Space) linkIndex(name string) (int, error) {
+	if i, ok := s.index[name]; ok {
+		return i, nil
+	}
+	l, ok, err := s.fetchLink(name)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return 0, unix.ENODEV
+	}
+	return l.index, nil
+}
+
+// linkName returns the name of a link by its ifindex, asking at most once. ok
+// is false for a link that has gone in the meantime.
+func (s *Space) linkName(index int) (name string, ok bool, err error) {
+	if n, ok := s.name[index]; ok {
+		return n, true, nil
+	}
+	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	body.Index = int32(index)
+	req := request(unix.RTM_GETLINK, 0, body)
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(rtextSkipStats)))
+	var l link
+	err = s.conn.do(req, func(b []byte) { l = decodeLink(b) })
+	if errors.Is(err, unix.ENODEV) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("%s: read link %d: %w", s.ns, index, err)
+	}
+	s.remember(l)
+	return l.Name, true, nil
+}
+
+// applyLink adds, changes or deletes a link.
+func (k *Kernel) applyLink(s *Space, op netstate.Op) error {
+	before, had := op.Before.(netstate.Link)
+	after, has := op.After.(netstate.Link)
+	switch {
+	case !has:
+		return k.deleteLink(s, before)
+	case had:
+		return s.conn.do(setLink(changes(before, after)), nil)
+	case after.Type == "veth":
+		return k.addVeth(s, after)
+	}
+	return fmt.Errorf("link of type %q: %w", after.Type, errors.ErrUnsupported)
+}
+
+// changes returns the link with only what differs from before.
+func changes(before, after netstate.Link) netstate.Link {
+	c := after
+	if after.MAC == before.MAC {
+		c.MAC = netstate.MAC{}
+	}
+	if after.MTU == before.MTU {
+		c.MTU = 0
+	}
+	if after.TxQueueLen == before.TxQueueLen {
+		c.TxQueueLen = 0
+	}
+	if after.Alias == before.Alias {
+		c.Alias = ""
+	}
+	return c
+}
+
+// setLink is the request that gives a link of that name these attributes; a
+// zero one stays as it is, but Up is always set.
+func setLink(l netstate.Link) *nl.NetlinkRequest {
+	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	body.Change = unix.IFF_UP
+	if l.Up {
+		body.Flags = unix.IFF_UP
+	}
+	req := request(unix.RTM_NEWLINK, 0, body)
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Name)))
+	addLinkAttrs(req.AddData, l)
+	if l.Alias != "" {
+		req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(l.Alias)))
+	}
+	return req
+}
+
+func addLinkAttrs(add func(nl.NetlinkRequestData), l netstate.Link) {
+	if l.MAC != (netstate.MAC{}) {
+		add(nl.NewRtAttr(unix.IFLA_ADDRESS, l.MAC[:]))
+	}
+	if l.MTU != 0 {
+		add(nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(l.MTU))))
+	}
+	if l.TxQueueLen != 0 {
+		add(nl.NewRtAttr(unix.IFLA_TXQLEN, nl.Uint32Attr(uint32(l.TxQueueLen))))
+	}
+}
+
+// addVeth makes a pair, with both MACs in the message that creates it: udev
+// gives a new link whose address nobody set one of its own (systemd.link(5),
+// MACAddressPolicy=). The alias can't be set at creation (rtnl_create_link
+// doesn't look at it), so a second message does that; they go out as one, and
+// no kill can leave a link without the alias by which GC knows it.
+func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
+	create := l
+	create.Up, create.Alias = false, ""
+	req := setLink(create)
+	req.Flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(l.Type))
+	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
+	nl.NewIfInfomsgChild(peer, unix.AF_UNSPEC)
+	peer.AddRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(l.Peer.Name))
+	far := netstate.Link{MAC: l.Peer.MAC, MTU: l.MTU, TxQueueLen: l.TxQueueLen}
+	addLinkAttrs(func(d nl.NetlinkRequestData) { peer.AddChild(d) }, far)
+	if other := k.Space(l.Peer.NS); other != s {
+		peer.AddRtAttr(unix.IFLA_NET_NS_FD, nl.Uint32Attr(uint32(other.nsFD())))
+	}
+	req.AddData(info)
+	var made link
+	err := s.conn.do(req, func(b []byte) { made = decodeLink(b) }, setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}), linkRequest(l.Name))
+	if made.index != 0 {
+		s.remember(made)
+	}
+	return err
+}
+
+// nsFD is the namespace as another one names it.
+func (s *Space) nsFD() int {
+	if s.fd < 0 {
+		return s.home
+	}
+	return s.fd
+}
+
+// deleteLink deletes a link after making sure that it is still the one that was
+// looked at, by its alias or its MAC: a name may have a new owner by now.
+func (k *Kernel) deleteLink(s *Space, l netstate.Link) error {
+	now, ok, err := s.fetchLink(l.Name)
+	if err != nil || !ok {
+		return err
+	}
+	if now.Type != l.Type || now.Alias != l.Alias && now.MAC != l.MAC {
+		return fmt.Errorf("it is %s by now", now.Link)
+	}
+	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	body.Index = int32(now.index)
+	err = s.conn.do(request(unix.RTM_DELLINK, 0, body), nil)
+	s.forget(l.Name)
+	if l.Peer.Name != "" {
+		k.Space(l.Peer.NS).forget(l.Peer.Name)
+	}
+	return err
+}

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// route is an answer to a RTM_GETROUTE request.
+type route struct {
+	netstate.Route
+	oif  int
+	hops []hop // of a multipath route
+	kind uint8 // RTN_*
+}
+
+// hop is one way of a multipath route.
+type hop struct {
+	oif    int
+	via    netip.Addr
+	onlink bool
+}
+
+// rtmHeader is struct rtmsg of linux/rtnetlink.h.
+func rtmHeader(fam int) *nl.RtMsg {
+	return &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(fam)}}
+}
+
+func decodeRoute(b []byte) route {
+	msg := nl.DeserializeRtMsg(b)
+	r := route{kind: msg.Type}
+	r.Table = int(msg.Table)
+	r.Proto = netstate.Protocol(msg.Protocol)
+	r.Scope = netstate.Scope(msg.Scope)
+	r.Onlink = msg.Flags&unix.RTNH_F_ONLINK != 0
+	// The kernel leaves the destination of a default route out.
+	dst := netip.IPv4Unspecified()
+	if msg.Family == unix.AF_INET6 {
+		dst = netip.IPv6Unspecified()
+		r.Scope = netstate.ScopeGlobal // IPv6 routes have none
+	}
+	attrs(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) {
+		switch typ {
+		case unix.RTA_DST:
+			dst, _ = netip.AddrFromSlice(v)
+		case unix.RTA_TABLE:
+			r.Table = int(nl.NativeEndian().Uint32(v))
+		case unix.RTA_OIF:
+			r.oif = int(nl.NativeEndian().Uint32(v))
+		case unix.RTA_GATEWAY:
+			r.Via, _ = netip.AddrFromSlice(v)
+		case unix.RTA_VIA: // a gateway of the other family (RFC 5549)
+			if len(v) > 2 {
+				r.Via, _ = netip.AddrFromSlice(v[2:])
+			}
+		case unix.RTA_PREFSRC:
+			r.Src, _ = netip.AddrFromSlice(v)
+		case unix.RTA_PRIORITY:
+			r.Metric = int(nl.NativeEndian().Uint32(v))
+		case unix.RTA_MULTIPATH:
+			r.hops = decodeHops(v)
+		}
+	})
+	r.Dst = netip.PrefixFrom(dst, int(msg.Dst_len))
+	return r
+}
+
+func decodeHops(b []byte) []hop {
+	var out []hop
+	for len(b) >= unix.SizeofRtNexthop {
+		n := int(nl.NativeEndian().Uint16(b))
+		if n < unix.SizeofRtNexthop || n > len(b) {
+			return out
+		}
+		h := hop{oif: int(nl.NativeEndian().Uint32(b[4:])), onlink: b[2]&unix.RTNH_F_ONLINK != 0}
+		attrs(b[unix.SizeofRtNexthop:n], func(typ uint16, v []byte) {
+			if typ == unix.RTA_GATEWAY {
+				h.via, _ = netip.AddrFromSlice(v)
+			}
+		})
+		out = append(out, h)
+		b = b[min((n+3)&^3, len(b)):]
+	}
+	return out
+}
+
+// routes lists the unicast routes of a family in a table, of all tables with 0;
+// the kernel does the filtering.
+func (s *Space) routes(f netstate.Family, table int) ([]route, error) {
+	body := rtmHeader(afOf(f))
+	body.Type = unix.RTN_UNICAST
+	req := request(unix.RTM_GETROUTE, 0, body)
+	if table != 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
+	}
+	out, err := dump(s.conn, req, func(b []byte) (route, bool) {
+		r := decodeRoute(b)
+		return r, r.kind == unix.RTN_UNICAST && nl.DeserializeRtMsg(b).Flags&unix.RTM_F_CLONED == 0
+	})
+	if errors.Is(err, unix.ENOENT) { // no such table yet
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: list IPv%d routes: %w", s.ns, f, err)
+	}
+	return out, nil
+}
+
+// ReadRoutes puts the unicast routes of a table into the snapshot, of all
+// tables with 0, as far as keep says so. A multipath route is put as one route
+// per next hop: that is how the kernel builds an IPv6 one out of several
+// defaults, and how each can be deleted on its own.
+func (s *Space) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int, keep func(netip.Prefix) bool) error {
+	list, err := s.routes(f, table)
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if keep != nil && !keep(r.Dst) {
+			continue
+		}
+		hops := r.hops
+		if hops == nil {
+			hops = []hop{{oif: r.oif, via: r.Via, onlink: r.Onlink}}
+		}
+		for _, h := range hops {
+			name, ok, err := s.linkName(h.oif)
+			if err != nil {
+				return err
+			}
+			if ok {
+				r.Dev, r.Via, r.Onlink = name, h.via, h.onlink
+				snap.Put(s.ns, r.Route)
+			}
+		}
+	}
+	return nil
+}
+
+// sourceTowards returns the address that the kernel would send from to reach
+// dst; it is not valid if there is no way there.
+func (s *Space) sourceTowards(dst netip.Addr) (netip.Addr, error) {
+	body := rtmHeader(family(dst))
+	body.Dst_len = uint8(dst.BitLen())
+	req := request(unix.RTM_GETROUTE, 0, body)
+	req.AddData(nl.NewRtAttr(unix.RTA_DST, dst.AsSlice()))
+	var r route
+	err := s.conn.do(req, func(b []byte) { r = decodeRoute(b) })
+	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
+		return netip.Addr{}, nil // no route, an unreachable, prohibit or blackhole one
+	}
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("%s: route get %s: %w", s.ns, dst, err)
+	}
+	return r.Src, nil
+}
+
+func afOf(f netstate.Family) int {
+	if f == netstate.IPv6 {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+func (s *Space) applyRoute(op netstate.Op) error {
+	r := op.Object().(netstate.Route)
+	index, err := s.linkIndex(r.Dev)
+	if err != nil {
+		return err
+	}
+	body := rtmHeader(family(r.Dst.Addr()))
+	body.Dst_len = uint8(r.Dst.Bits())
+	body.Table = unix.RT_TABLE_UNSPEC // RTA_TABLE has room for it
+	body.Protocol = uint8(r.Proto)
+	body.Scope = uint8(r.Scope)
+	body.Type = unix.RTN_UNICAST
+	if r.Onlink {
+		body.Flags |= unix.RTNH_F_ONLINK
+	}
+	typ, flags := unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL
+	switch {
+	case op.After == nil:
+		typ, flags = unix.RTM_DELROUTE, 0
+	case op.Before != nil:
+		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	}
+	req := request(typ, flags, body)
+	if r.Dst.Bits() > 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_DST, r.Dst.Addr().AsSlice()))
+	}
+	req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(r.Table))))
+	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
+	if r.Via.IsValid() {
+		req.AddData(gateway(r))
+	}
+	if r.Src.IsValid() {
+		req.AddData(nl.NewRtAttr(unix.RTA_PREFSRC, r.Src.AsSlice()))
+	}
+	if r.Metric != 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Metric))))
+	}
+	return s.conn.do(req, nil)
+}
+
+// gateway is RTA_GATEWAY, or RTA_VIA where the gateway is of another family
+// than the destination (RFC 5549).
+func gateway(r netstate.Route) *nl.RtAttr {
+	via := r.Via.AsSlice()
+	if r.Via.Is6() == r.IPv6() {
+		return nl.NewRtAttr(unix.RTA_GATEWAY, via)
+	}
+	return nl.NewRtAttr(unix.RTA_VIA, append(nl.Uint16Attr(uint16(family(r.Via))), via...))
+}

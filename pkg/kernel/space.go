@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// Errors that a caller decides by.
+var (
+	// ErrNoNetns is a netns path that is not there any more, or that isn't a
+	// network namespace.
+	ErrNoNetns = errors.New("no such network namespace")
+	// ErrHostNetns is a netns path that leads to the plugin's own namespace.
+	ErrHostNetns = errors.New("the plugin's own network namespace")
+)
+
+// Kernel is the pair of namespaces that an attachment spans. Pod is nil where
+// there is none to work on.
+type Kernel struct {
+	Host *Space
+	Pod  *Space
+}
+
+// Space is a network namespace with its sockets.
+type Space struct {
+	ns   netstate.NS
+	fd   int // of the namespace; -1: the one the program was started in
+	conn *conn
+	home int // the program's own namespace, to come back to
+
+	nftConn *nftables.Conn
+
+	index map[string]int // of links, by name
+	name  map[int]string
+	ends  map[string]vethEnd
+}
+
+// Open opens the node's namespace and the one at netns, and holds the
+// namespace's lock until Close: one plugin at a time works on a pod, and a
+// killed one lets go. The errors that lead to a decision are [ErrNoNetns] and
+// [ErrHostNetns]. The calling goroutine stays on its thread from here on.
+func Open(netns string) (*Kernel, error) {
+	k, err := OpenHost()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := openNetns(netns)
+	if err != nil {
+		k.Close()
+		return nil, err
+	}
+	k.Pod = &Space{ns: netstate.Pod, fd: fd, home: k.Host.home}
+	k.Pod.reset()
+	if err := k.Pod.lock(k.Host); err != nil {
+		k.Close()
+		return nil, err
+	}
+	err = k.Pod.enter(func() error {
+		c, err := dial()
+		k.Pod.conn = c
+		return err
+	})
+	if err != nil {
+		k.Close()
+		return nil, err
+	}
+	return k, nil
+}
+
+// OpenHost opens the node's namespace alone.
+func OpenHost() (*Kernel, error) {
+	runtime.LockOSThread()
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		c.close()
+		return nil, fmt.Errorf("open /proc/thread-self/ns/net: %w", err)
+	}
+	h := &Space{ns: netstate.Host, fd: -1, conn: c, home: home}
+	h.reset()
+	return &Kernel{Host: h}, nil
+}
+
+// openNetns opens what is at path if it is a network namespace. Nothing else is
+// opened: a FIFO would block, and a device might do anything.
+func openNetns(path string) (int, error) {
+	var fs unix.Statfs_t
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("netns %q: %w (%w)", path, ErrNoNetns, err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return -1, fmt.Errorf("netns %q: %w", path, err)
+	}
+	if fs.Type != unix.NSFS_MAGIC {
+		return -1, fmt.Errorf("netns %q: %w", path, ErrNoNetns)
+	}
+	ns, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("netns %q: %w", path, err)
+	}
+	if kind, err := unix.IoctlRetInt(ns, unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+		_ = unix.Close(ns)
+		return -1, fmt.Errorf("netns %q: %w", path, ErrNoNetns)
+	}
+	return ns, nil
+}
+
+// lock refuses the plugin's own namespace and takes the pod's lock, which is
+// one on the namespace itself: no file has to be made for it, or removed.
+func (s *Space) lock(host *Space) error {
+	var mine, pods unix.Stat_t
+	if err := unix.Fstat(host.home, &mine); err != nil {
+		return fmt.Errorf("stat netns: %w", err)
+	}
+	if err := unix.Fstat(s.fd, &pods); err != nil {
+		return fmt.Errorf("stat netns: %w", err)
+	}
+	if mine.Dev == pods.Dev && mine.Ino == pods.Ino {
+		return ErrHostNetns
+	}
+	return flock(s.fd, unix.LOCK_EX)
+}
+
+// LockHost takes the node's lock until Close, shared by those who use objects
+// that pods have in common, exclusive for who removes them.
+func (k *Kernel) LockHost(exclusive bool) error {
+	how := unix.LOCK_SH
+	if exclusive {
+		how = unix.LOCK_EX
+	}
+	return flock(k.Host.home, how)
+}
+
+func flock(fd, how int) error {
+	for {
+		err := unix.Flock(fd, how)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return fmt.Errorf("lock netns: %w", err)
+		}
+	}
+}
+
+// Close closes sockets and namespaces and lets go of the locks.
+func (k *Kernel) Close() {
+	for _, s := range []*Space{k.Pod, k.Host} {
+		if s == nil {
+			continue
+		}
+		if s.conn != nil {
+			s.conn.close()
+		}
+		if s.nftConn != nil {
+			_ = s.nftConn.CloseLasting()
+		}
+		if s.fd >= 0 {
+			_ = unix.Close(s.fd)
+		}
+	}
+	_ = unix.Close(k.Host.home)
+	runtime.UnlockOSThread()
+}
+
+// Space returns the namespace by its part.
+func (k *Kernel) Space(ns netstate.NS) *Space {
+	if ns == netstate.Pod {
+		return k.Pod
+	}
+	return k.Host
+}
+
+// reset forgets what is known of the namespace's links.
+func (s *Space) reset() {
+	s.index = map[string]int{"lo": 1} // init_net and every other: loopback_net_init
+	s.name = map[int]string{1: "lo"}
+	s.ends = map[string]vethEnd{}
+}
+
+// enter runs f with the thread in the namespace. If the way back fails, the
+// program must not go on in the wrong namespace: that is a panic.
+func (s *Space) enter(f func() error) error {
+	if s.fd < 0 {
+		return f()
+	}
+	if err := unix.Setns(s.fd, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("%s: setns: %w", s.ns, err)
+	}
+	defer func() {
+		if err := unix.Setns(s.home, unix.CLONE_NEWNET); err != nil {
+			panic(fmt.Sprintf("return to the node's network namespace: %v", err))
+		}
+	}()
+	return f()
+}

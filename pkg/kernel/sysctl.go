@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// ReadSysctl puts a setting into the snapshot, if its link is there.
+func (s *Space) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error {
+	if _, ok := s.index[want.Dev]; !ok && want.Device() != "" {
+		return nil
+	}
+	var buf [32]byte
+	var n int
+	err := s.withSysctl(want, unix.O_RDONLY, func(fd int) (err error) {
+		n, err = unix.Read(fd, buf[:])
+		return err
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: read %s: %w", s.ns, want.Path(), err)
+	}
+	v, err := strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
+	if err != nil {
+		return fmt.Errorf("%s: read %s: %w", s.ns, want.Path(), err)
+	}
+	want.Value = v
+	snap.Put(s.ns, want)
+	return nil
+}
+
+func (s *Space) applySysctl(op netstate.Op) error {
+	if op.After == nil {
+		return nil // it was written when its link was made, and goes with it
+	}
+	set := op.After.(netstate.Sysctl)
+	return s.withSysctl(set, unix.O_WRONLY, func(fd int) error {
+		_, err := unix.Write(fd, strconv.AppendInt(nil, int64(set.Value), 10))
+		return err
+	})
+}
+
+// withSysctl opens a setting's file in the namespace: which one /proc/sys/net
+// shows is decided by the thread that opens it (net/sysctl_net.c).
+func (s *Space) withSysctl(c netstate.Sysctl, mode int, f func(fd int) error) error {
+	return s.enter(func() error {
+		fd, err := unix.Open("/proc/sys/"+c.Path(), mode|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(fd) }()
+		return f(fd)
+	})
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+)
+
+// MAC is an Ethernet address; the zero MAC means that none is given.
+type MAC [6]byte
+
+// ParseMAC reads six bytes in hexadecimal, separated by ':' or '-'.
+func ParseMAC(s string) (MAC, error) {
+	var m MAC
+	if len(s) != 17 {
+		return m, fmt.Errorf("MAC %q: want six bytes like 02:00:5e:10:00:01", s)
+	}
+	for i := range m {
+		if i > 0 && s[3*i-1] != ':' && s[3*i-1] != '-' {
+			return MAC{}, fmt.Errorf("MAC %q: want six bytes like 02:00:5e:10:00:01", s)
+		}
+		if _, err := hex.Decode(m[i:i+1], []byte(s[3*i:3*i+2])); err != nil {
+			return MAC{}, fmt.Errorf("MAC %q: %w", s, err)
+		}
+	}
+	return m, nil
+}
+
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
+// End is the far end of a veth pair.
+type End struct {
+	NS   NS
+	Name string
+	MAC  MAC
+}
+
+// Link is a network interface. A zero MAC, MTU, TxQueueLen, Alias, Kind, Peer
+// or Parent in a plan leaves that attribute as it is, and so does Up when it is
+// false: nothing here ever wants a link down.
+type Link struct {
+	Name       string
+	Type       string // IFLA_INFO_KIND: veth, macvlan, …; "" for a physical device
+	MAC        MAC
+	MTU        int // bytes
+	TxQueueLen int // packets
+	Up         bool
+	Alias      string // IFLA_IFALIAS
+	Peer       End    // of a veth, where it is in one of the two namespaces
+	Parent     string // of a macvlan: the link it sits on, in the same namespace
+}
+
+// AliasPrefix begins the ifalias of every link this suite makes.
+const AliasPrefix = "multihome:"
+
+func (l Link) Kind() Kind     { return KindLink }
+func (l Link) Key() Object    { return Link{Name: l.Name} }
+func (l Link) Device() string { return "" }
+func (l Link) Owned() bool    { return strings.HasPrefix(l.Alias, AliasPrefix) }
+
+func (l Link) String() string {
+	var b strings.Builder
+	b.WriteString(l.Name)
+	if l.Parent != "" {
+		fmt.Fprintf(&b, " link %s", l.Parent)
+	}
+	if l.MAC != (MAC{}) {
+		fmt.Fprintf(&b, " address %s", l.MAC)
+	}
+	if l.MTU != 0 {
+		fmt.Fprintf(&b, " mtu %d", l.MTU)
+	}
+	if l.TxQueueLen != 0 {
+		fmt.Fprintf(&b, " txqueuelen %d", l.TxQueueLen)
+	}
+	if l.Up {
+		b.WriteString(" up")
+	}
+	if l.Alias != "" {
+		fmt.Fprintf(&b, " alias %q", l.Alias)
+	}
+	if l.Type != "" {
+		fmt.Fprintf(&b, " type %s", l.Type)
+	}
+	if l.Peer.Name != "" {
+		fmt.Fprintf(&b, " peer name %s netns %s", l.Peer.Name, l.Peer.NS)
+		if l.Peer.MAC != (MAC{}) {
+			fmt.Fprintf(&b, " address %s", l.Peer.MAC)
+		}
+	}
+	return b.String()
+}
+
+func (l Link) over(have Object) Object {
+	h := have.(Link)
+	if l.Type == "" {
+		l.Type = h.Type
+	}
+	if l.MAC == (MAC{}) {
+		l.MAC = h.MAC
+	}
+	if l.MTU == 0 {
+		l.MTU = h.MTU
+	}
+	if l.TxQueueLen == 0 {
+		l.TxQueueLen = h.TxQueueLen
+	}
+	if !l.Up {
+		l.Up = h.Up
+	}
+	if l.Alias == "" {
+		l.Alias = h.Alias
+	}
+	if l.Peer.Name == "" || l.Peer.NS == h.Peer.NS && l.Peer.Name == h.Peer.Name {
+		l.Peer = h.Peer // its MAC is the business of the far end's own Link
+	}
+	if l.Parent == "" {
+		l.Parent = h.Parent
+	}
+	return l
+}
+
+// sameDevice reports whether two links of one name differ only in what can be
+// changed on a living device.
+func (l Link) sameDevice(o Link) bool {
+	return l.Type == o.Type && l.Parent == o.Parent && l.Peer.NS == o.Peer.NS && l.Peer.Name == o.Peer.Name
+}
+
+// peerOf returns the far end of a veth as it is right after the pair was made.
+func peerOf(ns NS, l Link) Link {
+	return Link{
+		Name: l.Peer.Name, Type: l.Type, MAC: l.Peer.MAC, MTU: l.MTU, TxQueueLen: l.TxQueueLen,
+		Peer: End{NS: ns, Name: l.Name, MAC: l.MAC},
+	}
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Op is one change in one namespace: an object is added (Before is nil),
+// deleted (After is nil) or changed (both are there and have the same key, or,
+// for a route, the same place in a table).
+type Op struct {
+	NS     NS
+	Before Object
+	After  Object
+	Why    string // in words, for people
+}
+
+// Reverse returns the operations that undo ops.
+func Reverse(ops []Op) []Op {
+	out := make([]Op, len(ops))
+	for i, op := range ops {
+		out[len(ops)-1-i] = Op{NS: op.NS, Before: op.After, After: op.Before, Why: "undo: " + op.Why}
+	}
+	return out
+}
+
+// Object returns the object that the op is about: what will be there, or what
+// will be gone.
+func (o Op) Object() Object {
+	if o.After != nil {
+		return o.After
+	}
+	return o.Before
+}
+
+func (o Op) verb() string {
+	switch {
+	case o.Before == nil:
+		return "add"
+	case o.After == nil:
+		return "delete"
+	}
+	return "change"
+}
+
+// Describe says what the op does, as errors name it: "pod: add route …".
+func (o Op) Describe() string {
+	return fmt.Sprintf("%s: %s %s %s", o.NS, o.verb(), o.Object().Kind(), o.Object())
+}
+
+// String is the op as a command, behind its namespace.
+func (o Op) String() string { return string(o.NS) + ": " + o.command() }
+
+func (o Op) command() string {
+	obj := o.Object()
+	switch t := obj.(type) {
+	case Sysctl:
+		if o.After == nil {
+			return fmt.Sprintf("# %s goes with its link", t.Path())
+		}
+		return "sysctl -w " + t.String()
+	case Mark:
+		if o.After == nil {
+			return "nft delete table inet " + MarkTable
+		}
+		replace := ""
+		if o.Before != nil {
+			replace = "delete table inet " + MarkTable + "; "
+		}
+		return "nft '" + replace + strings.TrimSpace(t.Ruleset()) + "'"
+	case Link:
+		return "ip link " + linkArgs(o, t)
+	case Addr:
+		return ipVerb(o, FamilyOf(t.Prefix.Addr()), "add", "replace") + t.String()
+	case Route:
+		return ipVerb(o, FamilyOf(t.Dst.Addr()), "add", "replace") + t.String()
+	case Rule:
+		return ipVerb(o, t.Family, "add", "add") + t.String()
+	case Neigh:
+		return ipVerb(o, IPv4, "add", "replace") + t.String()
+	}
+	return obj.String()
+}
+
+func ipVerb(o Op, f Family, add, replace string) string {
+	verb := add
+	switch {
+	case o.After == nil:
+		verb = "del"
+	case o.Before != nil:
+		verb = replace
+	}
+	flag := ""
+	if f == IPv6 {
+		flag = "-6 "
+	}
+	return fmt.Sprintf("ip %s%s %s ", flag, o.Object().Kind(), verb)
+}
+
+func linkArgs(o Op, l Link) string {
+	switch {
+	case o.After == nil:
+		return "del " + l.Name
+	case o.Before == nil:
+		return "add " + l.String()
+	}
+	return "set " + l.changed(o.Before.(Link)).String()
+}
+
+// changed returns l with only those attributes that differ from before.
+func (l Link) changed(before Link) Link {
+	out := Link{Name: l.Name, Up: l.Up && !before.Up}
+	if l.MAC != before.MAC {
+		out.MAC = l.MAC
+	}
+	if l.MTU != before.MTU {
+		out.MTU = l.MTU
+	}
+	if l.TxQueueLen != before.TxQueueLen {
+		out.TxQueueLen = l.TxQueueLen
+	}
+	if l.Alias != before.Alias {
+		out.Alias = l.Alias
+	}
+	return out
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Item is an object in its namespace, and why a plan names it.
+type Item struct {
+	NS     NS
+	Object Object
+	Why    string
+}
+
+// Plan is what shall be, in the order in which it can be built, and then what
+// shall not. Additions come first so that no packet meets a moment in which
+// neither the old nor the new is there.
+type Plan struct {
+	Present []Item
+	Absent  []Item
+}
+
+// Want adds an object that shall be there.
+func (p *Plan) Want(ns NS, why string, o Object) {
+	p.Present = append(p.Present, Item{ns, o, why})
+}
+
+// Unwant adds an object that shall not be there.
+func (p *Plan) Unwant(ns NS, why string, o Object) {
+	p.Absent = append(p.Absent, Item{ns, o, why})
+}
+
+// Conflict is the error for an object that stands where one of ours must, and
+// isn't ours to change.
+type Conflict struct {
+	NS   NS
+	Want Object
+	Have Object
+}
+
+func (c *Conflict) Error() string {
+	return fmt.Sprintf("%s: %s %s is in the way of %s", c.NS, c.Have.Kind(), c.Have, c.Want)
+}
+
+// Diff returns the operations that lead from the snapshot to the plan. It is
+// empty when everything is as planned. The error is a [*Conflict].
+func Diff(p Plan, s *Snapshot) ([]Op, error) {
+	var ops []Op
+	work := s // copied before the first change
+	do := func(op Op) error {
+		if len(ops) == 0 {
+			work = s.Clone()
+		}
+		ops = append(ops, op)
+		return work.Apply(op)
+	}
+	for _, w := range p.Present {
+		have := work.objects[ref{w.NS, w.Object.Key()}]
+		if have == nil {
+			have = work.occupant(w.NS, w.Object)
+		}
+		if have == nil {
+			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why}); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		after := w.Object
+		if after.Key() == have.Key() {
+			after = over(after, have)
+		}
+		if after == have {
+			continue
+		}
+		switch l, isLink := have.(Link); {
+		case isLink && !l.sameDevice(after.(Link)):
+			if !l.Owned() {
+				return nil, &Conflict{w.NS, w.Object, have}
+			}
+			for _, op := range append(work.dependents(w.NS, l), Op{NS: w.NS, Before: have, Why: "it is not the link it should be"}) {
+				if err := do(op); err != nil {
+					return nil, err
+				}
+			}
+			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why}); err != nil {
+				return nil, err
+			}
+		case after.Kind() == KindRoute && !have.Owned():
+			return nil, &Conflict{w.NS, w.Object, have}
+		default:
+			if err := do(Op{NS: w.NS, Before: have, After: after, Why: w.Why}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, u := range p.Absent {
+		if have := work.objects[ref{u.NS, u.Object.Key()}]; have != nil {
+			if err := do(Op{NS: u.NS, Before: have, Why: u.Why}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return ops, nil
+}
+
+// occupant returns the route that takes the place of a wanted one: the same
+// destination and metric in the same table by another next hop.
+func (s *Snapshot) occupant(ns NS, want Object) Object {
+	w, ok := want.(Route)
+	if !ok {
+		return nil
+	}
+	var found Object // the first by text, so that Diff is deterministic
+	for r, o := range s.objects {
+		if h, ok := o.(Route); ok && r.ns == ns && h.slot() == w.slot() {
+			if found == nil || o.String() < found.String() {
+				found = o
+			}
+		}
+	}
+	return found
+}
+
+// dependents returns the deletion of all that would go with a link, so that
+// the list can be reversed.
+func (s *Snapshot) dependents(ns NS, l Link) []Op {
+	var ops []Op
+	for r, o := range s.objects {
+		if goesWith(r.ns, o, ns, l) && o.Kind() != KindLink {
+			ops = append(ops, Op{NS: r.ns, Before: o, Why: "it goes with link " + l.Name})
+		}
+	}
+	slices.SortFunc(ops, func(a, b Op) int { return -cmp.Compare(order(a.Before), order(b.Before)) })
+	return ops
+}
+
+// order ranks objects so that what a thing needs comes before it.
+func order(o Object) string {
+	rank := "0"
+	if r, ok := o.(Route); ok && r.Via.IsValid() {
+		rank = "1"
+	}
+	return string(o.Kind()) + rank + o.String()
+}
+
+// goesWith reports whether the object is gone when link l of namespace lns is.
+func goesWith(ns NS, o Object, lns NS, l Link) bool {
+	if o.Kind() == KindLink {
+		name := o.(Link).Name
+		return ns == lns && name == l.Name || ns == l.Peer.NS && name == l.Peer.Name
+	}
+	d := o.Device()
+	return d != "" && (ns == lns && d == l.Name || ns == l.Peer.NS && d == l.Peer.Name)
+}

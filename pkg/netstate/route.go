@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Scope is a route's distance to its destination, RT_SCOPE_* of
+// linux/rtnetlink.h. IPv6 has none: there it is always ScopeGlobal.
+type Scope uint8
+
+const (
+	ScopeGlobal Scope = 0
+	ScopeLink   Scope = 253
+	ScopeHost   Scope = 254
+)
+
+func (s Scope) String() string {
+	switch s {
+	case ScopeGlobal:
+		return "global"
+	case ScopeLink:
+		return "link"
+	case ScopeHost:
+		return "host"
+	}
+	return fmt.Sprint(uint8(s))
+}
+
+// Route is a unicast route with one next hop.
+type Route struct {
+	Table  int
+	Dst    netip.Prefix
+	Metric int
+	Via    netip.Addr // not valid: the destination is on the link
+	Dev    string
+	Src    netip.Addr // preferred source; not valid: the kernel chooses
+	Scope  Scope
+	Onlink bool // Via is on the link even if no route says so
+	Proto  Protocol
+}
+
+// metricIPv6 is IP6_RT_PRIO_USER of include/uapi/linux/ipv6_route.h: what the
+// kernel makes of metric 0.
+const metricIPv6 = 1024
+
+// NewRoute returns a route of ours to dst with the defaults that the kernel
+// would fill in, so that it compares equal to what is read back: link scope for
+// an IPv4 destination on the link, metric 1024 for IPv6.
+func NewRoute(table int, dst netip.Prefix, via netip.Addr, dev string, src netip.Addr) Route {
+	r := Route{Table: table, Dst: dst.Masked(), Via: via, Dev: dev, Src: src, Proto: Proto}
+	if dst.Addr().Is6() {
+		r.Metric = metricIPv6
+	} else if !via.IsValid() {
+		r.Scope = ScopeLink
+	}
+	return r
+}
+
+// Default returns the prefix of all addresses of a's family.
+func Default(a netip.Addr) netip.Prefix {
+	if a.Is6() {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
+
+func (r Route) Kind() Kind { return KindRoute }
+
+// Key includes the next hop: the kernel holds several routes to one
+// destination with the same metric when they were appended (IPv4 connected
+// routes of two NICs in one subnet) or are not of one multipath set (IPv6).
+func (r Route) Key() Object {
+	return Route{Table: r.Table, Dst: r.Dst, Metric: r.Metric, Via: r.Via, Dev: r.Dev}
+}
+func (r Route) Device() string { return r.Dev }
+func (r Route) Owned() bool    { return r.Proto == Proto }
+
+// IPv6 reports the family of the route.
+func (r Route) IPv6() bool { return r.Dst.Addr().Is6() }
+
+// slot is what a new route must find free: the kernel refuses a second one to
+// the same destination with the same metric in a table (EEXIST).
+func (r Route) slot() Route { return Route{Table: r.Table, Dst: r.Dst, Metric: r.Metric} }
+
+func (r Route) String() string {
+	var b strings.Builder
+	b.WriteString(prefixText(r.Dst))
+	if r.Via.IsValid() {
+		fmt.Fprintf(&b, " via %s", r.Via)
+	}
+	fmt.Fprintf(&b, " dev %s", r.Dev)
+	if r.Table != TableMain {
+		fmt.Fprintf(&b, " table %s", tableName(r.Table))
+	}
+	if r.Proto != protoBoot {
+		fmt.Fprintf(&b, " proto %s", r.Proto)
+	}
+	if r.Scope != ScopeGlobal {
+		fmt.Fprintf(&b, " scope %s", r.Scope)
+	}
+	if r.Src.IsValid() {
+		fmt.Fprintf(&b, " src %s", r.Src)
+	}
+	if r.Metric != 0 {
+		fmt.Fprintf(&b, " metric %d", r.Metric)
+	}
+	if r.Onlink {
+		b.WriteString(" onlink")
+	}
+	return b.String()
+}

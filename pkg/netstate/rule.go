@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Family is an address family by its version number.
+type Family int
+
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// FamilyOf returns the family of an address.
+func FamilyOf(a netip.Addr) Family {
+	if a.Is6() {
+		return IPv6
+	}
+	return IPv4
+}
+
+// Rule is an entry of the routing policy database that looks up a table.
+type Rule struct {
+	Family   Family
+	Priority int
+	From     netip.Prefix // not valid: from all
+	To       netip.Prefix // not valid: to all
+	Mark     uint32
+	Mask     uint32 // 0: the mark doesn't matter
+	Table    int
+	Proto    Protocol
+}
+
+func (r Rule) Kind() Kind { return KindRule }
+
+// Key is everything but the protocol: the kernel takes a rule that differs in
+// nothing else for the same one (rule_exists in net/core/fib_rules.c).
+func (r Rule) Key() Object {
+	r.Proto = 0
+	return r
+}
+func (r Rule) Device() string { return "" }
+func (r Rule) Owned() bool    { return r.Proto == Proto }
+
+// over leaves the protocol open: a rule that somebody else put there does what
+// ours would do, and stays theirs.
+func (r Rule) over(have Object) Object {
+	r.Proto = have.(Rule).Proto
+	return r
+}
+
+func (r Rule) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "pref %d from ", r.Priority)
+	if r.From.IsValid() {
+		b.WriteString(prefixText(r.From))
+	} else {
+		b.WriteString("all")
+	}
+	if r.To.IsValid() {
+		fmt.Fprintf(&b, " to %s", prefixText(r.To))
+	}
+	if r.Mask != 0 {
+		fmt.Fprintf(&b, " fwmark %#x/%#x", r.Mark, r.Mask)
+	}
+	fmt.Fprintf(&b, " lookup %s", tableName(r.Table))
+	if r.Proto != 0 {
+		fmt.Fprintf(&b, " proto %s", r.Proto)
+	}
+	return b.String()
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What the kernel would answer to an operation that can't be done.
+var (
+	ErrExists      = errors.New("file exists")
+	ErrNotFound    = errors.New("no such object")
+	ErrNoDevice    = errors.New("no such device")
+	ErrNetworkDown = errors.New("network is down")
+	ErrUnreachable = errors.New("nexthop has invalid gateway")
+	ErrInvalidSrc  = errors.New("invalid preferred source")
+)
+
+// Apply does to the snapshot what the kernel would do: links take along what
+// is on them, a veth comes and goes with its far end, and what can't be done is
+// an error. Sysctls and neighbours that were never looked at may be written.
+func (s *Snapshot) Apply(op Op) error {
+	if err := s.apply(op); err != nil {
+		return fmt.Errorf("%s: %w", op.Describe(), err)
+	}
+	return nil
+}
+
+func (s *Snapshot) apply(op Op) error {
+	if op.Before != nil {
+		if have := s.objects[ref{op.NS, op.Before.Key()}]; have != op.Before {
+			return ErrNotFound
+		}
+	}
+	switch after := op.After.(type) {
+	case nil:
+		return s.remove(op.NS, op.Before)
+	case Link:
+		return s.applyLink(op, after)
+	default:
+		if err := s.possible(op); err != nil {
+			return err
+		}
+		if op.Before != nil {
+			delete(s.objects, ref{op.NS, op.Before.Key()})
+		}
+		s.Put(op.NS, after)
+		return nil
+	}
+}
+
+func (s *Snapshot) remove(ns NS, o Object) error {
+	if l, ok := o.(Link); ok {
+		for r, other := range s.objects {
+			if goesWith(r.ns, other, ns, l) {
+				delete(s.objects, r)
+			}
+		}
+		return nil
+	}
+	delete(s.objects, ref{ns, o.Key()})
+	return nil
+}
+
+func (s *Snapshot) applyLink(op Op, after Link) error {
+	if op.Before == nil {
+		if _, ok := Get(s, op.NS, after); ok {
+			return ErrExists
+		}
+		if after.Parent != "" {
+			if _, ok := Get(s, op.NS, Link{Name: after.Parent}); !ok {
+				return ErrNoDevice
+			}
+		}
+		if after.Peer.Name != "" {
+			far := peerOf(op.NS, after)
+			if _, ok := Get(s, after.Peer.NS, far); ok {
+				return ErrExists
+			}
+			s.Put(after.Peer.NS, far)
+		}
+	}
+	if before, ok := op.Before.(Link); ok && before.Up && !after.Up {
+		s.flush(op.NS, after.Name)
+	}
+	s.Put(op.NS, after)
+	return nil
+}
+
+// flush removes what a link loses when it goes down: routes (fib_disable_ip,
+// rt6_disable_ip) and neighbours (neigh_ifdown).
+func (s *Snapshot) flush(ns NS, dev string) {
+	for r, o := range s.objects {
+		if k := o.Kind(); r.ns == ns && o.Device() == dev && (k == KindRoute || k == KindNeigh) {
+			delete(s.objects, r)
+		}
+	}
+}
+
+// possible reports what keeps the kernel from adding or changing an object
+// that is not a link.
+func (s *Snapshot) possible(op Op) error {
+	after := op.After
+	if _, taken := s.objects[ref{op.NS, after.Key()}]; taken && op.Before == nil {
+		return ErrExists
+	}
+	dev := after.Device()
+	if dev == "" {
+		return nil
+	}
+	l, ok := Get(s, op.NS, Link{Name: dev})
+	if !ok {
+		return ErrNoDevice
+	}
+	route, ok := after.(Route)
+	if !ok {
+		return nil
+	}
+	switch {
+	case !l.Up:
+		return ErrNetworkDown
+	case op.Before == nil && s.occupant(op.NS, after) != nil:
+		return ErrExists
+	case route.Via.IsValid() && !route.Onlink && !s.onLink(op.NS, route):
+		return ErrUnreachable
+	case route.Src.IsValid() && !s.isLocal(op.NS, route):
+		return ErrInvalidSrc
+	}
+	return nil
+}
+
+// onLink reports whether a route of table main or an address says that the
+// gateway is a neighbour on the route's link.
+func (s *Snapshot) onLink(ns NS, route Route) bool {
+	if route.Via.Is6() && route.Via.IsLinkLocalUnicast() {
+		return true
+	}
+	for r, o := range s.objects {
+		if r.ns != ns || o.Device() != route.Dev {
+			continue
+		}
+		switch t := o.(type) {
+		case Route:
+			if t.Table == TableMain && !t.Via.IsValid() && t.Dst.Contains(route.Via) {
+				return true
+			}
+		case Addr:
+			if t.Prefix.Contains(route.Via) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isLocal reports whether the namespace has the route's preferred source. Of
+// the node's addresses a snapshot knows none, so there every source will do.
+func (s *Snapshot) isLocal(ns NS, route Route) bool {
+	if ns == Host {
+		return true
+	}
+	for r, o := range s.objects {
+		if a, ok := o.(Addr); ok && r.ns == ns && a.Prefix.Addr() == route.Src {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"encoding/json"
+	"net/netip"
+	"os"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// Plugin is what makes a plugin out of the driver.
+type Plugin struct {
+	// Name is how errors begin.
+	Name string
+	// Load reads and checks the plugin's own keys, before anything is touched.
+	// A nil Conf means that the plugin is switched off: results pass through.
+	Load func(raw map[string]json.RawMessage) (Conf, error)
+	// Remove returns what the task's attachment owns, to be deleted. It must
+	// not rely on a prevResult, a configuration or, if t.Kernel.Pod is nil, a
+	// pod. It is best done without any reading that the deletion itself doesn't
+	// need.
+	Remove func(t *Task) ([]netstate.Op, error)
+	// Collect returns what attachments of the task's network own that are not
+	// in valid, to be deleted.
+	Collect func(t *Task, valid []Attachment) ([]netstate.Op, error)
+}
+
+// Conf is a configuration that was found good.
+type Conf interface {
+	// Observe reads what Plan needs to know into the task.
+	Observe(t *Task) error
+	// Plan returns what shall be. It is pure: the task's snapshot, node
+	// addresses and prevResult are all it goes by.
+	Plan(t *Task) (netstate.Plan, error)
+	// Status says why ADD can't work on this node now, if so.
+	Status(t *Task) error
+}
+
+// Task is one call of a verb.
+type Task struct {
+	Attachment
+	Netns    string          // path of the pod's namespace, "" if there is none
+	Prev     *current.Result // nil if there is none
+	Kernel   *kernel.Kernel
+	Snapshot *netstate.Snapshot
+	Node     []netip.Addr // the node's addresses: what pods call it by
+}
+
+// versions are the CNI versions that are spoken.
+var versions = version.VersionsStartingFrom("0.3.0")
+
+// Main runs the verb that the environment asks for, prints what CNI prescribes,
+// and ends the process with an exit status other than zero on an error.
+func Main(p Plugin) {
+	skel.PluginMainFuncs(skel.CNIFuncs{
+		Add:    p.verb(p.add),
+		Check:  p.verb(p.check),
+		Del:    p.verb(p.del),
+		GC:     p.verb(p.gc),
+		Status: p.verb(p.status),
+	}, versions, "CNI plugin "+p.Name+" of multihome")
+}
+
+// verb puts the plugin's name before an error and keeps its code.
+func (p Plugin) verb(f func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
+	return func(args *skel.CmdArgs) error {
+		err := f(args)
+		if err == nil {
+			return nil
+		}
+		out := types.NewError(types.ErrInternal, p.Name+": "+err.Error(), "")
+		if e, ok := asError(err); ok {
+			out.Code = e.Code
+		}
+		return out
+	}
+}
+
+// load takes the configuration apart: a task with the attachment and the
+// prevResult, and all keys for Load.
+func load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(args.StdinData, &raw); err != nil {
+		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+err.Error(), "")
+	}
+	var network struct {
+		CNIVersion string          `json:"cniVersion"`
+		Name       string          `json:"name"`
+		PrevResult json.RawMessage `json:"prevResult"`
+	}
+	if err := json.Unmarshal(args.StdinData, &network); err != nil {
+		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+err.Error(), "")
+	}
+	t := &Task{
+		Attachment: Attachment{Network: network.Name, ContainerID: args.ContainerID, IfName: args.IfName},
+		Netns:      args.Netns,
+		Snapshot:   netstate.NewSnapshot(),
+	}
+	if len(network.PrevResult) == 0 || string(network.PrevResult) == "null" {
+		return t, raw, nil
+	}
+	result, err := version.NewResult(network.CNIVersion, network.PrevResult)
+	if err == nil {
+		t.Prev, err = current.NewResultFromResult(result)
+	}
+	if err != nil {
+		return t, raw, types.NewError(types.ErrDecodingFailure, "prevResult: "+err.Error(), "")
+	}
+	return t, raw, nil
+}
+
+// output prints the result in the version that the configuration asks for.
+func output(args *skel.CmdArgs, r *current.Result) error {
+	v, err := (&version.ConfigDecoder{}).Decode(args.StdinData)
+	if err != nil {
+		return err
+	}
+	converted, err := r.GetAsVersion(v)
+	if err != nil {
+		return err
+	}
+	return converted.PrintTo(os.Stdout)
+}

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// asError returns the CNI error in a chain.
+func asError(err error) (*types.Error, bool) {
+	var e *types.Error
+	return e, errors.As(err, &e)
+}
+
+// prepare does what ADD and CHECK have in common: up to the operations that
+// would lead from what is there to what shall be.
+func (p Plugin) prepare(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error) {
+	var none netstate.Plan
+	k, err := open(t.Netns)
+	if err != nil {
+		return none, nil, err
+	}
+	t.Kernel = k
+	if err := k.LockHost(false); err != nil {
+		return none, nil, err
+	}
+	if err := conf.Observe(t); err != nil {
+		return none, nil, err
+	}
+	plan, err := conf.Plan(t)
+	if err != nil {
+		return none, nil, err
+	}
+	if err := k.Complete(t.Snapshot, plan); err != nil {
+		return none, nil, err
+	}
+	ops, err := netstate.Diff(plan, t.Snapshot)
+	return plan, ops, err
+}
+
+// open opens both namespaces, with CNI's code 8 where the pod's can't be.
+func open(netns string) (*kernel.Kernel, error) {
+	k, err := kernel.Open(netns)
+	if errors.Is(err, kernel.ErrNoNetns) || errors.Is(err, kernel.ErrHostNetns) {
+		return nil, types.NewError(types.ErrInvalidNetNS, err.Error(), "")
+	}
+	return k, err
+}
+
+func (t *Task) close() {
+	if t.Kernel != nil {
+		t.Kernel.Close()
+	}
+}
+
+func (p Plugin) add(args *skel.CmdArgs) error {
+	t, raw, err := load(args)
+	if err != nil {
+		return err
+	}
+	conf, err := p.Load(raw)
+	if err != nil {
+		return err
+	}
+	if conf == nil {
+		return output(args, t.result(netstate.Plan{}))
+	}
+	defer t.close()
+	plan, ops, err := p.prepare(t, conf)
+	if err != nil {
+		return err
+	}
+	if err := t.Kernel.Apply(ops); err != nil {
+		return err
+	}
+	if err := output(args, t.result(plan)); err != nil {
+		// Nobody learns of the attachment, so there must be none.
+		return errors.Join(fmt.Errorf("print result: %w", err), t.Kernel.Remove(netstate.Reverse(ops)))
+	}
+	return nil
+}
+
+// result is the prevResult with the links that the plan makes, and the MACs
+// that it gives to others.
+func (t *Task) result(plan netstate.Plan) *current.Result {
+	r := t.Prev
+	if r == nil {
+		r = &current.Result{CNIVersion: current.ImplementedSpecVersion}
+	}
+	for _, item := range plan.Present {
+		l, ok := item.Object.(netstate.Link)
+		if !ok {
+			continue
+		}
+		sandbox := ""
+		if item.NS == netstate.Pod {
+			sandbox = t.Netns
+		}
+		i := findInterface(r, l.Name, sandbox != "")
+		if i == nil && l.Type != "" {
+			i = &current.Interface{Name: l.Name, Sandbox: sandbox}
+			r.Interfaces = append(r.Interfaces, i)
+		}
+		if i != nil && l.MAC != (netstate.MAC{}) {
+			i.Mac = l.MAC.String()
+		}
+	}
+	return r
+}
+
+func findInterface(r *current.Result, name string, sandbox bool) *current.Interface {
+	for _, i := range r.Interfaces {
+		if i != nil && i.Name == name && (i.Sandbox != "") == sandbox {
+			return i
+		}
+	}
+	return nil
+}
+
+func (p Plugin) check(args *skel.CmdArgs) error {
+	t, raw, err := load(args)
+	if err != nil {
+		return err
+	}
+	conf, err := p.Load(raw)
+	if err != nil || conf == nil {
+		return err
+	}
+	defer t.close()
+	_, ops, err := p.prepare(t, conf)
+	if err != nil {
+		return err
+	}
+	if len(ops) > 0 {
+		return &drift{ops}
+	}
+	return nil
+}
+
+// drift is what CHECK found: every object that is not as it should be.
+type drift struct{ ops []netstate.Op }
+
+func (d *drift) Error() string {
+	var lines []string
+	for _, op := range d.ops {
+		switch {
+		case op.Before == nil:
+			lines = append(lines, fmt.Sprintf("%s: %s %s is missing", op.NS, op.After.Kind(), op.After))
+		case op.After == nil:
+			lines = append(lines, fmt.Sprintf("%s: %s %s should not be there", op.NS, op.Before.Kind(), op.Before))
+		default:
+			lines = append(lines, fmt.Sprintf("%s: %s is %s, want %s", op.NS, op.After.Kind(), op.Before, op.After))
+		}
+	}
+	return strings.Join(lines, "; ")
+}
+
+// del works without a prevResult and without a pod, and doesn't read the
+// plugin's own keys: a configuration that was broken in the meantime must not
+// keep anything from being removed.
+func (p Plugin) del(args *skel.CmdArgs) error {
+	t, _, err := load(args)
+	if t == nil {
+		return err
+	}
+	defer t.close()
+	t.Kernel, err = openLeaving(args.Netns)
+	if err != nil {
+		return err
+	}
+	ops, err := p.Remove(t)
+	return errors.Join(err, t.Kernel.Remove(ops))
+}
+
+// openLeaving opens the node's namespace, and the pod's if it is still there.
+func openLeaving(netns string) (*kernel.Kernel, error) {
+	if netns == "" {
+		return kernel.OpenHost()
+	}
+	k, err := kernel.Open(netns)
+	if errors.Is(err, kernel.ErrNoNetns) || errors.Is(err, kernel.ErrHostNetns) {
+		return kernel.OpenHost()
+	}
+	return k, err
+}
+
+func (p Plugin) gc(args *skel.CmdArgs) error {
+	t, raw, err := load(args)
+	if err != nil {
+		return err
+	}
+	valid, err := validAttachments(t.Network, raw)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	if t.Kernel, err = kernel.OpenHost(); err != nil {
+		return err
+	}
+	ops, err := p.Collect(t, valid)
+	return errors.Join(err, t.Kernel.Remove(ops))
+}
+
+// validAttachments reads the list of living attachments under both names that
+// runtimes give it (the specification's and libcni's older one). Without any,
+// everything would be garbage, so that is an error.
+func validAttachments(network string, raw map[string]json.RawMessage) ([]Attachment, error) {
+	var out []Attachment
+	found := false
+	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
+		value, ok := raw[key]
+		if !ok || string(value) == "null" {
+			continue
+		}
+		var list []types.GCAttachment
+		if err := json.Unmarshal(value, &list); err != nil {
+			return nil, Invalid("%s: %s: want a list of containerID and ifname", key, value)
+		}
+		found = true
+		for _, a := range list {
+			out = append(out, Attachment{Network: network, ContainerID: a.ContainerID, IfName: a.IfName})
+		}
+	}
+	if !found {
+		return nil, Invalid("cni.dev/valid-attachments: missing: want a list of containerID and ifname")
+	}
+	return out, nil
+}
+
+func (p Plugin) status(args *skel.CmdArgs) error {
+	t, raw, err := load(args)
+	if err != nil {
+		return err
+	}
+	conf, err := p.Load(raw)
+	if err != nil || conf == nil {
+		return err
+	}
+	defer t.close()
+	if t.Kernel, err = kernel.OpenHost(); err != nil {
+		return notAvailable(err)
+	}
+	return notAvailable(conf.Status(t))
+}
+
+// notAvailable is CNI's code 50: ADD can't be served.
+func notAvailable(err error) error {
+	if err == nil {
+		return nil
+	}
+	return types.NewError(types.ErrPluginNotAvailable, err.Error(), "")
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// Config is the plugin's configuration, with the defaults filled in.
+type Config struct {
+	Mode             string         // auto, underlay or overlay
+	PodDefaultNIC    string         // the NIC that is the pod's first
+	ServiceCIDR      []netip.Prefix // what the pod reaches through its node:
+	OverlayPodCIDR   []netip.Prefix // Services, overlay pods
+	HijackCIDR       []netip.Prefix // and whatever else
+	HostRuleTable    int            // holds the node's routes to pods
+	HostRulePrio     int            // the priority of the rule that looks it up
+	PodRPFilter      int            // of the pod's links; -1 leaves it
+	HostRPFilter     int            // of the host end; -1 leaves it
+	VethMTU          int            // bytes; 0: that of the NIC
+	ReplyMark        uint32         // the one bit that marks replies
+	NodeAddresses    []netip.Addr   // instead of what the node has
+	NotNodeAddresses []netip.Prefix // of what the node has
+}
+
+// load reads the configuration; nil means that it says to do nothing.
+func load(raw map[string]json.RawMessage) (plugin.Conf, error) {
+	c := &Config{
+		Mode:          "auto",
+		PodDefaultNIC: "eth0",
+		HostRuleTable: 500,
+		HostRulePrio:  1000,
+		HostRPFilter:  1,
+		ReplyMark:     0x10000000,
+	}
+	err := plugin.Decode(raw, []plugin.Key{
+		{Name: "mode", Value: plugin.OneOf(&c.Mode, "auto", "underlay", "overlay", "disabled", "disable")},
+		{Name: "podDefaultCNINIC", Value: plugin.Interface(&c.PodDefaultNIC)},
+		{Name: "serviceCIDR", Value: plugin.Prefixes(&c.ServiceCIDR)},
+		{Name: "overlayPodCIDR", Value: plugin.Prefixes(&c.OverlayPodCIDR)},
+		{Name: "hijackCIDR", Value: plugin.Prefixes(&c.HijackCIDR)},
+		{Name: "hostRuleTable", Value: hostTable(&c.HostRuleTable)},
+		{Name: "hostRulePriority", Value: plugin.Int(&c.HostRulePrio, 1, 32765)},
+		{Name: "podRPFilter", Value: plugin.Int(&c.PodRPFilter, -1, 2)},
+		{Name: "hostRPFilter", Value: plugin.Int(&c.HostRPFilter, -1, 2)},
+		{Name: "vethMTU", Value: plugin.Int(&c.VethMTU, 68, 65535)},
+		{Name: "replyMark", Value: plugin.Bit(&c.ReplyMark)},
+		{Name: "nodeAddresses", Value: nodeAddresses(c)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.Mode == "disabled" || c.Mode == "disable" {
+		return nil, nil
+	}
+	return c, nil
+}
+
+// hostTable is a table that belongs to nobody: not the kernel's own three, which
+// a rule for all packets must not look up a second time.
+func hostTable(p *int) plugin.Value {
+	v := plugin.Int(p, 1, 1<<31-1)
+	return plugin.Value{
+		Want: v.Want + ", but not 253 (default), 254 (main) or 255 (local)",
+		Set: func(raw json.RawMessage) error {
+			if slices.Contains([]string{"253", "254", "255"}, string(raw)) {
+				return fmt.Errorf("the kernel's own")
+			}
+			return v.Set(raw)
+		},
+	}
+}
+
+// nodeAddresses is "auto", or a list in which "auto" stands for what the node
+// has, an address for itself, and "!" before an address or CIDR excludes it.
+func nodeAddresses(c *Config) plugin.Value {
+	return plugin.Value{
+		Want: `"auto" or a list of "auto", addresses, and addresses or CIDRs to exclude, like ["auto", "!10.6.0.100"]`,
+		Set: func(raw json.RawMessage) error {
+			list, err := plugin.Strings(raw)
+			if err != nil {
+				return err
+			}
+			auto := false
+			for _, s := range list {
+				if s == "auto" {
+					auto = true
+					continue
+				}
+				if not, ok := strings.CutPrefix(s, "!"); ok {
+					p, err := plugin.ParsePrefix(not)
+					if err != nil {
+						return err
+					}
+					c.NotNodeAddresses = append(c.NotNodeAddresses, p)
+					continue
+				}
+				a, err := netip.ParseAddr(s)
+				if err != nil {
+					return fmt.Errorf("%q is not an address", s)
+				}
+				c.NodeAddresses = append(c.NodeAddresses, a)
+			}
+			if auto && len(c.NodeAddresses) > 0 {
+				return fmt.Errorf(`"auto" and addresses exclude each other`)
+			}
+			return nil
+		},
+	}
+}
+
+// hijacked returns what the pod reaches through its node, of one family.
+func (c *Config) hijacked(f netstate.Family) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range slices.Concat(c.ServiceCIDR, c.OverlayPodCIDR, c.HijackCIDR) {
+		if netstate.FamilyOf(p.Addr()) == f && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}

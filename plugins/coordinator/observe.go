@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// Observe reads the pod, and by which addresses it reaches its node.
+func (c *Config) Observe(t *plugin.Task) error {
+	if err := readable(t); err != nil {
+		return err
+	}
+	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
+		return err
+	}
+	addrs, err := nicAddrs(t)
+	if err != nil {
+		return err
+	}
+	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
+		return err
+	}
+	if len(c.NodeAddresses) > 0 {
+		t.Node = c.NodeAddresses
+		return nil
+	}
+	if t.Node, err = t.Kernel.NodeAddrs(addrs); err != nil {
+		return err
+	}
+	t.Node = slices.DeleteFunc(t.Node, func(a netip.Addr) bool {
+		return slices.ContainsFunc(c.NotNodeAddresses, func(p netip.Prefix) bool { return p.Contains(a) })
+	})
+	return nil
+}
+
+// readable checks what the plugin before this one in the chain left.
+func readable(t *plugin.Task) error {
+	switch {
+	case t.Prev == nil:
+		return plugin.Invalid("prevResult: missing: coordinator must be chained after the plugin that makes the NIC")
+	case len(t.Prev.Interfaces) == 0:
+		return plugin.Invalid("prevResult: interfaces: empty: want the NIC that the plugin before made")
+	}
+	return nil
+}
+
+// nicAddrs returns the addresses of the attachment's NIC, those of prevResult
+// first and in its order: they decide which address is the pod's source towards
+// services. What the interface has beyond them comes behind; where prevResult
+// has none, only addresses count that nobody assigned (RFC 4862).
+func nicAddrs(t *plugin.Task) ([]netip.Addr, error) {
+	if _, ok := netstate.Get(t.Snapshot, netstate.Pod, netstate.Link{Name: t.IfName}); !ok {
+		return nil, fmt.Errorf("pod: link %s: no such device", t.IfName)
+	}
+	var onLink []netstate.Addr
+	for _, a := range netstate.All[netstate.Addr](t.Snapshot, netstate.Pod) {
+		if a.Dev == t.IfName {
+			onLink = append(onLink, a)
+		}
+	}
+	var out []netip.Addr
+	for _, ip := range t.Prev.IPs {
+		if i := ip.Interface; i != nil && (*i < 0 || *i >= len(t.Prev.Interfaces)) {
+			return nil, plugin.Invalid("prevResult: ips: %s: interface: %d: want the index of one of %d interfaces", ip.Address.String(), *i, len(t.Prev.Interfaces))
+		} else if i != nil && t.Prev.Interfaces[*i].Name != t.IfName {
+			continue
+		}
+		a, ok := netip.AddrFromSlice(ip.Address.IP)
+		if !ok {
+			return nil, plugin.Invalid("prevResult: ips: %s: want an address with its length", ip.Address.String())
+		}
+		a = a.Unmap()
+		if !slices.ContainsFunc(onLink, func(l netstate.Addr) bool { return l.Prefix.Addr() == a }) {
+			return nil, fmt.Errorf("pod: addr %s of prevResult is not on link %s", a, t.IfName)
+		}
+		if !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	assigned := len(out) > 0
+	for _, l := range onLink {
+		if a := l.Prefix.Addr(); (assigned || l.Dynamic) && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	if len(out) == 0 {
+		return nil, plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", t.IfName)
+	}
+	return out, nil
+}
+
+// Status says whether the kernel has what ADD needs.
+func (c *Config) Status(t *plugin.Task) error { return t.Kernel.Host.HasMarks() }
