@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// Check is a question that a client asks a server, and what must be seen of it.
+type Check struct {
+	Name        string
+	Coordinator bool // what works only with coordinator in the chain
+
+	Network string // tcp or udp
+	From    *nettest.Netns
+	To      netip.AddrPort
+	Answers *nettest.Netns // who must answer
+	Sees    netip.Addr     // the client's address as the server must see it
+
+	RequestBy string // the only link by which the request may leave From, if given
+	ReplyBy   string // the only link by which the reply may leave Answers, if given
+}
+
+// Result is what became of a check: what was seen, and why that is not enough.
+type Result struct {
+	Check
+	Evidence string
+	Err      error
+}
+
+// Run asks the question and watches both ends while it is answered.
+func (c Check) Run() Result {
+	r := Result{Check: c}
+	r.Evidence, r.Err = c.run()
+	return r
+}
+
+// RunAll runs checks side by side; the results are in their order.
+func RunAll(checks []Check) []Result {
+	results := make([]Result, len(checks))
+	var wg sync.WaitGroup
+	for i, c := range checks {
+		wg.Go(func() { results[i] = c.Run() })
+	}
+	wg.Wait()
+	return results
+}
+
+func (c Check) run() (evidence string, err error) {
+	atClient, err := c.From.Capture("")
+	if err != nil {
+		return "", err
+	}
+	defer atClient.Close()
+	atServer, err := c.Answers.Capture("")
+	if err != nil {
+		return "", err
+	}
+	defer atServer.Close()
+
+	port := clientPort()
+	answer, askErr := c.From.Ask(c.Network, c.To, nettest.Socket{Port: port})
+	requests, err := leaving(atClient, func(f nettest.Frame) bool { return f.Src.Port() == port && f.Dst == c.To })
+	if err != nil {
+		return "", err
+	}
+	replies, err := leaving(atServer, func(f nettest.Frame) bool { return f.Dst.Port() == port })
+	if err != nil {
+		return "", err
+	}
+	if askErr != nil {
+		return fmt.Sprintf("request left %s by %s; reply left %s by %s",
+			c.From.Name(), named(requests), c.Answers.Name(), named(replies)), askErr
+	}
+	evidence = fmt.Sprintf("%s > %s; %s saw %s; request left %s by %s; reply left %s by %s",
+		answer.Local.Addr(), c.To, answer.Server, answer.Client.Addr(),
+		c.From.Name(), named(requests), c.Answers.Name(), named(replies))
+	return evidence, errors.Join(
+		differs("answered by", answer.Server, c.Answers.Name()),
+		differs("client's address seen", answer.Client.Addr().String(), c.Sees.String()),
+		strays("request", c.From, requests, c.RequestBy),
+		strays("reply", c.Answers, replies, c.ReplyBy))
+}
+
+var asked atomic.Uint32
+
+// clientPort is a port below those that the kernel gives away, another one each
+// time: it tells the frames of one question from all others. NAT leaves the port
+// alone as long as nobody else has it.
+func clientPort() uint16 {
+	return uint16(20000 + asked.Add(1)%10000)
+}
+
+// leaving names the links by which matching frames left.
+func leaving(c *nettest.Capture, match func(nettest.Frame) bool) ([]string, error) {
+	frames, err := c.Frames()
+	if err != nil {
+		return nil, err
+	}
+	links := map[string]bool{}
+	for _, f := range frames {
+		if f.Outgoing && match(f) {
+			links[f.Link] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(links)), nil
+}
+
+func named(links []string) string {
+	if len(links) == 0 {
+		return "no link"
+	}
+	return strings.Join(links, " and ")
+}
+
+func differs(what, got, want string) error {
+	if got == want {
+		return nil
+	}
+	return fmt.Errorf("%s: %s, want %s", what, got, want)
+}
+
+func strays(what string, from *nettest.Netns, links []string, only string) error {
+	if only == "" || len(links) == 1 && links[0] == only {
+		return nil
+	}
+	return fmt.Errorf("%s left %s by %s, want %s alone", what, from.Name(), named(links), only)
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// verbTime bounds a verb; a plugin that takes longer is killed.
+const verbTime = 30 * time.Second
+
+// Network is a CNI network of the node. Its plugins run on the node, and what
+// they and libcni keep in files is in the node's own /run.
+type Network struct {
+	lab  *Lab
+	list *libcni.NetworkConfigList
+	cni  *libcni.CNIConfig
+}
+
+// Network reads a conflist; its plugins are looked for in the directories of
+// cniPath.
+func (l *Lab) Network(conflist string, cniPath ...string) (*Network, error) {
+	list, err := libcni.NetworkConfFromBytes([]byte(conflist))
+	if err != nil {
+		return nil, err
+	}
+	dirs := make([]string, len(cniPath))
+	for i, dir := range cniPath {
+		// The node has a working directory of its own.
+		if dirs[i], err = filepath.Abs(dir); err != nil {
+			return nil, err
+		}
+	}
+	cni := libcni.NewCNIConfigWithCacheDir(dirs, "/run/cni/cache", nil)
+	return &Network{lab: l, list: list, cni: cni}, nil
+}
+
+// Add gives the pod a NIC.
+func (n *Network) Add(ctx context.Context, pod *Pod, ifname string) error {
+	var result types.Result
+	err := n.run(ctx, func(ctx context.Context) (err error) {
+		result, err = n.cni.AddNetworkList(ctx, n.list, runtimeConf(pod, ifname))
+		return err
+	})
+	if err == nil {
+		pod.Results[ifname], err = types100.NewResultFromResult(result)
+	}
+	return n.failed("ADD", pod, ifname, err)
+}
+
+// Check asks the plugins whether the NIC is as ADD left it.
+func (n *Network) Check(ctx context.Context, pod *Pod, ifname string) error {
+	return n.failed("CHECK", pod, ifname, n.run(ctx, func(ctx context.Context) error {
+		return n.cni.CheckNetworkList(ctx, n.list, runtimeConf(pod, ifname))
+	}))
+}
+
+// Del takes the NIC away.
+func (n *Network) Del(ctx context.Context, pod *Pod, ifname string) error {
+	err := n.run(ctx, func(ctx context.Context) error {
+		return n.cni.DelNetworkList(ctx, n.list, runtimeConf(pod, ifname))
+	})
+	if err == nil {
+		delete(pod.Results, ifname)
+	}
+	return n.failed("DEL", pod, ifname, err)
+}
+
+// GC has the plugins remove what belongs to no valid attachment.
+func (n *Network) GC(ctx context.Context, valid ...types.GCAttachment) error {
+	err := n.run(ctx, func(ctx context.Context) error {
+		return n.cni.GCNetworkList(ctx, n.list, &libcni.GCArgs{ValidAttachments: valid})
+	})
+	if err != nil {
+		return fmt.Errorf("GC of %s: %w", n.list.Name, err)
+	}
+	return nil
+}
+
+// Status asks the plugins whether they could serve an ADD.
+func (n *Network) Status(ctx context.Context) error {
+	err := n.run(ctx, func(ctx context.Context) error {
+		return n.cni.GetStatusNetworkList(ctx, n.list)
+	})
+	if err != nil {
+		return fmt.Errorf("STATUS of %s: %w", n.list.Name, err)
+	}
+	return nil
+}
+
+// run runs a verb on the node, with the time that a runtime gives it.
+func (n *Network) run(ctx context.Context, verb func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, verbTime)
+	defer cancel()
+	err := n.lab.Node.Run(func() error { return verb(ctx) })
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return err
+}
+
+func runtimeConf(pod *Pod, ifname string) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{ContainerID: pod.ContainerID, NetNS: pod.Path(), IfName: ifname}
+}
+
+// failed says which verb failed for which NIC.
+func (n *Network) failed(verb string, pod *Pod, ifname string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s of %s in pod %s by %s: %w", verb, ifname, pod.Name(), n.list.Name, err)
+}

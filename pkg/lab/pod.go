@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// Pod is a pod: a container ID, a namespace, and what the plugins answered for
+// each of its NICs.
+type Pod struct {
+	*nettest.Netns
+	ContainerID string
+	Results     map[string]*types100.Result
+}
+
+// NewPod makes a pod without a NIC. The container ID follows from the name.
+func (l *Lab) NewPod(name string) (*Pod, error) {
+	n, err := l.newNetns(name)
+	if err != nil {
+		return nil, err
+	}
+	id := sha256.Sum256([]byte(name))
+	return &Pod{Netns: n, ContainerID: hex.EncodeToString(id[:]), Results: map[string]*types100.Result{}}, nil
+}
+
+// Addrs returns the addresses that the plugins gave to a NIC.
+func (p *Pod) Addrs(ifname string) []netip.Prefix {
+	result := p.Results[ifname]
+	if result == nil {
+		return nil
+	}
+	var addrs []netip.Prefix
+	for _, ip := range result.IPs {
+		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+			bits, _ := ip.Address.Mask.Size()
+			addrs = append(addrs, netip.PrefixFrom(addr.Unmap(), bits))
+		}
+	}
+	return addrs
+}
+
+// HostEnd returns the name of the node's link to the pod, as the result of a NIC
+// tells it, or "" if there is none.
+func (p *Pod) HostEnd(ifname string) string {
+	result := p.Results[ifname]
+	if result == nil {
+		return ""
+	}
+	for _, i := range result.Interfaces {
+		if i.Sandbox == "" {
+			return i.Name
+		}
+	}
+	return ""
+}
