@@ -17,7 +17,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 echo "$targets" | while read -r package target; do
 	echo "fuzz: $package $target for $time"
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package" >"$log" 2>&1 </dev/null && continue
+	go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x "$package" >"$log" 2>&1 </dev/null && continue
 	# Until Go 1.27 the end of the fuzzing time is now and then reported as a
 	# failure (go.dev/issue/75804). A real one names the input that failed.
 	if grep -qx '    context deadline exceeded' "$log" && ! grep -q 'Failing input' "$log"; then

@@ -125,7 +125,8 @@ func (s *Snapshot) occupant(ns NS, want Object) Object {
 }
 
 // dependents returns the deletion of all that would go with a link, so that
-// the list can be reversed.
+// the list can be reversed: a veth's far end is made what it was when the pair
+// was new.
 func (s *Snapshot) dependents(ns NS, l Link) []Op {
 	var ops []Op
 	for r, o := range s.objects {
@@ -134,6 +135,11 @@ func (s *Snapshot) dependents(ns NS, l Link) []Op {
 		}
 	}
 	slices.SortFunc(ops, func(a, b Op) int { return -cmp.Compare(order(a.Before), order(b.Before)) })
+	if far, ok := Get(s, l.Peer.NS, Link{Name: l.Peer.Name}); ok {
+		if fresh := peerOf(ns, l); fresh != far {
+			ops = append(ops, Op{NS: l.Peer.NS, Before: far, After: fresh, Why: "it goes with link " + l.Name})
+		}
+	}
 	return ops
 }
 

@@ -79,6 +79,13 @@ func (r Route) Key() Object {
 func (r Route) Device() string { return r.Dev }
 func (r Route) Owned() bool    { return r.Proto == Proto }
 
+// over leaves the protocol open: a route that somebody else put there and that
+// does what ours would do stays theirs.
+func (r Route) over(have Object) Object {
+	r.Proto = have.(Route).Proto
+	return r
+}
+
 // IPv6 reports the family of the route.
 func (r Route) IPv6() bool { return r.Dst.Addr().Is6() }
 

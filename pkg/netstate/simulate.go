@@ -113,13 +113,16 @@ func (s *Snapshot) possible(op Op) error {
 	if !ok {
 		return ErrNoDevice
 	}
+	// The kernel takes a neighbour on a link that is down, only to lose it when
+	// the link's state changes: a plan that does that is a mistake.
+	if k := after.Kind(); !l.Up && (k == KindRoute || k == KindNeigh) {
+		return ErrNetworkDown
+	}
 	route, ok := after.(Route)
 	if !ok {
 		return nil
 	}
 	switch {
-	case !l.Up:
-		return ErrNetworkDown
 	case op.Before == nil && s.occupant(op.NS, after) != nil:
 		return ErrExists
 	case route.Via.IsValid() && !route.Onlink && !s.onLink(op.NS, route):
