@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+const coordinator = `{
+      "type": "coordinator",
+      "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"]
+    }`
+
+func labCommand() *cobra.Command {
+	var cniPath []string
+	var without bool
+	c := &cobra.Command{
+		Use:   "lab",
+		Short: "Build a node, a LAN and pods in namespaces, and send traffic through them",
+		Long: `Build a node, a LAN with a router and clients, and two pods out of network
+namespaces; connect the pods by a chain of the real plugins; show what they
+did, and whether real traffic takes the ways that it should.
+
+The namespaces and all files are private to this process. Nothing is left when
+it ends, however it ends. Needs root.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if os.Geteuid() != 0 {
+				return errors.New("lab: needs root, to make network namespaces")
+			}
+			if len(cniPath) == 0 {
+				self, err := os.Executable()
+				if err != nil {
+					return fmt.Errorf("lab: %w", err)
+				}
+				cniPath = []string{filepath.Dir(self)}
+			}
+			var chained []string
+			if !without {
+				chained = []string{coordinator}
+			}
+			return runLab(c.Context(), c.OutOrStdout(), cniPath, chained)
+		},
+	}
+	c.Flags().StringSliceVar(&cniPath, "cni-path", nil, "directories of the plugins (default: the directory of this program)")
+	c.Flags().BoolVar(&without, "without-coordinator", false, "leave coordinator out of the chain, to see what fails then")
+	return c
+}
+
+// runLab shows a scene on w. It returns an error if a check fails.
+func runLab(ctx context.Context, w io.Writer, cniPath, chained []string) (err error) {
+	l, err := lab.New(lab.Ens192())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+
+	conflist := l.LANs[0].Conflist(chained...)
+	fmt.Fprintf(w, "The network that both pods are in:\n\n%s\n", conflist)
+	network, err := l.Network(conflist, cniPath...)
+	if err != nil {
+		return err
+	}
+	scene, err := l.NewScene(ctx, network)
+	if err != nil {
+		return err
+	}
+	if err := l.WriteState(w, scene.Web); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nThe ways of pod %s:\n\n%s\n", scene.Web.Name(), scene.Draw(scene.Web))
+
+	failed := writeResults(w, lab.RunAll(scene.Checks("tcp")))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for _, pod := range []*lab.Pod{scene.Web, scene.App} {
+		if err := network.Check(ctx, pod, lab.NIC); err != nil {
+			return err
+		}
+	}
+	if err := scene.Del(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "CNI CHECK and then DEL succeeded for both pods.")
+	if failed > 0 {
+		return fmt.Errorf("%d checks failed", failed)
+	}
+	return nil
+}
+
+// writeResults prints a table of the results and returns how many failed.
+func writeResults(w io.Writer, results []lab.Result) (failed int) {
+	fmt.Fprint(w, "Traffic, and what passed the wire:\n\n")
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, r := range results {
+		verdict, evidence := "ok", r.Evidence
+		if r.Err != nil {
+			failed++
+			verdict, evidence = "FAILED", fmt.Sprintf("%v; %s", r.Err, r.Evidence)
+		}
+		fmt.Fprintf(tw, "  %s\t%s\t%s\n", verdict, r.Name, evidence)
+	}
+	tw.Flush()
+	fmt.Fprintf(w, "\n%d of %d hold.\n", len(results)-failed, len(results))
+	return failed
+}
