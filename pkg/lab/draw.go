@@ -11,9 +11,9 @@ import (
 // Draw draws the ways between a pod, its node and the LAN.
 func (s *Scene) Draw(pod *Pod) string {
 	lan := s.LANs[0]
-	hostEnd, podEnd, way := pod.HostEnd(NIC), "veth0", "node, Services, and replies to what came by it"
+	hostEnd, joint, bar, podEnd := pod.HostEnd(NIC), "---", "|", "veth0"
 	if hostEnd == "" {
-		hostEnd, podEnd, way = "(nothing)", "(nothing)", "no way to the node"
+		joint, bar, podEnd = "", " ", ""
 	}
 	router, client, node, addrs := addrs(lan.Router), addrs(lan.Host), addrs(lan.Node), addrs(pod.Addrs(NIC))
 	var b strings.Builder
@@ -27,17 +27,19 @@ func (s *Scene) Draw(pod *Pod) string {
 	p("  ======= LAN ===+=========+===============+=======")
 	p("                           |")
 	p("  node                     |")
-	p("      %15s --- %s", hostEnd, lan.NIC)
-	p("             |             |      %s", node[0])
-	p("             |             |      %s", node[1])
-	p("  - - - - - -|- - - - - - -|- - - - - - - - - - - -")
-	p("             |          macvlan")
-	p("  pod %-6s |             |", pod.Name())
+	p("      %15s %3s %s", hostEnd, joint, lan.NIC)
+	p("             %s             |      %s", bar, node[0])
+	p("             %s             |      %s", bar, node[1])
+	p("  - - - - - -%s- - - - - - -|- - - - - - - - - - - -", bar)
+	p("             %s          macvlan", bar)
+	p("  pod %-6s %s             |", pod.Name(), bar)
 	p("           %-9s      %s", podEnd, NIC)
 	p("                           %s", addrs[0])
 	p("                           %s", addrs[1])
 	p("")
-	p("  by %s: %s", podEnd, way)
+	if hostEnd != "" {
+		p("  by %s: the node, Services, and replies to what came by it", podEnd)
+	}
 	p("  by %s: everything else, with the pod's own address", NIC)
 	return b.String()
 }
