@@ -215,6 +215,10 @@ func TestDiffConflicts(t *testing.T) {
 		`host: link vethabc up type veth peer name veth0 netns pod`,
 		"host: link vethabc up type bridge is in the way of vethabc up type veth peer name veth0 netns pod",
 	}, {
+		"a far end that isn't ours", `pod: link veth0 up type dummy`,
+		`host: link vethabc up type veth peer name veth0 netns pod`,
+		"pod: link veth0 up type dummy is in the way of veth0 type veth peer name vethabc netns host",
+	}, {
 		"a route that isn't ours", "pod: link eth0 up\npod: link veth0 up\npod: route 10.6.0.5 dev eth0 scope link",
 		`pod: route 10.6.0.5 dev veth0 proto multihome scope link`,
 		"pod: route 10.6.0.5 dev eth0 scope link is in the way of 10.6.0.5 dev veth0 proto multihome scope link",

@@ -63,6 +63,9 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 			have = work.occupant(w.NS, w.Object)
 		}
 		if have == nil {
+			if c := work.farEndTaken(w); c != nil {
+				return nil, c
+			}
 			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why}); err != nil {
 				return nil, err
 			}
@@ -104,6 +107,19 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 		}
 	}
 	return ops, nil
+}
+
+// farEndTaken returns the conflict of a pair that is to be made with a link that
+// already has the name of its far end.
+func (s *Snapshot) farEndTaken(w Item) *Conflict {
+	l, ok := w.Object.(Link)
+	if !ok || l.Peer.Name == "" {
+		return nil
+	}
+	if have, ok := Get(s, l.Peer.NS, Link{Name: l.Peer.Name}); ok {
+		return &Conflict{l.Peer.NS, peerOf(w.NS, l), have}
+	}
+	return nil
 }
 
 // occupant returns the route that takes the place of a wanted one: the same
