@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures coordinator as a container runtime sees it: whole
+// processes, from fork until the exit status and the output are there. It
+// compares them with three others that are built and run beside it, in the same
+// rounds: a plugin that only echoes prevResult, a program that does only the
+// kernel's work, and the bare deletion of the same link. Everything is done once
+// on an empty node and once on a busy one.
+//
+// It needs root, and changes only network namespaces of its own. It prints one
+// table, with the targets of the design beside the figures; a missed target is no
+// error.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// memoryRounds is how often peak memory is read; it hardly varies.
+const memoryRounds = 5
+
+func main() {
+	n := flag.Int("n", 200, "number of rounds")
+	flag.Parse()
+	if err := run(max(1, *n)); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(rounds int) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("needs root, to make network namespaces")
+	}
+	dir, err := os.MkdirTemp("", "multihome-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{
+		echo:        program(filepath.Join(dir, "echo")),
+		floor:       program(filepath.Join(dir, "floor")),
+		coordinator: program(filepath.Join(dir, "coordinator")),
+		samples:     map[figure]sample{},
+	}
+	if err := build(ctx, dir); err != nil {
+		return err
+	}
+	empty, err := newNode("empty")
+	if err != nil {
+		return err
+	}
+	defer empty.Close()
+	busy, err := newNode("busy")
+	if err != nil {
+		return err
+	}
+	defer busy.Close()
+	start := time.Now()
+	others, err := busy.crowd(ctx)
+	if err != nil {
+		return err
+	}
+	defer others.Close()
+	fmt.Fprintf(os.Stderr, "busy node built in %.1f s: %d pods, %d service addresses, %d routes\n",
+		time.Since(start).Seconds(), otherPods, serviceAddresses, hostRoutes)
+
+	start = time.Now()
+	for i := range rounds {
+		for _, node := range inAnyOrder(empty, busy) {
+			if err := b.round(node, i < memoryRounds); err != nil {
+				return fmt.Errorf("round %d on the %s node: %w", i+1, node.Name(), err)
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("interrupted after %d rounds", i)
+			}
+		}
+	}
+	fmt.Fprintf(os.Stderr, "%d rounds in %.0f s\n", rounds, time.Since(start).Seconds())
+	return b.print(os.Stdout)
+}
+
+// build makes the binaries as they are released.
+func build(ctx context.Context, dir string) error {
+	const module = "github.com/multihome/multihome/"
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", dir+"/",
+		module+"integration/bench/echo", module+"integration/bench/floor", module+"plugins/coordinator")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("build the plugins: %w", err)
+	}
+	return nil
+}
+
+func inAnyOrder[T any](v ...T) []T {
+	rand.Shuffle(len(v), func(i, j int) { v[i], v[j] = v[j], v[i] })
+	return v
+}

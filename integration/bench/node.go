@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/netip"
+	"os/exec"
+
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// What a busy node has.
+const (
+	otherPods        = 500
+	serviceAddresses = 5000
+	hostRoutes       = 100000
+)
+
+const nic = "ens192"
+
+var (
+	nodeAddresses = []netip.Prefix{netip.MustParsePrefix("10.6.168.123/16"), netip.MustParsePrefix("fd00:6::123/64")}
+	gateways      = []netip.Addr{netip.MustParseAddr("10.6.0.1"), netip.MustParseAddr("fd00:6::1")}
+)
+
+// node is a machine with a NIC on a LAN where nobody else is, and with rules
+// such as kube-proxy's: every node has connection tracking on.
+type node struct {
+	*nettest.Machine
+	lan *nettest.Netns
+}
+
+func newNode(name string) (*node, error) {
+	m, err := nettest.NewMachine(name)
+	if err != nil {
+		return nil, err
+	}
+	lan, err := nettest.NewNetns("LAN of " + name)
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	n := &node{m, lan}
+	if err := n.wire(); err != nil {
+		n.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) wire() error {
+	if err := nettest.ConnectVeth(n.Netns, nic, n.lan, "port"); err != nil {
+		return err
+	}
+	if err := n.AddAddrs(nic, nodeAddresses...); err != nil {
+		return err
+	}
+	if err := n.EnableForwarding(); err != nil {
+		return err
+	}
+	return n.SetServices(nettest.Service{
+		ClusterIP: netip.MustParseAddrPort("10.96.0.10:53"),
+		Endpoint:  netip.MustParseAddrPort("10.6.0.53:53"),
+	})
+}
+
+func (n *node) Close() {
+	n.Machine.Close()
+	n.lan.Close()
+}
+
+// crowd makes the node a busy one. The far ends of the other pods' links are in
+// the namespace that it returns.
+func (n *node) crowd(ctx context.Context) (*nettest.Netns, error) {
+	others, err := nettest.NewNetns("other pods")
+	if err != nil {
+		return nil, err
+	}
+	var v4, v6 batch
+	for _, b := range []*batch{&v4, &v6} {
+		b.line("rule add from all priority 1000 lookup 500 protocol 109")
+	}
+	for i := range otherPods {
+		link, mac := fmt.Sprintf("veth%011x", i), fmt.Sprintf("02:00:00:00:%02x:%02x", i>>8, i&255)
+		v4.line("link add %s up type veth peer name peer%d netns %s", link, i, others.Path())
+		for b, a := range map[*batch]string{&v4: fmt.Sprintf("10.6.%d.%d", 128+i>>8, i&255), &v6: fmt.Sprintf("fd00:6::2:%x", i)} {
+			b.line("route add %s dev %s table 500 protocol 109", a, link)
+			b.line("neigh add %s dev %s lladdr %s nud permanent", a, link, mac)
+		}
+	}
+	v4.line("link add kube-ipvs0 type bridge") // any kind of link would do: only its name counts
+	for i := range serviceAddresses / 2 {
+		v4.line("address add 10.100.%d.%d/32 dev kube-ipvs0", i>>8, i&255)
+		v6.line("address add fd00:10:96::1:%x/128 dev kube-ipvs0 nodad", i)
+	}
+	for i := range hostRoutes / 2 {
+		v4.line("route add 172.%d.%d.%d via %s", 16+i>>16, i>>8&255, i&255, gateways[0])
+		v6.line("route add fd00:172::%x:%x via %s dev %s", i>>16, i&0xffff, gateways[1], nic)
+	}
+	err = n.Do(func() error {
+		if err := v4.run(ctx, "-4"); err != nil {
+			return err
+		}
+		return v6.run(ctx, "-6")
+	})
+	if err != nil {
+		others.Close()
+		return nil, fmt.Errorf("make the node busy: %w", err)
+	}
+	return others, nil
+}
+
+// batch is input of ip(8), for one address family.
+type batch struct{ bytes.Buffer }
+
+func (b *batch) line(format string, a ...any) { fmt.Fprintf(b, format+"\n", a...) }
+
+func (b *batch) run(ctx context.Context, family string) error {
+	cmd := exec.CommandContext(ctx, "ip", family, "-batch", "-")
+	cmd.Stdin = b
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %s -batch: %w: %.500s", family, err, out)
+	}
+	return nil
+}

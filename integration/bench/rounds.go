@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+)
+
+// bench holds the programs and what was measured of them.
+type bench struct {
+	echo, floor, coordinator program
+	samples                  map[figure]sample
+}
+
+// figure names what is measured.
+type figure struct {
+	program, command, node string
+}
+
+// settle is a pause in which the kernel ends what it does in the background, so
+// that no call pays for the one before it.
+const settle = 15 * time.Millisecond
+
+// round measures everything once on one node, with new pods, in a random order.
+func (b *bench) round(n *node, memory bool) error {
+	const pods = 6
+	var free []*pod
+	defer func() {
+		for _, p := range free {
+			p.Close()
+		}
+	}()
+	for range pods {
+		p, err := n.newPod()
+		if err != nil {
+			return err
+		}
+		free = append(free, p)
+	}
+	r := &roundOn{b, n, free, ""}
+	parts := []func(*pod) error{r.coordinatorLife, r.bareDeletion, r.kernelsWork, r.kernelsWorkWithoutNFT, r.echoes}
+	if memory {
+		parts = append(parts, r.peakMemory)
+	}
+	for i, part := range inAnyOrder(parts...) {
+		if err := part(free[i]); err != nil {
+			return err
+		}
+	}
+	for _, p := range free {
+		p.Close()
+	}
+	free = nil
+	return r.cleanedUp()
+}
+
+// roundOn is one round on one node.
+type roundOn struct {
+	*bench
+	node *node
+	pods []*pod
+	last string // the host end that the death of its pod will remove last
+}
+
+// measure runs a program and keeps how long it took.
+func (r *roundOn) measure(name, command string, p program, c call) (stdout []byte, err error) {
+	time.Sleep(settle)
+	stdout, took, err := p.time(r.node, c)
+	if err == nil {
+		f := figure{name, command, r.node.Name()}
+		r.samples[f] = append(r.samples[f], float64(took)/float64(time.Millisecond))
+	}
+	return stdout, err
+}
+
+// coordinatorLife is an attachment's life.
+func (r *roundOn) coordinatorLife(p *pod) error {
+	added, err := r.measure("coordinator", "ADD", r.coordinator, call{command: "ADD", pod: p, prev: p.result})
+	if err != nil {
+		return err
+	}
+	result := json.RawMessage(added)
+	for _, v := range []struct {
+		name string
+		call call
+	}{
+		{"re-ADD", call{command: "ADD", pod: p, prev: p.result}},
+		{"CHECK", call{command: "CHECK", pod: p, prev: result}},
+		{"DEL", call{command: "DEL", pod: p, prev: result}},
+		{"STATUS", call{command: "STATUS"}},
+	} {
+		if _, err := r.measure("coordinator", v.name, r.coordinator, v.call); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bareDeletion deletes the same link that coordinator deletes.
+func (r *roundOn) bareDeletion(p *pod) error {
+	added, _, err := r.coordinator.time(r.node, call{command: "ADD", pod: p, prev: p.result})
+	if err != nil {
+		return err
+	}
+	link, err := hostEnd(added)
+	if err != nil {
+		return err
+	}
+	_, err = r.measure("floor", "DEL", r.floor, call{command: "DEL", pod: p, link: link})
+	return err
+}
+
+func (r *roundOn) kernelsWork(p *pod) error {
+	_, err := r.measure("floor", "ADD", r.floor, r.floorAdd(p))
+	return err
+}
+
+func (r *roundOn) kernelsWorkWithoutNFT(p *pod) error {
+	c := r.floorAdd(p)
+	c.args = []string{"without-nft"}
+	_, err := r.measure("floor without nft", "ADD", r.floor, c)
+	return err
+}
+
+func (r *roundOn) floorAdd(p *pod) call {
+	r.last = "floor" + p.id[len(p.id)-8:]
+	return call{command: "ADD", pod: p, prev: p.result, link: r.last}
+}
+
+func (r *roundOn) echoes(p *pod) error {
+	for _, c := range []call{
+		{command: "ADD", pod: p, prev: p.result},
+		{command: "CHECK", pod: p, prev: p.result},
+		{command: "DEL", pod: p, prev: p.result},
+		{command: "STATUS"},
+	} {
+		if _, err := r.measure("echo", c.command, r.echo, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *roundOn) peakMemory(p *pod) error {
+	for name, program := range map[string]program{"echo": r.echo, "coordinator": r.coordinator} {
+		kib, err := program.peakMemory(r.node, call{command: "ADD", pod: p, prev: p.result})
+		if err != nil {
+			return err
+		}
+		f := figure{name, "memory", r.node.Name()}
+		r.samples[f] = append(r.samples[f], float64(kib)/1024)
+	}
+	return nil
+}
+
+// cleanedUp waits until the kernel has removed what died with the pods, so that
+// the next round does not compete with it.
+func (r *roundOn) cleanedUp() error {
+	return r.node.Do(func() error {
+		for range 1000 {
+			if _, err := os.Stat("/proc/sys/net/ipv4/conf/" + r.last); os.IsNotExist(err) {
+				return nil
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		return fmt.Errorf("link %s outlives its pod", r.last)
+	})
+}
