@@ -19,7 +19,8 @@ type MarkCounter struct {
 }
 
 // CountMarked counts, from now on, the packets that leave by a link with a mark,
-// as they are after every other rule of the namespace.
+// as they are after every other rule of the namespace; ICMPv6 is not counted. A
+// second call for the same counts anew, and the first counter with it.
 func (n *Netns) CountMarked(link string, mark, mask uint32) (*MarkCounter, error) {
 	c, err := n.nftables()
 	if err != nil {
@@ -29,6 +30,8 @@ func (n *Netns) CountMarked(link string, mark, mask uint32) (*MarkCounter, error
 	m.table = c.AddTable(&nftables.Table{
 		Name: fmt.Sprintf("count-%s-%#x-%#x", link, mark, mask), Family: nftables.TableFamilyINet,
 	})
+	c.DelTable(m.table) // of an earlier call
+	c.AddTable(m.table)
 	m.chain = c.AddChain(&nftables.Chain{
 		Name: "leaving", Table: m.table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityLast,
@@ -36,6 +39,10 @@ func (n *Netns) CountMarked(link string, mark, mask uint32) (*MarkCounter, error
 	rule := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
 		&expr.Cmp{Register: 1, Data: linkName(link)},
+		// The kernel's own MLD reports carry a mark that nobody set: in sk_buff,
+		// mark shares its place with reserved_tailroom, which mld_newpack fills.
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
 	}
 	rule = append(rule, matchMark(mark, mask)...)
 	c.AddRule(&nftables.Rule{Table: m.table, Chain: m.chain, Exprs: append(rule, &expr.Counter{})})
