@@ -111,7 +111,7 @@ func writeResults(w io.Writer, results []lab.Result) (failed int) {
 		}
 		fmt.Fprintf(tw, "  %s\t%s\t%s\n", verdict, r.Name, evidence)
 	}
-	tw.Flush()
+	_ = tw.Flush() // as little looked at as every other write to the terminal
 	fmt.Fprintf(w, "\n%d of %d hold.\n", len(results)-failed, len(results))
 	return failed
 }

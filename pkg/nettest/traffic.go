@@ -131,8 +131,9 @@ func (s *Server) serveUDP(socket net.PacketConn, family string) error {
 		}
 	}
 	go func() {
-		// A client that can't be reached is no reason to stop.
-		for !errors.Is(next(), net.ErrClosed) {
+		var err error
+		for !errors.Is(err, net.ErrClosed) { // a client that can't be reached is no reason to stop
+			err = next()
 		}
 	}()
 	return nil

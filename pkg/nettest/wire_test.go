@@ -4,8 +4,11 @@ package nettest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A LAN of a switch, a router and a machine whose macvlan serves a pod.
@@ -50,12 +53,15 @@ func TestBridgeMacvlanAndRoutes(t *testing.T) {
 
 func TestFramesCutShortAreRead(t *testing.T) {
 	whole := bytes.Repeat([]byte{0x45}, snapLen)
-	for _, etherType := range [][]byte{{0x08, 0x00}, {0x86, 0xdd}, {0x81, 0x00}, {0x08, 0x06}} {
-		copy(whole[12:], etherType)
-		for _, protocol := range []byte{1, 6, 17, 58} {
+	for _, etherType := range []uint16{unix.ETH_P_IP, unix.ETH_P_IPV6, unix.ETH_P_8021Q, unix.ETH_P_ARP} {
+		binary.BigEndian.PutUint16(whole[12:], etherType)
+		for _, protocol := range []byte{unix.IPPROTO_ICMP, unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_ICMPV6} {
 			whole[14+9], whole[14+6] = protocol, protocol
 			for size := range whole {
-				_ = parseFrame(whole[:size:size]).String()
+				f := parseFrame(whole[:size:size])
+				if size >= 14 && etherType != unix.ETH_P_8021Q && f.EtherType != etherType {
+					t.Errorf("%d bytes of ethertype %#x: read as %v", size, etherType, f)
+				}
 			}
 		}
 	}
