@@ -29,7 +29,7 @@ import (
 const memoryRounds = 5
 
 func main() {
-	n := flag.Int("n", 200, "number of rounds")
+	n := flag.Int("n", 160, "number of rounds")
 	flag.Parse()
 	if err := run(max(1, *n)); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
