@@ -20,9 +20,7 @@ import (
 type Plugin struct {
 	// Name is how errors begin.
 	Name string
-	// Load reads and checks the plugin's own keys, before anything is touched.
-	// A nil Conf means that the plugin is switched off: results pass through.
-	Load func(raw map[string]json.RawMessage) (Conf, error)
+	Load Load
 	// Remove returns what the task's attachment owns, to be deleted. It must
 	// not rely on a prevResult, a configuration or, if t.Kernel.Pod is nil, a
 	// pod. It is best done without any reading that the deletion itself doesn't
@@ -32,6 +30,10 @@ type Plugin struct {
 	// in valid, to be deleted.
 	Collect func(t *Task, valid []Attachment) ([]netstate.Op, error)
 }
+
+// Load reads and checks a plugin's own keys, before anything is touched. A nil
+// Conf means that the plugin is switched off: results pass through.
+type Load func(raw map[string]json.RawMessage) (Conf, error)
 
 // Conf is a configuration that was found good.
 type Conf interface {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package coordinator
 
 import (
 	"encoding/json"
@@ -133,7 +133,7 @@ func planOps(config json.RawMessage, t *plugin.Task) ([]netstate.Op, error) {
 	if err := json.Unmarshal(config, &raw); err != nil {
 		return nil, err
 	}
-	conf, err := load(raw)
+	conf, err := Load(raw)
 	if err != nil || conf == nil {
 		return nil, err
 	}

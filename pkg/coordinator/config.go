@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package coordinator
 
 import (
 	"encoding/json"
@@ -30,8 +30,8 @@ type Config struct {
 	NotNodeAddresses []netip.Prefix // of what the node has
 }
 
-// load reads the configuration; nil means that it says to do nothing.
-func load(raw map[string]json.RawMessage) (plugin.Conf, error) {
+// Load reads the configuration; nil means that it says to do nothing.
+func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	c := &Config{
 		Mode:          "auto",
 		PodDefaultNIC: "eth0",

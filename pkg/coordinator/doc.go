@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package coordinator makes the NICs that a pod has on underlay networks live
+// together with each other, with the pod's node and with Kubernetes: it is what
+// the plugins coordinator and veth do, which differ only in the names of their
+// keys and in a few numbers.
+//
+// Everything is in pure plans, one file for each situation a NIC can be in
+// (first.go, further.go, overlay.go); how a plan becomes kernel state, is
+// checked, undone and removed is package plugin's business, and the kernel
+// package kernel's.
+package coordinator
+
+import "github.com/multihome/multihome/pkg/plugin"
+
+// Plugin returns the plugin of that name, whose keys load reads.
+func Plugin(name string, load plugin.Load) plugin.Plugin {
+	return plugin.Plugin{Name: name, Load: load, Remove: remove, Collect: collect}
+}
