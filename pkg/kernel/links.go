@@ -37,6 +37,7 @@ type link struct {
 	netstate.Link
 	index     int
 	peer      int  // IFLA_LINK
+	master    int  // IFLA_MASTER
 	elsewhere bool // IFLA_LINK counts in another namespace
 	loopback  bool
 }
@@ -59,6 +60,8 @@ func decodeLink(b []byte) link {
 			l.Alias = unix.ByteSliceToString(v)
 		case unix.IFLA_LINK:
 			l.peer = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_MASTER:
+			l.master = int(nl.NativeEndian().Uint32(v))
 		case unix.IFLA_LINK_NETNSID:
 			l.elsewhere = true
 		case unix.IFLA_LINKINFO:
@@ -130,6 +133,7 @@ func (s *Space) links() ([]link, error) {
 		if l.peer != 0 && !l.elsewhere && l.Type != "veth" {
 			links[i].Parent = s.name[l.peer]
 		}
+		links[i].Master = s.name[l.master]
 	}
 	return links, nil
 }
@@ -162,6 +166,27 @@ func (k *Kernel) Pair(snap *netstate.Snapshot, host, pod string) {
 	snap.Put(netstate.Pod, pl)
 }
 
+// ReadPeer puts the host end of a pod's veth into the snapshot, and notes at
+// both that they are a pair. A link that isn't a veth to the node has none.
+func (k *Kernel) ReadPeer(snap *netstate.Snapshot, podDev string) error {
+	end, ok := k.Pod.ends[podDev]
+	if !ok {
+		return nil
+	}
+	l, ok, err := k.Host.fetchIndex(end.far)
+	if err != nil || !ok || l.Type != "veth" || l.peer != end.index {
+		return err
+	}
+	if l.master != 0 {
+		if l.Master, _, err = k.Host.linkName(l.master); err != nil {
+			return err
+		}
+	}
+	snap.Put(netstate.Host, l.Link)
+	k.Pair(snap, l.Name, podDev)
+	return nil
+}
+
 // linkIndex returns the ifindex of a link, asking the kernel at most once.
 func (s *Space) linkIndex(name string) (int, error) {
 	if i, ok := s.index[name]; ok {
@@ -183,20 +208,25 @@ func (s *Space) linkName(index int) (name string, ok bool, err error) {
 	if n, ok := s.name[index]; ok {
 		return n, true, nil
 	}
+	l, ok, err := s.fetchIndex(index)
+	return l.Name, ok, err
+}
+
+// fetchIndex asks for one link by its ifindex; ok is false if there is none.
+func (s *Space) fetchIndex(index int) (l link, ok bool, err error) {
 	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	body.Index = int32(index)
 	req := request(unix.RTM_GETLINK, 0, body)
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(rtextSkipStats)))
-	var l link
 	err = s.conn.do(req, func(b []byte) { l = decodeLink(b) })
 	if errors.Is(err, unix.ENODEV) {
-		return "", false, nil
+		return link{}, false, nil
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("%s: read link %d: %w", s.ns, index, err)
+		return link{}, false, fmt.Errorf("%s: read link %d: %w", s.ns, index, err)
 	}
 	s.remember(l)
-	return l.Name, true, nil
+	return l, true, nil
 }
 
 // applyLink adds, changes or deletes a link.

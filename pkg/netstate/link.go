@@ -39,9 +39,9 @@ type End struct {
 	MAC  MAC
 }
 
-// Link is a network interface. A zero MAC, MTU, TxQueueLen, Alias, Kind, Peer
-// or Parent in a plan leaves that attribute as it is, and so does Up when it is
-// false: nothing here ever wants a link down.
+// Link is a network interface. A zero MAC, MTU, TxQueueLen, Alias, Type, Peer,
+// Parent or Master in a plan leaves that attribute as it is, and so does Up when
+// it is false: nothing here ever wants a link down.
 type Link struct {
 	Name       string
 	Type       string // IFLA_INFO_KIND: veth, macvlan, …; "" for a physical device
@@ -52,6 +52,7 @@ type Link struct {
 	Alias      string // IFLA_IFALIAS
 	Peer       End    // of a veth, where it is in one of the two namespaces
 	Parent     string // of a macvlan: the link it sits on, in the same namespace
+	Master     string // the bridge, bond or VRF it is a port of
 }
 
 // AliasPrefix begins the ifalias of every link this suite makes.
@@ -79,6 +80,9 @@ func (l Link) String() string {
 	}
 	if l.Up {
 		b.WriteString(" up")
+	}
+	if l.Master != "" {
+		fmt.Fprintf(&b, " master %s", l.Master)
 	}
 	if l.Alias != "" {
 		fmt.Fprintf(&b, " alias %q", l.Alias)
@@ -120,6 +124,9 @@ func (l Link) over(have Object) Object {
 	}
 	if l.Parent == "" {
 		l.Parent = h.Parent
+	}
+	if l.Master == "" {
+		l.Master = h.Master
 	}
 	return l
 }

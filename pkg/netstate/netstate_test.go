@@ -16,6 +16,7 @@ import (
 var lines = []string{
 	`host: link vethabc address 02:00:00:00:00:01 mtu 1500 up alias "multihome:net/pod/eth0" type veth peer name veth0 netns pod address 02:00:00:00:00:02`,
 	`host: link ens192.host link ens192 mtu 9000 txqueuelen 500 up type macvlan`,
+	`host: link vethport master cni0 type veth`,
 	`pod: addr 10.6.0.172/16 dev eth0`,
 	`pod: addr 2001:db8::1/64 dev eth0 dynamic tentative`,
 	`pod: route default via 10.6.0.1 dev eth0`,
@@ -48,7 +49,7 @@ func TestParseReadsWhatLinePrints(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for _, tt := range []struct{ line, want string }{
-		{"nowhere: link eth0", "host: or pod:"},
+		{"nowhere: link eth0", "host or pod"},
 		{"pod: tunnel eth0", `"tunnel"`},
 		{"pod: link", "missing"},
 		{"pod: link eth0 mtu many", "many"},
@@ -76,7 +77,7 @@ func FuzzParse(f *testing.F) {
 		printed := Line(ns, o)
 		ns2, o2, err := Parse(printed)
 		if err != nil {
-			t.Skip() // a name with a space or a quote in it
+			t.Fatalf("%q prints as %q, which is not read: %v", line, printed, err)
 		}
 		if again := Line(ns2, o2); again != printed {
 			t.Errorf("%q prints as %q, which is read as %q", line, printed, again)
@@ -169,6 +170,15 @@ func TestDiff(t *testing.T) {
 			"pod: ip route add default via 10.6.0.1 dev eth0 table 101 proto multihome",
 			"pod: ip route del default via 10.6.0.1 dev eth0",
 		},
+	}, {
+		name: "a foreign route that shall go is replaced by the one in its place",
+		have: eth0 + `
+			pod: link net1 up
+			pod: addr 10.7.0.2/16 dev net1
+			pod: route default via 10.6.0.1 dev eth0`,
+		want:   `pod: route default via 10.7.0.1 dev net1 proto multihome`,
+		absent: `pod: route default via 10.6.0.1 dev eth0`,
+		ops:    []string{"pod: ip route replace default via 10.7.0.1 dev net1 proto multihome"},
 	}, {
 		name: "a link of ours that is the wrong one is made anew, and what was on it named",
 		have: `

@@ -73,19 +73,19 @@ func (o Op) command() string {
 	case Link:
 		return "ip link " + linkArgs(o, t)
 	case Addr:
-		return ipVerb(o, FamilyOf(t.Prefix.Addr()), "add", "replace") + t.String()
+		return ipVerb(o, FamilyOf(t.Prefix.Addr()), "replace") + t.String()
 	case Route:
-		return ipVerb(o, FamilyOf(t.Dst.Addr()), "add", "replace") + t.String()
+		return ipVerb(o, FamilyOf(t.Dst.Addr()), "replace") + t.String()
 	case Rule:
-		return ipVerb(o, t.Family, "add", "add") + t.String()
+		return ipVerb(o, t.Family, "add") + t.String()
 	case Neigh:
-		return ipVerb(o, IPv4, "add", "replace") + t.String()
+		return ipVerb(o, IPv4, "replace") + t.String()
 	}
 	return obj.String()
 }
 
-func ipVerb(o Op, f Family, add, replace string) string {
-	verb := add
+func ipVerb(o Op, f Family, replace string) string {
+	verb := "add"
 	switch {
 	case o.After == nil:
 		verb = "del"

@@ -31,7 +31,7 @@ func Parse(line string) (NS, Object, error) {
 	head, rest, ok := strings.Cut(line, ": ")
 	ns := NS(head)
 	if !ok || ns != Host && ns != Pod {
-		return "", nil, fmt.Errorf("%q: want a line that begins with host: or pod:", line)
+		return "", nil, fmt.Errorf("%q: want a line that begins with the namespace, host or pod", line)
 	}
 	f := fields{words: split(rest), family: IPv4}
 	if f.peek() == "-6" {
@@ -58,21 +58,45 @@ func Parse(line string) (NS, Object, error) {
 	default:
 		return "", nil, fmt.Errorf("%q: no such kind of object: %q", line, kind)
 	}
+	if f.err == nil && len(f.words) > 0 {
+		f.err = fmt.Errorf("unknown word %q", f.peek())
+	}
+	if f.err == nil && !complete(o) {
+		f.err = fmt.Errorf("the name of a link is missing")
+	}
 	if f.err != nil {
 		return "", nil, fmt.Errorf("%q: %w", line, f.err)
 	}
 	return ns, o, nil
 }
 
-// split cuts a line at spaces that are not inside double quotes.
+// complete reports whether an object names the links it can't be without.
+func complete(o Object) bool {
+	switch t := o.(type) {
+	case Link:
+		return t.Peer == End{} || t.Peer.Name != "" && (t.Peer.NS == Host || t.Peer.NS == Pod)
+	case Rule:
+		return true
+	case Sysctl:
+		return t.Dev != "" && t.Name != ""
+	case Mark:
+		return t.Damaged || t.Dev != ""
+	}
+	return o.Device() != ""
+}
+
+// split cuts a line at spaces; a word in double quotes, as strconv.Quote makes
+// them, may hold some.
 func split(s string) []string {
-	quoted := false
-	words := strings.FieldsFunc(s, func(r rune) bool {
-		if r == '"' {
-			quoted = !quoted
+	var words []string
+	for s = strings.TrimLeft(s, " "); s != ""; s = strings.TrimLeft(s, " ") {
+		word, err := strconv.QuotedPrefix(s)
+		if err != nil || s[0] != '"' {
+			word, _, _ = strings.Cut(s, " ")
 		}
-		return r == ' ' && !quoted
-	})
+		words = append(words, word)
+		s = s[len(word):]
+	}
 	return words
 }
 
@@ -96,6 +120,15 @@ func (f *fields) next() string {
 		f.words = f.words[1:]
 	} else {
 		f.fail(fmt.Errorf("a word is missing at the end"))
+	}
+	return w
+}
+
+// name is a word of its own: only an alias may be quoted.
+func (f *fields) name() string {
+	w := f.next()
+	if w == "" || strings.Contains(w, `"`) {
+		f.fail(fmt.Errorf("%q is no name", w))
 	}
 	return w
 }
@@ -170,11 +203,11 @@ func (f *fields) protocol() Protocol {
 }
 
 func (f *fields) link() Link {
-	l := Link{Name: f.next()}
+	l := Link{Name: f.name()}
 	f.each(func(w string) bool {
 		switch w {
 		case "link":
-			l.Parent = f.next()
+			l.Parent = f.name()
 		case "address":
 			l.MAC = f.mac()
 		case "mtu":
@@ -183,12 +216,14 @@ func (f *fields) link() Link {
 			l.TxQueueLen = f.number()
 		case "up":
 			l.Up = true
+		case "master":
+			l.Master = f.name()
 		case "alias":
 			alias, err := strconv.Unquote(f.next())
 			f.fail(err)
 			l.Alias = alias
 		case "type":
-			l.Type = f.next()
+			l.Type = f.name()
 		case "peer":
 			l.Peer = f.peer()
 		default:
@@ -204,9 +239,9 @@ func (f *fields) peer() End {
 	f.each(func(w string) bool {
 		switch w {
 		case "name":
-			e.Name = f.next()
+			e.Name = f.name()
 		case "netns":
-			e.NS = NS(f.next())
+			e.NS = NS(f.name())
 		case "address":
 			e.MAC = f.mac()
 		default:
@@ -225,7 +260,7 @@ func (f *fields) addr() Addr {
 	f.each(func(w string) bool {
 		switch w {
 		case "dev":
-			a.Dev = f.next()
+			a.Dev = f.name()
 		case "dynamic":
 			a.Dynamic = true
 		case "tentative":
@@ -245,7 +280,7 @@ func (f *fields) route() Route {
 		case "via":
 			r.Via = f.ip()
 		case "dev":
-			r.Dev = f.next()
+			r.Dev = f.name()
 		case "table":
 			r.Table = f.table()
 		case "proto":
@@ -315,7 +350,7 @@ func (f *fields) neigh() Neigh {
 	f.each(func(w string) bool {
 		switch w {
 		case "dev":
-			n.Dev = f.next()
+			n.Dev = f.name()
 		case "lladdr":
 			n.MAC = f.mac()
 		case "nud":
@@ -330,7 +365,7 @@ func (f *fields) neigh() Neigh {
 
 func (f *fields) sysctl() Sysctl {
 	var s Sysctl
-	path, value, ok := strings.Cut(f.next(), "=")
+	path, value, ok := strings.Cut(f.name(), "=")
 	parts := strings.Split(path, "/")
 	if !ok || len(parts) != 5 || parts[0] != "net" || parts[2] != "conf" {
 		f.fail(fmt.Errorf("want net/ipv4/conf/<dev>/<name>=<value>"))
@@ -353,7 +388,7 @@ func (f *fields) mark() Mark {
 	f.each(func(w string) bool {
 		switch w {
 		case "iifname":
-			m.Dev = f.next()
+			m.Dev = f.name()
 		case "mark":
 			m.Bits = f.bits(f.next())
 		case "damaged":

@@ -33,6 +33,12 @@ func (p *Plan) Unwant(ns NS, why string, o Object) {
 	p.Absent = append(p.Absent, Item{ns, o, why})
 }
 
+// unwants reports whether the plan names the object among those that shall not
+// be: one that takes the place of a wanted one is then replaced.
+func (p *Plan) unwants(ns NS, o Object) bool {
+	return slices.ContainsFunc(p.Absent, func(u Item) bool { return u.NS == ns && u.Object.Key() == o.Key() })
+}
+
 // Conflict is the error for an object that stands where one of ours must, and
 // isn't ours to change.
 type Conflict struct {
@@ -91,7 +97,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why}); err != nil {
 				return nil, err
 			}
-		case after.Kind() == KindRoute && !have.Owned():
+		case after.Kind() == KindRoute && !have.Owned() && !p.unwants(w.NS, have):
 			return nil, &Conflict{w.NS, w.Object, have}
 		default:
 			if err := do(Op{NS: w.NS, Before: have, After: after, Why: w.Why}); err != nil {
