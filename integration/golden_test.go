@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// TestGoldens compares what ip(8) and nft(8) say of a pod and its node after ADD
+// with testdata/underlay-*.txtar.
+func TestGoldens(t *testing.T) {
+	for name, lan := range map[string]lab.LAN{
+		"underlay-v4": only(0), "underlay-v6": only(1), "underlay-dual": lab.Ens192(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, lan, chained)
+			got := txtar.Format(pictureOf(t, s, s.Web))
+			golden := filepath.Join("testdata", name+".txtar")
+			if *update {
+				if err := os.WriteFile(golden, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(string(got), "\n")); d != "" {
+				t.Errorf("%s (-want +got):\n%s", golden, d)
+			}
+		})
+	}
+}
+
+// pictureOf is what coordinator made of a pod and, for it, of the node.
+func pictureOf(t *testing.T, s *lab.Scene, pod *lab.Pod) *txtar.Archive {
+	t.Helper()
+	host := pod.HostEnd(lab.NIC)
+	var a txtar.Archive
+	show := func(part string, n *nettest.Netns, commands ...string) {
+		settle(t, n)
+		for _, command := range commands {
+			out := tidy(sh(t, n, command))
+			a.Files = append(a.Files, txtar.File{Name: part + ": " + command, Data: []byte(out)})
+		}
+	}
+	show("pod", pod.Netns, "ip link show veth0", "ip -4 rule", "ip -6 rule",
+		"ip -4 route show table all", "ip -6 route show table all", "ip neigh show nud permanent", "nft list ruleset",
+		settings("veth0"))
+	show("node", s.Node.Netns, "ip link show "+host, "ip -4 rule", "ip -6 rule",
+		"ip -4 route show table all", "ip -6 route show table all", "ip neigh show nud permanent dev "+host,
+		settings(host))
+	return &a
+}
+
+// settings prints those of a link that coordinator cares for.
+func settings(link string) string {
+	return "cd /proc/sys/net; grep . ipv4/conf/" + link + "/rp_filter ipv6/conf/" + link + "/accept_ra ipv6/conf/" + link + "/disable_ipv6"
+}
+
+var (
+	// What the kernel makes on its own with an address or a link.
+	kernels = regexp.MustCompile(`(?m)^(local|broadcast|multicast|anycast|fe80::/64|ff00::/8) .*\n`)
+	// What no two runs have in common: ifindexes and namespace IDs. With the
+	// drop-in of deploy/ installed, ip(8) has a name for our protocol.
+	numbers  = regexp.MustCompile(`(?m)^\d+: | link-netnsid \d+`)
+	indexes  = regexp.MustCompile(`@if\d+`)
+	ours     = regexp.MustCompile(`proto multihome`)
+	trailing = regexp.MustCompile(`(?m) +$`)
+)
+
+// tidy leaves of a listing what is the same in every run.
+func tidy(s string) string {
+	s = kernels.ReplaceAllString(s, "")
+	s = numbers.ReplaceAllString(s, "")
+	s = indexes.ReplaceAllString(s, "@far")
+	s = ours.ReplaceAllString(s, "proto 109")
+	return trailing.ReplaceAllString(s, "")
+}

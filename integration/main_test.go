@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// plugins is the directory of the plugins that are run: coordinator as it is in
+// the tree, macvlan and host-local of the CNI project in the version of go.mod.
+var plugins string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "multihome-plugins-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	plugins = dir
+	return m.Run()
+}
+
+// build puts the plugins into a directory, those of the CNI project by their own
+// module file, as the Makefile does.
+func build(dir string) error {
+	const upstream = "github.com/containernetworking/plugins"
+	version, err := golang("list", "-m", "-f", "{{.Version}}", upstream)
+	if err != nil {
+		return err
+	}
+	if _, err := golang("build", "-buildvcs=false", "-o", dir, "../plugins/coordinator"); err != nil {
+		return err
+	}
+	os.Setenv("GOBIN", dir)
+	defer os.Unsetenv("GOBIN")
+	at := "@" + strings.TrimSpace(version)
+	_, err = golang("install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/ipam/host-local"+at)
+	return err
+}
+
+func golang(args ...string) (string, error) {
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out), nil
+}

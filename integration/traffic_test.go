@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// lans are the address families in which the node and its pods may live.
+var lans = map[string]lab.LAN{"v4": only(0), "v6": only(1), "dual": lab.Ens192()}
+
+// TestTraffic sends traffic all ways, and looks at which link each packet left
+// by; see lab.Scene for the sentences.
+func TestTraffic(t *testing.T) {
+	for name, lan := range lans {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, lan, chained)
+			holds(t, s)
+			for _, ping := range pings(s) {
+				if err := ping(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// TestTrafficWithoutCoordinator is the control: exactly what coordinator is for
+// fails without it.
+func TestTrafficWithoutCoordinator(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, lab.Ens192())
+	needed := map[string]bool{}
+	for _, r := range lab.RunAll(slices.Concat(s.Checks("tcp"), s.Checks("udp"))) {
+		if failed := r.Err != nil; failed != r.Coordinator {
+			t.Errorf("%s, %s: got error %v, needs coordinator: %t; %s", r.Name, r.Network, r.Err, r.Coordinator, r.Evidence)
+		}
+		needed[r.Name] = r.Coordinator
+	}
+	for _, sentence := range []string{"node to pod", "pod to node", "pod to ClusterIP", "LAN client to NodePort"} {
+		for _, family := range []string{"IPv4", "IPv6"} {
+			if !needed[sentence+", "+family] {
+				t.Errorf("nothing shows that %s needs coordinator in %s", sentence, family)
+			}
+		}
+	}
+	for _, ping := range pings(s) {
+		if ping() == nil {
+			t.Error("node and pod ping each other without coordinator")
+		}
+	}
+}
+
+// pings are echo requests between the node and a pod, both ways.
+func pings(s *lab.Scene) []func() error {
+	var out []func() error
+	for i, web := range s.Web.Addrs(lab.NIC) {
+		out = append(out,
+			func() error { return s.Node.Ping(web.Addr(), nettest.Socket{}) },
+			func() error { return s.Web.Ping(s.LANs[0].Node[i].Addr(), nettest.Socket{}) })
+	}
+	return out
+}
+
+// TestSpoofedSource sends from the pod by veth0 with an address that is not the
+// pod's: the node must not take it, for the pod could pass for anybody.
+func TestSpoofedSource(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, only(0), chained)
+	foreign := netip.MustParsePrefix("198.51.100.7/32")
+	if err := s.Web.AddAddrs("lo", foreign); err != nil {
+		t.Fatal(err)
+	}
+	node := netip.AddrPortFrom(s.LANs[0].Node[0].Addr(), 9)
+	seen := func() bool {
+		sh(t, s.Node.Netns, "nft add table inet seen; nft add chain inet seen in '{ type filter hook input priority 0; }'; nft add rule inet seen in udp dport 9 counter")
+		defer sh(t, s.Node.Netns, "nft delete table inet seen")
+		// Nobody listens: with its own address the pod is told so.
+		_, err := s.Web.Ask("udp", node, nettest.Socket{Source: foreign.Addr()})
+		if err == nil {
+			t.Error("somebody answers")
+		}
+		return !strings.Contains(sh(t, s.Node.Netns, "nft list table inet seen"), "packets 0 ")
+	}
+	if seen() {
+		t.Error("the node took a packet with a source that is not the pod's")
+	}
+	sh(t, s.Node.Netns, "echo 0 > /proc/sys/net/ipv4/conf/"+s.Web.HostEnd(lab.NIC)+"/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter")
+	if !seen() {
+		t.Error("the control: without rp_filter the packet must come through")
+	}
+}
