@@ -56,10 +56,10 @@ func pictureOf(t *testing.T, s *lab.Scene, pod *lab.Pod) *txtar.Archive {
 		}
 	}
 	show("pod", pod.Netns, "ip link show veth0", "ip -4 rule", "ip -6 rule",
-		"ip -4 route show table all", "ip -6 route show table all", "ip neigh show nud permanent", "nft list ruleset",
+		"ip -4 route show table all", "ip -6 route show table all", "ip neigh show nud permanent | sort", "nft list ruleset",
 		settings("veth0"))
 	show("node", s.Node.Netns, "ip link show "+host, "ip -4 rule", "ip -6 rule",
-		"ip -4 route show table all", "ip -6 route show table all", "ip neigh show nud permanent dev "+host,
+		"ip -4 route show table all", "ip -6 route show table all", "ip neigh show nud permanent dev "+host+" | sort",
 		settings(host))
 	return &a
 }

@@ -25,7 +25,7 @@ const all = `
 	echo addresses; ip addr
 	echo rules; ip rule; ip -6 rule
 	echo routes; ip route show table all; ip -6 route show table all
-	echo neighbours; ip neigh show nud permanent; ip neigh show proxy
+	echo neighbours; ip neigh show nud permanent | sort; ip neigh show proxy | sort
 	echo nftables; nft -a list ruleset
 	echo sysctls; grep -r . /proc/sys/net/ipv4/conf /proc/sys/net/ipv6/conf 2>&1 | sort
 `
