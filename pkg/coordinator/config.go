@@ -28,18 +28,42 @@ type Config struct {
 	ReplyMark        uint32         // the one bit that marks replies
 	NodeAddresses    []netip.Addr   // instead of what the node has
 	NotNodeAddresses []netip.Prefix // of what the node has
+
+	DefaultRouteNIC string        // holds the pod's default routes; "": the first NIC
+	TunePodRoutes   bool          // give further NICs tables and rules of their own
+	PolicyRoutes    []PolicyRoute // by the attachment's NIC
+	TxQueueLen      int           // of the attachment's NIC; 0 leaves it
+	VethLinkAddress netip.Addr    // on the pod's end of the veth, for meshes
+
+	ReplyTable int  // what entered by veth0 is answered by it; the first NIC's own is one less
+	FirstTable int  // of the further NICs
+	ToRules    bool // a rule to each further NIC's subnet, as the older veth has it
 }
 
-// Load reads the configuration; nil means that it says to do nothing.
-func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
-	c := &Config{
+// PolicyRoute is a route that the configuration asks for.
+type PolicyRoute struct {
+	Dst netip.Prefix
+	Gw  netip.Addr
+}
+
+// Defaults returns the configuration that an empty one stands for.
+func Defaults() *Config {
+	return &Config{
 		Mode:          "auto",
 		PodDefaultNIC: "eth0",
 		HostRuleTable: 500,
 		HostRulePrio:  1000,
 		HostRPFilter:  1,
 		ReplyMark:     0x10000000,
+		TunePodRoutes: true,
+		ReplyTable:    100,
+		FirstTable:    101,
 	}
+}
+
+// Load reads the configuration; nil means that it says to do nothing.
+func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
+	c := Defaults()
 	err := plugin.Decode(raw, []plugin.Key{
 		{Name: "mode", Value: plugin.OneOf(&c.Mode, "auto", "underlay", "overlay", "disabled", "disable")},
 		{Name: "podDefaultCNINIC", Value: plugin.Interface(&c.PodDefaultNIC)},
@@ -53,6 +77,11 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 		{Name: "vethMTU", Value: plugin.Int(&c.VethMTU, 68, 65535)},
 		{Name: "replyMark", Value: plugin.Bit(&c.ReplyMark)},
 		{Name: "nodeAddresses", Value: nodeAddresses(c)},
+		{Name: "podDefaultRouteNIC", Value: plugin.Interface(&c.DefaultRouteNIC)},
+		{Name: "tunePodRoutes", Value: plugin.Bool(&c.TunePodRoutes)},
+		{Name: "policyRoutes", Value: policyRoutes(&c.PolicyRoutes)},
+		{Name: "txQueueLen", Value: plugin.Int(&c.TxQueueLen, 0, 1<<31-1)},
+		{Name: "vethLinkAddress", Value: linkAddress(&c.VethLinkAddress)},
 	})
 	if err != nil {
 		return nil, err
@@ -114,6 +143,53 @@ func nodeAddresses(c *Config) plugin.Value {
 			return nil
 		},
 	}
+}
+
+// policyRoutes is a list of {"dst", "gw"}, both of one family.
+func policyRoutes(p *[]PolicyRoute) plugin.Value {
+	return plugin.Value{
+		Want: `a list like [{"dst": "192.168.0.0/16", "gw": "10.6.0.2"}], dst and gw of one family`,
+		Set: func(raw json.RawMessage) error {
+			var list []struct{ Dst, Gw string }
+			if err := json.Unmarshal(raw, &list); err != nil {
+				return fmt.Errorf("not a list of routes")
+			}
+			var out []PolicyRoute
+			for _, r := range list {
+				dst, err := plugin.ParsePrefix(r.Dst)
+				if err != nil {
+					return fmt.Errorf("dst: %w", err)
+				}
+				gw, err := netip.ParseAddr(r.Gw)
+				if err != nil {
+					return fmt.Errorf("gw: %q is not an address", r.Gw)
+				}
+				if dst.Addr().Is6() != gw.Is6() {
+					return fmt.Errorf("dst %s and gw %s are of different families", dst, gw)
+				}
+				out = append(out, PolicyRoute{dst, gw})
+			}
+			*p = out
+			return nil
+		},
+	}
+}
+
+// linkAddress is an IPv4 address, for meshes that redirect to the address of the
+// link that a connection enters by (istio's REDIRECT).
+func linkAddress(p *netip.Addr) plugin.Value {
+	return plugin.Value{Want: `an IPv4 address, like "169.254.200.1"`, Set: func(raw json.RawMessage) error {
+		var s string
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return fmt.Errorf("not a string")
+		}
+		a, err := netip.ParseAddr(s)
+		if err != nil || !a.Is4() {
+			return fmt.Errorf("%q is none", s)
+		}
+		*p = a
+		return nil
+	}}
 }
 
 // hijacked returns what the pod reaches through its node, of one family.

@@ -15,5 +15,5 @@ import "github.com/multihome/multihome/pkg/plugin"
 
 // Plugin returns the plugin of that name, whose keys load reads.
 func Plugin(name string, load plugin.Load) plugin.Plugin {
-	return plugin.Plugin{Name: name, Load: load, Remove: remove, Collect: collect}
+	return plugin.Plugin{Name: name, Load: load, Remove: remove, Attachments: attachments, Unused: unused}
 }

@@ -26,6 +26,13 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
 		return err
 	}
+	if t.IfName != c.PodDefaultNIC {
+		for _, dev := range []string{podEnd, c.PodDefaultNIC} { // the one in underlay mode, the other in overlay mode
+			if err := t.Kernel.ReadPeer(t.Snapshot, dev); err != nil {
+				return err
+			}
+		}
+	}
 	if len(c.NodeAddresses) > 0 {
 		t.Node = c.NodeAddresses
 		return nil

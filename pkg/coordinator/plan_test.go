@@ -43,7 +43,7 @@ func TestPlans(t *testing.T) {
 				return
 			}
 			if d := cmp.Diff(g.ops, got); d != "" {
-				t.Errorf("ops (-golden +got), `go test ./plugins/coordinator -update` rewrites them:\n%s", d)
+				t.Errorf("ops (-golden +got), `go test ./pkg/coordinator -update` rewrites them:\n%s", d)
 			}
 		})
 	}

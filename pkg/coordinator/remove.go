@@ -3,64 +3,297 @@
 package coordinator
 
 import (
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// remove returns what DEL deletes: in the pod, if it is still there, every rule,
-// route and table of ours; on the node the host end, which takes along its far
-// end, its routes and its neighbours. The rule that looks up the host table
-// serves all pods and stays.
-func remove(t *plugin.Task) ([]netstate.Op, error) {
-	p, err := removePod(t)
-	if err != nil {
-		return nil, err
+// Record notes a further NIC's addresses and where the node's routes to them
+// are. The first NIC of a pod in underlay mode needs none: all that is its own
+// hangs on the host end, whose alias names the attachment.
+func (c *Config) Record(t *plugin.Task, plan netstate.Plan) *kernel.Record {
+	if t.IfName == c.PodDefaultNIC {
+		return nil
 	}
-	link := netstate.Link{Name: plugin.HostEnd(t.ContainerID)}
-	if err := t.Kernel.Host.ReadLink(t.Snapshot, link.Name); err != nil {
-		return p, err
+	r := &kernel.Record{Table: c.HostRuleTable}
+	for _, item := range plan.Present {
+		if n, ok := item.Object.(netstate.Neigh); ok && item.NS == host {
+			r.Device = n.Dev
+			r.Addresses = append(r.Addresses, n.Dst)
+		}
 	}
-	if l, ok := netstate.Get(t.Snapshot, host, link); ok && plugin.OfContainer(l.Alias, t.ContainerID) {
-		p = append(p, netstate.Op{NS: host, Before: l})
-	}
-	return p, nil
+	return r
 }
 
-// removePod returns the rules and the reply marks in the pod. Its routes and
-// neighbours go with veth0.
-func removePod(t *plugin.Task) ([]netstate.Op, error) {
-	if t.Kernel.Pod == nil {
-		return nil, nil
-	}
-	for _, f := range []netstate.Family{netstate.IPv4, netstate.IPv6} {
-		if err := t.Kernel.Pod.ReadRules(t.Snapshot, f); err != nil {
+// remover finds what an attachment owns.
+type remover struct {
+	t      *plugin.Task
+	ops    []netstate.Op
+	own    *kernel.Record // of this attachment, if there is one
+	others []plugin.Attachment
+	end    netstate.Link // the host end, if the pod has one
+}
+
+// remove returns what DEL deletes. With the pod's last attachment that is the
+// host end, which takes along its far end, its routes and neighbours, and every
+// rule, table and mark of ours in the pod; else what is this NIC's own, while the
+// others keep working. The rule that looks up the host table serves all pods and
+// stays.
+func remove(t *plugin.Task) ([]netstate.Op, error) {
+	r := &remover{t: t}
+	err := r.survey() // a record that can't be read keeps nothing from being removed
+	if t.Kernel.Pod != nil {
+		if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 			return nil, err
 		}
 	}
-	var ops []netstate.Op
-	for _, r := range netstate.All[netstate.Rule](t.Snapshot, pod) {
-		if r.Owned() {
-			ops = append(ops, netstate.Op{NS: pod, Before: r})
-		}
+	if len(r.others) == 0 {
+		r.everything()
+	} else {
+		r.thisNIC()
 	}
-	return append(ops, netstate.Op{NS: pod, Before: netstate.Mark{}}), nil
+	return r.ops, errors.Join(err, r.hostRoutes())
 }
 
-// collect returns the host ends of pods that are no more.
-func collect(t *plugin.Task, valid []plugin.Attachment) ([]netstate.Op, error) {
-	keep := map[string]bool{}
-	for _, a := range valid {
-		keep[a.Alias()] = true
+// survey finds the pod's host end, and its attachments: one is named by the host
+// end, the others by their records.
+func (r *remover) survey() error {
+	records, err := kernel.ReadRecords(r.t.Pod())
+	for i, rec := range records {
+		if a := attachmentOf(rec); a.IfName == r.t.IfName {
+			r.own = &records[i]
+		} else {
+			r.others = append(r.others, a)
+		}
 	}
+	name := netstate.Link{Name: plugin.HostEnd(r.t.ContainerID)}
+	if err := r.t.Kernel.Host.ReadLink(r.t.Snapshot, name.Name); err != nil {
+		return err
+	}
+	l, ok := netstate.Get(r.t.Snapshot, host, name)
+	if !ok {
+		return err
+	}
+	if a, ours := plugin.ParseAlias(l.Alias); ours && a.SamePod(r.t.Attachment) {
+		r.end = l
+		if a.IfName != r.t.IfName && !slices.ContainsFunc(r.others, a.Same) {
+			r.others = append(r.others, a)
+		}
+	}
+	return err
+}
+
+func attachmentOf(r kernel.Record) plugin.Attachment {
+	return plugin.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
+}
+
+func (r *remover) del(ns netstate.NS, o netstate.Object) {
+	r.ops = append(r.ops, netstate.Op{NS: ns, Before: o})
+}
+
+// everything is what the pod's last attachment leaves: nothing.
+func (r *remover) everything() {
+	if r.t.Kernel.Pod != nil {
+		r.restoreDefaults()
+		tables := map[int]bool{}
+		for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
+			if rule.Owned() {
+				r.del(pod, rule)
+				tables[rule.Table] = true
+			}
+		}
+		for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
+			if (route.Owned() || tables[route.Table]) && route.Dev != podEnd {
+				r.del(pod, route)
+			}
+		}
+		r.del(pod, netstate.Mark{})
+	}
+	if r.end.Name != "" {
+		r.del(host, r.end)
+	}
+}
+
+// thisNIC is what one NIC of several has for itself.
+func (r *remover) thisNIC() {
+	if a, ok := plugin.ParseAlias(r.end.Alias); ok && a.IfName == r.t.IfName {
+		after := r.end
+		after.Alias = r.others[0].Alias()
+		r.ops = append(r.ops, netstate.Op{NS: host, Before: r.end, After: after})
+	}
+	if r.t.Kernel.Pod == nil {
+		return
+	}
+	r.restoreDefaults()
+	addrs := r.addrs()
+	tables := map[int]bool{}
+	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
+		if rule.Owned() && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return rule.From == netstate.Single(a) }) {
+			r.del(pod, rule)
+			tables[rule.Table] = true
+		}
+	}
+	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
+		if rule.Owned() && rule.To.IsValid() && tables[rule.Table] {
+			r.del(pod, rule)
+		}
+	}
+	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
+		switch {
+		case tables[route.Table], route.Owned() && route.Dev == r.t.IfName:
+			r.del(pod, route)
+		case route.Owned() && slices.Contains(addrs, route.Src):
+			after := route
+			after.Src = netip.Addr{} // its NIC's address will go
+			r.ops = append(r.ops, netstate.Op{NS: pod, Before: route, After: after})
+		}
+	}
+}
+
+// addrs returns the addresses of the attachment's NIC: of the record, of
+// prevResult and of the link, as far as they are there.
+func (r *remover) addrs() []netip.Addr {
+	var out []netip.Addr
+	if r.own != nil {
+		out = append(out, r.own.Addresses...)
+	}
+	if r.t.Prev != nil {
+		for _, ip := range r.t.Prev.IPs {
+			if i := ip.Interface; i != nil && *i >= 0 && *i < len(r.t.Prev.Interfaces) && r.t.Prev.Interfaces[*i].Name != r.t.IfName {
+				continue
+			}
+			if a, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+				out = append(out, a.Unmap())
+			}
+		}
+	}
+	for _, a := range netstate.All[netstate.Addr](r.t.Snapshot, pod) {
+		if a.Dev == r.t.IfName {
+			out = append(out, a.Prefix.Addr())
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// restoreDefaults gives the pod the default route of another NIC, of the lowest
+// table, where main has none but this NIC's. One that was put there for
+// podDefaultRouteNIC makes way for it; one that came with this NIC will go with
+// it, and until then is preferred.
+func (r *remover) restoreDefaults() {
+	mine, best := map[netstate.Family]netstate.Route{}, map[netstate.Family]netstate.Route{}
+	covered := map[netstate.Family]bool{}
+	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
+		f := netstate.FamilyOf(route.Dst.Addr())
+		switch inMain := route.Table == netstate.TableMain; {
+		case route.Dst.Bits() > 0 || route.Dev == podEnd:
+		case inMain && route.Dev == r.t.IfName:
+			mine[f] = route
+		case inMain:
+			covered[f] = true
+		case route.Dev != r.t.IfName && (best[f].Table == 0 || route.Table < best[f].Table):
+			best[f] = route
+		}
+	}
+	for _, f := range families {
+		route, found := best[f]
+		if !found || covered[f] {
+			continue
+		}
+		op := netstate.Op{NS: pod}
+		route.Table = netstate.TableMain
+		if old, there := mine[f]; there && old.Owned() {
+			op.Before = old // replaced, without a moment between
+		} else if there {
+			route.Metric += 1000
+			route.Proto = netstate.Proto
+		}
+		op.After = route
+		r.ops = append(r.ops, op)
+	}
+}
+
+// hostRoutes is what leads to the NIC's addresses by a link that stays.
+func (r *remover) hostRoutes() error {
+	if r.own != nil {
+		r.hostRoutesIn(r.own.Table, r.own.Device)
+		return nil
+	}
+	if r.end.Name == "" || len(r.others) == 0 {
+		return nil // they go, or went, with the host end
+	}
+	for _, f := range families {
+		if err := r.t.Kernel.Host.ReadRules(r.t.Snapshot, f); err != nil {
+			return err
+		}
+	}
+	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, host) {
+		if rule.Owned() {
+			r.hostRoutesIn(rule.Table, r.end.Name)
+		}
+	}
+	return nil
+}
+
+func (r *remover) hostRoutesIn(table int, device string) {
+	for _, a := range r.addrs() {
+		r.del(host, netstate.NewRoute(table, netstate.Single(a), netip.Addr{}, device, netip.Addr{}))
+		r.del(host, netstate.Neigh{Dev: device, Dst: a})
+	}
+}
+
+// attachments returns those that own something on the node: by the aliases of
+// host ends, and by records.
+func attachments(t *plugin.Task) ([]plugin.Attachment, error) {
 	links, err := t.Kernel.Host.Owned()
 	if err != nil {
 		return nil, err
 	}
-	var ops []netstate.Op
+	var out []plugin.Attachment
 	for _, l := range links {
-		if plugin.OfNetwork(l.Alias, t.Network) && !keep[l.Alias] {
-			ops = append(ops, netstate.Op{NS: host, Before: l})
+		if a, ok := plugin.ParseAlias(l.Alias); ok {
+			out = append(out, a)
 		}
 	}
-	return ops, nil
+	records, err := kernel.ReadRecords("")
+	for _, r := range records {
+		if a := attachmentOf(r); !slices.ContainsFunc(out, a.Same) {
+			out = append(out, a)
+		}
+	}
+	return out, err
+}
+
+// unused returns the rules that look up host tables in which no pod has a route
+// any more.
+func unused(t *plugin.Task) ([]netstate.Op, error) {
+	var ops []netstate.Op
+	var errs []error
+	for _, f := range families {
+		if err := t.Kernel.Host.ReadRules(t.Snapshot, f); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for _, rule := range netstate.All[netstate.Rule](t.Snapshot, host) {
+		if !rule.Owned() {
+			continue
+		}
+		inUse := false
+		found := netstate.NewSnapshot()
+		if err := t.Kernel.Host.ReadRoutes(found, rule.Family, rule.Table, nil); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, r := range netstate.All[netstate.Route](found, host) {
+			inUse = inUse || r.Table == rule.Table
+		}
+		if !inUse {
+			ops = append(ops, netstate.Op{NS: host, Before: rule})
+		}
+	}
+	return ops, errors.Join(errs...)
 }

@@ -11,6 +11,9 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
+// ErrLeft is in the error of an Apply that couldn't undo all it had done.
+var ErrLeft = errors.New("not undone")
+
 // Apply does the operations in order. When one fails, those before it are
 // undone, and it as well: a request that was answered with an error may have
 // been carried out. The error names the object, and what could not be undone.
@@ -19,7 +22,7 @@ func (k *Kernel) Apply(ops []netstate.Op) error {
 		if err := k.apply(op); err != nil {
 			err = fmt.Errorf("%s: %w", op.Describe(), err)
 			if left := k.Remove(netstate.Reverse(ops[:i+1])); left != nil {
-				err = fmt.Errorf("%w; not undone: %w", err, left)
+				err = fmt.Errorf("%w; %w: %w", err, ErrLeft, left)
 			}
 			return err
 		}

@@ -22,26 +22,31 @@ func (a Attachment) Alias() string {
 	return netstate.AliasPrefix + short(a.Network) + "/" + short(a.ContainerID) + "/" + a.IfName
 }
 
-// OfNetwork reports whether an alias was made by an attachment of the network.
-func OfNetwork(alias, network string) bool {
-	return strings.HasPrefix(alias, netstate.AliasPrefix+short(network)+"/")
-}
+// Pod is the container's name in an alias and in the file system.
+func (a Attachment) Pod() string { return short(a.ContainerID) }
 
-// OfContainer reports whether an alias was made by an attachment of the pod.
-func OfContainer(alias, containerID string) bool {
-	return podOf(alias) == short(containerID)
-}
-
-// podOf returns the container ID in an alias, as Alias shortens it.
-func podOf(alias string) string {
-	parts := strings.Split(strings.TrimPrefix(alias, netstate.AliasPrefix), "/")
-	if len(parts) != 3 {
-		return ""
+// ParseAlias returns the attachment that made a link. Its names are as an alias
+// holds them, which is as good as the originals for all that is derived from
+// them.
+func ParseAlias(alias string) (Attachment, bool) {
+	rest, ours := strings.CutPrefix(alias, netstate.AliasPrefix)
+	parts := strings.Split(rest, "/")
+	if !ours || len(parts) != 3 {
+		return Attachment{}, false
 	}
-	return parts[1]
+	return Attachment{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, true
 }
 
-// short cuts a name so that any two and an interface name fit into an ifalias,
+// Same reports whether two attachments are the same one.
+func (a Attachment) Same(b Attachment) bool { return a.Alias() == b.Alias() }
+
+// SamePod reports whether two attachments are of one pod.
+func (a Attachment) SamePod(b Attachment) bool { return a.Pod() == b.Pod() }
+
+// SameNetwork reports whether two attachments are to one network.
+func (a Attachment) SameNetwork(b Attachment) bool { return short(a.Network) == short(b.Network) }
+
+// short cuts a name, once and for all, so that any two and an interface name fit into an ifalias,
 // which holds 255 bytes (IFALIASZ), and two long names stay apart.
 func short(s string) string {
 	const limit = 100
@@ -65,12 +70,13 @@ func Hash(parts ...string) uint64 {
 // HostEnd names the host end of a pod's veth: "veth" and eleven hexadecimal
 // digits fill an interface name.
 func HostEnd(containerID string) string {
-	return fmt.Sprintf("veth%011x", Hash("link", containerID)>>20)
+	return fmt.Sprintf("veth%011x", Hash("link", short(containerID))>>20)
 }
 
-// MAC derives a locally administered unicast MAC.
-func MAC(parts ...string) netstate.MAC {
-	h := Hash(parts...)
+// EndMAC derives the MAC of an end of a pod's veth: a unicast address of the
+// locally administered kind.
+func EndMAC(end netstate.NS, containerID string) netstate.MAC {
+	h := Hash("mac", string(end), short(containerID))
 	m := netstate.MAC{byte(h >> 40), byte(h >> 32), byte(h >> 24), byte(h >> 16), byte(h >> 8), byte(h)}
 	m[0] = m[0]&^1 | 2
 	return m

@@ -57,8 +57,8 @@ func Decode(raw map[string]json.RawMessage, keys []Key) error {
 			return Invalid("unknown key %q: the nearest known one is %q", name, nearest(name, keys))
 		}
 		value := bytes.TrimSpace(raw[name])
-		if string(value) == "null" {
-			continue
+		if string(value) == "null" || string(value) == `""` {
+			continue // as if it were not there: what generators write for "unset"
 		}
 		if err := keys[i].Value.Set(value); err != nil {
 			detail := ""

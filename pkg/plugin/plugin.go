@@ -23,12 +23,12 @@ type Plugin struct {
 	Load Load
 	// Remove returns what the task's attachment owns, to be deleted. It must
 	// not rely on a prevResult, a configuration or, if t.Kernel.Pod is nil, a
-	// pod. It is best done without any reading that the deletion itself doesn't
-	// need.
+	// pod.
 	Remove func(t *Task) ([]netstate.Op, error)
-	// Collect returns what attachments of the task's network own that are not
-	// in valid, to be deleted.
-	Collect func(t *Task, valid []Attachment) ([]netstate.Op, error)
+	// Attachments returns those that own something on the node.
+	Attachments func(t *Task) ([]Attachment, error)
+	// Unused returns what attachments have in common and none uses any more.
+	Unused func(t *Task) ([]netstate.Op, error)
 }
 
 // Load reads and checks a plugin's own keys, before anything is touched. A nil
@@ -42,6 +42,9 @@ type Conf interface {
 	// Plan returns what shall be. It is pure: the task's snapshot, node
 	// addresses and prevResult are all it goes by.
 	Plan(t *Task) (netstate.Plan, error)
+	// Record returns what DEL will need to know of the attachment and the
+	// kernel has no room for; nil if that is nothing.
+	Record(t *Task, plan netstate.Plan) *kernel.Record
 	// Status says why ADD can't work on this node now, if so.
 	Status(t *Task) error
 }

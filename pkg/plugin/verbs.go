@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -80,14 +81,35 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	fresh, err := t.record(conf.Record(t, plan))
+	if err != nil {
+		return err
+	}
 	if err := t.Kernel.Apply(ops); err != nil {
+		if fresh && !errors.Is(err, kernel.ErrLeft) { // or else DEL will need it
+			err = errors.Join(err, kernel.RemoveRecord(t.Pod(), t.IfName))
+		}
 		return err
 	}
 	if err := output(args, t.result(plan)); err != nil {
 		// Nobody learns of the attachment, so there must be none.
-		return errors.Join(fmt.Errorf("print result: %w", err), t.Kernel.Remove(netstate.Reverse(ops)))
+		err = errors.Join(fmt.Errorf("print result: %w", err), t.Kernel.Remove(netstate.Reverse(ops)))
+		if fresh {
+			err = errors.Join(err, kernel.RemoveRecord(t.Pod(), t.IfName))
+		}
+		return err
 	}
 	return nil
+}
+
+// record writes what is to be noted of the attachment, and reports whether
+// nothing was noted before.
+func (t *Task) record(r *kernel.Record) (fresh bool, err error) {
+	if r == nil {
+		return false, nil
+	}
+	r.Network, r.ContainerID, r.IfName = t.Network, t.ContainerID, t.IfName
+	return kernel.WriteRecord(t.Pod(), *r)
 }
 
 // result is the prevResult with the links that the plan makes, and the MACs
@@ -178,8 +200,16 @@ func (p Plugin) del(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	return p.remove(t)
+}
+
+// remove removes all that the task's attachment owns, and at last its record.
+func (p Plugin) remove(t *Task) error {
 	ops, err := p.Remove(t)
-	return errors.Join(err, t.Kernel.Remove(ops))
+	if err := errors.Join(err, t.Kernel.Remove(ops)); err != nil {
+		return err
+	}
+	return kernel.RemoveRecord(t.Pod(), t.IfName)
 }
 
 // openLeaving opens the node's namespace, and the pod's if it is still there.
@@ -207,8 +237,19 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 	if t.Kernel, err = kernel.OpenHost(); err != nil {
 		return err
 	}
-	ops, err := p.Collect(t, valid)
-	return errors.Join(err, t.Kernel.Remove(ops))
+	attachments, err := p.Attachments(t)
+	errs := []error{err}
+	for _, a := range attachments {
+		if a.SameNetwork(t.Attachment) && !slices.ContainsFunc(valid, a.Same) {
+			errs = append(errs, p.remove(&Task{Attachment: a, Kernel: t.Kernel, Snapshot: netstate.NewSnapshot()}))
+		}
+	}
+	// No ADD is under way while it is decided what nobody uses.
+	if err := t.Kernel.LockHost(true); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	ops, err := p.Unused(t)
+	return errors.Join(append(errs, err, t.Kernel.Remove(ops))...)
 }
 
 // validAttachments reads the list of living attachments under both names that

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// further is another NIC of a pod whose first NIC is in underlay mode: it gets a
+// table, and what comes from its addresses is routed by that.
+func (b *builder) further() error {
+	if end, _ := b.link(podEnd); end.Peer.Name != b.hostEnd {
+		return fmt.Errorf("pod: link %s doesn't lead to %s on the node: it is not of coordinator's making", podEnd, b.hostEnd)
+	}
+	b.plan.Want(host, "the node's end of its link to the pod", netstate.Link{Name: b.hostEnd, Up: true})
+	b.plan.Want(pod, "the pod's end of its link to the node", netstate.Link{Name: podEnd, Up: true})
+	b.rpFilter(b.nic)
+	first := b.addrsOf(b.c.PodDefaultNIC)
+	for _, s := range b.sides {
+		src := s.pod[0] // the first NIC's, unless it has none of the family
+		if of := ofFamily(first, s.family); len(of) > 0 {
+			src = of[0]
+		}
+		b.node(s, src)
+		b.hostRoutes(s, b.hostEnd, b.macOf(pod))
+	}
+	b.replyMark()
+	if !b.c.TunePodRoutes {
+		return nil
+	}
+	table, err := b.tableOf(b.nic, b.addrs, b.c.FirstTable)
+	if err != nil {
+		return err
+	}
+	for _, s := range b.sides {
+		b.ownTable(s.family, b.nic, b.addrs, table)
+		b.nodeRoutes(s, table, podEnd, netip.Addr{}, netip.Addr{})
+		b.policyRoutes(s, table)
+	}
+	if err := b.firstTable(b.c.PodDefaultNIC, first); err != nil {
+		return err
+	}
+	b.sharedSubnet()
+	return b.defaultRoutes()
+}
+
+// firstTable gives the first NIC a table too, as soon as there are others: a
+// peer in another NIC's subnet that calls the first one's address would else be
+// answered by that other NIC.
+func (b *builder) firstTable(nic string, addrs []netip.Addr) error {
+	table := b.c.ReplyTable - 1
+	for _, s := range b.c.sides(b.t, addrs) {
+		b.ownTable(s.family, nic, addrs, table)
+		b.nodeRoutes(s, table, podEnd, netip.Addr{}, netip.Addr{})
+	}
+	return nil
+}
+
+// ownTable holds a NIC's own ways: what main has by this NIC, and its default.
+func (b *builder) ownTable(f netstate.Family, nic string, addrs []netip.Addr, table int) {
+	for _, a := range ofFamily(addrs, f) {
+		b.plan.Want(pod, "what comes from an address leaves by its NIC", netstate.Rule{
+			Family: f, Priority: fromPrio, From: netstate.Single(a), Table: table, Proto: netstate.Proto,
+		})
+		if b.c.ToRules {
+			b.toRule(a, table)
+		}
+	}
+	for _, r := range b.ways(f, nic) {
+		r.Table = table
+		b.plan.Want(pod, "the NIC's own ways", r)
+	}
+	for _, r := range b.defaultsOf(f, nic, table) {
+		r.Table = table
+		b.plan.Want(pod, "the NIC's own way out", r)
+	}
+}
+
+// toRule is the older veth's rule: to the address with its subnet's length.
+func (b *builder) toRule(a netip.Addr, table int) {
+	for _, addr := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+		if addr.Prefix.Addr() == a {
+			b.plan.Want(pod, "what goes to a NIC's subnet leaves by it", netstate.Rule{
+				Family: netstate.FamilyOf(a), Priority: toPrio, To: addr.Prefix.Masked(), Table: table, Proto: netstate.Proto,
+			})
+		}
+	}
+}
+
+// ways returns what main has by a NIC but its defaults: connected routes and
+// those that its IPAM gave it. Link-local destinations need no table.
+func (b *builder) ways(f netstate.Family, nic string) []netstate.Route {
+	return b.routes(f, func(r netstate.Route) bool {
+		return r.Table == netstate.TableMain && r.Dev == nic && r.Dst.Bits() > 0 && !r.Dst.Addr().IsLinkLocalUnicast()
+	})
+}
+
+// defaultsOf returns a NIC's default routes. The gateway is the one of
+// prevResult, else that of the routes that the kernel has by this NIC in main,
+// else in the table where an earlier ADD put them.
+func (b *builder) defaultsOf(f netstate.Family, nic string, table int) []netstate.Route {
+	var gateway netip.Addr
+	if nic == b.nic {
+		gateway = b.prevGateway(f)
+	}
+	for _, from := range []int{netstate.TableMain, table} {
+		found := b.routes(f, func(r netstate.Route) bool {
+			return r.Table == from && r.Dev == nic && r.Dst.Bits() == 0 && (!gateway.IsValid() || r.Via == gateway)
+		})
+		if len(found) > 0 {
+			return found
+		}
+	}
+	if !gateway.IsValid() {
+		return nil
+	}
+	r := netstate.NewRoute(netstate.TableMain, netstate.Default(gateway), gateway, nic, netip.Addr{})
+	r.Onlink = !gateway.IsLinkLocalUnicast() && !slices.ContainsFunc(b.ways(f, nic), func(w netstate.Route) bool {
+		return !w.Via.IsValid() && w.Dst.Contains(gateway)
+	})
+	return []netstate.Route{r}
+}
+
+// prevGateway is the gateway that prevResult gives the attachment's NIC.
+func (b *builder) prevGateway(f netstate.Family) netip.Addr {
+	for _, ip := range b.t.Prev.IPs {
+		if ip.Interface != nil && b.t.Prev.Interfaces[*ip.Interface].Name != b.nic {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(ip.Gateway); ok && netstate.FamilyOf(a.Unmap()) == f {
+			return a.Unmap()
+		}
+	}
+	for _, r := range b.t.Prev.Routes {
+		ones, _ := r.Dst.Mask.Size()
+		if a, ok := netip.AddrFromSlice(r.GW); ok && ones == 0 && netstate.FamilyOf(a.Unmap()) == f {
+			return a.Unmap()
+		}
+	}
+	return netip.Addr{}
+}
+
+// hasFurther reports whether other NICs of the pod have tables of ours.
+func (b *builder) hasFurther() bool {
+	return slices.ContainsFunc(netstate.All[netstate.Rule](b.t.Snapshot, pod), func(r netstate.Rule) bool {
+		return r.Owned() && r.Priority == fromPrio && r.Table >= b.c.FirstTable
+	})
+}
+
+// tableOf returns the NIC's table: the one it has, or else the lowest from first
+// on that neither a rule nor a route of anybody uses.
+func (b *builder) tableOf(nic string, addrs []netip.Addr, first int) (int, error) {
+	used := map[int]bool{}
+	own := 0
+	for _, r := range netstate.All[netstate.Rule](b.t.Snapshot, pod) {
+		used[r.Table] = true
+		if r.Owned() && r.Priority == fromPrio && r.Table >= first && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return r.From == netstate.Single(a) }) {
+			own = r.Table
+		}
+	}
+	for _, r := range netstate.All[netstate.Route](b.t.Snapshot, pod) {
+		used[r.Table] = true
+		if own == 0 && r.Dev == nic && r.Table >= first && r.Table < netstate.TableDefault {
+			own = r.Table // the rules were flushed, the table wasn't
+		}
+	}
+	if own != 0 {
+		return own, nil
+	}
+	for n := first; n < netstate.TableDefault; n++ {
+		if !used[n] {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("pod: no routing table from %d to %d is free for link %s", first, netstate.TableDefault-1, nic)
+}
+
+// sharedSubnet keeps NICs of one subnet from answering ARP for each other
+// (arp_ignore, arp_announce: Documentation/networking/ip-sysctl.rst).
+func (b *builder) sharedSubnet() {
+	subnets := map[netip.Prefix][]string{}
+	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+		subnet := a.Prefix.Masked()
+		if a.Prefix.Addr().Is4() && !a.Prefix.IsSingleIP() && !slices.Contains(subnets[subnet], a.Dev) {
+			subnets[subnet] = append(subnets[subnet], a.Dev)
+		}
+	}
+	for _, subnet := range slices.SortedFunc(maps.Keys(subnets), netip.Prefix.Compare) {
+		devs := subnets[subnet]
+		if len(devs) < 2 || !slices.Contains(devs, b.nic) {
+			continue
+		}
+		for _, dev := range devs {
+			b.plan.Want(pod, "two NICs share a subnet: each answers for its own address", netstate.Sysctl{Family: netstate.IPv4, Dev: dev, Name: "arp_ignore", Value: 1})
+			b.plan.Want(pod, "two NICs share a subnet: each asks in its own name", netstate.Sysctl{Family: netstate.IPv4, Dev: dev, Name: "arp_announce", Value: 2})
+		}
+	}
+}
+
+// defaultRoutes says by which NIC the pod leaves where no address decides: by
+// the first one, or by the one that is named. The others' defaults are in their
+// own tables, and not in main.
+func (b *builder) defaultRoutes() error {
+	named := b.c.DefaultRouteNIC
+	if named == "" {
+		for _, f := range families {
+			if b.hasOtherDefault(f) {
+				b.dropDefaults(f, b.nic)
+			}
+		}
+		return nil
+	}
+	if _, ok := b.link(named); !ok {
+		return plugin.Invalid("podDefaultRouteNIC: %s: no such link in the pod", named)
+	}
+	found := false
+	for _, f := range families {
+		defaults := b.defaultsOf(f, named, b.tableHolding(f, named))
+		if len(defaults) == 0 {
+			continue // the others keep theirs in this family
+		}
+		found = true
+		for _, r := range defaults {
+			r.Table = netstate.TableMain
+			b.plan.Want(pod, "podDefaultRouteNIC", r)
+		}
+		for _, nic := range []string{b.c.PodDefaultNIC, b.nic} {
+			if nic != named {
+				b.dropDefaults(f, nic)
+			}
+		}
+	}
+	if !found {
+		return fmt.Errorf("podDefaultRouteNIC: link %s has no gateway", named)
+	}
+	return nil
+}
+
+// tableHolding is the table, other than main, that has a default by the NIC.
+func (b *builder) tableHolding(f netstate.Family, nic string) int {
+	for _, r := range b.routes(f, func(r netstate.Route) bool {
+		return r.Table != netstate.TableMain && r.Dev == nic && r.Dst.Bits() == 0
+	}) {
+		return r.Table
+	}
+	return 0
+}
+
+// hasOtherDefault reports whether main has a default by another of the pod's
+// NICs.
+func (b *builder) hasOtherDefault(f netstate.Family) bool {
+	return len(b.routes(f, func(r netstate.Route) bool {
+		return r.Table == netstate.TableMain && r.Dst.Bits() == 0 && r.Dev != b.nic && r.Dev != podEnd
+	})) > 0
+}
+
+// dropDefaults takes a NIC's defaults out of main.
+func (b *builder) dropDefaults(f netstate.Family, nic string) {
+	for _, r := range b.routes(f, func(r netstate.Route) bool {
+		return r.Table == netstate.TableMain && r.Dev == nic && r.Dst.Bits() == 0
+	}) {
+		b.plan.Unwant(pod, "it is in its NIC's own table", r)
+	}
+}

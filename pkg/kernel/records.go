@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+)
+
+// Record is what the kernel has no room to note of an attachment. It is written
+// before the state it is about, is removed after it, and lies on a tmpfs, so
+// that it doesn't outlive that state either.
+type Record struct {
+	Network     string
+	ContainerID string
+	IfName      string
+	Addresses   []netip.Addr // of the NIC
+	Table       int          // of the node's routes to them
+	Device      string       // of those routes
+}
+
+// runDir holds a directory for each pod, and in it a file for each attachment.
+const runDir = "/run/multihome"
+
+func recordPath(pod, ifname string) string { return filepath.Join(runDir, pod, ifname) }
+
+// WriteRecord writes an attachment's record, and reports whether there was none
+// before; pod is a name for its container that is fit for a file.
+func WriteRecord(pod string, r Record) (fresh bool, err error) {
+	path := recordPath(pod, r.IfName)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return false, fmt.Errorf("record: %w", err)
+	}
+	_, err = os.Lstat(path)
+	fresh = errors.Is(err, fs.ErrNotExist)
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fresh, fmt.Errorf("record %s: %w", path, err)
+	}
+	// A file that is renamed into place is there whole or not at all, and a link
+	// that somebody put there is replaced, not followed. '.' can't begin the
+	// name of an attachment's file: see ReadRecords.
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return fresh, fmt.Errorf("record: %w", err)
+	}
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Close()); err != nil {
+		_ = os.Remove(tmp.Name())
+		return fresh, fmt.Errorf("record: %w", err)
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		_ = os.Remove(tmp.Name())
+		return fresh, fmt.Errorf("record: %w", err)
+	}
+	return fresh, nil
+}
+
+// ReadRecords returns the records of a pod, or of all pods with "". Files that
+// are no records are named in the error, which comes beside the others.
+func ReadRecords(pod string) ([]Record, error) {
+	pods := []string{pod}
+	if pod == "" {
+		dirs, err := os.ReadDir(runDir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("records: %w", err)
+		}
+		pods = nil
+		for _, d := range dirs {
+			pods = append(pods, d.Name())
+		}
+	}
+	var out []Record
+	var errs []error
+	for _, pod := range pods {
+		files, err := os.ReadDir(filepath.Join(runDir, pod))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("records: %w", err))
+		}
+		for _, f := range files {
+			if f.Name()[0] == '.' {
+				continue // half written by a process that was killed
+			}
+			r, err := readRecord(pod, f)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			out = append(out, r)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+func readRecord(pod string, f fs.DirEntry) (Record, error) {
+	path := recordPath(pod, f.Name())
+	var r Record
+	if !f.Type().IsRegular() {
+		return r, fmt.Errorf("record %s: not a regular file", path)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return r, fmt.Errorf("record: %w", err)
+	}
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, fmt.Errorf("record %s: %w", path, err)
+	}
+	if r.IfName != f.Name() {
+		return r, fmt.Errorf("record %s: it is of link %q", path, r.IfName)
+	}
+	return r, nil
+}
+
+// RemoveRecord removes an attachment's record, and the pod's directory with the
+// last one. It is no error if there is none.
+func RemoveRecord(pod, ifname string) error {
+	err := os.Remove(recordPath(pod, ifname))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	dir := filepath.Join(runDir, pod)
+	left, err := filepath.Glob(filepath.Join(dir, ".new-*"))
+	for _, f := range left {
+		_ = os.Remove(f)
+	}
+	_ = os.Remove(dir) // fails while others are in it
+	return err
+}
