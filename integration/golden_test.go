@@ -74,7 +74,7 @@ var (
 	kernels = regexp.MustCompile(`(?m)^(local|broadcast|multicast|anycast|fe80::/64|ff00::/8) .*\n`)
 	// What no two runs have in common: ifindexes and namespace IDs. With the
 	// drop-in of deploy/ installed, ip(8) has a name for our protocol.
-	numbers  = regexp.MustCompile(`(?m)^\d+: | link-netnsid \d+`)
+	ordinals = regexp.MustCompile(`(?m)^\d+: (veth)| link-netnsid \d+`)
 	indexes  = regexp.MustCompile(`@if\d+`)
 	ours     = regexp.MustCompile(`proto multihome`)
 	trailing = regexp.MustCompile(`(?m) +$`)
@@ -83,7 +83,7 @@ var (
 // tidy leaves of a listing what is the same in every run.
 func tidy(s string) string {
 	s = kernels.ReplaceAllString(s, "")
-	s = numbers.ReplaceAllString(s, "")
+	s = ordinals.ReplaceAllString(s, "$1")
 	s = indexes.ReplaceAllString(s, "@far")
 	s = ours.ReplaceAllString(s, "proto 109")
 	return trailing.ReplaceAllString(s, "")

@@ -65,21 +65,22 @@ func prefixed(name, text string) []string {
 	return lines
 }
 
-var handle = regexp.MustCompile(` # handle \d+`)
-
-// without returns the lines of the state in which a pattern is not found.
-func (s state) without(pattern string) state {
-	re := regexp.MustCompile(pattern)
-	return slices.DeleteFunc(slices.Clone(s), re.MatchString)
-}
-
-// withoutHandles is the state without the numbers that nftables gives to what is
-// made anew.
-func (s state) withoutHandles() state {
+// unlike returns the state without what a pattern finds in its lines.
+func (s state) unlike(pattern *regexp.Regexp) state {
 	out := slices.Clone(s)
 	for i := range out {
-		out[i] = handle.ReplaceAllString(out[i], "")
+		out[i] = pattern.ReplaceAllString(out[i], "$1")
 	}
+	return out
+}
+
+var numbers = regexp.MustCompile(`^(\w+: )\d+: |@if\d+| link-netnsid \d+| # handle \d+`)
+
+// unnumbered is the state without what numbers objects in the order in which
+// they were made, and without that order.
+func (s state) unnumbered() state {
+	out := s.unlike(numbers)
+	slices.Sort(out)
 	return out
 }
 
