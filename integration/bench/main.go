@@ -47,7 +47,7 @@ func run(rounds int) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	b := &bench{
 		echo:        "echo",
 		floor:       "floor",

@@ -163,7 +163,7 @@ func sysctl(key, value string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if _, err := unix.Write(fd, []byte(value)); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
