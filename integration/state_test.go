@@ -65,6 +65,11 @@ func prefixed(name, text string) []string {
 	return lines
 }
 
+// without returns the state without what is said of one namespace.
+func (s state) without(name string) state {
+	return slices.DeleteFunc(slices.Clone(s), func(line string) bool { return strings.HasPrefix(line, name+": ") })
+}
+
 // unlike returns the state without what a pattern finds in its lines.
 func (s state) unlike(pattern *regexp.Regexp) state {
 	out := slices.Clone(s)

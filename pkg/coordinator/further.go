@@ -93,11 +93,14 @@ func (b *builder) toRule(a netip.Addr, table int) {
 	}
 }
 
-// ways returns what main has by a NIC but its defaults: connected routes and
-// those that its IPAM gave it. Link-local destinations need no table.
+// ways returns what main has by a NIC but its defaults: connected routes, those
+// that its IPAM gave it, and policyRoutes, but not what leads an overlay pod to
+// its node. Link-local destinations need no table.
 func (b *builder) ways(f netstate.Family, nic string) []netstate.Route {
+	_, underlay := b.link(podEnd)
 	return b.routes(f, func(r netstate.Route) bool {
-		return r.Table == netstate.TableMain && r.Dev == nic && r.Dst.Bits() > 0 && !r.Dst.Addr().IsLinkLocalUnicast()
+		return r.Table == netstate.TableMain && r.Dev == nic && r.Dst.Bits() > 0 &&
+			!r.Dst.Addr().IsLinkLocalUnicast() && (underlay || !r.Owned())
 	})
 }
 
