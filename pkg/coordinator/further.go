@@ -43,6 +43,9 @@ func (b *builder) further() error {
 		b.nodeRoutes(s, table, podEnd, netip.Addr{}, netip.Addr{})
 		b.policyRoutes(s, table)
 	}
+	if b.c.ToRules {
+		b.toRules(table)
+	}
 	if err := b.firstTable(b.c.PodDefaultNIC, first); err != nil {
 		return err
 	}
@@ -68,9 +71,6 @@ func (b *builder) ownTable(f netstate.Family, nic string, addrs []netip.Addr, ta
 		b.plan.Want(pod, "what comes from an address leaves by its NIC", netstate.Rule{
 			Family: f, Priority: fromPrio, From: netstate.Single(a), Table: table, Proto: netstate.Proto,
 		})
-		if b.c.ToRules {
-			b.toRule(a, table)
-		}
 	}
 	for _, r := range b.ways(f, nic) {
 		r.Table = table
@@ -82,12 +82,13 @@ func (b *builder) ownTable(f netstate.Family, nic string, addrs []netip.Addr, ta
 	}
 }
 
-// toRule is the older veth's rule: to the address with its subnet's length.
-func (b *builder) toRule(a netip.Addr, table int) {
-	for _, addr := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
-		if addr.Prefix.Addr() == a {
+// toRules are the older veth's: to each address of the NIC with the length of its
+// subnet, which the kernel keeps and shows as it was given.
+func (b *builder) toRules(table int) {
+	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+		if a.Dev == b.nic {
 			b.plan.Want(pod, "what goes to a NIC's subnet leaves by it", netstate.Rule{
-				Family: netstate.FamilyOf(a), Priority: toPrio, To: addr.Prefix.Masked(), Table: table, Proto: netstate.Proto,
+				Family: netstate.FamilyOf(a.Prefix.Addr()), Priority: toPrio, To: a.Prefix, Table: table, Proto: netstate.Proto,
 			})
 		}
 	}

@@ -24,7 +24,9 @@ var update = flag.Bool("update", false, "rewrite the goldens")
 
 // TestPlans goes through testdata/*.txtar. Each holds a configuration, an
 // attachment, what its prevResult says, the node's addresses and the state that
-// is found, and then what ADD does about it, op by op, or its error.
+// is found, and then what ADD does about it, op by op, or its error. With
+// "given", the state is what the cases named there lead to, one upon the other,
+// and then what "state" adds.
 func TestPlans(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -67,6 +69,10 @@ func readGolden(t *testing.T, a *txtar.Archive) golden {
 	for _, f := range a.Files {
 		data := strings.TrimSpace(string(f.Data))
 		switch f.Name {
+		case "given":
+			for _, name := range strings.Fields(data) {
+				g.given(t, name)
+			}
 		case "config":
 			g.config = json.RawMessage(data)
 		case "ifname":
@@ -94,6 +100,33 @@ func readGolden(t *testing.T, a *txtar.Archive) golden {
 		}
 	}
 	return g
+}
+
+// given puts the state that another case leads to into this one's.
+func (g golden) given(t *testing.T, name string) {
+	t.Helper()
+	a, err := txtar.ParseFile("testdata/" + name + ".txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := readGolden(t, a)
+	ops, err := planOps(before.config, &before.task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := before.task.Snapshot
+	for _, op := range ops {
+		if err := after.Apply(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, line := range after.Lines() {
+		ns, o, err := netstate.Parse(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.task.Snapshot.Put(ns, o)
+	}
 }
 
 // run plans, and holds the result to the engine's properties.
