@@ -36,6 +36,9 @@ var cniKeys = []string{
 	"disableCheck", "disableGC",
 }
 
+// commonKeys are those that the driver reads for every plugin.
+var commonKeys = []string{"logOptions", "log_options"}
+
 // errValue is what a Value returns for a value that it doesn't allow and has
 // nothing more to say about.
 var errValue = errors.New("not allowed")
@@ -51,7 +54,7 @@ func Decode(raw map[string]json.RawMessage, keys []Key) error {
 	for _, name := range names {
 		i := slices.IndexFunc(keys, func(k Key) bool { return strings.EqualFold(k.Name, name) })
 		if i < 0 {
-			if strings.Contains(name, "/") || slices.ContainsFunc(cniKeys, func(k string) bool { return strings.EqualFold(k, name) }) {
+			if strings.Contains(name, "/") || known(name, cniKeys) || known(name, commonKeys) {
 				continue
 			}
 			return Invalid("unknown key %q: the nearest known one is %q", name, nearest(name, keys))
@@ -73,7 +76,11 @@ func Decode(raw map[string]json.RawMessage, keys []Key) error {
 
 // Invalid is the error for a configuration that can't be meant: CNI's code 7.
 func Invalid(format string, a ...any) error {
-	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Sprintf(format, a...), "")
+	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Errorf(format, a...).Error(), "")
+}
+
+func known(name string, keys []string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, name) })
 }
 
 // nearest returns the known key with the least edit distance.

@@ -4,6 +4,8 @@ package plugin
 
 import (
 	"encoding/json"
+	"io"
+	"log/slog"
 	"net/netip"
 	"os"
 
@@ -21,6 +23,9 @@ type Plugin struct {
 	// Name is how errors begin.
 	Name string
 	Load Load
+	// Ignored are keys that other systems read without effect, or that have no
+	// meaning here: they are no error, and a warning in the log.
+	Ignored []string
 	// Remove returns what the task's attachment owns, to be deleted. It must
 	// not rely on a prevResult, a configuration or, if t.Kernel.Pod is nil, a
 	// pod.
@@ -57,6 +62,9 @@ type Task struct {
 	Kernel   *kernel.Kernel
 	Snapshot *netstate.Snapshot
 	Node     []netip.Addr // the node's addresses: what pods call it by
+	Log      *slog.Logger
+
+	logFile io.Closer
 }
 
 // versions are the CNI versions that are spoken.
@@ -89,9 +97,10 @@ func (p Plugin) verb(f func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 	}
 }
 
-// load takes the configuration apart: a task with the attachment and the
-// prevResult, and all keys for Load.
-func load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, error) {
+// load takes the configuration apart: a task with the attachment, the prevResult
+// and the log, and the keys that are left for Load. An error beside a task is
+// one that DEL can do without knowing.
+func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(args.StdinData, &raw); err != nil {
 		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+err.Error(), "")
@@ -108,6 +117,18 @@ func load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, error) {
 		Attachment: Attachment{Network: network.Name, ContainerID: args.ContainerID, IfName: args.IfName},
 		Netns:      args.Netns,
 		Snapshot:   netstate.NewSnapshot(),
+	}
+	var err error
+	t.Log, t.logFile, err = logging(raw)
+	t.Log = t.Log.With("plugin", p.Name, "network", t.Network, "container", t.ContainerID, "ifname", t.IfName)
+	if err != nil {
+		return t, raw, err
+	}
+	for name := range raw {
+		if known(name, p.Ignored) {
+			t.Log.Warn("key without effect", "key", name)
+			delete(raw, name)
+		}
 	}
 	if len(network.PrevResult) == 0 || string(network.PrevResult) == "null" {
 		return t, raw, nil

@@ -3,9 +3,11 @@
 package plugin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -62,10 +64,23 @@ func (t *Task) close() {
 	if t.Kernel != nil {
 		t.Kernel.Close()
 	}
+	if t.logFile != nil {
+		_ = t.logFile.Close()
+	}
+}
+
+// did logs what a verb has done.
+func (t *Task) did(verb string, ops []netstate.Op) {
+	if t.Log.Enabled(context.Background(), slog.LevelDebug) {
+		for _, op := range ops {
+			t.Log.Debug(verb, "op", op.String(), "why", op.Why)
+		}
+	}
+	t.Log.Info(verb, "ops", len(ops))
 }
 
 func (p Plugin) add(args *skel.CmdArgs) error {
-	t, raw, err := load(args)
+	t, raw, err := p.load(args)
 	if err != nil {
 		return err
 	}
@@ -99,6 +114,7 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 		}
 		return err
 	}
+	t.did("ADD", ops)
 	return nil
 }
 
@@ -150,7 +166,7 @@ func findInterface(r *current.Result, name string, sandbox bool) *current.Interf
 }
 
 func (p Plugin) check(args *skel.CmdArgs) error {
-	t, raw, err := load(args)
+	t, raw, err := p.load(args)
 	if err != nil {
 		return err
 	}
@@ -166,6 +182,7 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	if len(ops) > 0 {
 		return &drift{ops}
 	}
+	t.did("CHECK", nil)
 	return nil
 }
 
@@ -191,7 +208,7 @@ func (d *drift) Error() string {
 // plugin's own keys: a configuration that was broken in the meantime must not
 // keep anything from being removed.
 func (p Plugin) del(args *skel.CmdArgs) error {
-	t, _, err := load(args)
+	t, _, err := p.load(args)
 	if t == nil {
 		return err
 	}
@@ -209,6 +226,7 @@ func (p Plugin) remove(t *Task) error {
 	if err := errors.Join(err, t.Kernel.Remove(ops)); err != nil {
 		return err
 	}
+	t.did("DEL", ops)
 	return kernel.RemoveRecord(t.Pod(), t.IfName)
 }
 
@@ -225,7 +243,7 @@ func openLeaving(netns string) (*kernel.Kernel, error) {
 }
 
 func (p Plugin) gc(args *skel.CmdArgs) error {
-	t, raw, err := load(args)
+	t, raw, err := p.load(args)
 	if err != nil {
 		return err
 	}
@@ -241,7 +259,7 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 	errs := []error{err}
 	for _, a := range attachments {
 		if a.SameNetwork(t.Attachment) && !slices.ContainsFunc(valid, a.Same) {
-			errs = append(errs, p.remove(&Task{Attachment: a, Kernel: t.Kernel, Snapshot: netstate.NewSnapshot()}))
+			errs = append(errs, p.remove(&Task{Attachment: a, Kernel: t.Kernel, Snapshot: netstate.NewSnapshot(), Log: t.Log}))
 		}
 	}
 	// No ADD is under way while it is decided what nobody uses.
@@ -279,7 +297,7 @@ func validAttachments(network string, raw map[string]json.RawMessage) ([]Attachm
 }
 
 func (p Plugin) status(args *skel.CmdArgs) error {
-	t, raw, err := load(args)
+	t, raw, err := p.load(args)
 	if err != nil {
 		return err
 	}
