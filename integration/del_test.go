@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// foreign puts beside ours what others might have: rules next to our priorities,
+// routes in our tables, links with names and tables with names like ours.
+func foreign(t *testing.T, s *stage) {
+	t.Helper()
+	sh(t, s.Node.Netns, `
+		ip link add vethfedcba98765 type veth peer name veth0
+		ip link add veth1 type veth peer name veth2
+		ip link set veth1 alias multihome-of-somebody
+		ip addr add 172.30.0.1/24 dev veth1
+		ip link set veth1 up; ip link set veth2 up
+		ip rule add priority 999 lookup 500
+		ip rule add priority 1001 from 10.6.0.0/16 lookup 501
+		ip -6 rule add priority 999 lookup 500
+		ip route add 172.31.0.0/24 via 10.6.0.50 table 500
+		ip -6 route add fd00:31::/64 via fd00:6::50 table 500
+		ip neigh add 172.30.0.9 dev veth1 lladdr 02:00:00:00:00:09 nud permanent
+		nft add table inet multihome2
+		nft add table ip multihome
+	`)
+	sh(t, s.Web.Netns, `
+		ip rule add priority 32762 fwmark 0x10000000/0x10000000 lookup 99
+		ip rule add priority 32764 from 172.31.0.1 lookup 100
+		ip -6 rule add priority 32764 from fd00:31::1 lookup 100
+		ip route add 172.31.2.0/24 via 10.6.0.50 table 99
+		ip route add 172.31.1.0/24 via 10.6.0.50
+		ip neigh add 10.6.0.99 dev eth0 lladdr 02:00:00:00:00:99 nud permanent
+		nft add table inet multihome2
+		nft add table ip multihome
+	`)
+}
+
+// TestDel takes an attachment away in every way a runtime may ask for it. All
+// succeed, leave nothing of ours, and touch nothing else.
+func TestDel(t *testing.T) {
+	files := t.TempDir()
+	fifo, file := filepath.Join(files, "fifo"), filepath.Join(files, "file")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("not a namespace"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nobody := keys{"prevResult": nil}
+	for _, way := range []struct {
+		name  string
+		del   func(a *attachment) call
+		blind bool // nobody says where the pod's namespace is, so what is in it stays
+	}{
+		{"as it should be", func(a *attachment) call { return a.call("DEL") }, false},
+		{"without prevResult", func(a *attachment) call { return a.call("DEL", nobody) }, false},
+		{"with the result of ADD", func(a *attachment) call { return a.call("DEL", keys{"prevResult": a.Results[lab.NIC]}) }, false},
+		{"with a prevResult that says nothing", func(a *attachment) call { return a.call("DEL", keys{"prevResult": keys{"cniVersion": "1.1.0"}}) }, false},
+		{"with a prevResult that can't be read", func(a *attachment) call { return a.call("DEL", keys{"prevResult": keys{"ips": "x"}}) }, false},
+		{"with a key that nobody knows", func(a *attachment) call { return a.call("DEL", keys{"serviceCDIR": "x"}) }, false},
+		{"with a value that is not allowed", func(a *attachment) call { return a.call("DEL", keys{"serviceCIDR": "x"}) }, false},
+		{"with empty CNI_NETNS", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", "") }, true},
+		{"with neither CNI_NETNS nor prevResult", func(a *attachment) call { return a.call("DEL", nobody).with("CNI_NETNS", "") }, true},
+		{"with a path where nothing is", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", filepath.Join(files, "none")) }, true},
+		{"with a path below what is not there", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", filepath.Join(files, "no", "ne")) }, true},
+		{"with a path of a file", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", file) }, true},
+		{"with a path below a file", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", filepath.Join(file, "none")) }, true},
+		{"with a path of a directory", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", files) }, true},
+		{"with a path of another sort of namespace", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", "/proc/self/ns/mnt") }, true},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			foreign(t, s)
+			s.app.add(t)
+			before := s.state(t)
+			way.del(s.web).fine(t) // without ADD
+			same(t, "DEL without ADD", before, s.state(t))
+
+			s.web.add(t)
+			way.del(s.web).fine(t)
+			after := s.state(t)
+			if way.blind {
+				// In the pod, rules and marks stay that nothing leads to any more.
+				before, after = before.without("web"), after.without("web")
+			}
+			same(t, "DEL", before.unnumbered(), after.unnumbered())
+			once := s.state(t)
+			way.del(s.web).fine(t)
+			same(t, "DEL again", once, s.state(t))
+			s.app.check(t)
+
+			s.web.add(t)
+			holds(t, s.Scene)
+		})
+	}
+	t.Cleanup(func() { // after the parallel tests
+		var left []string
+		entries, _ := os.ReadDir(files)
+		for _, e := range entries {
+			left = append(left, e.Name())
+		}
+		if got := strings.Join(left, " "); got != "fifo file" {
+			t.Errorf("where CNI_NETNS led there is now: %s", got)
+		}
+	})
+}
+
+// TestDelOfDeadPod is DEL after the pod's namespace is gone, and the kernel may
+// still be at work on it.
+func TestDelOfDeadPod(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	foreign(t, s)
+	s.app.add(t)
+	before := stateOf(t, s.Lab, s.App.Netns)
+
+	n, err := nettest.NewNetns("dead")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := s.attachment(&lab.Pod{Netns: n, ContainerID: "dead", Results: s.Web.Results})
+	if err := s.Node.AddMacvlan("ens192", n, lab.NIC); err != nil {
+		t.Fatal(err)
+	}
+	// The addresses of web, which stays as macvlan left it.
+	if err := n.AddAddrs(lab.NIC, s.Web.Addrs(lab.NIC)...); err != nil {
+		t.Fatal(err)
+	}
+	dead.add(t)
+	path := n.Path()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		dead.call("DEL").with("CNI_NETNS", path).fine(t)
+		if links := sh(t, s.Node.Netns, "ip link"); strings.Contains(links, dead.host()) {
+			t.Errorf("the node still has %s:\n%s", dead.host(), links)
+		}
+	}
+	s.app.check(t)
+	same(t, "DEL of a dead pod", before.unnumbered(), stateOf(t, s.Lab, s.App.Netns).unnumbered())
+}
+
+// TestDelSparesNamesake: a link that has the name of the pod's host end and is
+// not ours stays.
+func TestDelSparesNamesake(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	for what, alias := range map[string]string{
+		"without an alias": "", "with an alias of another pod": "multihome:lan/other/eth0", "with somebody's alias": "mine",
+	} {
+		sh(t, s.Node.Netns, fmt.Sprintf("ip link add %s type veth peer name other; ip link set %s alias '%s'", s.web.host(), s.web.host(), alias))
+		before := s.state(t)
+		s.web.del(t)
+		same(t, "DEL beside a link of that name "+what, before, s.state(t))
+		sh(t, s.Node.Netns, "ip link del "+s.web.host())
+	}
+}
+
+// TestDelWhileAddIsAtWork: DEL comes while ADD of the same attachment is slow,
+// as a runtime's does that has given up waiting. Whichever is last decides, and
+// there is nothing between.
+func TestDelWhileAddIsAtWork(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.app.add(t)
+	before := s.state(t)
+	added := make(chan outcome)
+	go func() {
+		c := s.web.call("ADD")
+		c.under = []string{"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=sendto", "-e", "inject=sendto:delay_enter=20000"}
+		added <- c.run(t)
+	}()
+	time.Sleep(500 * time.Millisecond) // amid it, most likely
+	s.web.del(t)
+	if out := <-added; !out.state.Success() {
+		if _, err := out.asError(); err != nil {
+			t.Error(err)
+		}
+	} else if strings.Contains(sh(t, s.Node.Netns, "ip link"), s.web.host()) {
+		s.web.check(t)
+	}
+	s.web.del(t)
+	same(t, "DEL", before.unnumbered(), s.state(t).unnumbered())
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// fault is what strace does to the n-th system call of one kind; strace counts
+// for each thread, and coordinator stays on one.
+type fault struct{ syscall, inject string }
+
+// struck returns the call with the fault in it, and whether the call got as far
+// as the fault.
+func (f fault) struck(t *testing.T, c call, n int) (outcome, bool) {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "strace")
+	c.under = []string{
+		"strace", "-f", "-qq", "-o", log, "-e", "trace=" + f.syscall,
+		"-e", fmt.Sprintf("inject=%s:%s:when=%d", f.syscall, f.inject, n),
+	}
+	out := c.run(t)
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out, strings.Contains(string(b), "(INJECTED)") || !out.state.Exited()
+}
+
+// eachCall strikes one system call after the other, until there are no more.
+func (f fault) eachCall(t *testing.T, strike func(n int) bool) {
+	t.Helper()
+	const most = 1000
+	for n := 1; n < most; n++ {
+		if strike(n) {
+			continue
+		}
+		if n == 1 {
+			t.Errorf("no call of %s", f.syscall)
+		}
+		return
+	}
+	t.Errorf("more than %d calls of %s", most, f.syscall)
+}
+
+// TestFailingAddLeavesNothing lets each request of an ADD fail, before the
+// kernel saw it (sendto, sendmsg) and after it did as asked (recvfrom, recvmsg).
+// Node and pod must be as they were.
+func TestFailingAddLeavesNothing(t *testing.T) {
+	for _, f := range []fault{
+		{"sendto", "error=ENOMEM"}, {"recvfrom", "error=ENOMEM"},
+		{"sendmsg", "error=ENOMEM"}, {"recvmsg", "error=ENOMEM"},
+	} {
+		t.Run(f.syscall, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			restrict(t, s)
+			before := s.state(t)
+			f.eachCall(t, func(n int) bool {
+				out, struck := f.struck(t, s.web.call("ADD"), n)
+				if !struck {
+					return false
+				}
+				if out.state.Success() { // what failed was not needed
+					s.web.check(t)
+					s.web.del(t)
+					removeHostRule(t, s)
+					restrict(t, s)
+				} else if _, err := out.asError(); err != nil {
+					t.Errorf("%s %d: %v", f.syscall, n, err)
+				}
+				same(t, fmt.Sprintf("%s %d, after ADD that ended with %s", f.syscall, n, out.stdout), before.unnumbered(), s.state(t).unnumbered())
+				return !t.Failed()
+			})
+			s.app.add(t)
+			s.web.add(t)
+			holds(t, s.Scene)
+		})
+	}
+}
+
+// restrict sets what ADD will change in the pod, so that there is something to
+// put back.
+func restrict(t *testing.T, s *stage) {
+	t.Helper()
+	for _, link := range []string{"all", lab.NIC} {
+		if err := s.Web.SetSysctl("ipv4/conf/"+link+"/rp_filter", "1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// removeHostRule takes away what DEL rightly leaves, for pods share it.
+func removeHostRule(t *testing.T, s *stage) {
+	t.Helper()
+	sh(t, s.Node.Netns, "ip rule del priority 1000; ip -6 rule del priority 1000")
+}
+
+// TestResultCannotBePrinted: an ADD whose result nobody gets has failed.
+func TestResultCannotBePrinted(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	restrict(t, s)
+	before := s.state(t)
+	c := s.web.call("ADD")
+	c.full = true
+	if out := c.run(t); out.state.Success() {
+		t.Errorf("ADD succeeds without a word: %v", out.state)
+	}
+	same(t, "ADD into a full device", before, s.state(t))
+}
+
+// TestAddAfterKilledAdd kills ADD at each request, before the kernel saw it and
+// after it did as asked. ADD again must make everything whole, and DEL must
+// leave nothing.
+func TestAddAfterKilledAdd(t *testing.T) {
+	for _, syscall := range []string{"sendto", "recvfrom", "sendmsg", "recvmsg"} {
+		t.Run(syscall, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			s.app.add(t)
+			before := s.state(t)
+			s.web.add(t)
+			whole := s.state(t)
+			s.web.del(t)
+			same(t, "DEL", before.unnumbered(), s.state(t).unnumbered())
+
+			f := fault{syscall, "signal=KILL"}
+			f.eachCall(t, func(n int) bool {
+				_, killed := f.struck(t, s.web.call("ADD"), n)
+				s.web.add(t)
+				s.web.check(t)
+				same(t, fmt.Sprintf("ADD after one that was killed at %s %d", syscall, n), whole.unnumbered(), s.state(t).unnumbered())
+				if killed {
+					holds(t, s.Scene)
+				}
+				s.web.del(t)
+				same(t, fmt.Sprintf("DEL after ADD that was killed at %s %d", syscall, n), before.unnumbered(), s.state(t).unnumbered())
+				return killed && !t.Failed()
+			})
+		})
+	}
+}
+
+// TestDelAfterKilledAdd is DEL without a second ADD between.
+func TestDelAfterKilledAdd(t *testing.T) {
+	for _, syscall := range []string{"sendto", "recvfrom", "sendmsg", "recvmsg"} {
+		t.Run(syscall, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			s.app.add(t)
+			before := s.state(t)
+			f := fault{syscall, "signal=KILL"}
+			f.eachCall(t, func(n int) bool {
+				_, killed := f.struck(t, s.web.call("ADD"), n)
+				s.web.del(t)
+				same(t, fmt.Sprintf("DEL after ADD that was killed at %s %d", syscall, n), before.unnumbered(), s.state(t).unnumbered())
+				return killed && !t.Failed()
+			})
+		})
+	}
+}
