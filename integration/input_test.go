@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// TestBadInput gives ADD and CHECK what they must refuse: with a CNI error on
+// standard output, exit status 1, and everything as it was.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	dir := t.TempDir()
+	fifo, file := filepath.Join(dir, "fifo"), filepath.Join(dir, "file")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stdin := func(text string) func(call) call {
+		return func(c call) call { c.stdin = []byte(text); return c }
+	}
+	conf := func(over keys) func(call) call {
+		return func(c call) call { c.stdin = s.web.config(over); return c }
+	}
+	env := func(name, value string) func(call) call {
+		return func(c call) call { return c.with(name, value) }
+	}
+	prev := func(part string) func(call) call { // a prevResult with one part replaced
+		return func(c call) call {
+			var over map[string]any
+			if err := json.Unmarshal([]byte(part), &over); err != nil {
+				t.Fatal(err)
+			}
+			b, err := json.Marshal(s.web.prev)
+			if err != nil {
+				t.Fatal(err)
+			}
+			result := map[string]any{}
+			if err := json.Unmarshal(b, &result); err != nil {
+				t.Fatal(err)
+			}
+			for key, value := range over {
+				result[key] = value
+			}
+			c.stdin = s.web.config(keys{"prevResult": result})
+			return c
+		}
+	}
+	before := s.state(t)
+	for _, bad := range []struct {
+		name string
+		make func(call) call
+		code uint
+		says string
+	}{
+		{"nothing", stdin(""), types.ErrDecodingFailure, ""},
+		{"garbage", stdin("\x00\xff garbage"), types.ErrDecodingFailure, ""},
+		{"half a configuration", stdin(`{"cniVersion": "1.1.0", "name": "lan"`), types.ErrDecodingFailure, ""},
+		{"a list", stdin(`[]`), types.ErrDecodingFailure, ""},
+		{"null", stdin(`null`), types.ErrInvalidNetworkConfig, "name"},
+		{"a configuration with something behind", stdin(string(s.web.config()) + "x"), types.ErrDecodingFailure, ""},
+		{"no name", conf(keys{"name": nil}), types.ErrInvalidNetworkConfig, "name"},
+		{"a name that is none", conf(keys{"name": 5}), types.ErrDecodingFailure, "name"},
+		{"a name with a slash", conf(keys{"name": "a/b"}), types.ErrInvalidNetworkConfig, ""},
+		{"a version of the future", conf(keys{"cniVersion": "9.0.0"}), types.ErrIncompatibleCNIVersion, ""},
+		{"a version that is none", conf(keys{"cniVersion": "x"}), 0, ""},
+		{"no prevResult", conf(keys{"prevResult": nil}), types.ErrInvalidNetworkConfig, "prevResult: missing"},
+		{"prevResult null", conf(keys{"prevResult": json.RawMessage("null")}), types.ErrInvalidNetworkConfig, "prevResult: missing"},
+		{"a prevResult that is none", conf(keys{"prevResult": "x"}), types.ErrDecodingFailure, "prevResult"},
+		{"an empty prevResult", conf(keys{"prevResult": keys{}}), 0, "prevResult"},
+		{"no interfaces", prev(`{"interfaces": []}`), types.ErrInvalidNetworkConfig, "prevResult: interfaces: empty"},
+		{"no addresses", prev(`{"ips": []}`), types.ErrInvalidNetworkConfig, "prevResult: ips: empty"},
+		{"an address without its length", prev(`{"ips": [{"address": "10.6.168.171"}]}`), types.ErrDecodingFailure, "prevResult"},
+		{"no address in ips", prev(`{"ips": [{"interface": 0}]}`), 0, "prevResult"},
+		{"an address of an interface that is not there", prev(`{"ips": [{"address": "10.6.168.171/16", "interface": 1}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 10.6.168.171/16: interface: 1"},
+		{"an address of a negative interface", prev(`{"ips": [{"address": "10.6.168.171/16", "interface": -1}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 10.6.168.171/16: interface: -1"},
+		{"an address that the NIC lacks", prev(`{"ips": [{"address": "10.6.168.199/16", "interface": 0}]}`), 0, "10.6.168.199"},
+
+		{"no netns", env("CNI_NETNS", ""), types.ErrInvalidEnvironmentVariables, "CNI_NETNS"},
+		{"a netns that is gone", env("CNI_NETNS", filepath.Join(dir, "none")), types.ErrInvalidNetNS, filepath.Join(dir, "none")},
+		{"a file for a netns", env("CNI_NETNS", file), types.ErrInvalidNetNS, file},
+		{"a FIFO for a netns", env("CNI_NETNS", fifo), types.ErrInvalidNetNS, fifo},
+		{"a directory for a netns", env("CNI_NETNS", dir), types.ErrInvalidNetNS, dir},
+		{"another sort of namespace", env("CNI_NETNS", "/proc/self/ns/mnt"), types.ErrInvalidNetNS, "/proc/self/ns/mnt"},
+		{"the node's own netns", env("CNI_NETNS", s.Node.Path()), types.ErrInvalidNetNS, ""},
+
+		{"no NIC of that name", env("CNI_IFNAME", "net7"), 0, "net7"},
+		{"no first NIC of that name", func(c call) call {
+			c.stdin = s.web.config(keys{"podDefaultCNINIC": "net7"})
+			return c.with("CNI_IFNAME", "net7")
+		}, 0, "link net7: no such device"},
+		{"no interface name", env("CNI_IFNAME", ""), types.ErrInvalidEnvironmentVariables, "CNI_IFNAME"},
+		{"an interface name of 16 bytes", env("CNI_IFNAME", "sixteen-bytes-16"), types.ErrInvalidEnvironmentVariables, ""},
+		{"an interface name with a slash", env("CNI_IFNAME", "net/1"), types.ErrInvalidEnvironmentVariables, ""},
+		{"an interface name with a space", env("CNI_IFNAME", "net 1"), types.ErrInvalidEnvironmentVariables, ""},
+		{"an interface called ..", env("CNI_IFNAME", ".."), types.ErrInvalidEnvironmentVariables, ""},
+		{"no container ID", env("CNI_CONTAINERID", ""), types.ErrInvalidEnvironmentVariables, "CNI_CONTAINERID"},
+		{"a container ID that is a path", env("CNI_CONTAINERID", "../web"), types.ErrInvalidEnvironmentVariables, ""},
+
+		{"an unknown key", conf(keys{"serviceCDIR": "10.96.0.0/12"}), types.ErrInvalidNetworkConfig, `unknown key "serviceCDIR": the nearest known one is "serviceCIDR"`},
+		{"another unknown key", conf(keys{"hostTable": 500}), types.ErrInvalidNetworkConfig, `"hostTable"`},
+		{"node addresses of no family of the pod", func(c call) call {
+			c.stdin = s.web.config(keys{"nodeAddresses": []string{"!0.0.0.0/0", "!::/0"}})
+			return c
+		}, 0, "nodeAddresses"},
+	} {
+		t.Run(bad.name, func(t *testing.T) {
+			for _, verb := range []string{"ADD", "CHECK"} {
+				e := bad.make(s.web.call(verb)).fails(t)
+				if bad.code != 0 && e.Code != bad.code || !strings.Contains(e.Msg+e.Details, bad.says) {
+					t.Errorf("%s: code %d, %q; want code %d and a word about %q", verb, e.Code, e.Msg, bad.code, bad.says)
+				}
+			}
+			same(t, "refused ADD", before, s.state(t))
+		})
+	}
+	if e := s.web.call("PLUG").fails(t); e.Code != types.ErrInvalidEnvironmentVariables {
+		t.Errorf("an unknown verb: %v", e)
+	}
+	// The control: what all of these were made from is good.
+	s.web.add(t)
+	s.web.check(t)
+	after := s.state(t)
+	if e := s.web.call("ADD").with("CNI_IFNAME", "veth0").fails(t); e.Code != types.ErrInvalidNetworkConfig || !strings.Contains(e.Msg, "veth0") {
+		t.Errorf("ADD for our own link: %v", e)
+	}
+	same(t, "ADD for our own link", after, s.state(t))
+}
+
+// TestBadValues gives every key values that it doesn't allow: code 7, and a
+// message with the key, the value and what is allowed.
+func TestBadValues(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	before := s.state(t)
+	for key, values := range map[string][]string{
+		"mode":               {`"routed"`, `1`, `["underlay"]`},
+		"podDefaultCNINIC":   {`"sixteen-bytes-16"`, `"a/b"`, `".."`, `5`},
+		"podDefaultRouteNIC": {`"sixteen-bytes-16"`, `"a/b"`, `5`},
+		"tunePodRoutes":      {`"true"`, `1`},
+		"serviceCIDR":        {`"10.96.0.0/33"`, `["10.96.0.0/12","x"]`, `5`, `{}`, `["10.96.0.0/12",5]`, `"fe80::1%eth0"`},
+		"overlayPodCIDR":     {`"10.244.0.0/33"`, `[""]`},
+		"hijackCIDR":         {`"300.0.0.1"`, `[[]]`},
+		"hostRuleTable":      {`0`, `-1`, `253`, `254`, `255`, `2147483648`, `"500"`, `5.5`},
+		"hostRulePriority":   {`0`, `32766`, `-5`, `"1000"`},
+		"podRPFilter":        {`-2`, `3`, `"0"`, `true`},
+		"hostRPFilter":       {`-2`, `3`},
+		"vethMTU":            {`67`, `65536`, `"1500"`, `-1`},
+		"replyMark":          {`0`, `3`, `"0x30000000"`, `"x"`, `4294967296`, `-1`, `["0x1"]`},
+		"nodeAddresses":      {`"10.6.0.1/24"`, `["x"]`, `["!x"]`, `5`, `["auto","10.6.168.123"]`},
+		"policyRoutes":       {`[{"dst":"x","gw":"10.6.0.1"}]`, `[{"dst":"10.0.0.0/8","gw":"fd00:6::1"}]`, `5`, `[{"dst":"10.0.0.0/8"}]`},
+		"txQueueLen":         {`-1`, `"1000"`},
+		"vethLinkAddress":    {`"x"`, `"10.0.0.0/33"`, `5`},
+	} {
+		for _, value := range values {
+			t.Run(key+"="+strings.ReplaceAll(value, "/", "_"), func(t *testing.T) {
+				for _, verb := range []string{"ADD", "CHECK", "STATUS"} {
+					e := s.web.call(verb, keys{key: json.RawMessage(value)}).fails(t)
+					for _, part := range []string{"coordinator: " + key, value, "want "} {
+						if !strings.Contains(e.Msg, part) {
+							t.Errorf("%s: %q says nothing of %q", verb, e.Msg, part)
+						}
+					}
+					if e.Code != types.ErrInvalidNetworkConfig {
+						t.Errorf("%s: code %d (%s), want 7", verb, e.Code, e.Msg)
+					}
+				}
+			})
+		}
+	}
+	same(t, "refused ADDs", before, s.state(t))
+}
