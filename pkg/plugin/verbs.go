@@ -186,6 +186,29 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	return nil
 }
 
+// Reconcile returns what a repeated ADD would do for a living attachment, and
+// the plan it goes by, and does it unless dry is set. The configuration on
+// standard input is that of the plugin, with the prevResult of the attachment.
+func (p Plugin) Reconcile(args *skel.CmdArgs, dry bool) (netstate.Plan, []netstate.Op, error) {
+	t, raw, err := p.load(args)
+	if err != nil {
+		return netstate.Plan{}, nil, err
+	}
+	conf, err := p.Load(raw)
+	if err != nil || conf == nil {
+		return netstate.Plan{}, nil, err
+	}
+	defer t.close()
+	plan, ops, err := p.prepare(t, conf)
+	if err != nil || dry || len(ops) == 0 {
+		return plan, ops, err
+	}
+	if _, err := t.record(conf.Record(t, plan)); err != nil {
+		return plan, ops, err
+	}
+	return plan, ops, t.Kernel.Apply(ops)
+}
+
 // drift is what CHECK found: every object that is not as it should be.
 type drift struct{ ops []netstate.Op }
 

@@ -10,4 +10,4 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-func main() { plugin.Main(coordinator.Plugin("veth", load)) }
+func main() { plugin.Main(coordinator.Plugin("veth", coordinator.LoadOlder)) }

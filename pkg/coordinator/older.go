@@ -1,29 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package coordinator
 
 import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
 
-	"github.com/multihome/multihome/pkg/coordinator"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // older returns the numbers that the forerunners used: further NICs get the
 // tables from 100 on, so that replies need another one, and each has a rule
 // towards its subnet as well.
-func older() *coordinator.Config {
-	c := coordinator.Defaults()
+func older() *Config {
+	c := Defaults()
 	c.Mode = "underlay"
 	c.ReplyTable, c.FirstTable, c.ToRules = 99, 100, true
 	return c
 }
 
-// load maps the older keys onto coordinator's configuration. Two plugins of this
+// LoadOlder reads the keys of veth, coordinator's older name. Two plugins of this
 // name are around, with different keys for one thing; both are understood.
-func load(raw map[string]json.RawMessage) (plugin.Conf, error) {
+func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	c := older()
 	skip := false
 	var services, pods, others [2][]netip.Prefix
@@ -51,7 +50,7 @@ func load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 // rpFilter is {"enabled", "value"} of the one or {"set_host", "value"} of the
 // other forerunner. Both wrote it to every link of the node; here it is for the
 // pod's links and for the host end.
-func rpFilter(c *coordinator.Config) plugin.Value {
+func rpFilter(c *Config) plugin.Value {
 	return plugin.Value{
 		Want: `an object like {"enabled": true, "set_host": true, "value": 0}, value from 0 to 2`,
 		Set: func(raw json.RawMessage) error {
@@ -81,19 +80,19 @@ func rpFilter(c *coordinator.Config) plugin.Value {
 }
 
 // moveRoutes is 0 (always), 1 (auto) or 2 (never).
-func moveRoutes(c *coordinator.Config) plugin.Value {
+func moveRoutes(c *Config) plugin.Value {
 	return tune(c, "0 (always), 1 (auto) or 2 (never)", 0, 2, 2)
 }
 
 // migrateRoute is -1 (auto), 0 (never) or 1 (always).
-func migrateRoute(c *coordinator.Config) plugin.Value {
+func migrateRoute(c *Config) plugin.Value {
 	return tune(c, "-1 (auto), 0 (never) or 1 (always)", -1, 1, 0)
 }
 
 // tune is a number from least to most, one of which means never to give a
 // further NIC a table of its own. What the forerunners call auto is what they
 // call always: neither ever looked at the names it was to decide by.
-func tune(c *coordinator.Config, want string, least, most, never int) plugin.Value {
+func tune(c *Config, want string, least, most, never int) plugin.Value {
 	return plugin.Value{Want: want, Set: func(raw json.RawMessage) error {
 		n := 0
 		if err := plugin.Int(&n, least, most).Set(raw); err != nil {

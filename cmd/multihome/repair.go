@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/repair"
+)
+
+func repairCommand() *cobra.Command {
+	var o repair.Options
+	c := &cobra.Command{
+		Use:   "repair",
+		Short: "Give the living pods of this node back what they should have",
+		Long: `Repair does for every living pod what a repeated ADD would do: after something
+else on the node flushed rules or tables, after the node got other addresses, or
+after the configuration of a network in --conf-dir was changed. It goes by the
+results that runtimes keep, and changes nothing on a healthy node.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			n := 0
+			o.Did = func(a plugin.Attachment, op netstate.Op) {
+				n++
+				fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", a.ContainerID, a.IfName, op)
+			}
+			err := repair.Run(o)
+			switch {
+			case n == 0 && err == nil:
+				fmt.Fprintln(cmd.OutOrStdout(), "nothing to repair")
+			case o.DryRun:
+				fmt.Fprintf(cmd.OutOrStdout(), "%d to be done\n", n)
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "print what would be done and change nothing")
+	c.Flags().StringVar(&o.ConfDir, "conf-dir", "/etc/cni/net.d", "configurations that go before the cached ones")
+	c.Flags().StringSliceVar(&o.CacheDirs, "cache-dir", []string{"/var/lib/cni", "/var/lib/cni/multus"}, "where runtimes keep results (libcni)")
+	return c
+}
