@@ -16,6 +16,8 @@ need iptables iptables
 need conntrack conntrack
 need tcpdump tcpdump
 need strace strace
+need user-mode-linux linux.uml             # for hack/uml.sh
+need kmod /sbin/modprobe                   # for hack/uml.sh
 need gcc gcc                          # for go test -race
 need libc6-dev /usr/include/stdlib.h  # for go test -race
 test -n "$missing" || exit 0
