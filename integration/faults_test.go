@@ -166,3 +166,58 @@ func TestDelAfterKilledAdd(t *testing.T) {
 		})
 	}
 }
+
+// TestHostRuleMadeInBetween holds up a pod's ADD before it makes the host rule,
+// until another pod's ADD has made it: both need it and neither is wrong.
+func TestHostRuleMadeInBetween(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, only(0))
+	request := requestForHostRule(t, s)
+
+	held := make(chan outcome)
+	go func() {
+		f := fault{"sendto", "delay_enter=2s"}
+		out, _ := f.struck(t, s.web.call("ADD"), request)
+		held <- out
+	}()
+	const podRule = "32763:" // is made right before it
+	for !strings.Contains(sh(t, s.Web.Netns, "ip rule"), podRule) {
+		select {
+		case out := <-held:
+			t.Fatalf("ADD never made the pod's rule: %s", out.stdout)
+		default:
+		}
+	}
+	s.app.add(t)
+	if out := <-held; !out.state.Success() {
+		t.Errorf("ADD that was held up: %s", out.stdout)
+	}
+	s.app.check(t)
+	s.web.check(t)
+	if rules := sh(t, s.Node.Netns, "ip rule"); strings.Count(rules, "1000:") != 1 {
+		t.Errorf("want one host rule:\n%s", rules)
+	}
+}
+
+// requestForHostRule counts the requests of an ADD up to the one that makes the
+// host rule.
+func requestForHostRule(t *testing.T, s *stage) int {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "strace")
+	c := s.web.call("ADD")
+	c.under = []string{"strace", "-f", "-qq", "-o", log, "-e", "trace=sendto", "-e", "signal=none"}
+	c.fine(t)
+	s.web.del(t)
+	sh(t, s.Node.Netns, "ip rule del priority 1000")
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(string(b), "\n") {
+		if strings.Contains(line, "RTM_NEWRULE") && strings.Contains(line, "FRA_PRIORITY}, 1000]") {
+			return i + 1
+		}
+	}
+	t.Fatalf("ADD makes no host rule:\n%s", b)
+	return 0
+}
