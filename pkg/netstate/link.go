@@ -41,7 +41,8 @@ type End struct {
 
 // Link is a network interface. A zero MAC, MTU, TxQueueLen, Alias, Type, Peer,
 // Parent or Master in a plan leaves that attribute as it is, and so does Up when
-// it is false: nothing here ever wants a link down.
+// it is false: nothing here ever wants a link down. Details leave open what they
+// don't name.
 type Link struct {
 	Name       string
 	Type       string // IFLA_INFO_KIND: veth, macvlan, …; "" for a physical device
@@ -51,8 +52,9 @@ type Link struct {
 	Up         bool
 	Alias      string // IFLA_IFALIAS
 	Peer       End    // of a veth, where it is in one of the two namespaces
-	Parent     string // of a macvlan: the link it sits on, in the same namespace
+	Parent     string // of a macvlan or vlan: the link it sits on, in the same namespace
 	Master     string // the bridge, bond or VRF it is a port of
+	Details    Details
 }
 
 // AliasPrefix begins the ifalias of every link this suite makes.
@@ -89,6 +91,9 @@ func (l Link) String() string {
 	}
 	if l.Type != "" {
 		fmt.Fprintf(&b, " type %s", l.Type)
+	}
+	if l.Details != "" {
+		fmt.Fprintf(&b, " %s", l.Details)
 	}
 	if l.Peer.Name != "" {
 		fmt.Fprintf(&b, " peer name %s netns %s", l.Peer.Name, l.Peer.NS)
@@ -128,14 +133,21 @@ func (l Link) over(have Object) Object {
 	if l.Master == "" {
 		l.Master = h.Master
 	}
+	l.Details = h.Details.With(l.Details)
 	return l
 }
 
 // sameDevice reports whether two links of one name differ only in what can be
 // changed on a living device.
 func (l Link) sameDevice(o Link) bool {
-	return l.Type == o.Type && l.Parent == o.Parent && l.Peer.NS == o.Peer.NS && l.Peer.Name == o.Peer.Name
+	return l.Type == o.Type && l.Parent == o.Parent && l.Peer.NS == o.Peer.NS && l.Peer.Name == o.Peer.Name &&
+		(l.Type != "vlan" || l.Details == o.Details)
 }
+
+// ThroughDown reports whether a link goes down and up again on the way from
+// before to l: a bond takes none as a member that is up (bond_enslave), and one
+// that leaves is taken down.
+func (l Link) ThroughDown(before Link) bool { return before.Up && l.Master != before.Master }
 
 // peerOf returns the far end of a veth as it is right after the pair was made.
 func peerOf(ns NS, l Link) Link {

@@ -17,6 +17,8 @@ var lines = []string{
 	`host: link vethabc address 02:00:00:00:00:01 mtu 1500 up alias "multihome:net/pod/eth0" type veth peer name veth0 netns pod address 02:00:00:00:00:02`,
 	`host: link ens192.host link ens192 mtu 9000 txqueuelen 500 up type macvlan`,
 	`host: link vethport master cni0 type veth`,
+	`host: link ens192.100 link ens192 mtu 1500 up alias "multihome:ifacer" type vlan protocol 802.1Q id 100`,
+	`host: link bond0 up type bond mode active-backup miimon 100 arp_ip_target 10.0.0.1,10.0.0.2`,
 	`pod: addr 10.6.0.172/16 dev eth0`,
 	`pod: addr 2001:db8::1/64 dev eth0 dynamic tentative`,
 	`pod: route default via 10.6.0.1 dev eth0`,

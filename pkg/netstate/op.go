@@ -106,12 +106,33 @@ func linkArgs(o Op, l Link) string {
 	case o.Before == nil:
 		return "add " + l.String()
 	}
-	return "set " + l.changed(o.Before.(Link)).String()
+	return l.set(o.Before.(Link))
+}
+
+// set is the command that makes before to l.
+func (l Link) set(before Link) string {
+	cmd := "set " + l.changed(before).String()
+	if l.Master == "" && before.Master != "" {
+		cmd += " nomaster"
+	}
+	if before.Up && !l.Up {
+		cmd += " down"
+	}
+	if l.Up && l.ThroughDown(before) {
+		return "set " + l.Name + " down; ip link " + cmd
+	}
+	return cmd
 }
 
 // changed returns l with only those attributes that differ from before.
 func (l Link) changed(before Link) Link {
-	out := Link{Name: l.Name, Up: l.Up && !before.Up}
+	out := Link{Name: l.Name, Up: l.Up && (!before.Up || l.ThroughDown(before))}
+	if l.Master != before.Master {
+		out.Master = l.Master
+	}
+	if l.Details != before.Details {
+		out.Type, out.Details = l.Type, l.Details.Since(before.Details)
+	}
 	if l.MAC != before.MAC {
 		out.MAC = l.MAC
 	}

@@ -224,6 +224,9 @@ func (f *fields) link() Link {
 			l.Alias = alias
 		case "type":
 			l.Type = f.name()
+			if l.Type == "vlan" || l.Type == "bond" {
+				l.Details = f.details()
+			}
 		case "peer":
 			l.Peer = f.peer()
 		default:
@@ -232,6 +235,15 @@ func (f *fields) link() Link {
 		return true
 	})
 	return l
+}
+
+// details are all words that are left.
+func (f *fields) details() Details {
+	var words []string
+	for len(f.words) > 0 && f.err == nil {
+		words = append(words, f.name(), f.name())
+	}
+	return NewDetails(words...)
 }
 
 func (f *fields) peer() End {

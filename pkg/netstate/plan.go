@@ -100,6 +100,11 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 		case after.Kind() == KindRoute && !have.Owned() && !p.unwants(w.NS, have):
 			return nil, &Conflict{w.NS, w.Object, have}
 		default:
+			for _, op := range work.lost(w.NS, have, after) {
+				if err := do(op); err != nil {
+					return nil, err
+				}
+			}
 			if err := do(Op{NS: w.NS, Before: have, After: after, Why: w.Why}); err != nil {
 				return nil, err
 			}
@@ -163,6 +168,20 @@ func (s *Snapshot) dependents(ns NS, l Link) []Op {
 		}
 	}
 	return ops
+}
+
+// lost returns the deletion of all that the snapshot knows to be on a link that
+// is taken down on its way to another master, so that undoing it brings it back.
+// IPv4 addresses stay (inetdev_event), others don't (addrconf_ifdown).
+func (s *Snapshot) lost(ns NS, have, after Object) []Op {
+	l, ok := have.(Link)
+	if !ok || !after.(Link).ThroughDown(l) {
+		return nil
+	}
+	return slices.DeleteFunc(s.dependents(ns, Link{Name: l.Name}), func(op Op) bool {
+		a, ok := op.Before.(Addr)
+		return ok && a.Prefix.Addr().Is4() || op.Before.Kind() == KindSysctl
+	})
 }
 
 // order ranks objects so that what a thing needs comes before it.

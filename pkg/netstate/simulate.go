@@ -81,7 +81,12 @@ func (s *Snapshot) applyLink(op Op, after Link) error {
 			s.Put(after.Peer.NS, far)
 		}
 	}
-	if before, ok := op.Before.(Link); ok && before.Up && !after.Up {
+	if after.Master != "" {
+		if _, ok := Get(s, op.NS, Link{Name: after.Master}); !ok {
+			return ErrNoDevice
+		}
+	}
+	if before, ok := op.Before.(Link); ok && (before.Up && !after.Up || after.ThroughDown(before)) {
 		s.flush(op.NS, after.Name)
 	}
 	s.Put(op.NS, after)
