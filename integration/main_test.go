@@ -26,36 +26,40 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	plugins = dir
+	code := 1
 	if err := build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	} else {
+		code = m.Run()
+	}
+	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	plugins = dir
-	return m.Run()
+	return code
 }
 
 // build puts the plugins into a directory, those of the CNI project by their own
 // module file, as the Makefile does.
 func build(dir string) error {
 	const upstream = "github.com/containernetworking/plugins"
-	version, err := golang("list", "-m", "-f", "{{.Version}}", upstream)
+	version, err := golang(dir, "list", "-m", "-f", "{{.Version}}", upstream)
 	if err != nil {
 		return err
 	}
-	if _, err := golang("build", "-buildvcs=false", "-o", dir, "../plugins/coordinator"); err != nil {
+	if _, err := golang(dir, "build", "-buildvcs=false", "-o", dir, "../plugins/coordinator"); err != nil {
 		return err
 	}
-	os.Setenv("GOBIN", dir)
-	defer os.Unsetenv("GOBIN")
 	at := "@" + strings.TrimSpace(version)
-	_, err = golang("install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/ipam/host-local"+at)
+	_, err = golang(dir, "install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/ipam/host-local"+at)
 	return err
 }
 
-func golang(args ...string) (string, error) {
+// golang runs a go command; what it installs goes to bin.
+func golang(bin string, args ...string) (string, error) {
 	cmd := exec.Command("go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOBIN="+bin)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
