@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -34,6 +35,11 @@ type Config struct {
 	PolicyRoutes    []PolicyRoute // by the attachment's NIC
 	TxQueueLen      int           // of the attachment's NIC; 0 leaves it
 	VethLinkAddress netip.Addr    // on the pod's end of the veth, for meshes
+	MACPrefix       []byte        // the first two bytes of the attachment's NIC's MAC; nil leaves it
+
+	DetectIPConflict bool // ask the LAN whether somebody else has the NIC's addresses
+	DetectGateway    bool // and whether the NIC's gateways are there
+	Detect           kernel.Probe
 
 	ReplyTable int  // what entered by veth0 is answered by it; the first NIC's own is one less
 	FirstTable int  // of the further NICs
@@ -56,6 +62,7 @@ func Defaults() *Config {
 		HostRPFilter:  1,
 		ReplyMark:     0x10000000,
 		TunePodRoutes: true,
+		Detect:        defaultProbe,
 		ReplyTable:    100,
 		FirstTable:    101,
 	}
@@ -82,6 +89,10 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 		{Name: "policyRoutes", Value: policyRoutes(&c.PolicyRoutes)},
 		{Name: "txQueueLen", Value: plugin.Int(&c.TxQueueLen, 0, 1<<31-1)},
 		{Name: "vethLinkAddress", Value: linkAddress(&c.VethLinkAddress)},
+		{Name: "podMACPrefix", Value: macPrefix(&c.MACPrefix)},
+		{Name: "detectIPConflict", Value: plugin.Bool(&c.DetectIPConflict)},
+		{Name: "detectGateway", Value: plugin.Bool(&c.DetectGateway)},
+		{Name: "detectOptions", Value: detectOptions(&c.Detect)},
 	})
 	if err != nil {
 		return nil, err

@@ -42,6 +42,7 @@ func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
 	if err != nil {
 		return netstate.Plan{}, err
 	}
+	b.podMAC()
 	switch mode {
 	case firstNIC:
 		err = b.first()

@@ -54,6 +54,12 @@ type Conf interface {
 	Status(t *Task) error
 }
 
+// Prober is a Conf that, before ADD changes anything, asks on the wire what the
+// kernel can't know. That takes time, so CHECK, which is to be repeated, doesn't.
+type Prober interface {
+	Probe(t *Task) error
+}
+
 // Task is one call of a verb.
 type Task struct {
 	Attachment

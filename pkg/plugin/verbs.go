@@ -96,6 +96,11 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
+	if c, ok := conf.(Prober); ok {
+		if err := c.Probe(t); err != nil {
+			return err
+		}
+	}
 	fresh, err := t.record(conf.Record(t, plan))
 	if err != nil {
 		return err
