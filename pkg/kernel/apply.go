@@ -14,14 +14,22 @@ import (
 // ErrLeft is in the error of an Apply that couldn't undo all it had done.
 var ErrLeft = errors.New("not undone")
 
+// ErrExists is in the error of an Apply that was to add what was there by then.
+var ErrExists error = unix.EEXIST
+
 // Apply does the operations in order. When one fails, those before it are
 // undone, and it as well: a request that was answered with an error may have
-// been carried out. The error names the object, and what could not be undone.
+// been carried out, except where the object is another's. The error names the
+// object, and what could not be undone.
 func (k *Kernel) Apply(ops []netstate.Op) error {
 	for i, op := range ops {
 		if err := k.apply(op); err != nil {
 			err = fmt.Errorf("%s: %w", op.Describe(), err)
-			if left := k.Remove(netstate.Reverse(ops[:i+1])); left != nil {
+			done := i + 1
+			if errors.Is(err, ErrExists) && op.Before == nil {
+				done = i
+			}
+			if left := k.Remove(netstate.Reverse(ops[:done])); left != nil {
 				err = fmt.Errorf("%w; %w: %w", err, ErrLeft, left)
 			}
 			return err

@@ -5,6 +5,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -40,7 +41,8 @@ type link struct {
 	master    int  // IFLA_MASTER
 	elsewhere bool // IFLA_LINK counts in another namespace
 	loopback  bool
-	arp       bool // an Ethernet link that resolves addresses by ARP and NDP
+	arp       bool   // an Ethernet link that resolves addresses by ARP and NDP
+	info      []byte // IFLA_INFO_DATA of a type that has details
 }
 
 func decodeLink(b []byte) link {
@@ -68,8 +70,11 @@ func decodeLink(b []byte) link {
 			l.elsewhere = true
 		case unix.IFLA_LINKINFO:
 			attrs(v, func(typ uint16, v []byte) {
-				if typ == unix.IFLA_INFO_KIND {
+				switch {
+				case typ == unix.IFLA_INFO_KIND:
 					l.Type = unix.ByteSliceToString(v)
+				case typ == unix.IFLA_INFO_DATA && (l.Type == "vlan" || l.Type == "bond"):
+					l.info = slices.Clone(v) // the buffer is used again
 				}
 			})
 		}
@@ -108,41 +113,77 @@ func (s *Space) fetchLink(name string) (l link, ok bool, err error) {
 // ReadLink puts the link of that name into the snapshot, if there is one.
 func (s *Space) ReadLink(snap *netstate.Snapshot, name string) error {
 	l, ok, err := s.fetchLink(name)
-	if ok {
+	if err == nil && ok {
+		err = s.resolve(&l)
+	}
+	if err == nil && ok {
 		snap.Put(s.ns, l.Link)
 	}
 	return err
 }
 
+// resolve puts names for the links that a link names by their ifindex.
+func (s *Space) resolve(l *link) (err error) {
+	if l.peer != 0 && !l.elsewhere && l.Type != "veth" {
+		if l.Parent, _, err = s.linkName(l.peer); err != nil {
+			return err
+		}
+	}
+	if l.master != 0 {
+		if l.Master, _, err = s.linkName(l.master); err != nil {
+			return err
+		}
+	}
+	l.Details, err = s.decodeDetails(l.Type, l.info)
+	return err
+}
+
 // ReadLinks puts all links into the snapshot.
 func (s *Space) ReadLinks(snap *netstate.Snapshot) error {
-	links, err := s.links()
+	links, err := s.links(linkRequest(""))
 	for _, l := range links {
 		snap.Put(s.ns, l.Link)
 	}
 	return err
 }
 
-func (s *Space) links() ([]link, error) {
-	links, err := dump(s.conn, linkRequest(""), func(b []byte) (link, bool) { return decodeLink(b), true })
+// ReadMembers puts the links that have this one as their master into the
+// snapshot; the kernel does the filtering.
+func (s *Space) ReadMembers(snap *netstate.Snapshot, master string) error {
+	index, err := s.linkIndex(master)
+	if err != nil {
+		return fmt.Errorf("%s: link %s: %w", s.ns, master, err)
+	}
+	req := linkRequest("")
+	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(index))))
+	links, err := s.links(req)
+	for _, l := range links {
+		if l.master == index {
+			snap.Put(s.ns, l.Link)
+		}
+	}
+	return err
+}
+
+func (s *Space) links(req *nl.NetlinkRequest) ([]link, error) {
+	links, err := dump(s.conn, req, func(b []byte) (link, bool) { return decodeLink(b), true })
 	if err != nil {
 		return nil, fmt.Errorf("%s: list links: %w", s.ns, err)
 	}
 	for _, l := range links {
 		s.remember(l)
 	}
-	for i, l := range links {
-		if l.peer != 0 && !l.elsewhere && l.Type != "veth" {
-			links[i].Parent = s.name[l.peer]
+	for i := range links {
+		if err := s.resolve(&links[i]); err != nil {
+			return nil, err
 		}
-		links[i].Master = s.name[l.master]
 	}
 	return links, nil
 }
 
 // Owned returns the links of the namespace that carry this suite's mark.
 func (s *Space) Owned() ([]netstate.Link, error) {
-	links, err := s.links()
+	links, err := s.links(linkRequest(""))
 	var out []netstate.Link
 	for _, l := range links {
 		if l.Link.Owned() {
@@ -239,11 +280,40 @@ func (k *Kernel) applyLink(s *Space, op netstate.Op) error {
 	case !has:
 		return k.deleteLink(s, before)
 	case had:
-		return s.conn.do(setLink(changes(before, after)), nil)
+		return s.changeLink(before, after)
 	case after.Type == "veth":
 		return k.addVeth(s, after)
+	case after.Type == "vlan" || after.Type == "bond":
+		return s.addShared(after)
 	}
 	return fmt.Errorf("link of type %q: %w", after.Type, errors.ErrUnsupported)
+}
+
+// changeLink sets what differs. On the way to another master the link is taken
+// down first, and whatever comes of that, it is set up again if it shall be: the
+// requests go out as one.
+func (s *Space) changeLink(before, after netstate.Link) error {
+	set := setLink(changes(before, after))
+	if after.Details != before.Details {
+		info, err := s.linkInfo(after.Type, after.Details.Since(before.Details), before.Details.Without(after.Details))
+		if err != nil {
+			return err
+		}
+		set.AddData(info)
+	}
+	if after.Master == before.Master {
+		return s.conn.do(set, nil)
+	}
+	master := 0
+	if after.Master != "" {
+		var err error
+		if master, err = s.linkIndex(after.Master); err != nil {
+			return fmt.Errorf("link %s: %w", after.Master, err)
+		}
+	}
+	set.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(master))))
+	up := setLink(netstate.Link{Name: after.Name, Up: after.Up})
+	return s.conn.do(setLink(netstate.Link{Name: after.Name}), nil, set, up)
 }
 
 // changes returns the link with only what differs from before.
@@ -322,6 +392,63 @@ func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
 	return err
 }
 
+// addShared makes a vlan or a bond. Until it is known to be made, nothing may be
+// said to a link of that name, which could be another's: the alias comes after.
+func (s *Space) addShared(l netstate.Link) error {
+	create := l
+	create.Up, create.Alias = false, ""
+	req := setLink(create)
+	req.Flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	if l.Parent != "" {
+		index, err := s.linkIndex(l.Parent)
+		if err != nil {
+			return fmt.Errorf("link %s: %w", l.Parent, err)
+		}
+		req.AddData(nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(index))))
+	}
+	info, err := s.linkInfo(l.Type, l.Details, "")
+	if err != nil {
+		return err
+	}
+	req.AddData(info)
+	if err := s.conn.do(req, nil); err != nil {
+		return err
+	}
+	var made link
+	err = s.conn.do(setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}), func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name))
+	if made.index == 0 {
+		return err
+	}
+	s.remember(made)
+	if err != nil { // without its alias it would not be known as ours
+		err = errors.Join(err, s.deleteIndex(made.index))
+		s.forget(l.Name)
+	}
+	return err
+}
+
+func (s *Space) deleteIndex(index int) error {
+	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	body.Index = int32(index)
+	return s.conn.do(request(unix.RTM_DELLINK, 0, body), nil)
+}
+
+// CanMake returns an error if the kernel has no links of a type. It asks for one
+// with a MAC that no link can have: the driver, if there is one, says so before
+// anything is made (bond_validate, vlan_validate).
+func (s *Space) CanMake(kind string) error {
+	req := request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated("mh-"+kind)))
+	req.AddData(nl.NewRtAttr(unix.IFLA_ADDRESS, make([]byte, 6)))
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
+	req.AddData(info)
+	if err := s.conn.do(req, nil); !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return fmt.Errorf("%s: links of type %s: %w", s.ns, kind, err)
+	}
+	return nil
+}
+
 // nsFD is the namespace as another one names it.
 func (s *Space) nsFD() int {
 	if s.fd < 0 {
@@ -340,9 +467,7 @@ func (k *Kernel) deleteLink(s *Space, l netstate.Link) error {
 	if now.Type != l.Type || now.Alias != l.Alias && now.MAC != l.MAC {
 		return fmt.Errorf("it is %s by now", now.Link)
 	}
-	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	body.Index = int32(now.index)
-	err = s.conn.do(request(unix.RTM_DELLINK, 0, body), nil)
+	err = s.deleteIndex(now.index)
 	s.forget(l.Name)
 	if l.Peer.Name != "" {
 		k.Space(l.Peer.NS).forget(l.Peer.Name)
