@@ -70,8 +70,7 @@ func (k *Kernel) Complete(snap *netstate.Snapshot, p netstate.Plan) error {
 		}
 	}
 	for t, dsts := range routes {
-		keep := func(p netip.Prefix) bool { return dsts[p] }
-		if err := k.Host.ReadRoutes(snap, t.family, t.number, keep); err != nil {
+		if err := k.Host.ReadHostRoutes(snap, t.family, t.number, dsts); err != nil {
 			return err
 		}
 	}

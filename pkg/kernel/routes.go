@@ -144,22 +144,84 @@ func (s *Space) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int
 	return nil
 }
 
-// sourceTowards returns the address that the kernel would send from to reach
-// dst; it is not valid if there is no way there.
-func (s *Space) sourceTowards(dst netip.Addr) (netip.Addr, error) {
+// rtmFibMatch is RTM_F_FIB_MATCH of linux/rtnetlink.h.
+const rtmFibMatch = 0x2000
+
+// routeTo asks for the way to an address; the route is the zero one if there is
+// none. With match it is the entry of the table that matches, as it stands
+// there; otherwise it is what the kernel makes of that for this address, with
+// the source it would choose.
+func (s *Space) routeTo(dst netip.Addr, match bool) (route, error) {
 	body := rtmHeader(family(dst))
 	body.Dst_len = uint8(dst.BitLen())
+	if dst.Is4() { // IPv6 always tells the table, and refuses the flag
+		body.Flags = unix.RTM_F_LOOKUP_TABLE
+	}
+	if match {
+		body.Flags |= rtmFibMatch
+	}
 	req := request(unix.RTM_GETROUTE, 0, body)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, dst.AsSlice()))
 	var r route
 	err := s.conn.do(req, func(b []byte) { r = decodeRoute(b) })
-	if errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EINVAL) {
-		return netip.Addr{}, nil // no route, an unreachable, prohibit or blackhole one
+	// No route, or one that is unreachable, prohibit or blackhole.
+	for _, none := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL} {
+		if errors.Is(err, none) {
+			return route{}, nil
+		}
 	}
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("%s: route get %s: %w", s.ns, dst, err)
+		return route{}, fmt.Errorf("%s: route get %s: %w", s.ns, dst, err)
 	}
-	return r.Src, nil
+	return r, nil
+}
+
+// ReadHostRoutes puts what a table has for single addresses into the snapshot,
+// and the links that those routes go by.
+// Where the rules lead every packet to that table first, each is asked for by
+// its key; else the table is listed.
+func (s *Space) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, table int, dsts map[netip.Prefix]bool) error {
+	if s.leading[f] != table {
+		if err := s.ReadRoutes(snap, f, table, func(p netip.Prefix) bool { return dsts[p] }); err != nil {
+			return err
+		}
+		for _, r := range netstate.All[netstate.Route](snap, s.ns) {
+			if err := s.readOwner(snap, r.Dev); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for dst := range dsts {
+		r, err := s.routeTo(dst.Addr(), true)
+		if err != nil {
+			return err
+		}
+		if r.Table != table || r.Dst != dst {
+			continue
+		}
+		name, ok, err := s.linkName(r.oif)
+		if err != nil {
+			return err
+		}
+		if ok {
+			r.Dev = name
+			snap.Put(s.ns, r.Route)
+			if err := s.readOwner(snap, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// readOwner puts the link of a route into the snapshot, if it isn't there yet:
+// its alias tells whose the route is.
+func (s *Space) readOwner(snap *netstate.Snapshot, dev string) error {
+	if _, ok := netstate.Get(snap, s.ns, netstate.Link{Name: dev}); ok {
+		return nil
+	}
+	return s.ReadLink(snap, dev)
 }
 
 func afOf(f netstate.Family) int {

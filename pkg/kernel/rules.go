@@ -16,11 +16,11 @@ import (
 // actLookup is FR_ACT_TO_TBL of linux/fib_rules.h.
 const actLookup = 1
 
-// decodeRule reads a rule; ok is false for one that a netstate.Rule can't hold,
+// decodeRule reads a rule; whole is false for one that a netstate.Rule can't hold,
 // such as a prohibition, or one that also asks for a port or an interface.
-func decodeRule(b []byte) (r netstate.Rule, ok bool) {
+func decodeRule(b []byte) (r netstate.Rule, whole bool) {
 	msg := nl.DeserializeRtMsg(b) // struct fib_rule_hdr has the same layout
-	ok = msg.Type == actLookup && msg.Flags&unix.FIB_RULE_INVERT == 0 && msg.Tos == 0
+	whole = msg.Type == actLookup && msg.Flags&unix.FIB_RULE_INVERT == 0 && msg.Tos == 0
 	r = netstate.Rule{Family: netstate.IPv4, Table: int(msg.Table)}
 	if msg.Family == unix.AF_INET6 {
 		r.Family = netstate.IPv6
@@ -44,26 +44,42 @@ func decodeRule(b []byte) (r netstate.Rule, ok bool) {
 		case unix.FRA_PROTOCOL:
 			r.Proto = netstate.Protocol(v[0])
 		case unix.FRA_SUPPRESS_PREFIXLEN, unix.FRA_SUPPRESS_IFGROUP:
-			ok = ok && nl.NativeEndian().Uint32(v) == 0xffffffff // unset
+			whole = whole && nl.NativeEndian().Uint32(v) == 0xffffffff // unset
 		default:
-			ok = false
+			whole = false
 		}
 	})
-	return r, ok
+	return r, whole
 }
 
 // ReadRules puts the rules of a family that look up a table into the snapshot.
 // Each family is asked for alone: a dump of all was seen to lack some.
 func (s *Space) ReadRules(snap *netstate.Snapshot, f netstate.Family) error {
-	rules, err := dump(s.conn, request(unix.RTM_GETRULE, 0, rtmHeader(afOf(f))), decodeRule)
+	type answer struct {
+		netstate.Rule
+		whole bool
+	}
+	rules, err := dump(s.conn, request(unix.RTM_GETRULE, 0, rtmHeader(afOf(f))), func(b []byte) (answer, bool) {
+		r, whole := decodeRule(b)
+		return answer{r, whole}, true
+	})
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil // a kernel without that family
 	}
 	if err != nil {
 		return fmt.Errorf("%s: list IPv%d rules: %w", s.ns, f, err)
 	}
-	for _, r := range rules {
-		snap.Put(s.ns, r)
+	s.leading[f] = 0
+	for i, r := range rules {
+		if r.whole {
+			snap.Put(s.ns, r.Rule)
+		}
+		// The first rule looks up the node's own addresses, and the list is in
+		// the order in which packets meet it.
+		everything := netstate.Rule{Family: f, Priority: r.Priority, Table: r.Table, Proto: r.Proto}
+		if i == 1 && r.whole && r.Rule == everything && rules[0].Table == netstate.TableLocal {
+			s.leading[f] = r.Table
+		}
 	}
 	return nil
 }

@@ -41,6 +41,10 @@ type Space struct {
 	index map[string]int // of links, by name
 	name  map[int]string
 	ends  map[string]vethEnd
+
+	// leading is the table that the rules lead every packet to first, 0 if there
+	// is none; known once they were read.
+	leading map[netstate.Family]int
 }
 
 // Open opens the node's namespace and the one at netns, and holds the
@@ -189,6 +193,7 @@ func (s *Space) reset() {
 	s.index = map[string]int{"lo": 1} // init_net and every other: loopback_net_init
 	s.name = map[int]string{1: "lo"}
 	s.ends = map[string]vethEnd{}
+	s.leading = map[netstate.Family]int{}
 }
 
 // enter runs f with the thread in the namespace. If the way back fails, the

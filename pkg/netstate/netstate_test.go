@@ -231,6 +231,10 @@ func TestDiffConflicts(t *testing.T) {
 		`host: link vethabc up type veth peer name veth0 netns pod`,
 		"pod: link veth0 up type dummy is in the way of veth0 type veth peer name vethabc netns host",
 	}, {
+		"a route to another pod", "host: link vetha up\nhost: link vethb up alias \"multihome:net/pod-b/eth0\"\nhost: route 10.6.0.5 dev vethb proto multihome scope link",
+		`host: route 10.6.0.5 dev vetha proto multihome scope link`,
+		`host: route 10.6.0.5 dev vethb proto multihome scope link (link vethb up alias "multihome:net/pod-b/eth0") is in the way of 10.6.0.5 dev vetha proto multihome scope link`,
+	}, {
 		"a route that isn't ours", "pod: link eth0 up\npod: link veth0 up\npod: route 10.6.0.5 dev eth0 scope link",
 		`pod: route 10.6.0.5 dev veth0 proto multihome scope link`,
 		"pod: route 10.6.0.5 dev eth0 scope link is in the way of 10.6.0.5 dev veth0 proto multihome scope link",

@@ -45,10 +45,15 @@ type Conflict struct {
 	NS   NS
 	Want Object
 	Have Object
+	Link Object // that Have hangs on, if it tells whose it is; or nil
 }
 
 func (c *Conflict) Error() string {
-	return fmt.Sprintf("%s: %s %s is in the way of %s", c.NS, c.Have.Kind(), c.Have, c.Want)
+	of := ""
+	if c.Link != nil {
+		of = fmt.Sprintf(" (link %s)", c.Link)
+	}
+	return fmt.Sprintf("%s: %s %s%s is in the way of %s", c.NS, c.Have.Kind(), c.Have, of, c.Want)
 }
 
 // Diff returns the operations that lead from the snapshot to the plan. It is
@@ -87,7 +92,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 		switch l, isLink := have.(Link); {
 		case isLink && !l.sameDevice(after.(Link)):
 			if !l.Owned() {
-				return nil, &Conflict{w.NS, w.Object, have}
+				return nil, &Conflict{NS: w.NS, Want: w.Object, Have: have}
 			}
 			for _, op := range append(work.dependents(w.NS, l), Op{NS: w.NS, Before: have, Why: "it is not the link it should be"}) {
 				if err := do(op); err != nil {
@@ -98,7 +103,9 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 				return nil, err
 			}
 		case after.Kind() == KindRoute && !have.Owned() && !p.unwants(w.NS, have):
-			return nil, &Conflict{w.NS, w.Object, have}
+			return nil, &Conflict{NS: w.NS, Want: w.Object, Have: have}
+		case work.anothersLink(w.NS, have, after) != nil:
+			return nil, &Conflict{NS: w.NS, Want: w.Object, Have: have, Link: work.anothersLink(w.NS, have, after)}
 		default:
 			for _, op := range work.lost(w.NS, have, after) {
 				if err := do(op); err != nil {
@@ -120,6 +127,19 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 	return ops, nil
 }
 
+// anothersLink returns the link that an object hangs on, if one of ours made it
+// for somebody else: a route to another pod isn't taken away from it, even if it
+// is to the address that this one claims.
+func (s *Snapshot) anothersLink(ns NS, have, want Object) Object {
+	if have.Device() == want.Device() {
+		return nil
+	}
+	if l, ok := Get(s, ns, Link{Name: have.Device()}); ok && l.Owned() {
+		return l
+	}
+	return nil
+}
+
 // farEndTaken returns the conflict of a pair that is to be made with a link that
 // already has the name of its far end.
 func (s *Snapshot) farEndTaken(w Item) *Conflict {
@@ -128,7 +148,7 @@ func (s *Snapshot) farEndTaken(w Item) *Conflict {
 		return nil
 	}
 	if have, ok := Get(s, l.Peer.NS, Link{Name: l.Peer.Name}); ok {
-		return &Conflict{l.Peer.NS, peerOf(w.NS, l), have}
+		return &Conflict{NS: l.Peer.NS, Want: peerOf(w.NS, l), Have: have}
 	}
 	return nil
 }
