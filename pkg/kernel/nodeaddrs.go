@@ -121,7 +121,7 @@ func (s *Space) linkNames() ([]string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: list links: %w", s.ns, err)
 	}
-	links, err := s.links()
+	links, err := s.links(linkRequest(""))
 	for _, l := range links {
 		names = append(names, l.Name)
 	}

@@ -174,7 +174,7 @@ func (o Options) repairPod(pod []attached) error {
 // dropStale removes what an earlier plan made and none makes any more. It is
 // left alone while there is an attachment whose plan is not known.
 func (o Options) dropStale(pod []attached, wanted []netstate.Item) error {
-	records, err := kernel.ReadRecords(pod[0].Pod())
+	records, err := kernel.NodeRoutes.Read(pod[0].Pod())
 	for _, r := range records {
 		known := slices.ContainsFunc(pod, func(a attached) bool { return a.IfName == r.IfName })
 		if !known || err != nil {
@@ -208,7 +208,8 @@ func (o Options) dropStale(pod []attached, wanted []netstate.Item) error {
 	return k.Remove(ops)
 }
 
-// owned returns the pod's rules and routes that carry our mark.
+// owned returns the pod's rules and routes that carry our mark, but for default
+// routes of main: one may stand in for a NIC that was unplugged.
 func owned(snap *netstate.Snapshot) []netstate.Object {
 	var out []netstate.Object
 	for _, r := range netstate.All[netstate.Rule](snap, netstate.Pod) {
@@ -217,7 +218,7 @@ func owned(snap *netstate.Snapshot) []netstate.Object {
 		}
 	}
 	for _, r := range netstate.All[netstate.Route](snap, netstate.Pod) {
-		if r.Owned() {
+		if r.Owned() && (r.Table != netstate.TableMain || r.Dst.Bits() > 0) {
 			out = append(out, r)
 		}
 	}
