@@ -62,7 +62,7 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 // survey finds the pod's host end, and its attachments: one is named by the host
 // end, the others by their records.
 func (r *remover) survey() error {
-	records, err := kernel.ReadRecords(r.t.Pod())
+	records, err := kernel.NodeRoutes.Read(r.t.Pod())
 	for i, rec := range records {
 		if a := attachmentOf(rec); a.IfName == r.t.IfName {
 			r.own = &records[i]
@@ -259,7 +259,7 @@ func attachments(t *plugin.Task) ([]plugin.Attachment, error) {
 			out = append(out, a)
 		}
 	}
-	records, err := kernel.ReadRecords("")
+	records, err := kernel.NodeRoutes.Read("")
 	for _, r := range records {
 		if a := attachmentOf(r); !slices.ContainsFunc(out, a.Same) {
 			out = append(out, a)

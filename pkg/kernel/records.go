@@ -22,17 +22,32 @@ type Record struct {
 	Addresses   []netip.Addr // of the NIC
 	Table       int          // of the node's routes to them
 	Device      string       // of those routes
+
+	Links        []string `json:",omitempty"` // of the node, that the attachment uses
+	RemoveUnused bool     `json:",omitempty"` // with the last attachment
 }
 
-// runDir holds a directory for each pod, and in it a file for each attachment.
+// runDir is where everything is that has to outlive a process.
 const runDir = "/run/multihome"
 
-func recordPath(pod, ifname string) string { return filepath.Join(runDir, pod, ifname) }
+// Records is a set of records: a directory below /run/multihome that holds a
+// directory for each pod, and in it a file for each attachment.
+type Records string
 
-// WriteRecord writes an attachment's record, and reports whether there was none
+// The sets there are. A container's ID doesn't begin with '.'.
+const (
+	NodeRoutes Records = ""       // what the node has for a pod's NIC
+	LinkUsers  Records = ".users" // what the node's links are used by
+)
+
+func (s Records) path(pod, ifname string) string {
+	return filepath.Join(runDir, string(s), pod, ifname)
+}
+
+// Write writes an attachment's record, and reports whether there was none
 // before; pod is a name for its container that is fit for a file.
-func WriteRecord(pod string, r Record) (fresh bool, err error) {
-	path := recordPath(pod, r.IfName)
+func (s Records) Write(pod string, r Record) (fresh bool, err error) {
+	path := s.path(pod, r.IfName)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return false, fmt.Errorf("record: %w", err)
 	}
@@ -44,7 +59,7 @@ func WriteRecord(pod string, r Record) (fresh bool, err error) {
 	}
 	// A file that is renamed into place is there whole or not at all, and a link
 	// that somebody put there is replaced, not followed. '.' can't begin the
-	// name of an attachment's file: see ReadRecords.
+	// name of an attachment's file: see Read.
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return fresh, fmt.Errorf("record: %w", err)
@@ -61,24 +76,26 @@ func WriteRecord(pod string, r Record) (fresh bool, err error) {
 	return fresh, nil
 }
 
-// ReadRecords returns the records of a pod, or of all pods with "". Files that
+// Read returns the records of a pod, or of all pods with "". Files that
 // are no records are named in the error, which comes beside the others.
-func ReadRecords(pod string) ([]Record, error) {
+func (s Records) Read(pod string) ([]Record, error) {
 	pods := []string{pod}
 	if pod == "" {
-		dirs, err := os.ReadDir(runDir)
+		dirs, err := os.ReadDir(s.path("", ""))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("records: %w", err)
 		}
 		pods = nil
 		for _, d := range dirs {
-			pods = append(pods, d.Name())
+			if d.Name()[0] != '.' {
+				pods = append(pods, d.Name())
+			}
 		}
 	}
 	var out []Record
 	var errs []error
 	for _, pod := range pods {
-		files, err := os.ReadDir(filepath.Join(runDir, pod))
+		files, err := os.ReadDir(s.path(pod, ""))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("records: %w", err))
 		}
@@ -86,7 +103,7 @@ func ReadRecords(pod string) ([]Record, error) {
 			if f.Name()[0] == '.' {
 				continue // half written by a process that was killed
 			}
-			r, err := readRecord(pod, f)
+			r, err := s.read(pod, f)
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -97,8 +114,8 @@ func ReadRecords(pod string) ([]Record, error) {
 	return out, errors.Join(errs...)
 }
 
-func readRecord(pod string, f fs.DirEntry) (Record, error) {
-	path := recordPath(pod, f.Name())
+func (s Records) read(pod string, f fs.DirEntry) (Record, error) {
+	path := s.path(pod, f.Name())
 	var r Record
 	if !f.Type().IsRegular() {
 		return r, fmt.Errorf("record %s: not a regular file", path)
@@ -116,17 +133,17 @@ func readRecord(pod string, f fs.DirEntry) (Record, error) {
 	return r, nil
 }
 
-// RemoveRecord removes an attachment's record, and the pod's directory with the
+// Remove removes an attachment's record, and the pod's directory with the
 // last one. It is no error if there is none.
-func RemoveRecord(pod, ifname string) error {
-	err := os.Remove(recordPath(pod, ifname))
+func (s Records) Remove(pod, ifname string) error {
+	err := os.Remove(s.path(pod, ifname))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
-	dir := filepath.Join(runDir, pod)
+	dir := s.path(pod, "")
 	left, err := filepath.Glob(filepath.Join(dir, ".new-*"))
 	for _, f := range left {
 		_ = os.Remove(f)

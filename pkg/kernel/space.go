@@ -27,6 +27,8 @@ var (
 type Kernel struct {
 	Host *Space
 	Pod  *Space
+
+	locks []int // of links
 }
 
 // Space is a network namespace with its sockets.
@@ -155,7 +157,7 @@ func flock(fd, how int) error {
 			return nil
 		}
 		if err != unix.EINTR {
-			return fmt.Errorf("lock netns: %w", err)
+			return fmt.Errorf("lock: %w", err)
 		}
 	}
 }
@@ -176,6 +178,7 @@ func (k *Kernel) Close() {
 			_ = unix.Close(s.fd)
 		}
 	}
+	k.unlockLinks()
 	_ = unix.Close(k.Host.home)
 	runtime.UnlockOSThread()
 }

@@ -23,6 +23,11 @@ type Plugin struct {
 	// Name is how errors begin.
 	Name string
 	Load Load
+	// NodeOnly plugins work on the node alone: no pod is opened, and results
+	// pass through as they are.
+	NodeOnly bool
+	// Records is where the plugin keeps its records.
+	Records kernel.Records
 	// Ignored are keys that other systems read without effect, or that have no
 	// meaning here: they are no error, and a warning in the log.
 	Ignored []string
@@ -32,7 +37,8 @@ type Plugin struct {
 	Remove func(t *Task) ([]netstate.Op, error)
 	// Attachments returns those that own something on the node.
 	Attachments func(t *Task) ([]Attachment, error)
-	// Unused returns what attachments have in common and none uses any more.
+	// Unused returns what attachments have in common and none uses any more;
+	// nil if that never is left over.
 	Unused func(t *Task) ([]netstate.Op, error)
 }
 

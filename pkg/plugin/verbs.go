@@ -28,15 +28,20 @@ func asError(err error) (*types.Error, bool) {
 // prepare does what ADD and CHECK have in common: up to the operations that
 // would lead from what is there to what shall be.
 func (p Plugin) prepare(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error) {
-	var none netstate.Plan
-	k, err := open(t.Netns)
+	k, err := p.open(t.Netns)
 	if err != nil {
-		return none, nil, err
+		return netstate.Plan{}, nil, err
 	}
 	t.Kernel = k
 	if err := k.LockHost(false); err != nil {
-		return none, nil, err
+		return netstate.Plan{}, nil, err
 	}
+	return t.plan(conf)
+}
+
+// plan observes, plans and compares.
+func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
+	var none netstate.Plan
 	if err := conf.Observe(t); err != nil {
 		return none, nil, err
 	}
@@ -44,7 +49,7 @@ func (p Plugin) prepare(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error
 	if err != nil {
 		return none, nil, err
 	}
-	if err := k.Complete(t.Snapshot, plan); err != nil {
+	if err := t.Kernel.Complete(t.Snapshot, plan); err != nil {
 		return none, nil, err
 	}
 	ops, err := netstate.Diff(plan, t.Snapshot)
@@ -52,7 +57,10 @@ func (p Plugin) prepare(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error
 }
 
 // open opens both namespaces, with CNI's code 8 where the pod's can't be.
-func open(netns string) (*kernel.Kernel, error) {
+func (p Plugin) open(netns string) (*kernel.Kernel, error) {
+	if p.NodeOnly {
+		return kernel.OpenHost()
+	}
 	k, err := kernel.Open(netns)
 	if errors.Is(err, kernel.ErrNoNetns) || errors.Is(err, kernel.ErrHostNetns) {
 		return nil, types.NewError(types.ErrInvalidNetNS, err.Error(), "")
@@ -101,21 +109,32 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 			return err
 		}
 	}
-	fresh, err := t.record(conf.Record(t, plan))
+	fresh, err := p.record(t, conf.Record(t, plan))
 	if err != nil {
 		return err
 	}
-	if err := t.Kernel.Apply(ops); err != nil {
+	err = t.Kernel.Apply(ops)
+	for tries := 0; errors.Is(err, kernel.ErrExists) && tries < 3; tries++ {
+		// Somebody was there first. What they made may be as good as ours.
+		t.Snapshot = netstate.NewSnapshot()
+		if plan, ops, err = t.plan(conf); err == nil {
+			err = t.Kernel.Apply(ops)
+		}
+	}
+	if err != nil {
 		if fresh && !errors.Is(err, kernel.ErrLeft) { // or else DEL will need it
-			err = errors.Join(err, kernel.RemoveRecord(t.Pod(), t.IfName))
+			err = errors.Join(err, p.Records.Remove(t.Pod(), t.IfName))
 		}
 		return err
+	}
+	if p.NodeOnly {
+		plan = netstate.Plan{}
 	}
 	if err := output(args, t.result(plan)); err != nil {
 		// Nobody learns of the attachment, so there must be none.
 		err = errors.Join(fmt.Errorf("print result: %w", err), t.Kernel.Remove(netstate.Reverse(ops)))
 		if fresh {
-			err = errors.Join(err, kernel.RemoveRecord(t.Pod(), t.IfName))
+			err = errors.Join(err, p.Records.Remove(t.Pod(), t.IfName))
 		}
 		return err
 	}
@@ -125,12 +144,12 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 
 // record writes what is to be noted of the attachment, and reports whether
 // nothing was noted before.
-func (t *Task) record(r *kernel.Record) (fresh bool, err error) {
+func (p Plugin) record(t *Task, r *kernel.Record) (fresh bool, err error) {
 	if r == nil {
 		return false, nil
 	}
 	r.Network, r.ContainerID, r.IfName = t.Network, t.ContainerID, t.IfName
-	return kernel.WriteRecord(t.Pod(), *r)
+	return p.Records.Write(t.Pod(), *r)
 }
 
 // result is the prevResult with the links that the plan makes, and the MACs
@@ -208,7 +227,7 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, dry bool) (netstate.Plan, []netsta
 	if err != nil || dry || len(ops) == 0 {
 		return plan, ops, err
 	}
-	if _, err := t.record(conf.Record(t, plan)); err != nil {
+	if _, err := p.record(t, conf.Record(t, plan)); err != nil {
 		return plan, ops, err
 	}
 	return plan, ops, t.Kernel.Apply(ops)
@@ -241,7 +260,7 @@ func (p Plugin) del(args *skel.CmdArgs) error {
 		return err
 	}
 	defer t.close()
-	t.Kernel, err = openLeaving(args.Netns)
+	t.Kernel, err = p.openLeaving(args.Netns)
 	if err != nil {
 		return err
 	}
@@ -255,12 +274,12 @@ func (p Plugin) remove(t *Task) error {
 		return err
 	}
 	t.did("DEL", ops)
-	return kernel.RemoveRecord(t.Pod(), t.IfName)
+	return p.Records.Remove(t.Pod(), t.IfName)
 }
 
 // openLeaving opens the node's namespace, and the pod's if it is still there.
-func openLeaving(netns string) (*kernel.Kernel, error) {
-	if netns == "" {
+func (p Plugin) openLeaving(netns string) (*kernel.Kernel, error) {
+	if netns == "" || p.NodeOnly {
 		return kernel.OpenHost()
 	}
 	k, err := kernel.Open(netns)
@@ -289,6 +308,9 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 		if a.SameNetwork(t.Attachment) && !slices.ContainsFunc(valid, a.Same) {
 			errs = append(errs, p.remove(&Task{Attachment: a, Kernel: t.Kernel, Snapshot: netstate.NewSnapshot(), Log: t.Log}))
 		}
+	}
+	if p.Unused == nil {
+		return errors.Join(errs...)
 	}
 	// No ADD is under way while it is decided what nobody uses.
 	if err := t.Kernel.LockHost(true); err != nil {

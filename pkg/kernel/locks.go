@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockDir holds a file for each link that was ever locked. None is removed:
+// whoever waits for a lock has its file open.
+const lockDir = runDir + "/.locks"
+
+// LockLinks lets go of the links that it was called for before, and takes the
+// locks of these until Close: one plugin at a time works on a link of the node
+// that pods have in common. Everybody takes them in one order, so that no two
+// wait for each other.
+func (k *Kernel) LockLinks(names ...string) error {
+	k.unlockLinks()
+	if err := os.MkdirAll(lockDir, 0o700); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	names = slices.Clone(names)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		path := filepath.Join(lockDir, name)
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", path, err)
+		}
+		k.locks = append(k.locks, fd)
+		if err := flock(fd, unix.LOCK_EX); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) unlockLinks() {
+	for _, fd := range k.locks {
+		_ = unix.Close(fd)
+	}
+	k.locks = nil
+}
