@@ -44,6 +44,7 @@ type Config struct {
 	ReplyTable int  // what entered by veth0 is answered by it; the first NIC's own is one less
 	FirstTable int  // of the further NICs
 	ToRules    bool // a rule to each further NIC's subnet, as the older veth has it
+	OnlyMAC    bool // do nothing but MACPrefix
 }
 
 // PolicyRoute is a route that the configuration asks for.

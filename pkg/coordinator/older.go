@@ -37,6 +37,11 @@ func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
 		{Name: "move_routes", Value: moveRoutes(c)},
 		{Name: "migrate_route", Value: migrateRoute(c)},
 		{Name: "skip_call", Value: plugin.Bool(&skip)},
+		{Name: "hardware_prefix", Value: macPrefix(&c.MACPrefix)},
+		{Name: "mac_prefix", Value: macPrefix(&c.MACPrefix)},
+		{Name: "only_hardware", Value: plugin.Bool(&c.OnlyMAC)},
+		{Name: "only_op_mac", Value: plugin.Bool(&c.OnlyMAC)},
+		{Name: "ip_conflict", Value: ipConflict(c)},
 	})
 	if err != nil || skip {
 		return nil, err
@@ -75,6 +80,24 @@ func rpFilter(c *Config) plugin.Value {
 				c.PodRPFilter, c.HostRPFilter = -1, -1
 			}
 			return nil
+		},
+	}
+}
+
+// ipConflict is {"enabled", "retries", "interval"}.
+func ipConflict(c *Config) plugin.Value {
+	return plugin.Value{
+		Want: `an object like {"enabled": true, "retries": 3, "interval": "50ms"}`,
+		Set: func(raw json.RawMessage) error {
+			var options map[string]json.RawMessage
+			if err := json.Unmarshal(raw, &options); err != nil {
+				return fmt.Errorf("not an object")
+			}
+			return plugin.Decode(options, []plugin.Key{
+				{Name: "enabled", Value: plugin.Bool(&c.DetectIPConflict)},
+				{Name: "retries", Value: plugin.Int(&c.Detect.Tries, 1, 10)},
+				{Name: "interval", Value: duration(&c.Detect.Interval)},
+			})
 		},
 	}
 }

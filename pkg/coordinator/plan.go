@@ -34,6 +34,10 @@ func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
 		return netstate.Plan{}, err
 	}
 	b := &builder{c: c, t: t, nic: t.IfName, addrs: addrs, hostEnd: plugin.HostEnd(t.ContainerID)}
+	if c.OnlyMAC {
+		b.podMAC()
+		return b.plan, nil
+	}
 	b.sides = c.sides(t, addrs)
 	if len(b.sides) == 0 {
 		return netstate.Plan{}, fmt.Errorf("host: no address of the node is of the family of %s: set nodeAddresses", addrs[0])

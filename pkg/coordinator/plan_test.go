@@ -53,6 +53,7 @@ func TestPlans(t *testing.T) {
 
 // golden is a case of TestPlans.
 type golden struct {
+	load   plugin.Load
 	config json.RawMessage
 	task   plugin.Task
 	ops    string
@@ -60,7 +61,7 @@ type golden struct {
 
 func readGolden(t *testing.T, a *txtar.Archive) golden {
 	t.Helper()
-	g := golden{task: plugin.Task{
+	g := golden{load: Load, task: plugin.Task{
 		Attachment: plugin.Attachment{Network: "net", ContainerID: "pod-a", IfName: "eth0"},
 		Netns:      "/run/netns/pod-a",
 		Prev:       &current.Result{},
@@ -75,6 +76,8 @@ func readGolden(t *testing.T, a *txtar.Archive) golden {
 			}
 		case "config":
 			g.config = json.RawMessage(data)
+		case "plugin":
+			g.load = map[string]plugin.Load{"coordinator": Load, "veth": LoadOlder}[data]
 		case "ifname":
 			g.task.IfName = data
 		case "prevResult":
@@ -110,7 +113,7 @@ func (g golden) given(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	before := readGolden(t, a)
-	ops, err := planOps(before.config, &before.task)
+	ops, err := planOps(before.load, before.config, &before.task)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +135,7 @@ func (g golden) given(t *testing.T, name string) {
 // run plans, and holds the result to the engine's properties.
 func (g golden) run(t *testing.T) string {
 	t.Helper()
-	ops, err := planOps(g.config, &g.task)
+	ops, err := planOps(g.load, g.config, &g.task)
 	if err != nil {
 		return "error: " + err.Error() + "\n"
 	}
@@ -146,7 +149,7 @@ func (g golden) run(t *testing.T) string {
 	}
 	again := g.task
 	again.Snapshot = after
-	if more, err := planOps(g.config, &again); err != nil || len(more) > 0 {
+	if more, err := planOps(g.load, g.config, &again); err != nil || len(more) > 0 {
 		t.Errorf("not a fixpoint: a second ADD does %v, %v", more, err)
 	}
 	for _, op := range netstate.Reverse(ops) {
@@ -161,12 +164,12 @@ func (g golden) run(t *testing.T) string {
 }
 
 // planOps is what ADD does between observing and applying.
-func planOps(config json.RawMessage, t *plugin.Task) ([]netstate.Op, error) {
+func planOps(load plugin.Load, config json.RawMessage, t *plugin.Task) ([]netstate.Op, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(config, &raw); err != nil {
 		return nil, err
 	}
-	conf, err := Load(raw)
+	conf, err := load(raw)
 	if err != nil || conf == nil {
 		return nil, err
 	}

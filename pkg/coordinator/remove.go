@@ -16,7 +16,7 @@ import (
 // are. The first NIC of a pod in underlay mode needs none: all that is its own
 // hangs on the host end, whose alias names the attachment.
 func (c *Config) Record(t *plugin.Task, plan netstate.Plan) *kernel.Record {
-	if t.IfName == c.PodDefaultNIC {
+	if t.IfName == c.PodDefaultNIC || c.OnlyMAC {
 		return nil
 	}
 	r := &kernel.Record{Table: c.HostRuleTable}
