@@ -70,8 +70,25 @@ func (s *Space) decodeDetails(kind string, info []byte) (netstate.Details, error
 		return decodeVLAN(info), nil
 	case "bond":
 		return s.decodeBond(info)
+	case "macvlan":
+		return decodeMacvlan(info), nil
 	}
 	return "", nil
+}
+
+// macvlanModes are MACVLAN_MODE_* of linux/if_link.h.
+var macvlanModes = map[string]uint32{"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
+
+func decodeMacvlan(info []byte) netstate.Details {
+	var d netstate.Details
+	attrs(info, func(typ uint16, v []byte) {
+		for name, mode := range macvlanModes {
+			if typ == nl.IFLA_MACVLAN_MODE && nl.NativeEndian().Uint32(v) == mode {
+				d = netstate.NewDetails("mode", name)
+			}
+		}
+	})
+	return d
 }
 
 func decodeVLAN(info []byte) netstate.Details {
@@ -170,8 +187,12 @@ func (s *Space) linkInfo(kind string, set, unset netstate.Details) (*nl.RtAttr, 
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
 	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
-	if kind == "vlan" {
+	switch kind {
+	case "vlan":
 		return info, encodeVLAN(data, set)
+	case "macvlan":
+		data.AddRtAttr(nl.IFLA_MACVLAN_MODE, nl.Uint32Attr(macvlanModes[set.Get("mode")]))
+		return info, nil
 	}
 	for name, value := range set.All() {
 		if err := s.encodeOption(data, name, value); err != nil {

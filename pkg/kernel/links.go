@@ -86,6 +86,9 @@ func decodeLink(b []byte) link {
 func (s *Space) remember(l link) {
 	s.index[l.Name] = l.index
 	s.name[l.index] = l.Name
+	if l.elsewhere {
+		s.parents[l.Name] = l.peer
+	}
 	if l.Type == "veth" && l.elsewhere {
 		s.ends[l.Name] = vethEnd{l.index, l.peer}
 	}
@@ -230,6 +233,20 @@ func (k *Kernel) ReadPeer(snap *netstate.Snapshot, podDev string) error {
 	return nil
 }
 
+// ReadParent puts the node's link that one of the pod's sits on into the
+// snapshot, and returns its name, "" if there is none.
+func (k *Kernel) ReadParent(snap *netstate.Snapshot, podDev string) (string, error) {
+	index, ok := k.Pod.parents[podDev]
+	if !ok {
+		return "", nil
+	}
+	l, ok, err := k.Host.fetchIndex(index)
+	if ok {
+		snap.Put(netstate.Host, l.Link)
+	}
+	return l.Name, err
+}
+
 // linkIndex returns the ifindex of a link, asking the kernel at most once.
 func (s *Space) linkIndex(name string) (int, error) {
 	if i, ok := s.index[name]; ok {
@@ -283,7 +300,7 @@ func (k *Kernel) applyLink(s *Space, op netstate.Op) error {
 		return s.changeLink(before, after)
 	case after.Type == "veth":
 		return k.addVeth(s, after)
-	case after.Type == "vlan" || after.Type == "bond":
+	case after.Type == "vlan" || after.Type == "bond" || after.Type == "macvlan":
 		return s.addShared(after)
 	}
 	return fmt.Errorf("link of type %q: %w", after.Type, errors.ErrUnsupported)

@@ -35,7 +35,7 @@ func buildMark(m netstate.Mark) markTable {
 			Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityMangle,
 		}},
 		rules: map[string][][]expr.Any{
-			"prerouting": {markEntering(m.Dev, m.Bits), markReply(m.Bits)},
+			"prerouting": {markEntering(m), markReply(m.Bits)},
 			"output":     {markReply(m.Bits)},
 		},
 	}
@@ -43,20 +43,30 @@ func buildMark(m netstate.Mark) markTable {
 
 const reg = unix.NFT_REG_1
 
-// markEntering: iifname dev ct state new ct mark set ct mark | bits
-func markEntering(dev string, bits uint32) []expr.Any {
+// markEntering: iifname dev [ether saddr from] ct state new ct mark set ct mark | bits
+func markEntering(m netstate.Mark) []expr.Any {
 	name := make([]byte, unix.IFNAMSIZ)
-	copy(name, dev)
-	return []expr.Any{
+	copy(name, m.Dev)
+	exprs := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: name},
+	}
+	if m.From != (netstate.MAC{}) {
+		exprs = append(exprs,
+			&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: reg},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: binaryutil.NativeEndian.PutUint16(unix.ARPHRD_ETHER)},
+			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: m.From[:]},
+		)
+	}
+	return append(exprs,
 		&expr.Ct{Key: expr.CtKeySTATE, Register: reg},
 		and(expr.CtStateBitNEW),
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: number(0)},
 		&expr.Ct{Key: expr.CtKeyMARK, Register: reg},
-		or(bits),
+		or(m.Bits),
 		&expr.Ct{Key: expr.CtKeyMARK, Register: reg, SourceRegister: true},
-	}
+	)
 }
 
 // markReply: ct direction reply ct mark & bits != 0 meta mark set meta mark | bits

@@ -43,6 +43,8 @@ type Space struct {
 	index map[string]int // of links, by name
 	name  map[int]string
 	ends  map[string]vethEnd
+	// parents are the ifindexes, in another namespace, of what links sit on.
+	parents map[string]int
 
 	// leading is the table that the rules lead every packet to first, 0 if there
 	// is none; known once they were read.
@@ -196,6 +198,7 @@ func (s *Space) reset() {
 	s.index = map[string]int{"lo": 1} // init_net and every other: loopback_net_init
 	s.name = map[int]string{1: "lo"}
 	s.ends = map[string]vethEnd{}
+	s.parents = map[string]int{}
 	s.leading = map[netstate.Family]int{}
 }
 

@@ -18,6 +18,7 @@ const MarkTable = "multihome"
 // or an application survive.
 type Mark struct {
 	Dev  string
+	From MAC // not zero: only connections whose packets come from it
 	Bits uint32
 	// Damaged is set when a table of our name is there, and is not what Dev
 	// and Bits say it should be.
@@ -35,7 +36,11 @@ func (m Mark) String() string {
 	if m.Damaged {
 		return "table inet " + MarkTable + " damaged"
 	}
-	return fmt.Sprintf("table inet %s iifname %s mark %#x", MarkTable, m.Dev, m.Bits)
+	from := ""
+	if m.From != (MAC{}) {
+		from = " from " + m.From.String()
+	}
+	return fmt.Sprintf("table inet %s iifname %s%s mark %#x", MarkTable, m.Dev, from, m.Bits)
 }
 
 // Ruleset is the table as nft(8) lists it.
@@ -45,7 +50,11 @@ func (m Mark) Ruleset() string {
 	p("table inet %s {", MarkTable)
 	p("\tchain prerouting {")
 	p("\t\ttype filter hook prerouting priority mangle; policy accept;")
-	p("\t\tiifname %q ct state new ct mark set ct mark | %#08x", m.Dev, m.Bits)
+	from := ""
+	if m.From != (MAC{}) {
+		from = " ether saddr " + m.From.String()
+	}
+	p("\t\tiifname %q%s ct state new ct mark set ct mark | %#08x", m.Dev, from, m.Bits)
 	p("\t\tct direction reply ct mark & %#08x != 0x00000000 meta mark set meta mark | %#08x", m.Bits, m.Bits)
 	p("\t}")
 	p("")

@@ -33,6 +33,7 @@ var lines = []string{
 	`host: sysctl net/ipv4/conf/eth0.100/rp_filter=1`,
 	`pod: sysctl net/ipv6/conf/veth0/accept_ra=0`,
 	`pod: nft table inet multihome iifname veth0 mark 0x10000000`,
+	`pod: nft table inet multihome iifname eth0 from 02:00:00:00:00:01 mark 0x40`,
 	`pod: nft table inet multihome damaged`,
 }
 

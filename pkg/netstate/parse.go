@@ -401,6 +401,8 @@ func (f *fields) mark() Mark {
 		switch w {
 		case "iifname":
 			m.Dev = f.name()
+		case "from":
+			m.From = f.mac()
 		case "mark":
 			m.Bits = f.bits(f.next())
 		case "damaged":
