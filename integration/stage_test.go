@@ -20,6 +20,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
@@ -250,9 +251,13 @@ func (a *attachment) del(t *testing.T) {
 	a.call("DEL").fine(t)
 }
 
-// holds runs every check of a scene.
+// holds runs every check of a scene. A packet that is sent before the kernel has
+// seen that a new link has a carrier is lost, and a datagram is sent once.
 func holds(t *testing.T, s *lab.Scene) {
 	t.Helper()
+	for _, n := range []*nettest.Netns{s.Node.Netns, s.Web.Netns, s.App.Netns} {
+		settle(t, n)
+	}
 	results := lab.RunAll(slices.Concat(s.Checks("tcp"), s.Checks("udp")))
 	if len(results) == 0 {
 		t.Error("the scene has no checks")
