@@ -93,12 +93,15 @@ func decodeHops(b []byte) []hop {
 
 // routes lists the unicast routes of a family in a table, of all tables with 0;
 // the kernel does the filtering.
-func (s *Space) routes(f netstate.Family, table int) ([]route, error) {
+func (s *Space) routes(f netstate.Family, table, oif int) ([]route, error) {
 	body := rtmHeader(afOf(f))
 	body.Type = unix.RTN_UNICAST
 	req := request(unix.RTM_GETROUTE, 0, body)
 	if table != 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
+	}
+	if oif != 0 {
+		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(oif))))
 	}
 	out, err := dump(s.conn, req, func(b []byte) (route, bool) {
 		r := decodeRoute(b)
@@ -118,14 +121,16 @@ func (s *Space) routes(f netstate.Family, table int) ([]route, error) {
 // per next hop: that is how the kernel builds an IPv6 one out of several
 // defaults, and how each can be deleted on its own.
 func (s *Space) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int, keep func(netip.Prefix) bool) error {
-	list, err := s.routes(f, table)
+	list, err := s.routes(f, table, 0)
 	if err != nil {
 		return err
 	}
+	return s.putRoutes(snap, list, func(r netstate.Route) bool { return keep == nil || keep(r.Dst) })
+}
+
+// putRoutes puts routes into the snapshot, as far as keep says so.
+func (s *Space) putRoutes(snap *netstate.Snapshot, list []route, keep func(netstate.Route) bool) error {
 	for _, r := range list {
-		if keep != nil && !keep(r.Dst) {
-			continue
-		}
 		hops := r.hops
 		if hops == nil {
 			hops = []hop{{oif: r.oif, via: r.Via, onlink: r.Onlink}}
@@ -135,10 +140,40 @@ func (s *Space) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int
 			if err != nil {
 				return err
 			}
-			if ok {
-				r.Dev, r.Via, r.Onlink = name, h.via, h.onlink
+			r.Dev, r.Via, r.Onlink = name, h.via, h.onlink
+			if ok && keep(r.Route) {
 				snap.Put(s.ns, r.Route)
 			}
+		}
+	}
+	return nil
+}
+
+// ReadOn puts what a link carries into the snapshot: its global addresses, and
+// the unicast routes by it but for those that the kernel makes of addresses.
+func (s *Space) ReadOn(snap *netstate.Snapshot, dev string) error {
+	index, err := s.linkIndex(dev)
+	if err != nil {
+		return fmt.Errorf("%s: link %s: %w", s.ns, dev, err)
+	}
+	addrs, err := s.addrs(index)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if a.scope == unix.RT_SCOPE_UNIVERSE && a.index == index {
+			a.Dev = dev
+			snap.Put(s.ns, a.Addr)
+		}
+	}
+	for _, f := range families {
+		list, err := s.routes(f, 0, index)
+		if err != nil {
+			return err
+		}
+		err = s.putRoutes(snap, list, func(r netstate.Route) bool { return r.Dev == dev && r.Proto != unix.RTPROT_KERNEL })
+		if err != nil {
+			return err
 		}
 	}
 	return nil

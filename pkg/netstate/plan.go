@@ -192,7 +192,8 @@ func (s *Snapshot) dependents(ns NS, l Link) []Op {
 
 // lost returns the deletion of all that the snapshot knows to be on a link that
 // is taken down on its way to another master, so that undoing it brings it back.
-// IPv4 addresses stay (inetdev_event), others don't (addrconf_ifdown).
+// IPv4 addresses stay (inetdev_event), others don't (addrconf_ifdown); those with
+// a lifetime come back by themselves.
 func (s *Snapshot) lost(ns NS, have, after Object) []Op {
 	l, ok := have.(Link)
 	if !ok || !after.(Link).ThroughDown(l) {
@@ -200,7 +201,7 @@ func (s *Snapshot) lost(ns NS, have, after Object) []Op {
 	}
 	return slices.DeleteFunc(s.dependents(ns, Link{Name: l.Name}), func(op Op) bool {
 		a, ok := op.Before.(Addr)
-		return ok && a.Prefix.Addr().Is4() || op.Before.Kind() == KindSysctl
+		return ok && (a.Prefix.Addr().Is4() || a.Dynamic) || op.Before.Kind() == KindSysctl
 	})
 }
 
