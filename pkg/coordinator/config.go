@@ -27,6 +27,7 @@ type Config struct {
 	HostRPFilter     int            // of the host end; -1 leaves it
 	VethMTU          int            // bytes; 0: that of the NIC
 	ReplyMark        uint32         // the one bit that marks replies
+	HostLink         string         // between pod and node: veth, or macvlan on the NIC's own parent
 	NodeAddresses    []netip.Addr   // instead of what the node has
 	NotNodeAddresses []netip.Prefix // of what the node has
 
@@ -57,6 +58,7 @@ type PolicyRoute struct {
 func Defaults() *Config {
 	return &Config{
 		Mode:          "auto",
+		HostLink:      linkVeth,
 		PodDefaultNIC: "eth0",
 		HostRuleTable: 500,
 		HostRulePrio:  1000,
@@ -85,6 +87,7 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 		{Name: "vethMTU", Value: plugin.Int(&c.VethMTU, 68, 65535)},
 		{Name: "replyMark", Value: plugin.Bit(&c.ReplyMark)},
 		{Name: "nodeAddresses", Value: nodeAddresses(c)},
+		{Name: "hostLink", Value: plugin.OneOf(&c.HostLink, linkVeth, linkMacvlan)},
 		{Name: "podDefaultRouteNIC", Value: plugin.Interface(&c.DefaultRouteNIC)},
 		{Name: "tunePodRoutes", Value: plugin.Bool(&c.TunePodRoutes)},
 		{Name: "policyRoutes", Value: policyRoutes(&c.PolicyRoutes)},

@@ -15,11 +15,9 @@ import (
 // further is another NIC of a pod whose first NIC is in underlay mode: it gets a
 // table, and what comes from its addresses is routed by that.
 func (b *builder) further() error {
-	if end, _ := b.link(podEnd); end.Peer.Name != b.hostEnd {
-		return fmt.Errorf("pod: link %s doesn't lead to %s on the node: it is not of coordinator's making", podEnd, b.hostEnd)
+	if err := b.findWire(); err != nil {
+		return err
 	}
-	b.plan.Want(host, "the node's end of its link to the pod", netstate.Link{Name: b.hostEnd, Up: true})
-	b.plan.Want(pod, "the pod's end of its link to the node", netstate.Link{Name: podEnd, Up: true})
 	b.rpFilter(b.nic)
 	first := b.addrsOf(b.c.PodDefaultNIC)
 	for _, s := range b.sides {
@@ -28,7 +26,7 @@ func (b *builder) further() error {
 			src = of[0]
 		}
 		b.node(s, src)
-		b.hostRoutes(s, b.hostEnd, b.macOf(pod))
+		b.hostRoutes(s, b.wire.host, b.wire.podMAC)
 	}
 	b.replyMark()
 	if !b.c.TunePodRoutes {
@@ -40,7 +38,7 @@ func (b *builder) further() error {
 	}
 	for _, s := range b.sides {
 		b.ownTable(s.family, b.nic, b.addrs, table)
-		b.nodeRoutes(s, table, podEnd, netip.Addr{}, netip.Addr{})
+		b.nodeRoutes(s, table, b.wire.pod, netip.Addr{}, netip.Addr{})
 		b.policyRoutes(s, table)
 	}
 	if b.c.ToRules {
@@ -60,7 +58,7 @@ func (b *builder) firstTable(nic string, addrs []netip.Addr) error {
 	table := b.c.ReplyTable - 1
 	for _, s := range b.c.sides(b.t, addrs) {
 		b.ownTable(s.family, nic, addrs, table)
-		b.nodeRoutes(s, table, podEnd, netip.Addr{}, netip.Addr{})
+		b.nodeRoutes(s, table, b.wire.pod, netip.Addr{}, netip.Addr{})
 	}
 	return nil
 }
@@ -95,13 +93,12 @@ func (b *builder) toRules(table int) {
 }
 
 // ways returns what main has by a NIC but its defaults: connected routes, those
-// that its IPAM gave it, and policyRoutes, but not what leads an overlay pod to
-// its node. Link-local destinations need no table.
+// that its IPAM gave it, and policyRoutes, but not what leads to the node (ours,
+// with a source). Link-local destinations need no table.
 func (b *builder) ways(f netstate.Family, nic string) []netstate.Route {
-	_, underlay := b.link(podEnd)
 	return b.routes(f, func(r netstate.Route) bool {
 		return r.Table == netstate.TableMain && r.Dev == nic && r.Dst.Bits() > 0 &&
-			!r.Dst.Addr().IsLinkLocalUnicast() && (underlay || !r.Owned())
+			!r.Dst.Addr().IsLinkLocalUnicast() && !(r.Owned() && r.Src.IsValid())
 	})
 }
 
@@ -246,14 +243,19 @@ func (b *builder) defaultRoutes() error {
 	return nil
 }
 
-// tableHolding is the table, other than main, that has a default by the NIC.
+// tableHolding is the table, other than main and that of replies, that has a
+// default by the NIC.
 func (b *builder) tableHolding(f netstate.Family, nic string) int {
 	for _, r := range b.routes(f, func(r netstate.Route) bool {
-		return r.Table != netstate.TableMain && r.Dev == nic && r.Dst.Bits() == 0
+		return r.Table != netstate.TableMain && !b.isReplyTable(r.Table) && r.Dev == nic && r.Dst.Bits() == 0
 	}) {
 		return r.Table
 	}
 	return 0
+}
+
+func (b *builder) isReplyTable(table int) bool {
+	return table == b.c.ReplyTable && isUnderlay(b.t.Snapshot)
 }
 
 // hasOtherDefault reports whether main has a default by another of the pod's

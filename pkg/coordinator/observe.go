@@ -33,6 +33,11 @@ func (c *Config) Observe(t *plugin.Task) error {
 			}
 		}
 	}
+	if c.HostLink == linkMacvlan {
+		if err := c.observeBridge(t); err != nil {
+			return err
+		}
+	}
 	if len(c.NodeAddresses) > 0 {
 		t.Node = c.NodeAddresses
 		return nil

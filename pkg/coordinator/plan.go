@@ -33,7 +33,7 @@ func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
 	if err != nil {
 		return netstate.Plan{}, err
 	}
-	b := &builder{c: c, t: t, nic: t.IfName, addrs: addrs, hostEnd: plugin.HostEnd(t.ContainerID)}
+	b := &builder{c: c, t: t, nic: t.IfName, addrs: addrs}
 	if c.OnlyMAC {
 		b.podMAC()
 		return b.plan, nil
@@ -70,17 +70,17 @@ const (
 	overlayNIC             // the pod's first NIC is another CNI's
 )
 
-// modeOf decides by the configuration and by whether the pod has a veth0.
+// modeOf decides by the configuration and by what the pod has.
 func (c *Config) modeOf(t *plugin.Task) (mode, error) {
 	first := t.IfName == c.PodDefaultNIC
-	_, underlay := netstate.Get(t.Snapshot, pod, netstate.Link{Name: podEnd})
+	underlay := isUnderlay(t.Snapshot)
 	switch {
 	case t.IfName == podEnd:
 		return 0, plugin.Invalid("CNI_IFNAME: %s is the name of the pod's link to its node", podEnd)
 	case c.Mode == "overlay" && first:
 		return 0, plugin.Invalid("mode: overlay: link %s is the pod's first NIC (podDefaultCNINIC), which the overlay's plugin makes: chain coordinator behind the further ones", t.IfName)
 	case c.Mode == "overlay" && underlay:
-		return 0, plugin.Invalid("mode: overlay: the pod has a %s: its first NIC, %s, is in underlay mode", podEnd, c.PodDefaultNIC)
+		return 0, plugin.Invalid("mode: overlay: the pod's first NIC, %s, is in underlay mode", c.PodDefaultNIC)
 	case c.Mode == "underlay" && !first && !underlay:
 		return 0, plugin.Invalid("mode: underlay: link %s: the pod has no %s: chain coordinator behind its first NIC, %s, as well, or use mode overlay", t.IfName, podEnd, c.PodDefaultNIC)
 	case first:
@@ -91,15 +91,34 @@ func (c *Config) modeOf(t *plugin.Task) (mode, error) {
 	return overlayNIC, nil
 }
 
+// isUnderlay reports whether the pod's first NIC is in underlay mode: it has a
+// veth0, or answers its node as we make it.
+func isUnderlay(s *netstate.Snapshot) bool {
+	if _, ok := netstate.Get(s, pod, netstate.Link{Name: podEnd}); ok {
+		return true
+	}
+	return slices.ContainsFunc(netstate.All[netstate.Rule](s, pod), isReplyRule)
+}
+
+func isReplyRule(r netstate.Rule) bool { return r.Owned() && r.Priority == replyPrio && r.Mask != 0 }
+
 // builder puts a plan together.
 type builder struct {
-	c       *Config
-	t       *plugin.Task
-	plan    netstate.Plan
-	nic     string       // the attachment's
-	addrs   []netip.Addr // on it
-	sides   []side
-	hostEnd string
+	c     *Config
+	t     *plugin.Task
+	plan  netstate.Plan
+	nic   string       // the attachment's
+	addrs []netip.Addr // on it
+	sides []side
+	wire  wire
+}
+
+// wire is the link between the pod and its node.
+type wire struct {
+	pod     string       // its end in the pod
+	podMAC  netstate.MAC // what the node sends to
+	host    string       // its end on the node
+	hostMAC netstate.MAC // what the pod sends to
 }
 
 // side is the node and the attachment's NIC in one address family.
@@ -166,7 +185,8 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 	}
 }
 
-// hostRoutes is how the node reaches the NIC's addresses.
+// hostRoutes is how the node reaches the NIC's addresses, by a link of its own
+// and to a MAC behind it.
 func (b *builder) hostRoutes(s side, dev string, mac netstate.MAC) {
 	b.plan.Want(host, "pods come before anything else", netstate.Rule{
 		Family: s.family, Priority: b.c.HostRulePrio, Table: b.c.HostRuleTable, Proto: netstate.Proto,

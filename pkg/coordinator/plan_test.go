@@ -84,6 +84,8 @@ func readGolden(t *testing.T, a *txtar.Archive) golden {
 			if err := json.Unmarshal(f.Data, g.task.Prev); err != nil {
 				t.Fatal(err)
 			}
+		case "parent":
+			g.task.Parent = data
 		case "node":
 			for _, s := range strings.Fields(data) {
 				g.task.Node = append(g.task.Node, netip.MustParseAddr(s))

@@ -12,17 +12,17 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Record notes a further NIC's addresses and where the node's routes to them
-// are. The first NIC of a pod in underlay mode needs none: all that is its own
+// Record notes a NIC's addresses and where the node's routes to them are. The
+// first NIC of a pod with a veth to its node needs none: all that is its own
 // hangs on the host end, whose alias names the attachment.
 func (c *Config) Record(t *plugin.Task, plan netstate.Plan) *kernel.Record {
-	if t.IfName == c.PodDefaultNIC || c.OnlyMAC {
+	if t.IfName == c.PodDefaultNIC && c.HostLink == linkVeth || c.OnlyMAC {
 		return nil
 	}
 	r := &kernel.Record{Table: c.HostRuleTable}
 	for _, item := range plan.Present {
 		if n, ok := item.Object.(netstate.Neigh); ok && item.NS == host {
-			r.Device = n.Dev
+			r.Device, r.MAC = n.Dev, n.MAC.String()
 			r.Addresses = append(r.Addresses, n.Dst)
 		}
 	}
@@ -109,6 +109,9 @@ func (r *remover) everything() {
 		for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
 			if (route.Owned() || tables[route.Table]) && route.Dev != podEnd {
 				r.del(pod, route)
+				if route.Dst.IsSingleIP() && !route.Via.IsValid() {
+					r.del(pod, netstate.Neigh{Dev: route.Dev, Dst: route.Dst.Addr()})
+				}
 			}
 		}
 		r.del(pod, netstate.Mark{})
@@ -187,10 +190,16 @@ func (r *remover) addrs() []netip.Addr {
 func (r *remover) restoreDefaults() {
 	mine, best := map[netstate.Family]netstate.Route{}, map[netstate.Family]netstate.Route{}
 	covered := map[netstate.Family]bool{}
+	replies := map[int]bool{}
+	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
+		if isReplyRule(rule) {
+			replies[rule.Table] = true
+		}
+	}
 	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
 		f := netstate.FamilyOf(route.Dst.Addr())
 		switch inMain := route.Table == netstate.TableMain; {
-		case route.Dst.Bits() > 0 || route.Dev == podEnd:
+		case route.Dst.Bits() > 0 || route.Dev == podEnd || replies[route.Table]:
 		case inMain && route.Dev == r.t.IfName:
 			mine[f] = route
 		case inMain:
@@ -220,8 +229,7 @@ func (r *remover) restoreDefaults() {
 // hostRoutes is what leads to the NIC's addresses by a link that stays.
 func (r *remover) hostRoutes() error {
 	if r.own != nil {
-		r.hostRoutesIn(r.own.Table, r.own.Device)
-		return nil
+		return r.hostRoutesIn(r.own.Table, r.own.Device)
 	}
 	if r.end.Name == "" || len(r.others) == 0 {
 		return nil // they go, or went, with the host end
@@ -233,17 +241,32 @@ func (r *remover) hostRoutes() error {
 	}
 	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, host) {
 		if rule.Owned() {
-			r.hostRoutesIn(rule.Table, r.end.Name)
+			if err := r.hostRoutesIn(rule.Table, r.end.Name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (r *remover) hostRoutesIn(table int, device string) {
-	for _, a := range r.addrs() {
-		r.del(host, netstate.NewRoute(table, netstate.Single(a), netip.Addr{}, device, netip.Addr{}))
-		r.del(host, netstate.Neigh{Dev: device, Dst: a})
+// hostRoutesIn leaves alone what belongs to the address's next owner by now: on
+// a link that pods share, only the MAC in the neighbour entry tells whose it is.
+func (r *remover) hostRoutesIn(table int, device string) error {
+	if err := r.t.Kernel.Host.ReadLink(r.t.Snapshot, device); err != nil {
+		return err
 	}
+	for _, a := range r.addrs() {
+		n := netstate.Neigh{Dev: device, Dst: a}
+		if err := r.t.Kernel.Host.ReadNeigh(r.t.Snapshot, device, a); err != nil {
+			return err
+		}
+		if have, ok := netstate.Get(r.t.Snapshot, host, n); ok && r.own != nil && have.MAC.String() != r.own.MAC {
+			continue
+		}
+		r.del(host, netstate.NewRoute(table, netstate.Single(a), netip.Addr{}, device, netip.Addr{}))
+		r.del(host, n)
+	}
+	return nil
 }
 
 // attachments returns those that own something on the node: by the aliases of

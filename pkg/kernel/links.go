@@ -73,7 +73,7 @@ func decodeLink(b []byte) link {
 				switch {
 				case typ == unix.IFLA_INFO_KIND:
 					l.Type = unix.ByteSliceToString(v)
-				case typ == unix.IFLA_INFO_DATA && (l.Type == "vlan" || l.Type == "bond"):
+				case typ == unix.IFLA_INFO_DATA && netstate.HasDetails(l.Type):
 					l.info = slices.Clone(v) // the buffer is used again
 				}
 			})
@@ -300,7 +300,7 @@ func (k *Kernel) applyLink(s *Space, op netstate.Op) error {
 		return s.changeLink(before, after)
 	case after.Type == "veth":
 		return k.addVeth(s, after)
-	case after.Type == "vlan" || after.Type == "bond" || after.Type == "macvlan":
+	case netstate.HasDetails(after.Type):
 		return s.addShared(after)
 	}
 	return fmt.Errorf("link of type %q: %w", after.Type, errors.ErrUnsupported)
@@ -308,9 +308,12 @@ func (k *Kernel) applyLink(s *Space, op netstate.Op) error {
 
 // changeLink sets what differs. On the way to another master the link is taken
 // down first, and whatever comes of that, it is set up again if it shall be: the
-// requests go out as one.
+// requests go out as one. In a single request it would be up before it had its
+// master (do_setlink).
 func (s *Space) changeLink(before, after netstate.Link) error {
-	set := setLink(changes(before, after))
+	c := changes(before, after)
+	c.Up = c.Up && after.Master == before.Master
+	set := setLink(c)
 	if after.Details != before.Details {
 		info, err := s.linkInfo(after.Type, after.Details.Since(before.Details), before.Details.Without(after.Details))
 		if err != nil {

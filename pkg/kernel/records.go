@@ -22,6 +22,7 @@ type Record struct {
 	Addresses   []netip.Addr // of the NIC
 	Table       int          // of the node's routes to them
 	Device      string       // of those routes
+	MAC         string       // that the node sends to on Device
 
 	Links        []string `json:",omitempty"` // of the node, that the attachment uses
 	RemoveUnused bool     `json:",omitempty"` // with the last attachment

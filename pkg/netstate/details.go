@@ -17,6 +17,11 @@ type Details string
 // NewDetails puts names and values together, in the order given.
 func NewDetails(words ...string) Details { return Details(strings.Join(words, " ")) }
 
+// HasDetails reports whether links of a type have details here.
+func HasDetails(linkType string) bool {
+	return linkType == "vlan" || linkType == "bond" || linkType == "macvlan"
+}
+
 // VLAN is what a vlan is: its protocol as ip(8) prints it, and its ID.
 func VLAN(protocol, id string) Details { return NewDetails("protocol", protocol, "id", id) }
 

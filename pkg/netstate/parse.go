@@ -224,7 +224,7 @@ func (f *fields) link() Link {
 			l.Alias = alias
 		case "type":
 			l.Type = f.name()
-			if l.Type == "vlan" || l.Type == "bond" {
+			if HasDetails(l.Type) {
 				l.Details = f.details()
 			}
 		case "peer":

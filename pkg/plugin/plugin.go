@@ -74,6 +74,7 @@ type Task struct {
 	Kernel   *kernel.Kernel
 	Snapshot *netstate.Snapshot
 	Node     []netip.Addr // the node's addresses: what pods call it by
+	Parent   string       // the node's link that the pod's first NIC sits on, where that is asked for
 	Log      *slog.Logger
 
 	logFile io.Closer
