@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// macs are those that podMACPrefix "0a:1b" gives to the first pod of a LAN:
+// 10.6.168.171, or else fd00:6::171.
+var macs = map[string]string{"v4": "0a:1b:0a:06:a8:ab", "dual": "0a:1b:0a:06:a8:ab", "v6": "0a:1b:00:00:01:71"}
+
+// quiet keeps the kernel from announcing the NIC's MAC, which macvlan tells it
+// to do, but other plugins don't.
+func quiet(t *testing.T, pod *nettest.Netns) {
+	t.Helper()
+	for _, key := range []string{"ipv4/conf/eth0/arp_notify", "ipv6/conf/eth0/ndisc_notify"} {
+		if err := pod.SetSysctl(key, "0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestMACPrefix changes the MAC of a NIC whose addresses a host in the LAN has
+// in its cache: that host must learn of it. Without an announcement it does not.
+func TestMACPrefix(t *testing.T) {
+	for name, lan := range lans {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lan)
+			quiet(t, s.Web.Netns)
+			client, option := s.LANs[0].Client, keys{"podMACPrefix": "0a:1b"}
+			ping := func(when string, want bool) {
+				t.Helper()
+				for _, web := range s.Web.Addrs(lab.NIC) {
+					if err := client.Ping(web.Addr(), nettest.Socket{}); (err == nil) != want {
+						t.Errorf("%s: %v", when, err)
+					}
+				}
+			}
+			ping("before", true)
+			made := mac(t, s.Web.Netns)
+			sh(t, s.Web.Netns, "ip link set eth0 address 02:00:00:00:00:77")
+			ping("the control: another MAC that nobody announced", false)
+
+			seen, err := client.Capture("eth0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer seen.Close()
+			r := s.web.add(t, option)
+			ping("after ADD", true)
+			if got := mac(t, s.Web.Netns); got != macs[name] {
+				t.Errorf("the NIC has MAC %s, want %s", got, macs[name])
+			}
+			if got := interfaceOf(r, lab.NIC).Mac; got != macs[name] {
+				t.Errorf("the result says MAC %s, want %s", got, macs[name])
+			}
+			echoesGo(t, seen, s.Web, macs[name])
+
+			s.web.call("CHECK", option).fine(t)
+			sh(t, s.Web.Netns, "ip link set eth0 address "+made)
+			e := s.web.call("CHECK", option).fails(t)
+			for _, words := range []string{"pod: link is eth0 address " + made, "want eth0 address " + macs[name]} {
+				if !strings.Contains(e.Msg, words) {
+					t.Errorf("CHECK does not say %q: %s", words, e.Msg)
+				}
+			}
+			s.web.add(t, option)
+			s.web.call("CHECK", option).fine(t)
+			if got := mac(t, s.Web.Netns); got != macs[name] {
+				t.Errorf("ADD that repairs: the NIC has MAC %s, want %s", got, macs[name])
+			}
+			s.app.add(t)
+			holds(t, s.Scene)
+		})
+	}
+}
+
+// TestMACPrefixUndone fails an ADD after it has changed the MAC.
+func TestMACPrefixUndone(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	quiet(t, s.Web.Netns)
+	before := s.state(t)
+	c := s.web.call("ADD", keys{"podMACPrefix": "0a:1b"})
+	c.full = true
+	if out := c.run(t); out.state.Success() {
+		t.Error("ADD succeeds without having printed its result")
+	}
+	same(t, "ADD that could not print its result", before.unnumbered(), s.state(t).unnumbered())
+}
+
+// TestMACPrefixOfFurtherNIC leaves the first NIC's MAC alone.
+func TestMACPrefixOfFurtherNIC(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.web.add(t)
+	first := mac(t, s.Web.Netns)
+	var r types100.Result
+	decode(t, s.further(t, "ADD", keys{"podMACPrefix": "0a:1b"}).fine(t), &r)
+	var want string
+	for _, a := range s.Web.Addrs("net1") {
+		if b := a.Addr().AsSlice(); a.Addr().Is4() {
+			want = fmt.Sprintf("0a:1b:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
+		}
+	}
+	if got, err := s.Web.MAC("net1"); err != nil || got.String() != want || interfaceOf(&r, "net1").Mac != want {
+		t.Errorf("net1 has MAC %s (%v), the result says %s, want %s", got, err, interfaceOf(&r, "net1").Mac, want)
+	}
+	if got := mac(t, s.Web.Netns); got != first {
+		t.Errorf("eth0 had MAC %s, and has %s", first, got)
+	}
+	s.further(t, "CHECK", keys{"podMACPrefix": "0a:1b"}).fine(t)
+	s.web.check(t)
+}
+
+// further is a call for a second NIC of web in the same LAN, which it is given
+// by macvlan first.
+func (s *stage) further(t *testing.T, verb string, over ...keys) call {
+	t.Helper()
+	if s.Web.Results["net1"] == nil {
+		if err := s.Network.Add(t.Context(), s.Web, "net1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s.web.call(verb, append(over, keys{"prevResult": s.Web.Results["net1"]})...).with("CNI_IFNAME", "net1")
+}
+
+// mac is the MAC of a pod's NIC.
+func mac(t *testing.T, pod *nettest.Netns) string {
+	t.Helper()
+	m, err := pod.MAC(lab.NIC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.String()
+}
+
+// interfaceOf returns a pod's interface of a result, or an empty one.
+func interfaceOf(r *types100.Result, name string) *types100.Interface {
+	for _, i := range r.Interfaces {
+		if i.Name == name && i.Sandbox != "" {
+			return i
+		}
+	}
+	return &types100.Interface{}
+}
+
+// echoesGo fails unless a capture has an echo request to each address of the
+// pod's NIC, and all of them go to that MAC.
+func echoesGo(t *testing.T, c *nettest.Capture, pod *lab.Pod, mac string) {
+	t.Helper()
+	frames, err := c.Frames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const echo4, echo6 = 8, 128
+	found := map[netip.Addr]bool{}
+	for _, f := range frames {
+		if !f.Outgoing || f.ICMPType != echo4 && f.ICMPType != echo6 {
+			continue
+		}
+		found[f.Dst.Addr()] = true
+		if f.DstMAC.String() != mac {
+			t.Errorf("%s, want it to go to %s", f, mac)
+		}
+	}
+	for _, a := range pod.Addrs(lab.NIC) {
+		if !found[a.Addr()] {
+			t.Errorf("no echo request to %s was seen", a.Addr())
+		}
+	}
+}
