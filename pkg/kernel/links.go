@@ -440,11 +440,29 @@ func (s *Space) addShared(l netstate.Link) error {
 		return err
 	}
 	s.remember(made)
+	if err == nil {
+		err = s.resolve(&made)
+	}
+	if err == nil {
+		err = unheard(l.Details, made.Details)
+	}
 	if err != nil { // without its alias it would not be known as ours
 		err = errors.Join(err, s.deleteIndex(made.index))
 		s.forget(l.Name)
 	}
 	return err
+}
+
+// unheard is the error for details that were asked for and not set: a kernel
+// passes over those that it is too old for. A member can only be named once it
+// is one (bond_fill_info).
+func unheard(want, got netstate.Details) error {
+	for name, value := range want.Since(got).All() {
+		if o, _ := netstate.FindBondOption(name); o.Form != netstate.BondLink {
+			return fmt.Errorf("%s %s: %w by this kernel", name, value, unix.EOPNOTSUPP)
+		}
+	}
+	return nil
 }
 
 func (s *Space) deleteIndex(index int) error {

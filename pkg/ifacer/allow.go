@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ifacer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// allowPath is where a node says what networks may do with its links: who writes
+// a network is not always who runs the node.
+const allowPath = "/etc/cni/multihome/ifacer.json"
+
+// allowList is what that file says. What is not in it is refused.
+type allowList struct {
+	interfaces []string // patterns
+	vlans      []vlanRange
+	bonds      []string // patterns
+	force      bool
+}
+
+type vlanRange struct{ first, last int }
+
+// readAllowList returns nil if the node has none.
+func readAllowList() (*allowList, error) {
+	data, err := os.ReadFile(allowPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l, err := parseAllowList(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", allowPath, err)
+	}
+	return l, nil
+}
+
+func parseAllowList(data []byte) (*allowList, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return nil, err
+	}
+	l := &allowList{}
+	return l, plugin.Decode(raw, []plugin.Key{
+		{Name: "interfaces", Value: patterns(&l.interfaces)},
+		{Name: "vlans", Value: vlanRanges(&l.vlans)},
+		{Name: "bonds", Value: patterns(&l.bonds)},
+		{Name: "force", Value: plugin.Bool(&l.force)},
+	})
+}
+
+// permit returns an error that names the first thing that the list doesn't allow.
+func (l *allowList) permit(c *Config) error {
+	if l == nil {
+		return nil
+	}
+	for _, name := range c.Interfaces {
+		if !matches(l.interfaces, name) {
+			return plugin.Invalid("interfaces: %s: not allowed on this node by %s", name, allowPath)
+		}
+	}
+	switch {
+	case c.BondName != "" && !matches(l.bonds, c.BondName):
+		return plugin.Invalid("bond.name: %s: not allowed on this node by %s", c.BondName, allowPath)
+	case c.VLAN != 0 && !slices.ContainsFunc(l.vlans, func(r vlanRange) bool { return r.first <= c.VLAN && c.VLAN <= r.last }):
+		return plugin.Invalid("vlanID: %d: not allowed on this node by %s", c.VLAN, allowPath)
+	case c.Force && !l.force:
+		return plugin.Invalid("force: not allowed on this node by %s", allowPath)
+	}
+	return nil
+}
+
+func matches(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, _ := path.Match(p, name)
+		return ok
+	})
+}
+
+// patterns are names with '*' and '?' in them, as path.Match has them.
+func patterns(p *[]string) plugin.Value {
+	return plugin.Value{
+		Want: `a list of names, which may hold * and ?, like ["ens*"]`,
+		Set: func(raw json.RawMessage) (err error) {
+			if *p, err = plugin.Strings(raw); err != nil {
+				return err
+			}
+			for _, pattern := range *p {
+				if _, err := path.Match(pattern, ""); err != nil {
+					return fmt.Errorf("%s: %w", pattern, err)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// vlanRanges is a list of VLAN IDs and of ranges of them.
+func vlanRanges(p *[]vlanRange) plugin.Value {
+	return plugin.Value{
+		Want: `a list of VLAN IDs and ranges from 1 to 4094, like [100, "200-299"]`,
+		Set: func(raw json.RawMessage) error {
+			var list []json.RawMessage
+			if err := json.Unmarshal(raw, &list); err != nil {
+				return err
+			}
+			for _, item := range list {
+				s, err := text(item)
+				if err != nil {
+					return err
+				}
+				from, to, isRange := strings.Cut(s, "-")
+				if !isRange {
+					to = from
+				}
+				first, err := strconv.Atoi(from)
+				last, err2 := strconv.Atoi(to)
+				if err != nil || err2 != nil || first < 1 || last > 4094 || first > last {
+					return fmt.Errorf("%s is none", item)
+				}
+				*p = append(*p, vlanRange{first, last})
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ifacer makes links of the node that pods have in common: VLANs and
+// bonds, once and verified ever after. It is what the plugin of that name does.
+//
+// The plan is pure (plan.go). Everything that it goes by is read before, under
+// the locks of all links concerned (observe.go), so that any number of pods can
+// come at the same time.
+package ifacer
+
+import (
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// host is where everything of ifacer is.
+const host = netstate.Host
+
+// Plugin returns the plugin.
+func Plugin() plugin.Plugin {
+	return plugin.Plugin{
+		Name: "ifacer", NodeOnly: true, Records: kernel.LinkUsers,
+		Load: Load, Remove: remove, Attachments: attachments,
+	}
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ifacer
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// Observe locks the links that the plan is about and reads them. When all is
+// there, that is all; the rest of the node matters only for what is to be made.
+func (c *Config) Observe(t *plugin.Task) error {
+	names := slices.Concat(c.Interfaces, c.links())
+	if err := t.Kernel.LockLinks(names...); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
+			return err
+		}
+	}
+	if l, ok := link(t, c.BondName); ok && l.Type == "bond" {
+		if err := t.Kernel.Host.ReadMembers(t.Snapshot, c.BondName); err != nil {
+			return err
+		}
+	}
+	joining := c.joining(t)
+	if c.missing(t) == "" && len(joining) == 0 {
+		return nil
+	}
+	if err := t.Kernel.Host.ReadLinks(t.Snapshot); err != nil {
+		return err
+	}
+	for _, name := range joining {
+		for _, l := range stack(t, name) {
+			if err := t.Kernel.Host.ReadOn(t.Snapshot, l.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// link returns a link of the node.
+func link(t *plugin.Task, name string) (netstate.Link, bool) {
+	return netstate.Get(t.Snapshot, host, netstate.Link{Name: name})
+}
+
+// missing returns the first of the links to be made that isn't there.
+func (c *Config) missing(t *plugin.Task) string {
+	for _, name := range c.links() {
+		if _, ok := link(t, name); !ok {
+			return name
+		}
+	}
+	return ""
+}
+
+// joining returns the interfaces that are to become members of the bond.
+func (c *Config) joining(t *plugin.Task) (out []string) {
+	if c.BondName == "" {
+		return nil
+	}
+	for _, name := range c.Interfaces {
+		if l, ok := link(t, name); ok && l.Master != c.BondName {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// stack returns a link with those of the node that sit on it, and on them.
+func stack(t *plugin.Task, name string) []netstate.Link {
+	l, ok := link(t, name)
+	if !ok {
+		return nil
+	}
+	out := []netstate.Link{l}
+	for _, upper := range netstate.All[netstate.Link](t.Snapshot, host) {
+		if upper.Parent == name && upper.Name != name {
+			out = append(out, stack(t, upper.Name)...)
+		}
+	}
+	return out
+}
+
+// Record notes which links the attachment uses.
+func (c *Config) Record(*plugin.Task, netstate.Plan) *kernel.Record {
+	if len(c.links()) == 0 {
+		return nil
+	}
+	return &kernel.Record{Links: c.links(), RemoveUnused: c.RemoveUnused}
+}
+
+// Status says whether the interfaces are there, and whether the kernel can make
+// what isn't.
+func (c *Config) Status(t *plugin.Task) error {
+	for _, name := range slices.Concat(c.Interfaces, c.links()) {
+		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.Interfaces {
+		if _, ok := link(t, name); !ok {
+			return noDevice(name)
+		}
+	}
+	for _, name := range c.links() {
+		if _, ok := link(t, name); ok {
+			continue
+		}
+		kind := "vlan"
+		if name == c.BondName {
+			kind = "bond"
+		}
+		if err := t.Kernel.Host.CanMake(kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func noDevice(name string) error { return fmt.Errorf("host: link %s: no such device", name) }

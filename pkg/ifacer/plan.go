@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ifacer
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// Plan returns what shall be on the node. A link that is there and can't be
+// brought to that without harm to those who use it is an error.
+func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
+	b := &builder{c: c, t: t}
+	for _, name := range c.Interfaces {
+		if _, ok := link(t, name); !ok {
+			return b.plan, noDevice(name)
+		}
+	}
+	var err error
+	if c.BondName != "" {
+		err = b.bond()
+	} else {
+		b.want("a parent must be up", netstate.Link{Name: c.Interfaces[0], Up: true})
+	}
+	if err == nil && c.VLAN != 0 {
+		err = b.vlan()
+	}
+	return b.plan, err
+}
+
+// builder puts a plan together.
+type builder struct {
+	c    *Config
+	t    *plugin.Task
+	plan netstate.Plan
+}
+
+func (b *builder) want(why string, l netstate.Link) { b.plan.Want(host, why, l) }
+
+// mismatch is the error for a link that isn't what it must be.
+func mismatch(l netstate.Link, what, got, want string) error {
+	if got == "" {
+		got = "none"
+	}
+	return fmt.Errorf("host: link %s: %s is %s, want %s", l.Name, what, got, want)
+}
+
+// typeOf is the type of a link as errors name it.
+func typeOf(l netstate.Link) string {
+	if l.Type == "" {
+		return "that of a NIC"
+	}
+	return l.Type
+}
+
+// bond is made down, gets its members, and then goes up: many of its options can
+// only be set while it is down.
+func (b *builder) bond() error {
+	have, there := link(b.t, b.c.BondName)
+	bond := netstate.Link{Name: b.c.BondName, Type: "bond", Details: b.c.wanted(), MTU: b.c.MTU}
+	final := netstate.Link{Name: b.c.BondName, Up: true}
+	if there {
+		if err := b.verifyBond(have); err != nil {
+			return err
+		}
+	} else {
+		first, _ := link(b.t, b.c.Interfaces[0])
+		bond.MAC = first.MAC // or udev would give it another
+		bond.Details = b.c.fresh()
+		bond.Alias = alias(b.downMembers())
+		if active := b.c.BondOptions.Get(activeSlave); active != "" {
+			final.Details = netstate.NewDetails(activeSlave, active)
+		}
+	}
+	b.want("the bond", bond)
+	for _, name := range b.c.Interfaces {
+		if err := b.member(name); err != nil {
+			return err
+		}
+	}
+	b.want("the bond carries traffic", final)
+	return nil
+}
+
+// verifyBond reports what of an existing bond is not as it must be and can't be
+// set while it is in use. One that is down and has no members can be made into
+// anything; such a one comes with the driver (max_bonds).
+func (b *builder) verifyBond(have netstate.Link) error {
+	if have.Type != "bond" {
+		return mismatch(have, "type", typeOf(have), "bond")
+	}
+	var members []string
+	for _, l := range netstate.All[netstate.Link](b.t.Snapshot, host) {
+		if l.Master == have.Name {
+			members = append(members, l.Name)
+		}
+	}
+	if len(members) == 0 && !have.Up {
+		return nil
+	}
+	for name, value := range b.c.wanted().Since(have.Details).All() {
+		if o, _ := netstate.FindBondOption(name); !o.Live {
+			return mismatch(have, name, have.Details.Get(name), value)
+		}
+	}
+	for _, name := range members {
+		if !slices.Contains(b.c.Interfaces, name) {
+			return mismatch(have, "the list of members", strings.Join(members, ", "), strings.Join(b.c.Interfaces, ", "))
+		}
+	}
+	if b.c.MTU != 0 && b.c.MTU != have.MTU {
+		return mismatch(have, "mtu", strconv.Itoa(have.MTU), strconv.Itoa(b.c.MTU))
+	}
+	return nil
+}
+
+// downMembers are the interfaces that nobody has set up.
+func (b *builder) downMembers() (out []string) {
+	for _, name := range b.c.Interfaces {
+		if l, _ := link(b.t, name); !l.Up {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// member makes an interface a member of the bond. It goes down on the way, so
+// that must be nobody's loss.
+func (b *builder) member(name string) error {
+	l, _ := link(b.t, name)
+	if l.Master != b.c.BondName && !b.c.Force {
+		if l.Master != "" {
+			return fmt.Errorf("host: link %s: master is %s, want %s: set force to take it", name, l.Master, b.c.BondName)
+		}
+		if load := b.carried(name); load != "" {
+			return fmt.Errorf("host: link %s: it carries %s: set force to make it a member of %s all the same", name, load, b.c.BondName)
+		}
+	}
+	b.want("a member of the bond", netstate.Link{Name: name, Master: b.c.BondName, Up: true})
+	return nil
+}
+
+// carried returns what the node uses a NIC for, by itself or by a link on it: an
+// address or a default route.
+func (b *builder) carried(name string) string {
+	for _, l := range stack(b.t, name) {
+		for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, host) {
+			if a.Dev == l.Name {
+				return "addr " + a.String()
+			}
+		}
+		for _, r := range netstate.All[netstate.Route](b.t.Snapshot, host) {
+			if r.Dev == l.Name && r.Dst.Bits() == 0 {
+				return "route " + r.String()
+			}
+		}
+	}
+	return ""
+}
+
+// vlan is the VLAN of the NIC or of the bond.
+func (b *builder) vlan() error {
+	want := netstate.Link{
+		Name: b.c.vlanName(), Type: "vlan", Parent: b.c.parent(), MTU: b.c.MTU, Up: true,
+		Details: netstate.VLAN(b.c.VLANProtocol, strconv.Itoa(b.c.VLAN)),
+	}
+	if err := b.fits(want.MTU); err != nil {
+		return err
+	}
+	have, there := link(b.t, want.Name)
+	if !there {
+		if other, taken := b.sameVLAN(want); taken {
+			return fmt.Errorf("host: link %s: %s of %s is %s already", want.Name, want.Details, want.Parent, other.Name)
+		}
+		want.Alias = alias(nil)
+		b.want("the VLAN", want)
+		return nil
+	}
+	switch {
+	case have.Type != "vlan":
+		return mismatch(have, "type", typeOf(have), "vlan")
+	case have.Parent != want.Parent:
+		return mismatch(have, "parent", have.Parent, want.Parent)
+	case have.Details != want.Details:
+		return mismatch(have, "vlan", string(have.Details), string(want.Details))
+	case want.MTU != 0 && have.MTU > want.MTU: // more does no harm, less may
+		return mismatch(have, "mtu", strconv.Itoa(have.MTU), strconv.Itoa(want.MTU))
+	}
+	b.want("the VLAN", want)
+	return nil
+}
+
+// fits reports an MTU that is more than the parent's (vlan_dev_change_mtu).
+func (b *builder) fits(mtu int) error {
+	if b.c.BondName != "" {
+		return nil // which is given the same
+	}
+	if parent, _ := link(b.t, b.c.parent()); mtu > parent.MTU {
+		return mismatch(parent, "mtu", strconv.Itoa(parent.MTU), fmt.Sprintf("at least the %d of %s", mtu, b.c.vlanName()))
+	}
+	return nil
+}
+
+// sameVLAN returns the link that already is this VLAN of this parent: the kernel
+// has each of them once, whatever its name.
+func (b *builder) sameVLAN(want netstate.Link) (netstate.Link, bool) {
+	for _, l := range netstate.All[netstate.Link](b.t.Snapshot, host) {
+		if l.Type == "vlan" && l.Parent == want.Parent && l.Details == want.Details {
+			return l, true
+		}
+	}
+	return netstate.Link{}, false
+}
