@@ -68,6 +68,9 @@ func (b *builder) bond() error {
 		if err := b.verifyBond(have); err != nil {
 			return err
 		}
+		if blind(have.Details) && b.idle(have) {
+			bond.Details = b.c.fresh()
+		}
 	} else {
 		first, _ := link(b.t, b.c.Interfaces[0])
 		bond.MAC = first.MAC // or udev would give it another
@@ -94,13 +97,7 @@ func (b *builder) verifyBond(have netstate.Link) error {
 	if have.Type != "bond" {
 		return mismatch(have, "type", typeOf(have), "bond")
 	}
-	var members []string
-	for _, l := range netstate.All[netstate.Link](b.t.Snapshot, host) {
-		if l.Master == have.Name {
-			members = append(members, l.Name)
-		}
-	}
-	if len(members) == 0 && !have.Up {
+	if b.idle(have) {
 		return nil
 	}
 	for name, value := range b.c.wanted().Since(have.Details).All() {
@@ -108,6 +105,7 @@ func (b *builder) verifyBond(have netstate.Link) error {
 			return mismatch(have, name, have.Details.Get(name), value)
 		}
 	}
+	members := b.members(have.Name)
 	for _, name := range members {
 		if !slices.Contains(b.c.Interfaces, name) {
 			return mismatch(have, "the list of members", strings.Join(members, ", "), strings.Join(b.c.Interfaces, ", "))
@@ -117,6 +115,22 @@ func (b *builder) verifyBond(have netstate.Link) error {
 		return mismatch(have, "mtu", strconv.Itoa(have.MTU), strconv.Itoa(b.c.MTU))
 	}
 	return nil
+}
+
+func (b *builder) members(bond string) (out []string) {
+	for _, l := range netstate.All[netstate.Link](b.t.Snapshot, host) {
+		if l.Master == bond {
+			out = append(out, l.Name)
+		}
+	}
+	return out
+}
+
+func (b *builder) idle(bond netstate.Link) bool { return !bond.Up && len(b.members(bond.Name)) == 0 }
+
+// blind reports whether a bond doesn't look whether its members have a link.
+func blind(d netstate.Details) bool {
+	return d.Get("miimon") == "0" && (d.Get("arp_interval") == "" || d.Get("arp_interval") == "0")
 }
 
 // downMembers are the interfaces that nobody has set up.
