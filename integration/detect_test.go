@@ -79,6 +79,20 @@ func TestIPConflictWithItself(t *testing.T) {
 	}
 }
 
+// TestDetectWithoutARP has a NIC that resolves no addresses, as an ipvlan in mode
+// l3 does: what can't be detected must not pass for detected.
+func TestDetectWithoutARP(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, only(0))
+	sh(t, s.Web.Netns, "ip link set eth0 arp off")
+	for _, option := range []string{"detectIPConflict", "detectGateway"} {
+		e := s.web.call("ADD", keys{option: true}).fails(t)
+		if want := "coordinator: pod: probe link eth0: it is no Ethernet link with ARP"; e.Msg != want {
+			t.Errorf("%s: ADD says %q, want %q", option, e.Msg, want)
+		}
+	}
+}
+
 // TestGateway lets gateways fall silent, one by one: ADD must name each that
 // does not answer, and leave everything as it was. Where all answer it waits for
 // nothing.

@@ -123,6 +123,28 @@ func TestMACPrefixOfFurtherNIC(t *testing.T) {
 	s.web.check(t)
 }
 
+// TestMACPrefixWithBridge has the NIC itself for the link to the node: what the
+// node knows of the pod's MAC, and the pod's own neighbours, which a NIC loses
+// with its MAC, must fit after ADD, and after one that repairs.
+func TestMACPrefixWithBridge(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	option := keys{"podMACPrefix": "0a:1b", "hostLink": "macvlan"}
+	for _, damage := range []string{":", "ip link set eth0 address 02:00:00:00:00:77"} {
+		sh(t, s.Web.Netns, damage)
+		s.web.add(t, option)
+		s.web.call("CHECK", option).fine(t)
+		if got := mac(t, s.Web.Netns); got != macs["dual"] {
+			t.Errorf("after %q and ADD: the NIC has MAC %s, want %s", damage, got, macs["dual"])
+		}
+		for _, ping := range pings(s.Scene) {
+			if err := ping(); err != nil {
+				t.Errorf("after %q and ADD: %v", damage, err)
+			}
+		}
+	}
+}
+
 // further is a call for a second NIC of web in the same LAN, which it is given
 // by macvlan first.
 func (s *stage) further(t *testing.T, verb string, over ...keys) call {
