@@ -27,6 +27,7 @@ type Config struct {
 	HostRPFilter     int            // of the host end; -1 leaves it
 	VethMTU          int            // bytes; 0: that of the NIC
 	ReplyMark        uint32         // the one bit that marks replies
+	MarkBackend      string         // of netfilter, to hold the marks: auto, nftables or iptables
 	HostLink         string         // between pod and node: veth, or macvlan on the NIC's own parent
 	NodeAddresses    []netip.Addr   // instead of what the node has
 	NotNodeAddresses []netip.Prefix // of what the node has
@@ -58,6 +59,7 @@ type PolicyRoute struct {
 func Defaults() *Config {
 	return &Config{
 		Mode:          "auto",
+		MarkBackend:   "auto",
 		HostLink:      linkVeth,
 		PodDefaultNIC: "eth0",
 		HostRuleTable: 500,
@@ -86,6 +88,7 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 		{Name: "hostRPFilter", Value: plugin.Int(&c.HostRPFilter, -1, 2)},
 		{Name: "vethMTU", Value: plugin.Int(&c.VethMTU, 68, 65535)},
 		{Name: "replyMark", Value: plugin.Bit(&c.ReplyMark)},
+		{Name: "markBackend", Value: plugin.OneOf(&c.MarkBackend, "auto", "nftables", "iptables")},
 		{Name: "nodeAddresses", Value: nodeAddresses(c)},
 		{Name: "hostLink", Value: plugin.OneOf(&c.HostLink, linkVeth, linkMacvlan)},
 		{Name: "podDefaultRouteNIC", Value: plugin.Interface(&c.DefaultRouteNIC)},

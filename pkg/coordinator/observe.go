@@ -33,6 +33,9 @@ func (c *Config) Observe(t *plugin.Task) error {
 			}
 		}
 	}
+	if err := c.observeMarks(t); err != nil {
+		return err
+	}
 	if c.HostLink == linkMacvlan {
 		if err := c.observeBridge(t); err != nil {
 			return err
@@ -106,6 +109,3 @@ func nicAddrs(t *plugin.Task) ([]netip.Addr, error) {
 	}
 	return out, nil
 }
-
-// Status says whether the kernel has what ADD needs.
-func (c *Config) Status(t *plugin.Task) error { return t.Kernel.Host.HasMarks() }

@@ -115,6 +115,9 @@ func (r *remover) everything() {
 			}
 		}
 		r.del(pod, netstate.Mark{})
+		for _, f := range families {
+			r.del(pod, netstate.Mark{Backend: netstate.Iptables, Family: f})
+		}
 	}
 	if r.end.Name != "" {
 		r.del(host, r.end)

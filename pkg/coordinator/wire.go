@@ -168,5 +168,5 @@ func (b *builder) replyMark() {
 	if b.c.HostLink == linkMacvlan {
 		m.From = b.wire.hostMAC // others come by this NIC as well
 	}
-	b.plan.Want(pod, "a connection that came from the node is answered by it", m)
+	b.marks(m)
 }

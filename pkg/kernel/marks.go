@@ -107,48 +107,80 @@ func (s *Space) nft() (*nftables.Conn, error) {
 	return s.nftConn, err
 }
 
-// HasMarks returns nil if the kernel can hold reply marks.
-func (s *Space) HasMarks() error {
+// MarkBackend returns the first of these backends that can hold reply marks in
+// the namespace, or why none of them can.
+func (s *Space) MarkBackend(among ...netstate.Backend) (netstate.Backend, error) {
+	var reasons error
+	for _, b := range among {
+		err := s.hasNftables()
+		if b == netstate.Iptables {
+			_, err = s.programFor(netstate.IPv4)
+		}
+		switch {
+		case err == nil:
+			return b, nil
+		case reasons == nil:
+			reasons = fmt.Errorf("%s: %w", s.ns, err)
+		default:
+			reasons = fmt.Errorf("%w; %w", reasons, err)
+		}
+	}
+	return 0, reasons
+}
+
+// hasNftables returns nil if the kernel has nf_tables. It is not asked whether
+// that can hold a table of family inet, because only making one would tell, and
+// no kernel is known that lacks nothing else.
+func (s *Space) hasNftables() error {
 	c, err := s.nft()
 	if err == nil {
 		_, err = c.ListTableOfFamily(netstate.MarkTable, nftables.TableFamilyINet)
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("%s: nftables: %w", s.ns, err)
+		return fmt.Errorf("nftables: %w", err)
 	}
 	return nil
 }
 
-// ReadMark puts the reply marks into the snapshot, if there is a table of our
-// name; want says what an undamaged one holds.
+// noNftables reports whether a request failed for the want of nf_tables: without
+// nfnetlink there are no sockets for it, and nfnetlink knows nobody to ask
+// (nfnetlink_rcv_msg, nfnetlink_rcv_batch).
+func noNftables(err error) bool {
+	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+// ReadMark puts the reply marks into the snapshot, if there is something of our
+// name in the backend; want says what it holds when it is undamaged.
 func (s *Space) ReadMark(snap *netstate.Snapshot, want netstate.Mark) error {
-	c, err := s.nft()
-	if err != nil {
-		return fmt.Errorf("%s: nftables: %w", s.ns, err)
+	if want.Backend == netstate.Iptables {
+		return s.readChains(snap, want)
 	}
 	table := buildMark(want)
-	if _, err := c.ListTableOfFamily(table.table.Name, table.table.Family); err != nil {
-		if errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		return fmt.Errorf("%s: read table inet %s: %w", s.ns, table.table.Name, err)
+	c, err := s.nft()
+	if err == nil {
+		_, err = c.ListTableOfFamily(table.table.Name, table.table.Family)
 	}
-	whole, err := holds(c, table)
+	if errors.Is(err, unix.ENOENT) || noNftables(err) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("%s: read table inet %s: %w", s.ns, table.table.Name, err)
 	}
-	if !whole {
-		want = netstate.Mark{Damaged: true}
+	damage, err := compare(c, table)
+	if err != nil {
+		return fmt.Errorf("%s: read table inet %s: %w", s.ns, table.table.Name, err)
 	}
+	want.Damage = damage
 	snap.Put(s.ns, want)
 	return nil
 }
 
-// holds reports whether the kernel's table has exactly these chains and rules.
-func holds(c *nftables.Conn, want markTable) (bool, error) {
+// compare says where the kernel's table isn't made of exactly these chains and
+// rules, "" if nowhere.
+func compare(c *nftables.Conn, want markTable) (damage string, err error) {
 	chains, err := c.ListChainsOfTableFamily(want.table.Family)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	have := map[string]*nftables.Chain{}
 	for _, ch := range chains {
@@ -156,28 +188,30 @@ func holds(c *nftables.Conn, want markTable) (bool, error) {
 			have[ch.Name] = ch
 		}
 	}
-	if len(have) != len(want.chains) {
-		return false, nil
-	}
 	for _, w := range want.chains {
 		h := have[w.Name]
 		if h == nil || h.Hooknum == nil || h.Priority == nil || *h.Hooknum != *w.Hooknum || *h.Priority != *w.Priority || h.Type != w.Type {
-			return false, nil
+			return "chain " + w.Name, nil
 		}
+		delete(have, w.Name)
 		rules, err := c.GetRules(want.table, w)
 		if err != nil {
-			return false, err
+			return "", err
 		}
-		if len(rules) != len(want.rules[w.Name]) {
-			return false, nil
-		}
-		for i, r := range rules {
-			if same, err := sameExprs(r.Exprs, want.rules[w.Name][i]); err != nil || !same {
-				return false, err
+		same := len(rules) == len(want.rules[w.Name])
+		for i := 0; same && i < len(rules); i++ {
+			if same, err = sameExprs(rules[i].Exprs, want.rules[w.Name][i]); err != nil {
+				return "", err
 			}
 		}
+		if !same {
+			return "chain " + w.Name, nil
+		}
 	}
-	return true, nil
+	for name := range have {
+		return "chain " + name, nil
+	}
+	return "", nil
 }
 
 // sameExprs compares a rule that was read with one that was built, as the
@@ -212,17 +246,23 @@ func settingCt(e expr.Any) expr.Any {
 }
 
 // applyMark writes the whole table in one transaction: packets meet the old
-// one or the new one, never a part.
+// one or the new one, never a part. What was damaged is not made again.
 func (s *Space) applyMark(op netstate.Op) error {
+	if op.Object().(netstate.Mark).Backend == netstate.Iptables {
+		return s.applyChains(op)
+	}
 	c, err := s.nft()
 	if err != nil {
+		if op.After == nil && noNftables(err) {
+			return nil
+		}
 		return err
 	}
 	if op.Before != nil {
 		c.DelTable(buildMark(netstate.Mark{}).table)
 	}
-	if op.After != nil {
-		m := buildMark(op.After.(netstate.Mark))
+	if after, ok := op.After.(netstate.Mark); ok && after.Damage == "" {
+		m := buildMark(after)
 		c.CreateTable(m.table)
 		for _, ch := range m.chains {
 			c.AddChain(ch)
@@ -233,5 +273,9 @@ func (s *Space) applyMark(op netstate.Op) error {
 			}
 		}
 	}
-	return c.Flush()
+	err = c.Flush()
+	if op.After == nil && noNftables(err) {
+		return nil
+	}
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/coreos/go-iptables/iptables"
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
@@ -39,6 +40,7 @@ type Space struct {
 	home int // the program's own namespace, to come back to
 
 	nftConn *nftables.Conn
+	xtables map[string]*iptables.IPTables // by the program's name
 
 	index map[string]int // of links, by name
 	name  map[int]string

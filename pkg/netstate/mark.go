@@ -11,40 +11,67 @@ import (
 // reply marks of a pod.
 const MarkTable = "multihome"
 
+// Backend is the part of the kernel's netfilter that holds reply marks.
+type Backend int
+
+// The backends there are. What they make of packets is the same.
+const (
+	Nftables Backend = iota // a table of our own, for both address families
+	Iptables                // chains of our own in table mangle, of one address family
+)
+
 // Mark makes replies leave by the link their connection entered by: new
 // connections that enter by Dev get Bits in their conntrack mark, and packets in
 // the reply direction of such a connection get Bits in their own mark before
 // they are routed. No other bit is touched, so that the marks of a service mesh
 // or an application survive.
 type Mark struct {
-	Dev  string
-	From MAC // not zero: only connections whose packets come from it
-	Bits uint32
-	// Damaged is set when a table of our name is there, and is not what Dev
-	// and Bits say it should be.
-	Damaged bool
+	Backend Backend
+	Family  Family // with Iptables; 0 with Nftables
+	Dev     string
+	From    MAC // not zero: only connections whose packets come from it
+	Bits    uint32
+	// Damage says how what is there under our names differs from what the
+	// other fields say it should be; it is all that is known then.
+	Damage string
 }
 
-func (m Mark) Kind() Kind     { return KindMark }
-func (m Mark) Key() Object    { return Mark{} }
+func (m Mark) Kind() Kind {
+	switch {
+	case m.Backend == Nftables:
+		return KindNft
+	case m.Family == IPv6:
+		return KindIp6tables
+	}
+	return KindIptables
+}
+
+func (m Mark) Key() Object    { return Mark{Backend: m.Backend, Family: m.Family} }
 func (m Mark) Device() string { return "" }
 
-// Owned is true: the table has our name.
+// Owned is true: table and chains have our name.
 func (m Mark) Owned() bool { return true }
 
 func (m Mark) String() string {
-	if m.Damaged {
-		return "table inet " + MarkTable + " damaged"
+	table := "table inet " + MarkTable
+	if m.Backend == Iptables {
+		table = "table " + MangleTable
+	}
+	if m.Damage != "" {
+		return fmt.Sprintf("%s damaged %q", table, m.Damage)
 	}
 	from := ""
 	if m.From != (MAC{}) {
 		from = " from " + m.From.String()
 	}
-	return fmt.Sprintf("table inet %s iifname %s%s mark %#x", MarkTable, m.Dev, from, m.Bits)
+	return fmt.Sprintf("%s iifname %s%s mark %#x", table, m.Dev, from, m.Bits)
 }
 
-// Ruleset is the table as nft(8) lists it.
+// Ruleset is what nft(8) lists of the table, or iptables-save(8) of the chains.
 func (m Mark) Ruleset() string {
+	if m.Backend == Iptables {
+		return m.saved()
+	}
 	var b strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
 	p("table inet %s {", MarkTable)

@@ -34,7 +34,10 @@ var lines = []string{
 	`pod: sysctl net/ipv6/conf/veth0/accept_ra=0`,
 	`pod: nft table inet multihome iifname veth0 mark 0x10000000`,
 	`pod: nft table inet multihome iifname eth0 from 02:00:00:00:00:01 mark 0x40`,
-	`pod: nft table inet multihome damaged`,
+	`pod: nft table inet multihome damaged "chain output"`,
+	`pod: iptables table mangle iifname veth0 mark 0x10000000`,
+	`pod: ip6tables table mangle iifname eth0 from 02:00:00:00:00:0a mark 0x1`,
+	`pod: iptables table mangle damaged "no -A OUTPUT -j MULTIHOME-OUTPUT"`,
 }
 
 func TestParseReadsWhatLinePrints(t *testing.T) {
@@ -61,6 +64,8 @@ func TestParseErrors(t *testing.T) {
 		{"pod: rule pref 1 from all fwmark 1 lookup 5", "invalid syntax"},
 		{"pod: neigh 10.0.0.1 lladdr 02:00", "six bytes"},
 		{"pod: sysctl kernel/hostname=1", "net/ipv4/conf"},
+		{"pod: nft table inet other iifname veth0 mark 0x1", `want "multihome"`},
+		{"pod: ip6tables table mangle mark 0x1", "missing"},
 	} {
 		if _, _, err := Parse(tt.line); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("Parse(%q) = %v, want an error with %q", tt.line, err, tt.want)
@@ -198,10 +203,34 @@ func TestDiff(t *testing.T) {
 		},
 	}, {
 		name: "a damaged table is replaced whole",
-		have: `pod: nft table inet multihome damaged`,
+		have: `pod: nft table inet multihome damaged "chain output"`,
 		want: `pod: nft table inet multihome iifname veth0 mark 0x10000000`,
 		ops: []string{"pod: nft 'delete table inet multihome; " +
 			strings.TrimSpace(Mark{Dev: "veth0", Bits: 0x10000000}.Ruleset()) + "'"},
+	}, {
+		name:   "one backend takes over from the other",
+		have:   `pod: nft table inet multihome iifname veth0 mark 0x1`,
+		want:   `pod: iptables table mangle iifname veth0 mark 0x1`,
+		absent: `pod: nft table inet multihome iifname veth0 mark 0x1`,
+		ops: []string{"pod: iptables-restore --noflush <<END\n" +
+			"*mangle\n" +
+			":MULTIHOME-PREROUTING - [0:0]\n" +
+			":MULTIHOME-OUTPUT - [0:0]\n" +
+			"-I PREROUTING -j MULTIHOME-PREROUTING\n" +
+			"-I OUTPUT -j MULTIHOME-OUTPUT\n" +
+			"-A MULTIHOME-PREROUTING -i veth0 -m conntrack --ctstate NEW -j CONNMARK --set-xmark 0x1/0x1\n" +
+			"-A MULTIHOME-PREROUTING -m conntrack --ctdir REPLY -j CONNMARK --restore-mark --nfmask 0x1 --ctmask 0x1\n" +
+			"-A MULTIHOME-OUTPUT -m conntrack --ctdir REPLY -j CONNMARK --restore-mark --nfmask 0x1 --ctmask 0x1\n" +
+			"COMMIT\nEND",
+			"pod: nft delete table inet multihome"},
+	}, {
+		name:   "chains go jumps first, for each family by its own program",
+		have:   `pod: ip6tables table mangle iifname veth0 mark 0x1`,
+		absent: `pod: ip6tables table mangle iifname veth0 mark 0x1`,
+		ops: []string{"pod: ip6tables -t mangle -D OUTPUT -j MULTIHOME-OUTPUT; " +
+			"ip6tables -t mangle -F MULTIHOME-OUTPUT; ip6tables -t mangle -X MULTIHOME-OUTPUT; " +
+			"ip6tables -t mangle -D PREROUTING -j MULTIHOME-PREROUTING; " +
+			"ip6tables -t mangle -F MULTIHOME-PREROUTING; ip6tables -t mangle -X MULTIHOME-PREROUTING"},
 	}} {
 		t.Run(tt.name, func(t *testing.T) {
 			have := snapshot(t, tt.have)

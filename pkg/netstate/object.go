@@ -15,11 +15,12 @@ const (
 	Pod  NS = "pod"  // the one CNI_NETNS names
 )
 
-// Kind is the word ip(8), sysctl(8) or nft(8) uses for a sort of object.
+// Kind is the word ip(8), sysctl(8), nft(8) or iptables(8) uses for a sort of
+// object.
 type Kind string
 
-// The kinds of object there are, by the names ip(8), sysctl(8) and nft(8) give
-// them.
+// The kinds of object there are, by the names ip(8), sysctl(8), nft(8) and
+// iptables(8) give them.
 const (
 	KindLink   Kind = "link"
 	KindAddr   Kind = "addr"
@@ -27,7 +28,11 @@ const (
 	KindRule   Kind = "rule"
 	KindNeigh  Kind = "neigh"
 	KindSysctl Kind = "sysctl"
-	KindMark   Kind = "nft"
+
+	// Those of a Mark, by its backend.
+	KindNft       Kind = "nft"
+	KindIptables  Kind = "iptables"
+	KindIp6tables Kind = "ip6tables"
 )
 
 // Object is one thing the kernel holds in a network namespace. Objects are

@@ -62,6 +62,9 @@ func (o Op) command() string {
 		}
 		return "sysctl -w " + t.String()
 	case Mark:
+		if t.Backend == Iptables {
+			return markCommand(o)
+		}
 		if o.After == nil {
 			return "nft delete table inet " + MarkTable
 		}

@@ -53,8 +53,12 @@ func Parse(line string) (NS, Object, error) {
 		o = f.neigh()
 	case KindSysctl:
 		o = f.sysctl()
-	case KindMark:
-		o = f.mark()
+	case KindNft:
+		o = f.mark(Mark{}, "inet", MarkTable)
+	case KindIptables:
+		o = f.mark(Mark{Backend: Iptables, Family: IPv4}, MangleTable)
+	case KindIp6tables:
+		o = f.mark(Mark{Backend: Iptables, Family: IPv6}, MangleTable)
 	default:
 		return "", nil, fmt.Errorf("%q: no such kind of object: %q", line, kind)
 	}
@@ -80,7 +84,7 @@ func complete(o Object) bool {
 	case Sysctl:
 		return t.Dev != "" && t.Name != ""
 	case Mark:
-		return t.Damaged || t.Dev != ""
+		return t.Damage != "" || t.Dev != ""
 	}
 	return o.Device() != ""
 }
@@ -392,11 +396,13 @@ func (f *fields) sysctl() Sysctl {
 	return s
 }
 
-func (f *fields) mark() Mark {
-	var m Mark
-	f.next() // table
-	f.next() // inet
-	f.next() // the table's name
+// mark reads on behind the words that name its table.
+func (f *fields) mark(m Mark, table ...string) Mark {
+	for _, want := range append([]string{"table"}, table...) {
+		if w := f.next(); w != want {
+			f.fail(fmt.Errorf("%q: want %q", w, want))
+		}
+	}
 	f.each(func(w string) bool {
 		switch w {
 		case "iifname":
@@ -406,7 +412,9 @@ func (f *fields) mark() Mark {
 		case "mark":
 			m.Bits = f.bits(f.next())
 		case "damaged":
-			m.Damaged = true
+			damage, err := strconv.Unquote(f.next())
+			f.fail(err)
+			m.Damage = damage
 		default:
 			return false
 		}

@@ -73,8 +73,9 @@ type Task struct {
 	Prev     *current.Result // nil if there is none
 	Kernel   *kernel.Kernel
 	Snapshot *netstate.Snapshot
-	Node     []netip.Addr // the node's addresses: what pods call it by
-	Parent   string       // the node's link that the pod's first NIC sits on, where that is asked for
+	Node     []netip.Addr     // the node's addresses: what pods call it by
+	Marks    netstate.Backend // what holds reply marks in the pod
+	Parent   string           // the node's link that the pod's first NIC sits on, where that is asked for
 	Log      *slog.Logger
 
 	logFile io.Closer

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// markBackends are the values of markBackend, each with the backends it allows,
+// the better one first.
+var markBackends = map[string][]netstate.Backend{
+	"auto":     {netstate.Nftables, netstate.Iptables},
+	"nftables": {netstate.Nftables},
+	"iptables": {netstate.Iptables},
+}
+
+// observeMarks finds out which backend can hold the pod's marks, if the plan will
+// have any.
+func (c *Config) observeMarks(t *plugin.Task) error {
+	mode, err := c.modeOf(t)
+	if err != nil || mode == overlayNIC || c.OnlyMAC {
+		return nil // Plan says what is wrong
+	}
+	t.Marks, err = t.Kernel.Pod.MarkBackend(markBackends[c.MarkBackend]...)
+	return err
+}
+
+// Status says whether the kernel has what ADD needs.
+func (c *Config) Status(t *plugin.Task) error {
+	if c.Mode == "overlay" || c.OnlyMAC {
+		return nil
+	}
+	_, err := t.Kernel.Host.MarkBackend(markBackends[c.MarkBackend]...)
+	return err
+}
+
+// markBackend is the one that the configuration names, or else the one that was
+// found.
+func (c *Config) markBackend(t *plugin.Task) netstate.Backend {
+	if allowed := markBackends[c.MarkBackend]; len(allowed) == 1 {
+		return allowed[0]
+	}
+	return t.Marks
+}
+
+// marks wants m in one backend, and not in the other: an earlier ADD may have
+// used that.
+func (b *builder) marks(m netstate.Mark) {
+	const why, whyNot = "a connection that came from the node is answered by it", "markBackend: the other one has it"
+	backend := b.c.markBackend(b.t)
+	if backend == netstate.Nftables {
+		b.plan.Want(pod, why, m)
+	} else {
+		b.plan.Unwant(pod, whyNot, m)
+	}
+	for _, s := range b.sides {
+		m.Backend, m.Family = netstate.Iptables, s.family
+		if backend == netstate.Iptables {
+			b.plan.Want(pod, why, m)
+		} else {
+			b.plan.Unwant(pod, whyNot, m)
+		}
+	}
+}

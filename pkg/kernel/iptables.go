@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-iptables/iptables"
+	"github.com/google/nftables"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// xtablesWait is how many seconds a program waits for the lock that those of
+// the legacy flavour share on a node.
+const xtablesWait = 30
+
+// xtables is the iptables of one address family.
+var xtables = map[netstate.Family]struct {
+	program  string
+	protocol iptables.Protocol
+	nft      nftables.TableFamily
+	legacy   string // lists the tables of the legacy flavour that a namespace has
+}{
+	netstate.IPv4: {"iptables", iptables.ProtocolIPv4, nftables.TableFamilyIPv4, "/proc/thread-self/net/ip_tables_names"},
+	netstate.IPv6: {"ip6tables", iptables.ProtocolIPv6, nftables.TableFamilyIPv6, "/proc/thread-self/net/ip6_tables_names"},
+}
+
+// programFor returns the program to make chains with: what the node calls
+// iptables, whose flavour is its administrator's choice, unless that may be one
+// that needs nf_tables and there is none.
+func (s *Space) programFor(f netstate.Family) (string, error) {
+	name := xtables[f].program
+	if s.hasNftables() == nil {
+		return name, inPath(name)
+	}
+	return firstInPath(name+"-legacy", name)
+}
+
+// firstInPath returns the first program that is there; the error names the last
+// one, which every node has that has any.
+func firstInPath(names ...string) (name string, err error) {
+	for _, name = range names {
+		if err = inPath(name); err == nil {
+			return name, nil
+		}
+	}
+	return "", err
+}
+
+func inPath(name string) error {
+	_, err := exec.LookPath(name)
+	return err
+}
+
+// holders returns the programs by which chains of ours can be seen in the
+// namespace. No program is run to find that out: it is asked at every ADD and
+// DEL, and hardly ever is there one.
+func (s *Space) holders(f netstate.Family) ([]string, error) {
+	name := xtables[f].program
+	var out []string
+	if s.hasNftChain(f) {
+		p, err := firstInPath(name+"-nft", name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	if s.hasLegacyTable(f) {
+		// Without a program nobody of this node made chains in that table.
+		if p, err := firstInPath(name+"-legacy", name); err == nil && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out, nil
+}
+
+// hasNftChain reports whether nf_tables holds the first of our chains, in the
+// table that programs of the nft flavour call mangle.
+func (s *Space) hasNftChain(f netstate.Family) bool {
+	c, err := s.nft()
+	if err != nil {
+		return false
+	}
+	chains, err := c.ListChainsOfTableFamily(xtables[f].nft)
+	return err == nil && slices.ContainsFunc(chains, func(c *nftables.Chain) bool {
+		return c.Table.Name == netstate.MangleTable && c.Name == netstate.Mark{}.Chains()[0].Name
+	})
+}
+
+// hasLegacyTable reports whether somebody uses table mangle of the legacy
+// flavour in the namespace: to look into it would else make it.
+func (s *Space) hasLegacyTable(f netstate.Family) bool {
+	var names []byte
+	err := s.enter(func() (err error) {
+		names, err = os.ReadFile(xtables[f].legacy)
+		return err
+	})
+	return err == nil && slices.Contains(strings.Fields(string(names)), netstate.MangleTable)
+}
+
+// mangle is table mangle of one address family, by one program. Its methods
+// run that in the namespace of the calling thread.
+type mangle struct{ *iptables.IPTables }
+
+// withMangle runs f with the thread in the namespace, from where the program is
+// started, which thus is in it as well.
+func (s *Space) withMangle(family netstate.Family, program string, f func(m mangle) error) error {
+	return s.enter(func() error {
+		x := s.xtables[program]
+		if x == nil {
+			var err error
+			x, err = iptables.New(iptables.IPFamily(xtables[family].protocol), iptables.Path(program), iptables.Timeout(xtablesWait))
+			if err != nil {
+				return fmt.Errorf("%s: %w", program, err)
+			}
+			if s.xtables == nil {
+				s.xtables = map[string]*iptables.IPTables{}
+			}
+			s.xtables[program] = x
+		}
+		return tidied(f(mangle{x}))
+	})
+}
+
+// tidied is an error without the line ends that programs put behind it.
+func tidied(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), " "))
+}
+
+// missing reports whether a program failed because a chain isn't there.
+func missing(err error) bool {
+	var e *iptables.Error
+	return errors.As(err, &e) && e.IsNotExist()
+}
+
+// readChains is ReadMark of our chains.
+func (s *Space) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
+	programs, err := s.holders(want.Family)
+	if err != nil {
+		return fmt.Errorf("%s: read %s table %s: %w", s.ns, want.Kind(), netstate.MangleTable, err)
+	}
+	for _, program := range programs {
+		found := false
+		err := s.withMangle(want.Family, program, func(m mangle) (err error) {
+			found, want.Damage, err = m.compare(want.Chains())
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%s: read %s table %s: %w", s.ns, want.Kind(), netstate.MangleTable, err)
+		}
+		if found {
+			snap.Put(s.ns, want)
+			return nil
+		}
+	}
+	return nil
+}
+
+// compare reports whether the first of our chains is there, and says what of
+// them all is missing or beyond what there should be.
+func (m mangle) compare(want []netstate.MarkChain) (found bool, damage string, err error) {
+	var all []string
+	for i, c := range want {
+		listed, err := m.List(netstate.MangleTable, c.Name)
+		switch {
+		case missing(err) && i == 0:
+			return false, "", nil
+		case missing(err):
+			all = append(all, "no -N "+c.Name)
+			continue // nothing can jump to it
+		case err != nil:
+			return false, "", err
+		}
+		differs, err := m.differs(c, listed[1:])
+		if err != nil {
+			return false, "", err
+		}
+		all = append(all, differs...)
+		jumps, err := m.Exists(netstate.MangleTable, c.From, strings.Fields(c.Jump())...)
+		if err != nil {
+			return false, "", err
+		}
+		if !jumps {
+			all = append(all, "no -A "+c.From+" "+c.Jump())
+		}
+	}
+	return true, strings.Join(all, ", "), nil
+}
+
+// differs compares a chain's rules with those that are listed. A rule that is
+// not listed in our words is looked for by the program, for its version may have
+// others.
+func (m mangle) differs(c netstate.MarkChain, listed []string) ([]string, error) {
+	var out []string
+	other := 0 // rules of ours in other words
+	for _, rule := range c.Rules {
+		if slices.Contains(listed, "-A "+c.Name+" "+rule) {
+			continue
+		}
+		there, err := m.Exists(netstate.MangleTable, c.Name, strings.Fields(rule)...)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			other++
+			continue
+		}
+		out = append(out, "no -A "+c.Name+" "+rule)
+	}
+	for _, line := range listed {
+		switch ours := slices.ContainsFunc(c.Rules, func(rule string) bool { return line == "-A "+c.Name+" "+rule }); {
+		case ours:
+		case other > 0:
+			other--
+		default:
+			out = append(out, "also "+line)
+		}
+	}
+	return out, nil
+}
+
+// applyChains removes our chains from wherever they are, and makes them anew.
+func (s *Space) applyChains(op netstate.Op) error {
+	mark := op.Object().(netstate.Mark)
+	if op.Before != nil {
+		programs, err := s.holders(mark.Family)
+		if err != nil {
+			return err
+		}
+		for _, program := range programs {
+			if err := s.withMangle(mark.Family, program, func(m mangle) error { return m.remove(mark.Chains()) }); err != nil {
+				return err
+			}
+		}
+	}
+	if op.After == nil || mark.Damage != "" {
+		return nil
+	}
+	program, err := s.programFor(mark.Family)
+	if err != nil {
+		return err
+	}
+	return s.withMangle(mark.Family, program, func(m mangle) error { return m.add(mark.Chains()) })
+}
+
+// add fills the chains, and then lets packets into them: whoever is killed in
+// between leaves what changes no packet.
+func (m mangle) add(chains []netstate.MarkChain) error {
+	for _, c := range chains {
+		if err := m.ClearChain(netstate.MangleTable, c.Name); err != nil {
+			return err
+		}
+		for _, rule := range c.Rules {
+			if err := m.Append(netstate.MangleTable, c.Name, strings.Fields(rule)...); err != nil {
+				return err
+			}
+		}
+	}
+	for _, c := range chains {
+		if err := m.InsertUnique(netstate.MangleTable, c.From, 1, strings.Fields(c.Jump())...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove undoes add, backwards, as far as it got. What the programs make for
+// themselves, an empty table and its built-in chains, is theirs and stays.
+func (m mangle) remove(chains []netstate.MarkChain) error {
+	for _, c := range slices.Backward(chains) {
+		for {
+			jumps, err := m.Exists(netstate.MangleTable, c.From, strings.Fields(c.Jump())...)
+			if err != nil {
+				return err
+			}
+			if !jumps {
+				break
+			}
+			if err := m.Delete(netstate.MangleTable, c.From, strings.Fields(c.Jump())...); err != nil {
+				return err
+			}
+		}
+		if err := m.ClearAndDeleteChain(netstate.MangleTable, c.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

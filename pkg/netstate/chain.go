@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netstate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// MangleTable is the iptables table that our chains are in: its chain OUTPUT
+// routes a packet anew when its mark was changed.
+const MangleTable = "mangle"
+
+// MarkChain is one of our chains in table mangle, and the built-in chain that
+// jumps to it.
+type MarkChain struct {
+	Name  string
+	From  string
+	Rules []string // as iptables(8) prints them, behind "-A" and the chain's name
+}
+
+// Jump is the rule that leads to the chain.
+func (c MarkChain) Jump() string { return "-j " + c.Name }
+
+// Chains are those of a Mark of backend Iptables. All that is left of them when
+// something was interrupted is left of the first: it is the first to be made,
+// and the last to be removed.
+func (m Mark) Chains() []MarkChain {
+	bits := fmt.Sprintf("%#x", m.Bits)
+	entering := "-i " + m.Dev
+	if m.From != (MAC{}) {
+		entering += " -m mac --mac-source " + strings.ToUpper(m.From.String())
+	}
+	entering += " -m conntrack --ctstate NEW -j CONNMARK --set-xmark " + bits + "/" + bits
+	reply := "-m conntrack --ctdir REPLY -j CONNMARK --restore-mark --nfmask " + bits + " --ctmask " + bits
+	return []MarkChain{
+		{"MULTIHOME-PREROUTING", "PREROUTING", []string{entering, reply}},
+		{"MULTIHOME-OUTPUT", "OUTPUT", []string{reply}},
+	}
+}
+
+// saved is what iptables-save(8) prints of the chains.
+func (m Mark) saved() string {
+	var names, jumps, rules strings.Builder
+	for _, c := range m.Chains() {
+		fmt.Fprintf(&names, ":%s - [0:0]\n", c.Name)
+		fmt.Fprintf(&jumps, "-A %s %s\n", c.From, c.Jump())
+		for _, r := range c.Rules {
+			fmt.Fprintf(&rules, "-A %s %s\n", c.Name, r)
+		}
+	}
+	return "*" + MangleTable + "\n" + names.String() + jumps.String() + rules.String() + "COMMIT\n"
+}
+
+// markCommand is an op on a Mark of backend Iptables as a command. Jumps come
+// before foreign rules, for one of those may accept a packet and so end its way
+// through the table.
+func markCommand(o Op) string {
+	m := o.Object().(Mark)
+	program := string(m.Kind())
+	var lines []string
+	if o.Before != nil {
+		remove := program + " -t " + MangleTable
+		for _, c := range slices.Backward(m.Chains()) {
+			lines = append(lines, fmt.Sprintf("%s -D %s %s", remove, c.From, c.Jump()),
+				fmt.Sprintf("%s -F %s", remove, c.Name), fmt.Sprintf("%s -X %s", remove, c.Name))
+		}
+	}
+	if o.After != nil {
+		saved := strings.NewReplacer("-A PREROUTING ", "-I PREROUTING ", "-A OUTPUT ", "-I OUTPUT ").Replace(m.saved())
+		lines = append(lines, program+"-restore --noflush <<END\n"+saved+"END")
+	}
+	return strings.Join(lines, "; ")
+}
