@@ -110,7 +110,7 @@ func (w *wire) listen(until time.Time, heard func(claim) (enough bool)) (enough 
 		}
 		for {
 			c, ok, err := w.receive()
-			if err == unix.EAGAIN {
+			if errors.Is(err, unix.EAGAIN) {
 				break
 			}
 			if err != nil {
