@@ -145,6 +145,39 @@ func TestMACPrefixWithBridge(t *testing.T) {
 	}
 }
 
+// TestMACPrefixOfOverlayNIC has a pod whose first NIC another CNI made, and
+// detects on the underlay NIC, too.
+func TestMACPrefixOfOverlayNIC(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, lab.Ens192())
+	pod, err := l.NewPod("web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nettest.ConnectVeth(pod.Netns, "eth0", l.Node.Netns, "cali1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := pod.AddAddrs("eth0", netip.MustParsePrefix("10.244.1.5/32")); err != nil {
+		t.Fatal(err)
+	}
+	if err := newNetwork(t, l).Add(t.Context(), pod, "net1"); err != nil {
+		t.Fatal(err)
+	}
+	a := &attachment{Pod: pod, node: l, prev: pod.Results["net1"]}
+	option := keys{"mode": "overlay", "podMACPrefix": "0a-1b", "detectIPConflict": true, "detectGateway": true}
+	var r types100.Result
+	decode(t, a.call("ADD", option).with("CNI_IFNAME", "net1").fine(t), &r)
+	if got, err := pod.MAC("net1"); err != nil || got.String() != macs["dual"] || interfaceOf(&r, "net1").Mac != macs["dual"] {
+		t.Errorf("net1 has MAC %s (%v), the result says %s, want %s", got, err, interfaceOf(&r, "net1").Mac, macs["dual"])
+	}
+	a.call("CHECK", option).with("CNI_IFNAME", "net1").fine(t)
+	for _, web := range pod.Addrs("net1") {
+		if err := l.LANs[0].Client.Ping(web.Addr(), nettest.Socket{}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // further is a call for a second NIC of web in the same LAN, which it is given
 // by macvlan first.
 func (s *stage) further(t *testing.T, verb string, over ...keys) call {
