@@ -39,6 +39,7 @@ func foreign(t *testing.T, s *stage) {
 		ip rule add priority 32764 from 172.31.0.1 lookup 100
 		ip -6 rule add priority 32764 from fd00:31::1 lookup 100
 		ip route add 172.31.2.0/24 via 10.6.0.50 table 99
+		ip route add 172.31.0.0/24 via 10.6.0.50 table 100 # DEFECT
 		ip route add 172.31.1.0/24 via 10.6.0.50
 		ip neigh add 10.6.0.99 dev eth0 lladdr 02:00:00:00:00:99 nud permanent
 		nft add table inet multihome2
@@ -77,6 +78,7 @@ func TestDel(t *testing.T) {
 		{"with a path of a file", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", file) }, true},
 		{"with a path below a file", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", filepath.Join(file, "none")) }, true},
 		{"with a path of a directory", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", files) }, true},
+		{"with a path of a FIFO", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", fifo) }, true}, // DEFECT
 		{"with a path of another sort of namespace", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", "/proc/self/ns/mnt") }, true},
 	} {
 		t.Run(way.name, func(t *testing.T) {

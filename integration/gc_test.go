@@ -108,4 +108,8 @@ func TestGCOfRuntime(t *testing.T) {
 	if has(s.Web) || !has(s.App) {
 		t.Errorf("host end of the dead pod: %t, of the living: %t", has(s.Web), has(s.App))
 	}
+	gc()            // DEFECT
+	if has(s.App) { // DEFECT
+		t.Error("no pod lives, and a host end is there") // DEFECT
+	} // DEFECT
 }

@@ -87,6 +87,8 @@ func TestBadInput(t *testing.T) {
 		{"an address of an interface that is not there", prev(`{"ips": [{"address": "10.6.168.171/16", "interface": 1}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 10.6.168.171/16: interface: 1"},
 		{"an address of a negative interface", prev(`{"ips": [{"address": "10.6.168.171/16", "interface": -1}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 10.6.168.171/16: interface: -1"},
 		{"an address that the NIC lacks", prev(`{"ips": [{"address": "10.6.168.199/16", "interface": 0}]}`), 0, "10.6.168.199"},
+		{"interfaces null", prev(`{"interfaces": [null]}`), types.ErrInvalidNetworkConfig, "prevResult: interfaces"}, // DEFECT
+		{"ips null", prev(`{"ips": [null]}`), types.ErrInvalidNetworkConfig, "prevResult: ips"},                      // DEFECT
 
 		{"no netns", env("CNI_NETNS", ""), types.ErrInvalidEnvironmentVariables, "CNI_NETNS"},
 		{"a netns that is gone", env("CNI_NETNS", filepath.Join(dir, "none")), types.ErrInvalidNetNS, filepath.Join(dir, "none")},

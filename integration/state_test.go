@@ -57,9 +57,14 @@ func (s *stage) state(t *testing.T) state {
 	return stateOf(t, s.Lab, s.Web.Netns, s.App.Netns)
 }
 
+// prefixed puts a name before every line. Link-local addresses come when the
+// kernel is done with duplicate address detection, and their routes with them.
 func prefixed(name, text string) []string {
 	var lines []string
 	for line := range strings.Lines(text) {
+		if strings.Contains(line, " fe80:") {
+			continue
+		}
 		lines = append(lines, name+": "+strings.TrimRight(line, "\n"))
 	}
 	return lines

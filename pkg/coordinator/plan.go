@@ -188,7 +188,7 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 // hostRoutes is how the node reaches the NIC's addresses, by a link of its own
 // and to a MAC behind it.
 func (b *builder) hostRoutes(s side, dev string, mac netstate.MAC) {
-	b.plan.Want(host, "pods come before anything else", netstate.Rule{
+	b.plan.WantShared(host, "pods come before anything else", netstate.Rule{
 		Family: s.family, Priority: b.c.HostRulePrio, Table: b.c.HostRuleTable, Proto: netstate.Proto,
 	})
 	for _, a := range s.pod {

@@ -107,7 +107,7 @@ func (r *remover) everything() {
 			}
 		}
 		for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
-			if (route.Owned() || tables[route.Table]) && route.Dev != podEnd {
+			if route.Dev != podEnd && (route.Owned() || tables[route.Table] && r.isCopy(route)) {
 				r.del(pod, route)
 				if route.Dst.IsSingleIP() && !route.Via.IsValid() {
 					r.del(pod, netstate.Neigh{Dev: route.Dev, Dst: route.Dst.Addr()})
@@ -150,7 +150,7 @@ func (r *remover) thisNIC() {
 	}
 	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
 		switch {
-		case tables[route.Table], route.Owned() && route.Dev == r.t.IfName:
+		case tables[route.Table] && (route.Owned() || r.isCopy(route)), route.Owned() && route.Dev == r.t.IfName:
 			r.del(pod, route)
 		case route.Owned() && slices.Contains(addrs, route.Src):
 			after := route
@@ -158,6 +158,16 @@ func (r *remover) thisNIC() {
 			r.ops = append(r.ops, netstate.Op{NS: pod, Before: route, After: after})
 		}
 	}
+}
+
+// isCopy reports whether a route of a NIC's own table is the copy of one that
+// main has, or a default that main had: copies keep their protocol, by which
+// they can't be told from what somebody else put there.
+func (r *remover) isCopy(route netstate.Route) bool {
+	in := route
+	in.Table = netstate.TableMain
+	have, ok := netstate.Get(r.t.Snapshot, pod, in)
+	return ok && have == in || route.Dst.Bits() == 0
 }
 
 // addrs returns the addresses of the attachment's NIC: of the record, of

@@ -83,8 +83,8 @@ func (b *builder) hostSysctls(dev string) {
 	if b.c.HostRPFilter >= 0 {
 		b.plan.Want(host, "pods send from no address but their own", netstate.Sysctl{Family: netstate.IPv4, Dev: dev, Name: "rp_filter", Value: b.c.HostRPFilter})
 	}
+	b.plan.Want(host, "the node takes no routes from there", netstate.Sysctl{Family: netstate.IPv6, Dev: dev, Name: "accept_ra", Value: 0})
 	if b.hasIPv6() {
-		b.plan.Want(host, "the node takes no routes from there", netstate.Sysctl{Family: netstate.IPv6, Dev: dev, Name: "accept_ra", Value: 0})
 		b.plan.Want(host, "IPv6 works on the link", netstate.Sysctl{Family: netstate.IPv6, Dev: dev, Name: "disable_ipv6", Value: 0})
 	}
 }
@@ -147,10 +147,10 @@ func (b *builder) bridge() error {
 			bridge.Alias = ""
 		}
 	}
-	b.plan.Want(host, "the node's own macvlan beside those of its pods", bridge)
+	b.plan.WantShared(host, "the node's own macvlan beside those of its pods", bridge)
 	b.hostSysctls(bridge.Name)
 	b.plan.Want(host, "the node's addresses are its NIC's, for the LAN", netstate.Sysctl{Family: netstate.IPv4, Dev: bridge.Name, Name: "arp_ignore", Value: 1})
-	b.plan.Want(host, "it is up when it is safe", netstate.Link{Name: bridge.Name, Up: true})
+	b.plan.WantShared(host, "it is up when it is safe", netstate.Link{Name: bridge.Name, Up: true})
 	podMAC := nic.MAC
 	if b.nic == nic.Name && b.c.MACPrefix != nil {
 		podMAC = macFor(b.c.MACPrefix, b.addrs)

@@ -11,7 +11,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// ErrLeft is in the error of an Apply that couldn't undo all it had done.
+// ErrLeft is in the error when not all that was done could be undone.
 var ErrLeft = errors.New("not undone")
 
 // ErrExists is in the error of an Apply that was to add what was there by then.
@@ -24,15 +24,59 @@ var ErrExists error = unix.EEXIST
 func (k *Kernel) Apply(ops []netstate.Op) error {
 	for i, op := range ops {
 		if err := k.apply(op); err != nil {
-			err = fmt.Errorf("%s: %w", op.Describe(), err)
-			done := i + 1
-			if errors.Is(err, ErrExists) && op.Before == nil {
-				done = i
-			}
-			if left := k.Remove(netstate.Reverse(ops[:done])); left != nil {
-				err = fmt.Errorf("%w; %w: %w", err, ErrLeft, left)
-			}
+			return k.Undo(ops[:i+1], fmt.Errorf("%s: %w", op.Describe(), err))
+		}
+	}
+	if err := k.activate(ops); err != nil {
+		return k.Undo(ops, err)
+	}
+	return nil
+}
+
+// Undo undoes operations because of an error, and returns it with what could
+// not be undone.
+func (k *Kernel) Undo(ops []netstate.Op, err error) error {
+	left := k.Remove(netstate.Undo(ops))
+	left = errors.Join(left, k.undoShared(netstate.Reverse(ops)))
+	if left != nil {
+		return fmt.Errorf("%w; %w: %w", err, ErrLeft, left)
+	}
+	return err
+}
+
+// undoShared takes away the rules that lead to a table in which nobody has a
+// route. Every other ADD that is under way is waited for: it may rely on them.
+// Links that pods share stay.
+func (k *Kernel) undoShared(ops []netstate.Op) error {
+	var errs []error
+	for _, op := range ops {
+		rule, ok := op.Before.(netstate.Rule)
+		if !op.Shared || !ok {
+			continue
+		}
+		if err := k.LockHost(true); err != nil {
 			return err
+		}
+		routes, err := k.Host.routes(rule.Family, rule.Table, 0)
+		if err == nil && len(routes) == 0 {
+			err = k.apply(op)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// activate returns when the links that were set up carry packets. A link that
+// comes up before its carrier does is made ready by the kernel later on, when
+// nobody keeps it busy (net/core/link_watch.c), and drops what it is given until
+// then; asking for a link does that first, since Linux 6.8.
+func (k *Kernel) activate(ops []netstate.Op) error {
+	for _, op := range ops {
+		before, _ := op.Before.(netstate.Link)
+		if after, ok := op.After.(netstate.Link); ok && after.Up && !before.Up {
+			if _, _, err := k.Space(op.NS).fetchLink(after.Name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -24,6 +24,10 @@ func (s *Space) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error 
 		n, err = unix.Read(fd, buf[:])
 		return err
 	})
+	if withoutIPv6(want, err) {
+		snap.Put(s.ns, want)
+		return nil
+	}
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
@@ -44,10 +48,20 @@ func (s *Space) applySysctl(op netstate.Op) error {
 		return nil // it was written when its link was made, and goes with it
 	}
 	set := op.After.(netstate.Sysctl)
-	return s.withSysctl(set, unix.O_WRONLY, func(fd int) error {
+	err := s.withSysctl(set, unix.O_WRONLY, func(fd int) error {
 		_, err := unix.Write(fd, strconv.AppendInt(nil, int64(set.Value), 10))
 		return err
 	})
+	if withoutIPv6(set, err) {
+		return nil
+	}
+	return err
+}
+
+// withoutIPv6 reports whether a setting is of IPv6 and the link, or the kernel,
+// has none: then there is nothing that it could be wrong about.
+func withoutIPv6(c netstate.Sysctl, err error) bool {
+	return c.Family == netstate.IPv6 && errors.Is(err, unix.ENOENT)
 }
 
 // withSysctl opens a setting's file in the namespace: which one /proc/sys/net

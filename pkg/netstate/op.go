@@ -4,6 +4,7 @@ package netstate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -15,15 +16,22 @@ type Op struct {
 	Before Object
 	After  Object
 	Why    string // in words, for people
+	Shared bool   // the object is not this attachment's alone
 }
 
 // Reverse returns the operations that undo ops.
 func Reverse(ops []Op) []Op {
 	out := make([]Op, len(ops))
 	for i, op := range ops {
-		out[len(ops)-1-i] = Op{NS: op.NS, Before: op.After, After: op.Before, Why: "undo: " + op.Why}
+		out[len(ops)-1-i] = Op{NS: op.NS, Before: op.After, After: op.Before, Why: "undo: " + op.Why, Shared: op.Shared}
 	}
 	return out
+}
+
+// Undo returns the operations that undo ops as far as they are nobody else's
+// business: others may rely on the rest by now.
+func Undo(ops []Op) []Op {
+	return slices.DeleteFunc(Reverse(ops), func(op Op) bool { return op.Shared })
 }
 
 // Object returns the object that the op is about: what will be there, or what
@@ -47,7 +55,15 @@ func (o Op) verb() string {
 
 // Describe says what the op does, as errors name it: "pod: add route …".
 func (o Op) Describe() string {
-	return fmt.Sprintf("%s: %s %s %s", o.NS, o.verb(), o.Object().Kind(), o.Object())
+	return fmt.Sprintf("%s: %s %s", o.NS, o.verb(), Words(o.Object()))
+}
+
+// Words is an object with its kind, and its family where neither tells it.
+func Words(o Object) string {
+	if r, ok := o.(Rule); ok && r.Family == IPv6 {
+		return fmt.Sprintf("IPv6 %s %s", o.Kind(), o)
+	}
+	return fmt.Sprintf("%s %s", o.Kind(), o)
 }
 
 // String is the op as a command, behind its namespace.

@@ -13,6 +13,7 @@ type Item struct {
 	NS     NS
 	Object Object
 	Why    string
+	Shared bool // others use it too, or may from the moment it is there
 }
 
 // Plan is what shall be, in the order in which it can be built, and then what
@@ -25,12 +26,18 @@ type Plan struct {
 
 // Want adds an object that shall be there.
 func (p *Plan) Want(ns NS, why string, o Object) {
-	p.Present = append(p.Present, Item{ns, o, why})
+	p.Present = append(p.Present, Item{NS: ns, Object: o, Why: why})
+}
+
+// WantShared adds an object that shall be there, and that others use as well: it
+// is not undone.
+func (p *Plan) WantShared(ns NS, why string, o Object) {
+	p.Present = append(p.Present, Item{NS: ns, Object: o, Why: why, Shared: true})
 }
 
 // Unwant adds an object that shall not be there.
 func (p *Plan) Unwant(ns NS, why string, o Object) {
-	p.Absent = append(p.Absent, Item{ns, o, why})
+	p.Absent = append(p.Absent, Item{NS: ns, Object: o, Why: why})
 }
 
 // unwants reports whether the plan names the object among those that shall not
@@ -53,7 +60,7 @@ func (c *Conflict) Error() string {
 	if c.Link != nil {
 		of = fmt.Sprintf(" (link %s)", c.Link)
 	}
-	return fmt.Sprintf("%s: %s %s%s is in the way of %s", c.NS, c.Have.Kind(), c.Have, of, c.Want)
+	return fmt.Sprintf("%s: %s%s is in the way of %s", c.NS, Words(c.Have), of, c.Want)
 }
 
 // Diff returns the operations that lead from the snapshot to the plan. It is
@@ -77,7 +84,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 			if c := work.farEndTaken(w); c != nil {
 				return nil, c
 			}
-			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why}); err != nil {
+			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why, Shared: w.Shared}); err != nil {
 				return nil, err
 			}
 			continue
@@ -99,7 +106,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 					return nil, err
 				}
 			}
-			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why}); err != nil {
+			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why, Shared: w.Shared}); err != nil {
 				return nil, err
 			}
 		case after.Kind() == KindRoute && !have.Owned() && !p.unwants(w.NS, have):
@@ -112,7 +119,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 					return nil, err
 				}
 			}
-			if err := do(Op{NS: w.NS, Before: have, After: after, Why: w.Why}); err != nil {
+			if err := do(Op{NS: w.NS, Before: have, After: after, Why: w.Why, Shared: w.Shared}); err != nil {
 				return nil, err
 			}
 		}

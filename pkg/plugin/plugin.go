@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -87,6 +88,12 @@ var versions = version.VersionsStartingFrom("0.3.0")
 // Main runs the verb that the environment asks for, prints what CNI prescribes,
 // and ends the process with an exit status other than zero on an error.
 func Main(p Plugin) {
+	// The driver refuses the node's own namespace before it does anything. The
+	// skeleton would look again afterwards, by opening whatever is at the path
+	// by then: a FIFO for ever, and an error behind a result that is out.
+	if err := os.Setenv("CNI_NETNS_OVERRIDE", "true"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	skel.PluginMainFuncs(skel.CNIFuncs{
 		Add:    p.verb(p.add),
 		Check:  p.verb(p.check),

@@ -122,24 +122,26 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 		}
 	}
 	if err != nil {
-		if fresh && !errors.Is(err, kernel.ErrLeft) { // or else DEL will need it
-			err = errors.Join(err, p.Records.Remove(t.Pod(), t.IfName))
-		}
-		return err
+		return p.forget(t, fresh, err)
 	}
 	if p.NodeOnly {
 		plan = netstate.Plan{}
 	}
 	if err := output(args, t.result(plan)); err != nil {
 		// Nobody learns of the attachment, so there must be none.
-		err = errors.Join(fmt.Errorf("print result: %w", err), t.Kernel.Remove(netstate.Reverse(ops)))
-		if fresh {
-			err = errors.Join(err, p.Records.Remove(t.Pod(), t.IfName))
-		}
-		return err
+		return p.forget(t, fresh, t.Kernel.Undo(ops, fmt.Errorf("print result: %w", err)))
 	}
 	t.did("ADD", ops)
 	return nil
+}
+
+// forget removes a record that an ADD wrote before it failed, unless DEL will
+// need it for what could not be undone.
+func (p Plugin) forget(t *Task, fresh bool, err error) error {
+	if fresh && !errors.Is(err, kernel.ErrLeft) {
+		err = errors.Join(err, p.Records.Remove(t.Pod(), t.IfName))
+	}
+	return err
 }
 
 // record writes what is to be noted of the attachment, and reports whether
@@ -241,9 +243,9 @@ func (d *drift) Error() string {
 	for _, op := range d.ops {
 		switch {
 		case op.Before == nil:
-			lines = append(lines, fmt.Sprintf("%s: %s %s is missing", op.NS, op.After.Kind(), op.After))
+			lines = append(lines, fmt.Sprintf("%s: %s is missing", op.NS, netstate.Words(op.After)))
 		case op.After == nil:
-			lines = append(lines, fmt.Sprintf("%s: %s %s should not be there", op.NS, op.Before.Kind(), op.Before))
+			lines = append(lines, fmt.Sprintf("%s: %s should not be there", op.NS, netstate.Words(op.Before)))
 		default:
 			lines = append(lines, fmt.Sprintf("%s: %s is %s, want %s", op.NS, op.After.Kind(), op.Before, op.After))
 		}
@@ -321,14 +323,15 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 }
 
 // validAttachments reads the list of living attachments under both names that
-// runtimes give it (the specification's and libcni's older one). Without any,
-// everything would be garbage, so that is an error.
+// runtimes give it (the specification's and libcni's older one); null is what
+// libcni makes of an empty one. Without any, everything would be garbage, so that
+// is an error.
 func validAttachments(network string, raw map[string]json.RawMessage) ([]Attachment, error) {
 	var out []Attachment
 	found := false
 	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
 		value, ok := raw[key]
-		if !ok || string(value) == "null" {
+		if !ok {
 			continue
 		}
 		var list []types.GCAttachment

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// TestFailingAddSparesWhatPodsShare lets a pod's ADD fail right after it made
+// the host rule, and in between another pod's ADD rely on that rule.
+func TestFailingAddSparesWhatPodsShare(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, only(0))
+	next := requestForHostRule(t, s) + 1
+
+	failed := make(chan outcome)
+	go func() {
+		f := fault{"sendto", "error=ENOMEM:delay_enter=3s"}
+		out, _ := f.struck(t, s.web.call("ADD"), next)
+		failed <- out
+	}()
+	for !strings.Contains(sh(t, s.Node.Netns, "ip rule"), "1000:") {
+		select {
+		case out := <-failed:
+			t.Fatalf("ADD never made the host rule: %s", out.stdout)
+		default:
+		}
+	}
+	s.app.add(t)
+	if out := <-failed; out.state.Success() {
+		t.Errorf("ADD of the other pod did not fail: %s", out.stdout)
+	}
+	s.app.check(t)
+}
+
+// TestNodeTakesNoRoutesFromPod: the host end has an IPv6 link-local address also
+// where pods have IPv4 alone, and must not hear router advertisements there.
+func TestNodeTakesNoRoutesFromPod(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, only(0))
+	if err := s.Node.SetSysctl("ipv6/conf/all/forwarding", "0"); err != nil { // as on a node without IPv6
+		t.Fatal(err)
+	}
+	s.web.add(t)
+	v, err := s.Node.Sysctl("ipv6/conf/" + s.web.host() + "/accept_ra")
+	if err != nil || v != "0" {
+		t.Errorf("accept_ra of the host end is %s (%v), want 0", v, err)
+	}
+}
+
+// TestFirstDatagram sends one datagram to a pod right after its ADD, and waits
+// for the answer; nobody sends it again. Nodes that are busy with links at the
+// same time hold up the kernel's linkwatch.
+func TestFirstDatagram(t *testing.T) {
+	for i := range 5 {
+		t.Run(fmt.Sprintf("node %d", i), func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, only(0))
+			web := netip.AddrPortFrom(s.Web.Addrs(lab.NIC)[0].Addr(), 8080)
+			for range 100 {
+				s.web.add(t)
+				if _, err := s.Node.Ask("udp", web, nothing); err != nil {
+					t.Error(err)
+				}
+				s.web.del(t)
+			}
+		})
+	}
+}
