@@ -74,9 +74,10 @@ type Task struct {
 	Prev     *current.Result // nil if there is none
 	Kernel   *kernel.Kernel
 	Snapshot *netstate.Snapshot
-	Node     []netip.Addr     // the node's addresses: what pods call it by
-	Marks    netstate.Backend // what holds reply marks in the pod
-	Parent   string           // the node's link that the pod's first NIC sits on, where that is asked for
+	Node     []netip.Addr               // the node's addresses: what pods call it by
+	Marks    netstate.Backend           // what holds reply marks in the pod
+	Parent   string                     // the node's link that the pod's first NIC sits on, where that is asked for
+	Keys     map[string]json.RawMessage // of the configuration
 	Log      *slog.Logger
 
 	logFile io.Closer
@@ -137,6 +138,7 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	t := &Task{
 		Attachment: Attachment{Network: network.Name, ContainerID: args.ContainerID, IfName: args.IfName},
 		Netns:      args.Netns,
+		Keys:       raw,
 		Snapshot:   netstate.NewSnapshot(),
 	}
 	var err error
