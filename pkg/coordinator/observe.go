@@ -110,6 +110,9 @@ func nicAddrs(t *plugin.Task) ([]netip.Addr, error) {
 	}
 	assigned := len(out) > 0
 	for _, l := range onLink {
+		if assigned && l.Dynamic && t.Checking {
+			continue
+		}
 		if a := l.Prefix.Addr(); (assigned || l.Dynamic) && !slices.Contains(out, a) {
 			out = append(out, a)
 		}

@@ -155,7 +155,7 @@ func (b *builder) link(name string) (netstate.Link, bool) {
 func (b *builder) addrsOf(dev string) []netip.Addr {
 	var out []netip.Addr
 	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
-		if a.Dev == dev {
+		if a.Dev == dev && !(a.Dynamic && b.t.Checking) {
 			out = append(out, a.Prefix.Addr())
 		}
 	}

@@ -165,6 +165,37 @@ func (g golden) run(t *testing.T) string {
 	return b.String()
 }
 
+// TestCheckIgnoresLateAddresses: a router advertisement that came after ADD is
+// no reason for CHECK to fail, and one for a repeated ADD to do something.
+func TestCheckIgnoresLateAddresses(t *testing.T) {
+	a, err := txtar.ParseFile("testdata/underlay-dual.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := readGolden(t, a)
+	ops, err := planOps(g.load, g.config, &g.task)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range ops {
+		if err := g.task.Snapshot.Apply(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, late, err := netstate.Parse("pod: addr 2001:db8::172/64 dev eth0 dynamic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.task.Snapshot.Put(netstate.Pod, late)
+	if ops, err := planOps(g.load, g.config, &g.task); err != nil || len(ops) == 0 {
+		t.Errorf("ADD does %v, %v for the new address", ops, err)
+	}
+	g.task.Checking = true
+	if ops, err := planOps(g.load, g.config, &g.task); err != nil || len(ops) != 0 {
+		t.Errorf("CHECK asks for %v, %v", ops, err)
+	}
+}
+
 // planOps is what ADD does between observing and applying.
 func planOps(load plugin.Load, config json.RawMessage, t *plugin.Task) ([]netstate.Op, error) {
 	var raw map[string]json.RawMessage

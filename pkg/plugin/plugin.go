@@ -79,6 +79,9 @@ type Task struct {
 	Parent   string                     // the node's link that the pod's first NIC sits on, where that is asked for
 	Keys     map[string]json.RawMessage // of the configuration
 	Log      *slog.Logger
+	// Checking is set in CHECK: nothing is asked for that came by itself since
+	// ADD, such as an address out of a router advertisement.
+	Checking bool
 
 	logFile io.Closer
 }

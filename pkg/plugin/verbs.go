@@ -201,6 +201,7 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 		return err
 	}
 	defer t.close()
+	t.Checking = true
 	_, ops, err := p.prepare(t, conf)
 	if err != nil {
 		return err
