@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/owntable"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
@@ -63,21 +64,30 @@ func (b *builder) firstTable(nic string, addrs []netip.Addr) error {
 	return nil
 }
 
+// own is a NIC as far as its table goes. Of the attachment's, prevResult may say
+// the gateway.
+func (b *builder) own(nic string, addrs []netip.Addr) owntable.NIC {
+	return owntable.NIC{Name: nic, Addrs: addrs, Gateway: func(f netstate.Family) netip.Addr {
+		if nic != b.nic {
+			return netip.Addr{}
+		}
+		return b.prevGateway(f)
+	}}
+}
+
 // ownTable holds a NIC's own ways: what main has by this NIC, and its default.
 func (b *builder) ownTable(f netstate.Family, nic string, addrs []netip.Addr, table int) {
-	for _, a := range ofFamily(addrs, f) {
-		b.plan.Want(pod, "what comes from an address leaves by its NIC", netstate.Rule{
-			Family: f, Priority: fromPrio, From: netstate.Single(a), Table: table, Proto: netstate.Proto,
-		})
-	}
-	for _, r := range b.ways(f, nic) {
-		r.Table = table
-		b.plan.Want(pod, "the NIC's own ways", r)
-	}
-	for _, r := range b.defaultsOf(f, nic, table) {
-		r.Table = table
-		b.plan.Want(pod, "the NIC's own way out", r)
-	}
+	b.own(nic, addrs).Want(&b.plan, b.t.Snapshot, f, table)
+}
+
+// tableOf returns the NIC's table, from first on.
+func (b *builder) tableOf(nic string, addrs []netip.Addr, first int) (int, error) {
+	return b.own(nic, addrs).Table(b.t.Snapshot, first)
+}
+
+// defaultsOf returns a NIC's default routes, as main or its table has them.
+func (b *builder) defaultsOf(f netstate.Family, nic string, table int) []netstate.Route {
+	return b.own(nic, nil).Defaults(b.t.Snapshot, f, table)
 }
 
 // toRules are the older veth's: to each address of the NIC with the length of its
@@ -90,42 +100,6 @@ func (b *builder) toRules(table int) {
 			})
 		}
 	}
-}
-
-// ways returns what main has by a NIC but its defaults: connected routes, those
-// that its IPAM gave it, and policyRoutes, but not what leads to the node (ours,
-// with a source). Link-local destinations need no table.
-func (b *builder) ways(f netstate.Family, nic string) []netstate.Route {
-	return b.routes(f, func(r netstate.Route) bool {
-		return r.Table == netstate.TableMain && r.Dev == nic && r.Dst.Bits() > 0 &&
-			!r.Dst.Addr().IsLinkLocalUnicast() && !(r.Owned() && r.Src.IsValid())
-	})
-}
-
-// defaultsOf returns a NIC's default routes. The gateway is the one of
-// prevResult, else that of the routes that the kernel has by this NIC in main,
-// else in the table where an earlier ADD put them.
-func (b *builder) defaultsOf(f netstate.Family, nic string, table int) []netstate.Route {
-	var gateway netip.Addr
-	if nic == b.nic {
-		gateway = b.prevGateway(f)
-	}
-	for _, from := range []int{netstate.TableMain, table} {
-		found := b.routes(f, func(r netstate.Route) bool {
-			return r.Table == from && r.Dev == nic && r.Dst.Bits() == 0 && (!gateway.IsValid() || r.Via == gateway)
-		})
-		if len(found) > 0 {
-			return found
-		}
-	}
-	if !gateway.IsValid() {
-		return nil
-	}
-	r := netstate.NewRoute(netstate.TableMain, netstate.Default(gateway), gateway, nic, netip.Addr{})
-	r.Onlink = !gateway.IsLinkLocalUnicast() && !slices.ContainsFunc(b.ways(f, nic), func(w netstate.Route) bool {
-		return !w.Via.IsValid() && w.Dst.Contains(gateway)
-	})
-	return []netstate.Route{r}
 }
 
 // prevGateway is the gateway that prevResult gives the attachment's NIC.
@@ -150,36 +124,8 @@ func (b *builder) prevGateway(f netstate.Family) netip.Addr {
 // hasFurther reports whether other NICs of the pod have tables of ours.
 func (b *builder) hasFurther() bool {
 	return slices.ContainsFunc(netstate.All[netstate.Rule](b.t.Snapshot, pod), func(r netstate.Rule) bool {
-		return r.Owned() && r.Priority == fromPrio && r.Table >= b.c.FirstTable
+		return r.Owned() && r.Priority == owntable.Priority && r.Table >= b.c.FirstTable
 	})
-}
-
-// tableOf returns the NIC's table: the one it has, or else the lowest from first
-// on that neither a rule nor a route of anybody uses.
-func (b *builder) tableOf(nic string, addrs []netip.Addr, first int) (int, error) {
-	used := map[int]bool{}
-	own := 0
-	for _, r := range netstate.All[netstate.Rule](b.t.Snapshot, pod) {
-		used[r.Table] = true
-		if r.Owned() && r.Priority == fromPrio && r.Table >= first && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return r.From == netstate.Single(a) }) {
-			own = r.Table
-		}
-	}
-	for _, r := range netstate.All[netstate.Route](b.t.Snapshot, pod) {
-		used[r.Table] = true
-		if own == 0 && r.Dev == nic && r.Table >= first && r.Table < netstate.TableDefault {
-			own = r.Table // the rules were flushed, the table wasn't
-		}
-	}
-	if own != 0 {
-		return own, nil
-	}
-	for n := first; n < netstate.TableDefault; n++ {
-		if !used[n] {
-			return n, nil
-		}
-	}
-	return 0, fmt.Errorf("pod: no routing table from %d to %d is free for link %s", first, netstate.TableDefault-1, nic)
 }
 
 // sharedSubnet keeps NICs of one subnet from answering ARP for each other

@@ -15,7 +15,6 @@ import (
 const (
 	podEnd    = "veth0" // the pod's end of the veth to its node
 	replyPrio = 32763   // of the rule that answers what entered by veth0 by it
-	fromPrio  = 32764   // of the rules that give an address its NIC's table
 	toPrio    = 32765   // of the older veth's rules towards a NIC's subnet
 )
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/multihome/multihome/pkg/hostlink"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
@@ -262,24 +263,16 @@ func (r *remover) hostRoutes() error {
 	return nil
 }
 
-// hostRoutesIn leaves alone what belongs to the address's next owner by now: on
-// a link that pods share, only the MAC in the neighbour entry tells whose it is.
+// hostRoutesIn is those of a table by a link. A link that is the pod's own needs
+// no record to tell whose they are.
 func (r *remover) hostRoutesIn(table int, device string) error {
-	if err := r.t.Kernel.Host.ReadLink(r.t.Snapshot, device); err != nil {
-		return err
+	mac := ""
+	if r.own != nil {
+		mac = r.own.MAC
 	}
-	for _, a := range r.addrs() {
-		n := netstate.Neigh{Dev: device, Dst: a}
-		if err := r.t.Kernel.Host.ReadNeigh(r.t.Snapshot, device, a); err != nil {
-			return err
-		}
-		if have, ok := netstate.Get(r.t.Snapshot, host, n); ok && r.own != nil && have.MAC.String() != r.own.MAC {
-			continue
-		}
-		r.del(host, netstate.NewRoute(table, netstate.Single(a), netip.Addr{}, device, netip.Addr{}))
-		r.del(host, n)
-	}
-	return nil
+	ops, err := hostlink.Release(r.t.Kernel, r.t.Snapshot, table, device, mac, r.addrs())
+	r.ops = append(r.ops, ops...)
+	return err
 }
 
 // attachments returns those that own something on the node: by the aliases of
