@@ -23,6 +23,7 @@ type Record struct {
 	Table       int          // of the node's routes to them
 	Device      string       // of those routes
 	MAC         string       // that the node sends to on Device
+	Node        []netip.Addr `json:",omitempty"` // that the NIC has entries for, as neighbours
 
 	Links        []string `json:",omitempty"` // of the node, that the attachment uses
 	RemoveUnused bool     `json:",omitempty"` // with the last attachment
@@ -37,8 +38,9 @@ type Records string
 
 // The sets there are. A container's ID doesn't begin with '.'.
 const (
-	NodeRoutes Records = ""       // what the node has for a pod's NIC
-	LinkUsers  Records = ".users" // what the node's links are used by
+	NodeRoutes   Records = ""        // what the node has for a pod's NIC
+	BridgeRoutes Records = ".routes" // the same, by a macvlan of the node's own, in table main
+	LinkUsers    Records = ".users"  // what the node's links are used by
 )
 
 func (s Records) path(pod, ifname string) string {

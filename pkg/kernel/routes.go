@@ -213,10 +213,17 @@ func (s *Space) routeTo(dst netip.Addr, match bool) (route, error) {
 
 // ReadHostRoutes puts what a table has for single addresses into the snapshot,
 // and the links that those routes go by.
-// Where the rules lead every packet to that table first, each is asked for by
-// its key; else the table is listed.
+// Where the rules lead every packet to that table first, or the packets to these
+// addresses, each is asked for by its key; else the table is listed.
 func (s *Space) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, table int, dsts map[netip.Prefix]bool) error {
-	if s.leading[f] != table {
+	leads := s.leading[f] == table
+	if !leads && table == netstate.TableMain {
+		var err error
+		if leads, err = s.leadTo(table, dsts); err != nil {
+			return err
+		}
+	}
+	if !leads {
 		if err := s.ReadRoutes(snap, f, table, func(p netip.Prefix) bool { return dsts[p] }); err != nil {
 			return err
 		}
@@ -248,6 +255,18 @@ func (s *Space) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, table
 		}
 	}
 	return nil
+}
+
+// leadTo reports whether the way to each of these addresses is found in a table:
+// then the most specific route is the one that was found.
+func (s *Space) leadTo(table int, dsts map[netip.Prefix]bool) (bool, error) {
+	for dst := range dsts {
+		r, err := s.routeTo(dst.Addr(), true)
+		if err != nil || r.Table != table {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // readOwner puts the link of a route into the snapshot, if it isn't there yet:

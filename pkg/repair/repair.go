@@ -26,12 +26,14 @@ import (
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/route"
 )
 
 // plugins are those that have something to repair in a pod.
 var plugins = map[string]plugin.Plugin{
 	"coordinator": coordinator.Plugin("coordinator", coordinator.Load),
 	"veth":        coordinator.Plugin("veth", coordinator.LoadOlder),
+	"route":       route.Plugin(),
 }
 
 // Options say where to look, and whether to change anything.

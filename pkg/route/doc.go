@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package route gives pods on macvlans a way to their node and back, by a
+// macvlan of the node's own (bridge.go), and routes what comes from an address of
+// a NIC by tables of that NIC's own (source.go). It is what the plugin of that
+// name does.
+//
+// The plans are pure; how they become kernel state, are checked, undone and
+// removed is package plugin's business.
+package route
+
+import (
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// The two sides of an attachment, for short.
+const (
+	host = netstate.Host
+	pod  = netstate.Pod
+)
+
+// Plugin returns the plugin.
+func Plugin() plugin.Plugin {
+	return plugin.Plugin{
+		Name: "route", Records: kernel.BridgeRoutes,
+		Load: Load, Remove: remove, Attachments: attachments, Unused: unused,
+	}
+}

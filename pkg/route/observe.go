@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// Observe reads the pod and, for a bridge, that and by which addresses the pod
+// knows its node.
+func (c *Config) Observe(t *plugin.Task) error {
+	if err := readable(t); err != nil {
+		return err
+	}
+	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
+		return err
+	}
+	if _, ok := netstate.Get(t.Snapshot, pod, netstate.Link{Name: t.IfName}); !ok {
+		return fmt.Errorf("pod: link %s: no such device", t.IfName)
+	}
+	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
+		return err
+	}
+	if c.Bridge.Name == "" {
+		return nil
+	}
+	var err error
+	if t.Parent, err = t.Kernel.ReadParent(t.Snapshot, t.IfName); err != nil {
+		return err
+	}
+	if err := c.Bridge.Observe(t.Kernel, t.Snapshot); err != nil {
+		return err
+	}
+	var addrs []netip.Addr
+	for _, a := range addresses(t) {
+		addrs = append(addrs, a.Addr())
+	}
+	t.Node, err = t.Kernel.NodeAddrs(addrs)
+	return err
+}
+
+// readable checks what the plugin before this one in the chain left.
+func readable(t *plugin.Task) error {
+	if t.Prev == nil {
+		return plugin.Invalid("prevResult: missing: route must be chained after the plugin that makes the NIC")
+	}
+	for i, iface := range t.Prev.Interfaces {
+		if iface == nil {
+			return plugin.Invalid("prevResult: interfaces: %d is null", i)
+		}
+	}
+	for i, ip := range t.Prev.IPs {
+		if ip == nil {
+			return plugin.Invalid("prevResult: ips: %d is null", i)
+		}
+	}
+	if len(addresses(t)) == 0 {
+		return plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", t.IfName)
+	}
+	return nil
+}
+
+// addresses returns those that prevResult gives the attachment's NIC, with their
+// lengths. As the CNI project's sbr has it, an address that is said to be on no
+// interface, or on one that isn't there, is on the attachment's.
+func addresses(t *plugin.Task) []netip.Prefix {
+	var out []netip.Prefix
+	for _, ip := range t.Prev.IPs {
+		if i := ip.Interface; i != nil && *i >= 0 && *i < len(t.Prev.Interfaces) && t.Prev.Interfaces[*i].Name != t.IfName {
+			continue
+		}
+		a, ok := netip.AddrFromSlice(ip.Address.IP)
+		if !ok {
+			continue
+		}
+		bits, _ := ip.Address.Mask.Size()
+		if p := netip.PrefixFrom(a.Unmap(), bits); p.IsValid() && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Status says whether the node has what a bridge needs.
+func (c *Config) Status(t *plugin.Task) error {
+	b := c.Bridge
+	if b.Name == "" {
+		return nil
+	}
+	for _, name := range []string{b.Parent, b.Name} {
+		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
+			return err
+		}
+	}
+	if err := b.Check(t.Snapshot); err != nil {
+		return err
+	}
+	if _, ok := netstate.Get(t.Snapshot, host, netstate.Link{Name: b.Name}); ok {
+		return nil
+	}
+	return t.Kernel.Host.CanMake("macvlan")
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/hostlink"
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// Plan returns what shall be for the task's attachment.
+func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
+	b := &builder{c: c, t: t, addrs: addresses(t)}
+	if c.Bridge.Name != "" {
+		if err := b.bridge(); err != nil {
+			return netstate.Plan{}, err
+		}
+	}
+	var err error
+	switch {
+	case c.Table != 0:
+		b.table()
+	case c.SBR:
+		err = b.ownTables()
+	}
+	return b.plan, err
+}
+
+// builder puts a plan together.
+type builder struct {
+	c     *Config
+	t     *plugin.Task
+	plan  netstate.Plan
+	addrs []netip.Prefix // of prevResult
+}
+
+// onNIC returns the addresses that the attachment's NIC has.
+func (b *builder) onNIC() []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+		if a.Dev == b.t.IfName {
+			out = append(out, a.Prefix)
+		}
+	}
+	return out
+}
+
+// bridge is how the pod and its node, which a macvlan keeps apart, reach each
+// other: by a macvlan of the node's own.
+func (b *builder) bridge() error {
+	t, c := b.t, b.c.Bridge
+	nic, _ := netstate.Get(t.Snapshot, pod, netstate.Link{Name: t.IfName})
+	if err := hostlink.Shared(nic, c.Parent); err != nil {
+		return err
+	}
+	if nic.Type == "macvlan" && t.Parent != "" && t.Parent != c.Parent {
+		return plugin.Invalid("master: %s: want %s, which link %s of the pod sits on", c.Parent, t.Parent, nic.Name)
+	}
+	for _, a := range b.addrs {
+		if !slices.ContainsFunc(b.onNIC(), func(p netip.Prefix) bool { return p.Addr() == a.Addr() }) {
+			return fmt.Errorf("pod: addr %s of prevResult is not on link %s", a.Addr(), nic.Name)
+		}
+	}
+	bridge, err := c.Want(&b.plan, t.Snapshot, hostlink.Settings{RPFilter: 1, IPv6: b.has(netstate.IPv6)})
+	if err != nil {
+		return err
+	}
+	for _, a := range b.addrs {
+		b.plan.Want(host, "the pod is on the same link", netstate.NewRoute(netstate.TableMain, netstate.Single(a.Addr()), netip.Addr{}, bridge.Name, b.source(a)))
+		b.plan.Want(host, "the pod is always there", netstate.Neigh{Dev: bridge.Name, Dst: a.Addr(), MAC: nic.MAC, Permanent: true})
+	}
+	for _, n := range t.Node {
+		if b.has(netstate.FamilyOf(n)) {
+			b.plan.Want(pod, "the node answers nobody by its macvlan", netstate.Neigh{Dev: nic.Name, Dst: n, MAC: bridge.MAC, Permanent: true})
+		}
+	}
+	return nil
+}
+
+// has reports whether the NIC has an address of a family.
+func (b *builder) has(f netstate.Family) bool {
+	return slices.ContainsFunc(b.addrs, func(a netip.Prefix) bool { return netstate.FamilyOf(a.Addr()) == f })
+}
+
+// source is what the node sends from, where it has a choice: the address that the
+// pod finds on its own link. The bridge has none, and the kernel would take the
+// first that it comes across.
+func (b *builder) source(a netip.Prefix) netip.Addr {
+	f := netstate.FamilyOf(a.Addr())
+	of := slices.DeleteFunc(slices.Clone(b.t.Node), func(n netip.Addr) bool { return netstate.FamilyOf(n) != f })
+	i := slices.IndexFunc(of, a.Contains)
+	if len(of) < 2 || i < 0 {
+		return netip.Addr{}
+	}
+	return of[i]
+}
+
+// Record notes a NIC's addresses, and what the node and the pod have for each
+// other.
+func (c *Config) Record(t *plugin.Task, plan netstate.Plan) *kernel.Record {
+	if c.Bridge.Name == "" {
+		return nil
+	}
+	r := &kernel.Record{Table: netstate.TableMain, Device: c.Bridge.Name}
+	for _, item := range plan.Present {
+		n, ok := item.Object.(netstate.Neigh)
+		switch {
+		case ok && item.NS == host:
+			r.MAC = n.MAC.String()
+			r.Addresses = append(r.Addresses, n.Dst)
+		case ok:
+			r.Node = append(r.Node, n.Dst)
+		}
+	}
+	return r
+}

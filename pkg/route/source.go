@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package route
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/owntable"
+)
+
+const (
+	// tablePrio is the priority of rules to a table that the configuration names.
+	// Routes of tables that rules of owntable.Priority lead to are the NIC's own.
+	tablePrio = owntable.Priority + 1
+	// firstTable is the first one that may become an address's own.
+	firstTable = 100
+	// protoRA marks routes of router advertisements (RTPROT_RA), which the kernel
+	// makes again with the next one.
+	protoRA netstate.Protocol = 9
+)
+
+// table leads what comes from each address to one table, and that is all.
+func (b *builder) table() {
+	for _, a := range b.addrs {
+		b.plan.Want(pod, "table", owntable.Rule(a.Addr(), tablePrio, b.c.Table))
+	}
+}
+
+// ownTables gives each address of the NIC a table: addresses of different subnets
+// leave by different gateways. The NIC's routes are moved there out of main, so
+// that nothing leaves by this NIC that doesn't come from it.
+func (b *builder) ownTables() error {
+	var taken []int
+	for _, a := range b.sources() {
+		nic := owntable.NIC{
+			Name: b.t.IfName, Addrs: []netip.Addr{a.Addr()}, Subnets: []netip.Prefix{a.Masked()},
+			Gateway: func(netstate.Family) netip.Addr { return b.gateway(a) },
+			Has:     func(r netstate.Route) bool { return b.isOf(r, a) },
+		}
+		table, err := nic.Table(b.t.Snapshot, firstTable, taken...)
+		if err != nil {
+			return err
+		}
+		taken = append(taken, table)
+		b.subnet(a, table)
+		nic.Want(&b.plan, b.t.Snapshot, netstate.FamilyOf(a.Addr()), table)
+	}
+	if b.c.SourceHints {
+		b.sourceHints()
+	}
+	b.dropMoved()
+	return nil
+}
+
+// sources are the addresses that have a table: those of prevResult first, which
+// get the lowest numbers, and then what else the NIC has, which would lose its
+// routes else.
+func (b *builder) sources() []netip.Prefix {
+	out := slices.Clone(b.addrs)
+	for _, a := range b.onNIC() {
+		if !slices.ContainsFunc(out, func(o netip.Prefix) bool { return o.Addr() == a.Addr() }) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// isOf reports whether a route by the NIC is one of an address: its source or its
+// next hop is in the address's subnet, or in no address's.
+func (b *builder) isOf(r netstate.Route, a netip.Prefix) bool {
+	if netstate.FamilyOf(r.Dst.Addr()) != netstate.FamilyOf(a.Addr()) {
+		return false
+	}
+	in := func(p netip.Prefix) bool { return p.Contains(r.Src) || p.Contains(r.Via) }
+	return in(a) || !slices.ContainsFunc(b.sources(), in)
+}
+
+// gateway is the one that is configured for an address's subnet, that prevResult
+// gives the address, or its subnet, or any that is configured.
+func (b *builder) gateway(a netip.Prefix) netip.Addr {
+	configured := b.c.Gateways[netstate.FamilyOf(a.Addr())]
+	if a.Contains(configured) {
+		return configured
+	}
+	for _, ip := range b.t.Prev.IPs {
+		own, ok := netip.AddrFromSlice(ip.Address.IP)
+		if gw, hasGw := netip.AddrFromSlice(ip.Gateway); ok && hasGw && own.Unmap() == a.Addr() {
+			return gw.Unmap()
+		}
+	}
+	if configured.IsValid() {
+		return configured
+	}
+	var candidates []netip.Addr
+	for _, ip := range b.t.Prev.IPs {
+		gw, _ := netip.AddrFromSlice(ip.Gateway)
+		candidates = append(candidates, gw.Unmap())
+	}
+	for _, r := range b.t.Prev.Routes {
+		if ones, _ := r.Dst.Mask.Size(); ones == 0 {
+			gw, _ := netip.AddrFromSlice(r.GW)
+			candidates = append(candidates, gw.Unmap())
+		}
+	}
+	if i := slices.IndexFunc(candidates, a.Contains); i >= 0 {
+		return candidates[i]
+	}
+	return netip.Addr{}
+}
+
+// subnet is an address's own, which its table has even if main has not.
+func (b *builder) subnet(a netip.Prefix, table int) {
+	there := func(r netstate.Route) bool {
+		return r.Dev == b.t.IfName && r.Dst == a.Masked() && (r.Table == netstate.TableMain || r.Table == table)
+	}
+	if a.IsSingleIP() || slices.ContainsFunc(netstate.All[netstate.Route](b.t.Snapshot, pod), there) {
+		return
+	}
+	b.plan.Want(pod, "the address's own subnet", netstate.NewRoute(table, a, netip.Addr{}, b.t.IfName, a.Addr()))
+}
+
+// sourceHints leaves main a way to each subnet, with the address that is to be
+// used for it, for who doesn't bind to one.
+func (b *builder) sourceHints() {
+	for _, a := range b.sources() {
+		if !a.IsSingleIP() && !slices.ContainsFunc(b.plan.Present, func(i netstate.Item) bool { return isHint(i.Object, a, b.t.IfName) }) {
+			b.plan.Want(pod, "addSourceHints", b.hint(a))
+		}
+	}
+}
+
+// hint is what the kernel has already for an IPv4 address.
+func (b *builder) hint(a netip.Prefix) netstate.Route {
+	for _, r := range netstate.All[netstate.Route](b.t.Snapshot, pod) {
+		if isHint(r, a, b.t.IfName) {
+			return r
+		}
+	}
+	return netstate.NewRoute(netstate.TableMain, a, netip.Addr{}, b.t.IfName, a.Addr())
+}
+
+// isHint reports whether an object is a route of main to an address's subnet with
+// an address of that subnet as its source.
+func isHint(o netstate.Object, a netip.Prefix, dev string) bool {
+	r, ok := o.(netstate.Route)
+	return ok && r.Dev == dev && r.Table == netstate.TableMain && r.Dst == a.Masked() && !r.Via.IsValid() && a.Contains(r.Src)
+}
+
+// dropMoved takes the NIC's routes out of main. Link-local destinations stay, and
+// so does what the kernel would make again.
+func (b *builder) dropMoved() {
+	for _, r := range netstate.All[netstate.Route](b.t.Snapshot, pod) {
+		moved := slices.ContainsFunc(b.sources(), func(a netip.Prefix) bool { return b.isOf(r, a) })
+		wanted := slices.ContainsFunc(b.plan.Present, func(i netstate.Item) bool { return i.NS == pod && i.Object.Key() == r.Key() })
+		if r.Table == netstate.TableMain && r.Dev == b.t.IfName && moved && !wanted && !r.Owned() && r.Proto != protoRA && !r.Dst.Addr().IsLinkLocalUnicast() {
+			b.plan.Unwant(pod, "it is in its address's own table", r)
+		}
+	}
+}
