@@ -20,7 +20,7 @@ import (
 var notTheNodes = []string{
 	"lo", "kube-ipvs*", "dummy*", "nodelocaldns*",
 	"veth*", "cali*", "lxc*", "eni*", "azv*", "gke*",
-	"cni*", "cbr*", "docker*", "br-*", "podman*", "virbr*", "kube-bridge",
+	"cni*", "cbr*", "docker*", "podman*", "virbr*", "kube-bridge",
 	"flannel*", "cilium*", "vxlan.calico", "tunl*", "weave*", "antrea-gw*", "ovn-k8s*", "vx-submariner",
 }
 
