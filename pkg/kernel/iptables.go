@@ -136,10 +136,11 @@ func tidied(err error) error {
 	return errors.New(strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), " "))
 }
 
-// missing reports whether a program failed because a chain isn't there.
+// missing reports whether a program failed because a chain isn't there. It is
+// not asked by its words: iptables-nft 1.8.9 calls such a chain incompatible.
 func missing(err error) bool {
 	var e *iptables.Error
-	return errors.As(err, &e) && e.IsNotExist()
+	return errors.As(err, &e) && e.ExitStatus() == 1
 }
 
 // readChains is ReadMark of our chains.
@@ -277,6 +278,13 @@ func (m mangle) add(chains []netstate.MarkChain) error {
 // themselves, an empty table and its built-in chains, is theirs and stays.
 func (m mangle) remove(chains []netstate.MarkChain) error {
 	for _, c := range slices.Backward(chains) {
+		there, err := m.ChainExists(netstate.MangleTable, c.Name)
+		if err != nil {
+			return err
+		}
+		if !there {
+			continue // and nothing can jump to it
+		}
 		for {
 			jumps, err := m.Exists(netstate.MangleTable, c.From, strings.Fields(c.Jump())...)
 			if err != nil {

@@ -57,8 +57,11 @@ func (m Mark) String() string {
 	if m.Backend == Iptables {
 		table = "table " + MangleTable
 	}
-	if m.Damage != "" {
+	switch {
+	case m.Damage != "":
 		return fmt.Sprintf("%s damaged %q", table, m.Damage)
+	case m.Dev == "": // a key: whatever it is
+		return table
 	}
 	from := ""
 	if m.From != (MAC{}) {
