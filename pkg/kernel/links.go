@@ -332,8 +332,12 @@ func (s *Space) changeLink(before, after netstate.Link) error {
 		}
 	}
 	set.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(master))))
-	up := setLink(netstate.Link{Name: after.Name, Up: after.Up})
-	return s.conn.do(setLink(netstate.Link{Name: after.Name}), nil, set, up)
+	again := setLink(netstate.Link{Name: after.Name, Up: before.Up && after.Up})
+	err := s.conn.do(setLink(netstate.Link{Name: after.Name}), nil, set, again)
+	if err == nil && after.Up && !before.Up {
+		err = s.conn.do(setLink(netstate.Link{Name: after.Name, Up: true}), nil)
+	}
+	return err
 }
 
 // changes returns the link with only what differs from before.
