@@ -20,7 +20,7 @@ func (b *builder) further() error {
 		return err
 	}
 	b.rpFilter(b.nic)
-	first := b.addrsOf(b.c.PodDefaultNIC)
+	first := b.c.firstAddrs(b.t)
 	for _, s := range b.sides {
 		src := s.pod[0] // the first NIC's, unless it has none of the family
 		if of := ofFamily(first, s.family); len(of) > 0 {

@@ -45,6 +45,9 @@ func (c *Config) Observe(t *plugin.Task) error {
 		t.Node = c.NodeAddresses
 		return nil
 	}
+	if t.IfName != c.PodDefaultNIC { // all the pod's NICs reach it as the first one does
+		addrs = append(c.firstAddrs(t), addrs...)
+	}
 	if t.Node, err = t.Kernel.NodeAddrs(addrs); err != nil {
 		return err
 	}
@@ -52,6 +55,25 @@ func (c *Config) Observe(t *plugin.Task) error {
 		return slices.ContainsFunc(c.NotNodeAddresses, func(p netip.Prefix) bool { return p.Contains(a) })
 	})
 	return nil
+}
+
+// firstAddrs returns the addresses of the pod's first NIC, for another NIC's plan:
+// first the one that the pod's routes to its node have as their source, as the
+// first NIC's prevResult wanted it.
+func (c *Config) firstAddrs(t *plugin.Task) []netip.Addr {
+	var chosen, rest []netip.Addr
+	routes := netstate.All[netstate.Route](t.Snapshot, netstate.Pod)
+	for _, a := range netstate.All[netstate.Addr](t.Snapshot, netstate.Pod) {
+		addr := a.Prefix.Addr()
+		switch {
+		case a.Dev != c.PodDefaultNIC || a.Dynamic && t.Checking:
+		case slices.ContainsFunc(routes, func(r netstate.Route) bool { return r.Owned() && r.Src == addr }):
+			chosen = append(chosen, addr)
+		default:
+			rest = append(rest, addr)
+		}
+	}
+	return append(chosen, rest...)
 }
 
 // readable checks what the plugin before this one in the chain left.

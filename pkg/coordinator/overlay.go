@@ -22,7 +22,7 @@ func (b *builder) overlay() error {
 		return err
 	}
 	b.rpFilter("all", b.nic, first)
-	firstAddrs := b.addrsOf(first)
+	firstAddrs := b.c.firstAddrs(b.t)
 	eth0Table := b.c.FirstTable - 1
 	for _, s := range b.sides {
 		b.hostRoutes(s, dev, eth0.MAC)

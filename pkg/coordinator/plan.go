@@ -150,17 +150,6 @@ func (b *builder) link(name string) (netstate.Link, bool) {
 	return netstate.Get(b.t.Snapshot, pod, netstate.Link{Name: name})
 }
 
-// addrsOf returns the addresses of one of the pod's links.
-func (b *builder) addrsOf(dev string) []netip.Addr {
-	var out []netip.Addr
-	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
-		if a.Dev == dev && !(a.Dynamic && b.t.Checking) {
-			out = append(out, a.Prefix.Addr())
-		}
-	}
-	return out
-}
-
 // routes returns the pod's routes of a family that satisfy ok.
 func (b *builder) routes(f netstate.Family, ok func(netstate.Route) bool) []netstate.Route {
 	return slices.DeleteFunc(netstate.All[netstate.Route](b.t.Snapshot, pod), func(r netstate.Route) bool {
@@ -191,9 +180,25 @@ func (b *builder) hostRoutes(s side, dev string, mac netstate.MAC) {
 		Family: s.family, Priority: b.c.HostRulePrio, Table: b.c.HostRuleTable, Proto: netstate.Proto,
 	})
 	for _, a := range s.pod {
-		b.plan.Want(host, "the pod is at the other end", netstate.NewRoute(b.c.HostRuleTable, netstate.Single(a), netip.Addr{}, dev, s.node[0]))
+		b.plan.Want(host, "the pod is at the other end", netstate.NewRoute(b.c.HostRuleTable, netstate.Single(a), netip.Addr{}, dev, b.source(s, a)))
 		b.plan.Want(host, "the pod is always at the other end", netstate.Neigh{Dev: dev, Dst: a, MAC: mac, Permanent: true})
 	}
+}
+
+// source is what the node sends from to an address of the NIC: its address in the
+// same subnet, if it has one.
+func (b *builder) source(s side, to netip.Addr) netip.Addr {
+	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+		if a.Dev != b.nic || a.Prefix.Addr() != to {
+			continue
+		}
+		for _, n := range s.node {
+			if a.Prefix.Contains(n) {
+				return n
+			}
+		}
+	}
+	return s.node[0]
 }
 
 // policyRoutes is what the configuration wants by this NIC.
