@@ -22,6 +22,7 @@ type Check struct {
 
 	Network string // tcp or udp
 	From    *nettest.Netns
+	Source  netip.Addr // that From must ask from, if valid
 	To      netip.AddrPort
 	Answers *nettest.Netns // who must answer
 	Sees    netip.Addr     // the client's address as the server must see it
@@ -68,7 +69,7 @@ func (c Check) run() (evidence string, err error) {
 	defer atServer.Close()
 
 	port := clientPort()
-	answer, askErr := c.From.Ask(c.Network, c.To, nettest.Socket{Port: port})
+	answer, askErr := c.From.Ask(c.Network, c.To, nettest.Socket{Source: c.Source, Port: port})
 	requests, err := leaving(atClient, func(f nettest.Frame) bool { return f.Src.Port() == port && f.Dst == c.To })
 	if err != nil {
 		return "", err
