@@ -18,13 +18,17 @@ var ErrLeft = errors.New("not undone")
 var ErrExists error = unix.EEXIST
 
 // Apply does the operations in order. When one fails, those before it are
-// undone, and it as well: a request that was answered with an error may have
-// been carried out, except where the object is another's. The error names the
+// undone, and it as well, for its answer may be all that was lost; but not one
+// that was refused because somebody else's object is there. The error names the
 // object, and what could not be undone.
 func (k *Kernel) Apply(ops []netstate.Op) error {
 	for i, op := range ops {
 		if err := k.apply(op); err != nil {
-			return k.Undo(ops[:i+1], fmt.Errorf("%s: %w", op.Describe(), err))
+			done := i + 1
+			if errors.Is(err, ErrExists) && op.Before == nil {
+				done = i
+			}
+			return k.Undo(ops[:done], fmt.Errorf("%s: %w", op.Describe(), err))
 		}
 	}
 	if err := k.activate(ops); err != nil {

@@ -391,7 +391,9 @@ func addLinkAttrs(add func(nl.NetlinkRequestData), l netstate.Link) {
 // gives a new link whose address nobody set one of its own (systemd.link(5),
 // MACAddressPolicy=). The alias can't be set at creation (rtnl_create_link
 // doesn't look at it), so a second message does that; they go out as one, and
-// no kill can leave a link without the alias by which GC knows it.
+// no kill can leave a link without the alias by which GC knows it. The second
+// reaches whatever has the name: that there is no such link was seen under the
+// pod's lock, and no other pod's link has that name.
 func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
 	create := l
 	create.Up, create.Alias = false, ""
@@ -436,7 +438,7 @@ func (s *Space) addShared(l netstate.Link) error {
 	}
 	req.AddData(info)
 	if err := s.conn.do(req, nil); err != nil {
-		return err
+		return taken(l, err)
 	}
 	var made link
 	err = s.conn.do(setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}), func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name))
@@ -455,6 +457,16 @@ func (s *Space) addShared(l netstate.Link) error {
 		s.forget(l.Name)
 	}
 	return err
+}
+
+// taken says why a parent can't carry a macvlan: what it receives goes to something
+// else already (netdev_rx_handler_register), such as ipvlans, which may be in any
+// namespace.
+func taken(l netstate.Link, err error) error {
+	if l.Type != "macvlan" || !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	return fmt.Errorf("%s carries ipvlans, or is a port of a bridge or bond: macvlan and ipvlan can't share a parent: %w", l.Parent, err)
 }
 
 // unheard is the error for details that were asked for and not set: a kernel
