@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// plugins is the directory of what is run: coordinator, veth and multihome as they
+// plugins is the directory of what is run: our plugins and multihome as they
 // are in the tree, macvlan and host-local of the CNI project in the version of go.mod.
 var plugins string
 
@@ -48,7 +48,7 @@ func build(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := golang(dir, "build", "-buildvcs=false", "-o", dir, "../plugins/coordinator", "../plugins/veth", "../cmd/multihome"); err != nil {
+	if _, err := golang(dir, "build", "-buildvcs=false", "-o", dir, "../plugins/coordinator", "../plugins/route", "../plugins/veth", "../cmd/multihome"); err != nil {
 		return err
 	}
 	at := "@" + strings.TrimSpace(version)

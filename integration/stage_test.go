@@ -4,6 +4,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -103,14 +104,15 @@ func (a *attachment) host() string { return plugin.HostEnd(a.ContainerID) }
 // keys are those of a configuration.
 type keys map[string]any
 
-// call is one run of coordinator.
+// call is one run of coordinator, or of another plugin.
 type call struct {
-	on    *lab.Lab
-	verb  string
-	env   map[string]string // CNI_*, beyond the verb and the path
-	stdin []byte
-	under []string // a command to run it by
-	full  bool     // standard output has no room
+	plugin string // "": coordinator
+	on     *lab.Lab
+	verb   string
+	env    map[string]string // CNI_*, beyond the verb and the path
+	stdin  []byte
+	under  []string // a command to run it by
+	full   bool     // standard output has no room
 }
 
 // call is a run for the attachment. Keys are put over those that the network
@@ -169,7 +171,7 @@ func (c call) run(t *testing.T) outcome {
 func (c call) start(ctx context.Context) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, pluginTime)
 	defer cancel()
-	argv := slices.Concat(c.under, []string{filepath.Join(plugins, "coordinator")})
+	argv := slices.Concat(c.under, []string{filepath.Join(plugins, cmp.Or(c.plugin, "coordinator"))})
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CNI_PATH=" + plugins, "CNI_COMMAND=" + c.verb}
 	for name, value := range c.env {
