@@ -67,6 +67,7 @@ func TestBadConfigurations(t *testing.T) {
 		{bonded(`{"name": "bond0", "mode": 1, "options": "lacp_rate=fast"}`), "bond.options: lacp_rate=fast: want it only in mode 802.3ad, not in active-backup"},
 		{bonded(`{"name": "bond0", "mode": 1, "options": "primary=ens256"}`), "bond.options: primary=ens256: want one of interfaces: ens192, ens224"},
 		{bonded(`{"name": "bond0", "mode": 1, "options": "arp_interval=100;miimon=100"}`), "arp_interval=100: want either it or miimon"},
+		{bonded(`{"name": "bond0", "mode": 1, "options": "arp_validate=all"}`), "arp_validate=all: want arp_interval beside it, and no miimon"},
 		{bonded(`{"name": "bond0", "mode": 1, "options": "updelay=150"}`), "updelay=150: want a multiple of miimon, which is 100"},
 		{bonded(`{"name": "bond0", "mode": 1, "options": "arp_ip_target=fd00::1"}`), "arp_ip_target=fd00::1: want up to 16 IPv4 addresses"},
 		{bonded(`{"name": "bond0", "mode": 4, "options": "ad_actor_system=01:00:00:00:00:01"}`), "want a unicast MAC"},
@@ -117,7 +118,11 @@ func TestOptions(t *testing.T) {
 		}
 		for _, name := range append(o.Also, o.Name) {
 			for in, want := range given {
-				for _, options := range []any{name + "=" + in, " " + name + " = " + in + " ; ", map[string]string{name: in}} {
+				object, beside := map[string]string{name: in}, ""
+				if o.Name == "arp_validate" {
+					object["arp_interval"], beside = "100", "arp_interval=100"
+				}
+				for _, options := range []any{name + "=" + in + ";" + beside, " " + name + " = " + in + " ; " + beside, object} {
 					config, err := json.Marshal(options)
 					if err != nil {
 						t.Fatal(err)

@@ -142,6 +142,8 @@ func (c *Config) checkOptions() error {
 			return bad(name, value, "one of interfaces: "+strings.Join(c.Interfaces, ", "))
 		case name == "arp_interval" && n > 0 && miimon > 0:
 			return bad(name, value, "either it or miimon")
+		case name == "arp_validate" && value != "none" && miimon > 0:
+			return bad(name, value, "arp_interval beside it, and no miimon")
 		case slices.Contains([]string{"updelay", "downdelay", "peer_notify_delay"}, name) && n > 0 && (miimon == 0 || n%miimon != 0):
 			return bad(name, value, fmt.Sprintf("a multiple of miimon, which is %d", miimon))
 		}

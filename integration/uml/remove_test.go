@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build uml
+
+package uml
+
+import (
+	"strings"
+	"testing"
+)
+
+// unused is a configuration with removeUnused.
+func unused(conf string) string { return strings.Replace(conf, "{", `{"removeUnused": true, `, 1) }
+
+// TestDelKeeps: links stay, if nothing else is said.
+func TestDelKeeps(t *testing.T) {
+	n := two(t)
+	n.add(vlan100)
+	n.fine(call{verb: "DEL", id: "a", conf: vlan100})
+	n.fine(call{verb: "DEL", id: "a", conf: vlan100})
+	n.fine(call{verb: "DEL", id: "never", conf: vlan100})
+	n.shows("ip link show type vlan", `ens192\.100@ens192`)
+}
+
+// TestRemoveUnused: the last attachment takes along what ifacer made, and the
+// node is as it was.
+func TestRemoveUnused(t *testing.T) {
+	for _, conf := range []string{unused(vlan100), unused(bond0), unused(bond200)} {
+		for _, before := range []string{":", "ip link set ens224 down"} {
+			n := two(t)
+			n.sh(before)
+			state := n.state()
+			n.add(conf)
+			n.fine(call{verb: "ADD", id: "b", conf: conf})
+			there := n.sh("ip -o link | wc -l")
+			n.fine(call{verb: "DEL", id: "a", conf: conf})
+			n.fine(call{verb: "DEL", id: "a", conf: conf})
+			if left := n.sh("ip -o link | wc -l"); left != there {
+				t.Errorf("%s: %s links of %s are left with one pod", conf, left, there)
+			}
+			n.fine(call{verb: "DEL", id: "b"}) // without the plugin's keys
+			n.same(conf, state)
+		}
+	}
+}
+
+// TestRemoveShared: a bond stays as long as any of its VLANs is in use.
+func TestRemoveShared(t *testing.T) {
+	n := two(t)
+	n.add(unused(bond200))
+	n.fine(call{verb: "ADD", id: "b", conf: unused(strings.Replace(bond200, "200", "300", 1))})
+	n.fine(call{verb: "ADD", id: "c", conf: bond0})
+	n.fine(call{verb: "DEL", id: "a"})
+	n.lacks("bond0.200")
+	n.shows("ip link show type vlan", `bond0\.300@bond0`)
+	n.fine(call{verb: "DEL", id: "b"})
+	n.lacks("bond0.300")
+	n.fine(call{verb: "DEL", id: "c"})
+	n.shows("ip link show bond0", "MASTER,UP") // c's network didn't ask for it
+}
+
+// TestRemoveInUse: what the node itself uses by now stays.
+func TestRemoveInUse(t *testing.T) {
+	for _, use := range []string{
+		"ip addr add 10.1.0.1/16 dev ens192.100",
+		"ip link add link ens192.100 name mv0 type macvlan",
+		"ip link add br0 type bridge; ip link set ens192.100 master br0",
+		"ip link set ens192.100 alias mine",
+	} {
+		n := two(t)
+		n.add(unused(vlan100))
+		n.sh(use)
+		n.fine(call{verb: "DEL", id: "a"})
+		n.shows("ip link show type vlan", `ens192\.100@ens192`)
+	}
+}
+
+// TestGC: attachments that are none any more are forgotten, those of other
+// networks aren't.
+func TestGC(t *testing.T) {
+	n := two(t)
+	n.add(unused(vlan100))
+	n.fine(call{verb: "ADD", id: "b", conf: unused(`{"interfaces": ["ens224"], "vlanID": 100}`)})
+	other := `{"interfaces": ["ens192"], "vlanID": 300, "removeUnused": true, "name": "other"}`
+	n.fine(call{verb: "ADD", id: "c", conf: other})
+	before := n.state()
+	gc := func(valid string) {
+		n.fine(call{verb: "GC", conf: vlan100, more: `"cni.dev/valid-attachments": [` + valid + `]`})
+	}
+	gc(`{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "eth0"}`)
+	n.same("GC of nothing", before)
+	gc(`{"containerID": "a", "ifname": "eth0"}`)
+	n.lacks("ens224.100")
+	n.shows("ip link show type vlan", `ens192\.100@ens192`)
+	gc("")
+	n.lacks("ens192.100")
+	n.shows("ip link show type vlan", `ens192\.300@ens192`)
+}
