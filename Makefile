@@ -23,7 +23,7 @@ PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./plugins/...
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 5s
 
-.PHONY: build cni-plugins demo test bench lint fmt clean root
+.PHONY: build cni-plugins demo test test-uml bench lint fmt clean root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -45,9 +45,15 @@ test: root ## everything, with a count at the end
 	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || \
 		{ echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
+	go vet -tags uml ./integration/uml
 	go test -race $(PURE)
 	@hack/fuzz.sh $(FUZZTIME)
-	@hack/test.sh $(GOTESTSUM)
+	@hack/test.sh $(GOTESTSUM) host uml
+
+test-uml: root ## what needs bonds and VLANs, on a user-mode Linux kernel
+	@hack/packages.sh
+	@$(MAKE) --no-print-directory build cni-plugins
+	@hack/test.sh $(GOTESTSUM) uml
 
 bench: root ## whole processes against a plugin that only echoes prevResult
 	go run ./integration/bench

@@ -1,19 +1,32 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs all tests through the gotestsum given and ends with how many passed,
-# failed and were skipped. A skipped test fails the run: what a test needs is
+# Runs tests through the gotestsum given, and ends with how many passed, failed
+# and were skipped: on this kernel ("host"), and those that need another on a
+# user-mode Linux one ("uml"). A skipped test fails the run: what a test needs is
 # installed by hack/packages.sh or built by the Makefile.
 set -eu
 gotestsum=$1
+shift
 
 mkdir -p .cache
+rm -f .cache/test*.json
 status=0
-go run "$gotestsum" --format pkgname-and-test-fails --jsonfile .cache/test.json \
-	-- -count=1 -timeout 30m ./... || status=$?
+run() { # run NAME ARGUMENTS OF go test
+	name=$1
+	shift
+	go run "$gotestsum" --format pkgname-and-test-fails --jsonfile ".cache/test-$name.json" \
+		-- -count=1 -timeout 30m "$@" || status=$?
+}
+for kernel; do
+	case $kernel in
+	host) run host ./... ;;
+	uml) CGO_ENABLED=0 run uml -tags uml -exec "$PWD/hack/uml.sh" ./integration/uml ;;
+	esac
+done
 
 # A package without tests is an event "skip" too, but one without a test's name.
-count() { grep '"Test":' .cache/test.json | grep -c "\"Action\":\"$1\"" || true; }
+count() { cat .cache/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
 skipped=$(count skip)
 if [ "$skipped" != 0 ]; then
 	echo "a skipped test is a failure; see the names above"
