@@ -71,8 +71,7 @@ func (r *remover) sources() {
 			rules, own = append(rules, rule), append(own, routes...)
 		}
 	}
-	// What leads to a gateway comes before what goes by it.
-	slices.SortStableFunc(own, func(a, b netstate.Route) int { return boolInt(a.Via.IsValid()) - boolInt(b.Via.IsValid()) })
+	own = gatewaysLast(own)
 	back := map[netstate.Object]bool{}
 	for _, route := range own {
 		in := route
@@ -93,13 +92,6 @@ func (r *remover) sources() {
 			r.del(route)
 		}
 	}
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // slot is what the kernel takes one route for.

@@ -148,14 +148,29 @@ func isHint(o netstate.Object, a netip.Prefix, dev string) bool {
 	return ok && r.Dev == dev && r.Table == netstate.TableMain && r.Dst == a.Masked() && !r.Via.IsValid() && a.Contains(r.Src)
 }
 
-// dropMoved takes the NIC's routes out of main. Link-local destinations stay, and
-// so does what the kernel would make again.
+// dropMoved takes the NIC's routes out of main, those by a gateway before what
+// leads to that. Link-local destinations stay, and so does what the kernel would
+// make again.
 func (b *builder) dropMoved() {
-	for _, r := range netstate.All[netstate.Route](b.t.Snapshot, pod) {
+	for _, r := range slices.Backward(gatewaysLast(netstate.All[netstate.Route](b.t.Snapshot, pod))) {
 		moved := slices.ContainsFunc(b.sources(), func(a netip.Prefix) bool { return b.isOf(r, a) })
 		wanted := slices.ContainsFunc(b.plan.Present, func(i netstate.Item) bool { return i.NS == pod && i.Object.Key() == r.Key() })
 		if r.Table == netstate.TableMain && r.Dev == b.t.IfName && moved && !wanted && !r.Owned() && r.Proto != protoRA && !r.Dst.Addr().IsLinkLocalUnicast() {
 			b.plan.Unwant(pod, "it is in its address's own table", r)
 		}
 	}
+}
+
+// gatewaysLast sorts routes so that they can be added in that order.
+func gatewaysLast(routes []netstate.Route) []netstate.Route {
+	slices.SortStableFunc(routes, func(a, b netstate.Route) int {
+		switch {
+		case a.Via.IsValid() == b.Via.IsValid():
+			return 0
+		case a.Via.IsValid():
+			return 1
+		}
+		return -1
+	})
+	return routes
 }
