@@ -16,7 +16,7 @@ import (
 // Service is a TCP and UDP Service of Kubernetes with one endpoint, in one
 // address family.
 type Service struct {
-	ClusterIP netip.AddrPort
+	ClusterIP netip.AddrPort // none if invalid
 	NodePort  netip.AddrPort // one of the node's addresses; none if invalid
 	Endpoint  netip.AddrPort
 }
@@ -51,13 +51,19 @@ func (n *Netns) SetServices(services ...Service) error {
 		})
 		for _, s := range services {
 			for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
-				rule := append(matchDestination(protocol, s.ClusterIP), setMarkBits(masqueradeMark)...)
-				c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(rule, dnat(s.Endpoint)...)})
+				if s.ClusterIP.IsValid() {
+					rule := append(matchDestination(protocol, s.ClusterIP), setMarkBits(masqueradeMark)...)
+					c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(rule, dnat(s.Endpoint)...)})
+				}
 				if s.NodePort.IsValid() {
 					rule := append(matchDestination(protocol, s.NodePort), dnat(s.Endpoint)...)
 					c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: rule})
 				}
 			}
+		}
+		// The kernel acknowledges each rule, and has little room for that.
+		if err := c.Flush(); err != nil {
+			return fmt.Errorf("services in %s: %w", n.name, err)
 		}
 	}
 	postrouting := c.AddChain(&nftables.Chain{
