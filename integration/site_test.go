@@ -13,13 +13,21 @@ import (
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
-// site is a node with a NIC in several LANs, and a pod that has one in each.
+// site is a node with a NIC in several LANs, and a pod that has one in each, or
+// more in one.
 type site struct {
 	*lab.Lab
-	networks []*lab.Network // of each LAN
-	nics     []string       // of the pod, in each LAN
-	web      *lab.Pod
-	app      *lab.Pod // with a NIC in the first LAN alone; it serves a ClusterIP
+	chained []string // behind macvlan, unless a NIC says otherwise
+	nics    []nic    // of web
+	web     *lab.Pod
+	app     *lab.Pod // with a NIC in the first LAN alone; it serves a ClusterIP
+}
+
+// nic is one of web's NICs, in the LAN of that index, by a network.
+type nic struct {
+	name    string
+	lan     int
+	network *lab.Network
 }
 
 // The ports of a site.
@@ -35,8 +43,8 @@ var services = []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAd
 func newSite(t *testing.T, lans []lab.LAN, chained ...string) *site {
 	t.Helper()
 	s := emptySite(t, lans, chained...)
-	for i, nic := range s.nics {
-		s.plug(t, i, nic)
+	for i := range lans {
+		s.plug(t, i, nicName(i))
 	}
 	s.serve(t)
 	return s
@@ -54,13 +62,9 @@ func emptySite(t *testing.T, lans []lab.LAN, chained ...string) *site {
 			t.Error(err)
 		}
 	})
-	s := &site{Lab: l}
-	for i := range l.LANs {
-		s.networks = append(s.networks, s.network(t, i, chained...))
-		s.nics = append(s.nics, nicName(i))
-	}
+	s := &site{Lab: l, chained: chained}
 	s.web, s.app = s.newPod(t, "web"), s.newPod(t, "app")
-	if err := s.networks[0].Add(t.Context(), s.app, lab.NIC); err != nil {
+	if err := s.network(t, 0, chained...).Add(t.Context(), s.app, lab.NIC); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -74,7 +78,7 @@ func nicName(i int) string {
 	return fmt.Sprintf("net%d", i)
 }
 
-// network is another network in a LAN.
+// network is a network in a LAN.
 func (s *site) network(t *testing.T, lan int, chained ...string) *lab.Network {
 	t.Helper()
 	n, err := s.Network(s.LANs[lan].Conflist(chained...), plugins)
@@ -93,30 +97,37 @@ func (s *site) newPod(t *testing.T, name string) *lab.Pod {
 	return pod
 }
 
-// plug gives web a NIC in a LAN.
-func (s *site) plug(t *testing.T, lan int, nic string) {
+// plug gives web a NIC in a LAN, by the site's chain or by another one.
+func (s *site) plug(t *testing.T, lan int, name string, chained ...string) {
 	t.Helper()
-	if err := s.networks[lan].Add(t.Context(), s.web, nic); err != nil {
+	if len(chained) == 0 {
+		chained = s.chained
+	}
+	n := nic{name, lan, s.network(t, lan, chained...)}
+	if err := n.network.Add(t.Context(), s.web, name); err != nil {
 		t.Fatal(err)
 	}
+	s.nics = append(s.nics, n)
 }
 
 // unplug takes it away.
-func (s *site) unplug(t *testing.T, lan int, nic string) {
+func (s *site) unplug(t *testing.T, name string) {
 	t.Helper()
-	if err := s.networks[lan].Del(t.Context(), s.web, nic); err != nil {
+	i := slices.IndexFunc(s.nics, func(n nic) bool { return n.name == name })
+	if err := s.nics[i].network.Del(t.Context(), s.web, name); err != nil {
 		t.Fatal(err)
 	}
+	s.nics = slices.Delete(s.nics, i, i+1)
 }
 
 // check asks CHECK for each of web's NICs.
 func (s *site) check(t *testing.T) {
 	t.Helper()
-	for i, nic := range s.nics {
-		if s.web.Results[nic] == nil {
-			continue
+	for _, n := range s.nics {
+		if n.network == nil {
+			continue // not by a runtime
 		}
-		if err := s.networks[i].Check(t.Context(), s.web, nic); err != nil {
+		if err := n.network.Check(t.Context(), s.web, n.name); err != nil {
 			t.Error(err)
 		}
 	}
@@ -160,16 +171,9 @@ func (s *site) setServices(t *testing.T) {
 			Endpoint:  netip.AddrPortFrom(app.Addr(), appPort),
 		})
 	}
-	for i, nic := range s.nics {
-		for _, web := range s.web.Addrs(nic) {
-			to := s.nodePort(i, web.Addr())
-			list = append(list, nettest.Service{ClusterIP: to, NodePort: to, Endpoint: netip.AddrPortFrom(web.Addr(), appPort)})
-		}
-	}
-	// A ClusterIP is masqueraded, so each NodePort needs one of its own.
-	for i := range list {
-		if list[i].NodePort.IsValid() {
-			list[i].ClusterIP = netip.AddrPortFrom(list[i].ClusterIP.Addr(), 1)
+	for i, n := range s.nics {
+		for k, web := range s.web.Addrs(n.name) {
+			list = append(list, nettest.Service{NodePort: s.nodePort(i, k, web.Addr()), Endpoint: netip.AddrPortFrom(web.Addr(), appPort)})
 		}
 	}
 	if err := s.Node.SetServices(list...); err != nil {
@@ -177,10 +181,10 @@ func (s *site) setServices(t *testing.T) {
 	}
 }
 
-// nodePort leads to the address of web's i-th NIC, by the node's address in the
-// first LAN.
-func (s *site) nodePort(i int, web netip.Addr) netip.AddrPort {
-	return netip.AddrPortFrom(of(addrs(s.LANs[0].Node), web), uint16(30080+i))
+// nodePort leads to the k-th address of web's i-th NIC, by the node's address in
+// the first LAN.
+func (s *site) nodePort(i, k int, web netip.Addr) netip.AddrPort {
+	return netip.AddrPortFrom(of(addrs(s.LANs[0].Node), web), uint16(30000+10*i+k))
 }
 
 // of returns the address that is of the same family as another.
@@ -218,23 +222,31 @@ func (s *site) way() string {
 // by, and what comes from it goes where it belongs.
 func (s *site) checks() []lab.Check {
 	var out []lab.Check
-	for i, nic := range s.nics {
-		for _, web := range s.web.Addrs(nic) {
-			out = append(out, s.checksOf(i, nic, web.Addr())...)
+	for i, n := range s.nics {
+		for k, web := range s.web.Addrs(n.name) {
+			out = append(out, s.checksOf(n, web.Addr(), s.nodePort(i, k, web.Addr()))...)
 		}
 	}
-	var both []lab.Check
-	for _, c := range out {
-		for _, c.Network = range []string{"tcp", "udp"} {
-			both = append(both, c)
-		}
-	}
-	return both
+	return both(out...)
 }
 
-func (s *site) checksOf(i int, nic string, web netip.Addr) []lab.Check {
+// both has each check by TCP and by UDP.
+func both(checks ...lab.Check) []lab.Check {
+	var out []lab.Check
+	for _, c := range checks {
+		for _, c.Network = range []string{"tcp", "udp"} {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (s *site) checksOf(n nic, web netip.Addr, nodePort netip.AddrPort) []lab.Check {
+	i, nic := n.lan, n.name
 	way, to := s.way(), netip.AddrPortFrom(web, appPort)
-	name := func(format string, a ...any) string { return fmt.Sprintf(format, a...) + fmt.Sprintf(" (%s, %s)", nic, web) }
+	name := func(format string, a ...any) string {
+		return fmt.Sprintf(format, a...) + fmt.Sprintf(" (%s, %s)", nic, web)
+	}
 	node := func(lan *lab.LAN) netip.Addr { return of(addrs(lan.Node), web) }
 	out := []lab.Check{
 		{
@@ -266,7 +278,7 @@ func (s *site) checksOf(i int, nic string, web netip.Addr) []lab.Check {
 		if j == 0 {
 			out = append(out, lab.Check{
 				Name: name("host in %s to NodePort", lan.NIC), Coordinator: true,
-				From: lan.Client, To: s.nodePort(i, web), Answers: s.web.Netns, Sees: client, ReplyBy: way,
+				From: lan.Client, To: nodePort, Answers: s.web.Netns, Sees: client, ReplyBy: way,
 			})
 		}
 	}
@@ -313,7 +325,7 @@ func family(f int, lans ...lab.LAN) []lab.LAN {
 	return out
 }
 
-// thirdLAN is another one like lab.Ens224.
+// otherLAN is another one like lab.Ens224.
 func otherLAN(n int) lab.LAN {
 	four := func(host string) netip.Prefix { return netip.MustParsePrefix(fmt.Sprintf("10.%d.%s/16", n, host)) }
 	six := func(host string) netip.Prefix { return netip.MustParsePrefix(fmt.Sprintf("fd00:%d::%s/64", n, host)) }
@@ -343,4 +355,12 @@ func line(t *testing.T, n *nettest.Netns, command, text string) string {
 		return ""
 	}
 	return found[0]
+}
+
+// ipFamily is the option that ip(8) has for an address's family.
+func ipFamily(a netip.Addr) string {
+	if a.Is4() {
+		return "-4"
+	}
+	return "-6"
 }
