@@ -261,12 +261,18 @@ func TestDelOfMarksInIptables(t *testing.T) {
 	}
 }
 
-// TestDelRunsNoProgram: where there are no chains to remove, none is run.
+// TestDelRunsNoProgram: DEL runs one only where somebody uses the legacy flavour.
 func TestDelRunsNoProgram(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, lab.Ens192())
-	for _, over := range []keys{{}, inIptables} {
-		s.web.add(t, over)
+	for _, tt := range []struct {
+		path string // of ADD
+		over keys
+		runs bool
+	}{
+		{os.Getenv("PATH"), keys{}, false}, {flavoured(t, "nft"), inIptables, false}, {flavoured(t, "legacy"), inIptables, true},
+	} {
+		s.web.addBy(t, tt.path, tt.over)
 		log := filepath.Join(t.TempDir(), "strace")
 		c := s.web.call("DEL")
 		c.under = []string{"strace", "-f", "-qq", "-o", log, "-e", "trace=execve"}
@@ -276,8 +282,8 @@ func TestDelRunsNoProgram(t *testing.T) {
 			t.Fatal(err)
 		}
 		ran := strings.Count(string(b), "execve(") - 1 // DEL itself
-		if wanted := len(over) > 0; wanted != (ran > 0) {
-			t.Errorf("DEL after ADD with %v ran %d programs:\n%s", over, ran, b)
+		if tt.runs != (ran > 0) {
+			t.Errorf("DEL after ADD with %v ran %d programs:\n%s", tt.over, ran, b)
 		}
 	}
 }
@@ -319,7 +325,7 @@ func TestMarkBackendChanges(t *testing.T) {
 // work, or fails.
 func stumbling(t *testing.T, flavour, how string, n int) (path string, stumbled func() bool) {
 	t.Helper()
-	dir, real := t.TempDir(), flavoured(t, flavour)
+	dir, tools := t.TempDir(), flavoured(t, flavour)
 	count := filepath.Join(dir, "count")
 	for _, name := range []string{"iptables", "ip6tables"} {
 		script := fmt.Sprintf(`#!/bin/sh
@@ -332,7 +338,7 @@ func stumbling(t *testing.T, flavour, how string, n int) (path string, stumbled 
 			after) run "$@"; kill -KILL $PPID;;
 			fails) exit 4;;
 			esac
-		`, count, filepath.Join(real, name), n, how)
+		`, count, filepath.Join(tools, name), n, how)
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -453,6 +459,11 @@ func TestNoMarkBackend(t *testing.T) {
 	same(t, "ADD that can't work", before, s.state(t))
 	s.web.call("ADD").with("PATH", nowhere).fine(t)
 	s.web.call("DEL").with("PATH", nowhere).fine(t)
+	s.web.addBy(t, flavoured(t, "nft"), inIptables)
+	s.web.call("DEL").with("PATH", nowhere).fine(t) // iptables was removed from the node
+	if left := ourChains(t, s.Web.Netns); len(left) > 0 {
+		t.Errorf("DEL left %q", left)
+	}
 
 	e := s.web.call("ADD", keys{"markBackend": "ebpf"}).fails(t)
 	if e.Code != 7 || !strings.Contains(e.Msg, "markBackend") || !strings.Contains(e.Msg, "iptables") {

@@ -18,9 +18,12 @@ var markBackends = map[string][]netstate.Backend{
 // observeMarks finds out which backend can hold the pod's marks, if the plan will
 // have any.
 func (c *Config) observeMarks(t *plugin.Task) error {
+	if c.OnlyMAC {
+		return nil
+	}
 	mode, err := c.modeOf(t)
-	if err != nil || mode == overlayNIC || c.OnlyMAC {
-		return nil // Plan says what is wrong
+	if err != nil || mode == overlayNIC {
+		return err
 	}
 	t.Marks, err = t.Kernel.Pod.MarkBackend(markBackends[c.MarkBackend]...)
 	return err

@@ -5,13 +5,14 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
 )
@@ -58,50 +59,60 @@ func inPath(name string) error {
 	return err
 }
 
-// holders returns the programs by which chains of ours can be seen in the
-// namespace. No program is run to find that out: it is asked at every ADD and
-// DEL, and hardly ever is there one.
-func (s *Space) holders(f netstate.Family) ([]string, error) {
-	name := xtables[f].program
-	var out []string
-	if s.hasNftChain(f) {
-		p, err := firstInPath(name+"-nft", name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, p)
-	}
-	if s.hasLegacyTable(f) {
-		// Without a program nobody of this node made chains in that table.
-		if p, err := firstInPath(name+"-legacy", name); err == nil && !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-	}
-	return out, nil
-}
+// Chains of ours may be of either flavour, whichever the node's iptables was when
+// they were made. To find them no program is run: they are looked for at every
+// ADD and DEL, and hardly ever is there one.
 
-// hasNftChain reports whether nf_tables holds the first of our chains, in the
-// table that programs of the nft flavour call mangle.
-func (s *Space) hasNftChain(f netstate.Family) bool {
-	c, err := s.nft()
+// nftChains returns those of our chains that nf_tables holds, in the table that
+// programs of the nft flavour call mangle.
+func (s *Space) nftChains(f netstate.Family) []*nftables.Chain {
+	if !s.listTables().hasNft(xtables[f].nft, netstate.MangleTable) {
+		return nil
+	}
+	chains, err := s.nftConn.ListChainsOfTableFamily(xtables[f].nft)
 	if err != nil {
-		return false
+		return nil
 	}
-	chains, err := c.ListChainsOfTableFamily(xtables[f].nft)
-	return err == nil && slices.ContainsFunc(chains, func(c *nftables.Chain) bool {
-		return c.Table.Name == netstate.MangleTable && c.Name == netstate.Mark{}.Chains()[0].Name
+	return slices.DeleteFunc(chains, func(c *nftables.Chain) bool {
+		return c.Table.Name != netstate.MangleTable || !slices.ContainsFunc(netstate.Mark{}.Chains(), func(ours netstate.MarkChain) bool {
+			return ours.Name == c.Name
+		})
 	})
 }
 
-// hasLegacyTable reports whether somebody uses table mangle of the legacy
-// flavour in the namespace: to look into it would else make it.
-func (s *Space) hasLegacyTable(f netstate.Family) bool {
-	var names []byte
-	err := s.enter(func() (err error) {
-		names, err = os.ReadFile(xtables[f].legacy)
-		return err
+// legacyTables returns the families in which somebody uses table mangle of the
+// legacy flavour in the namespace. To look into it would make it.
+func (s *Space) legacyTables() map[netstate.Family]bool {
+	out := map[netstate.Family]bool{}
+	_ = s.enter(func() error {
+		for f, x := range xtables {
+			fd, err := unix.Open(x.legacy, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				continue // the kernel has no such flavour
+			}
+			var buf [256]byte // names of at most 32 bytes, and there are five of them
+			n, err := unix.Read(fd, buf[:])
+			out[f] = err == nil && slices.Contains(strings.Fields(string(buf[:n])), netstate.MangleTable)
+			_ = unix.Close(fd)
+		}
+		return nil
 	})
-	return err == nil && slices.Contains(strings.Fields(string(names)), netstate.MangleTable)
+	return out
+}
+
+// legacyProgram returns the program to look with into table mangle of the legacy
+// flavour, "" if there is none. Without a program nobody of this node made chains
+// there.
+func (s *Space) legacyProgram(f netstate.Family) string {
+	if !s.listTables().legacy[f] {
+		return ""
+	}
+	name := xtables[f].program
+	program, err := firstInPath(name+"-legacy", name)
+	if err != nil {
+		return ""
+	}
+	return program
 }
 
 // mangle is table mangle of one address family, by one program. Its methods
@@ -145,9 +156,17 @@ func missing(err error) bool {
 
 // readChains is ReadMark of our chains.
 func (s *Space) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
-	programs, err := s.holders(want.Family)
-	if err != nil {
-		return fmt.Errorf("%s: read %s table %s: %w", s.ns, want.Kind(), netstate.MangleTable, err)
+	var programs []string
+	if len(s.nftChains(want.Family)) > 0 {
+		name := xtables[want.Family].program
+		program, err := firstInPath(name+"-nft", name)
+		if err != nil {
+			return fmt.Errorf("%s: read %s table %s: %w", s.ns, want.Kind(), netstate.MangleTable, err)
+		}
+		programs = append(programs, program)
+	}
+	if program := s.legacyProgram(want.Family); program != "" && !slices.Contains(programs, program) {
+		programs = append(programs, program)
 	}
 	for _, program := range programs {
 		found := false
@@ -233,11 +252,11 @@ func (m mangle) differs(c netstate.MarkChain, listed []string) ([]string, error)
 func (s *Space) applyChains(op netstate.Op) error {
 	mark := op.Object().(netstate.Mark)
 	if op.Before != nil {
-		programs, err := s.holders(mark.Family)
-		if err != nil {
+		if err := s.removeNftChains(mark.Family); err != nil {
 			return err
 		}
-		for _, program := range programs {
+		if program := s.legacyProgram(mark.Family); program != "" {
+			s.tables = nil
 			if err := s.withMangle(mark.Family, program, func(m mangle) error { return m.remove(mark.Chains()) }); err != nil {
 				return err
 			}
@@ -250,7 +269,50 @@ func (s *Space) applyChains(op netstate.Op) error {
 	if err != nil {
 		return err
 	}
+	s.tables = nil
 	return s.withMangle(mark.Family, program, func(m mangle) error { return m.add(mark.Chains()) })
+}
+
+// removeNftChains removes our chains, and what jumps to them, in one transaction:
+// the programs take one for each, and each waits until no packet is on its way
+// through what was removed. It needs no program.
+func (s *Space) removeNftChains(f netstate.Family) error {
+	chains := s.nftChains(f)
+	if len(chains) == 0 {
+		return nil
+	}
+	c, err := s.nft()
+	if err != nil {
+		return err
+	}
+	for _, ours := range (netstate.Mark{}).Chains() {
+		from := &nftables.Chain{Name: ours.From, Table: chains[0].Table}
+		rules, err := c.GetRules(from.Table, from)
+		if err != nil {
+			return err
+		}
+		for _, r := range rules {
+			if !jumpsTo(r, ours.Name) {
+				continue
+			}
+			if err := c.DelRule(r); err != nil {
+				return err
+			}
+		}
+	}
+	for _, chain := range chains {
+		c.FlushChain(chain)
+		c.DelChain(chain)
+	}
+	s.tables = nil
+	return c.Flush()
+}
+
+func jumpsTo(r *nftables.Rule, chain string) bool {
+	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
+		v, ok := e.(*expr.Verdict)
+		return ok && v.Kind == expr.VerdictJump && v.Chain == chain
+	})
 }
 
 // add fills the chains, and then lets packets into them: whoever is killed in

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -128,15 +129,38 @@ func (s *Space) MarkBackend(among ...netstate.Backend) (netstate.Backend, error)
 	return 0, reasons
 }
 
+// tables is what netfilter holds in a namespace.
+type tables struct {
+	nft    []*nftables.Table
+	err    error                    // of nf_tables
+	legacy map[netstate.Family]bool // whether there is a table mangle
+}
+
+// listTables asks once for all tables: ADD and DEL of every pod want to know,
+// most often to learn that there are none. What changes tables forgets them.
+func (s *Space) listTables() *tables {
+	if s.tables != nil {
+		return s.tables
+	}
+	t := &tables{legacy: s.legacyTables()}
+	var c *nftables.Conn
+	if c, t.err = s.nft(); t.err == nil {
+		t.nft, t.err = c.ListTables()
+	}
+	s.tables = t
+	return t
+}
+
+// hasNft reports whether nf_tables has a table.
+func (t *tables) hasNft(family nftables.TableFamily, name string) bool {
+	return slices.ContainsFunc(t.nft, func(h *nftables.Table) bool { return h.Family == family && h.Name == name })
+}
+
 // hasNftables returns nil if the kernel has nf_tables. It is not asked whether
 // that can hold a table of family inet, because only making one would tell, and
 // no kernel is known that lacks nothing else.
 func (s *Space) hasNftables() error {
-	c, err := s.nft()
-	if err == nil {
-		_, err = c.ListTableOfFamily(netstate.MarkTable, nftables.TableFamilyINet)
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := s.listTables().err; err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	return nil
@@ -155,18 +179,17 @@ func (s *Space) ReadMark(snap *netstate.Snapshot, want netstate.Mark) error {
 	if want.Backend == netstate.Iptables {
 		return s.readChains(snap, want)
 	}
-	table := buildMark(want)
-	c, err := s.nft()
-	if err == nil {
-		_, err = c.ListTableOfFamily(table.table.Name, table.table.Family)
-	}
-	if errors.Is(err, unix.ENOENT) || noNftables(err) {
+	table, have := buildMark(want), s.listTables()
+	if noNftables(have.err) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("%s: read table inet %s: %w", s.ns, table.table.Name, err)
+	damage, err := "", have.err
+	if err == nil && !have.hasNft(table.table.Family, table.table.Name) {
+		return nil
 	}
-	damage, err := compare(c, table)
+	if err == nil {
+		damage, err = compare(s.nftConn, table)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: read table inet %s: %w", s.ns, table.table.Name, err)
 	}
@@ -251,6 +274,7 @@ func (s *Space) applyMark(op netstate.Op) error {
 	if op.Object().(netstate.Mark).Backend == netstate.Iptables {
 		return s.applyChains(op)
 	}
+	s.tables = nil
 	c, err := s.nft()
 	if err != nil {
 		if op.After == nil && noNftables(err) {

@@ -40,6 +40,7 @@ type Space struct {
 	home int // the program's own namespace, to come back to
 
 	nftConn *nftables.Conn
+	tables  *tables
 	xtables map[string]*iptables.IPTables // by the program's name
 
 	index map[string]int // of links, by name

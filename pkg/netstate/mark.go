@@ -41,7 +41,7 @@ func (m Mark) Kind() Kind {
 	case m.Backend == Nftables:
 		return KindNft
 	case m.Family == IPv6:
-		return KindIp6tables
+		return KindIP6tables
 	}
 	return KindIptables
 }

@@ -32,7 +32,7 @@ const (
 	// Those of a Mark, by its backend.
 	KindNft       Kind = "nft"
 	KindIptables  Kind = "iptables"
-	KindIp6tables Kind = "ip6tables"
+	KindIP6tables Kind = "ip6tables"
 )
 
 // Object is one thing the kernel holds in a network namespace. Objects are

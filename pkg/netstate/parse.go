@@ -57,7 +57,7 @@ func Parse(line string) (NS, Object, error) {
 		o = f.mark(Mark{}, "inet", MarkTable)
 	case KindIptables:
 		o = f.mark(Mark{Backend: Iptables, Family: IPv4}, MangleTable)
-	case KindIp6tables:
+	case KindIP6tables:
 		o = f.mark(Mark{Backend: Iptables, Family: IPv6}, MangleTable)
 	default:
 		return "", nil, fmt.Errorf("%q: no such kind of object: %q", line, kind)
