@@ -227,6 +227,10 @@ func (k *Kernel) ReadPeer(snap *netstate.Snapshot, podDev string) error {
 		if l.Master, _, err = k.Host.linkName(l.master); err != nil {
 			return err
 		}
+		// It is by the bridge that the node has routes to the pod.
+		if err := k.Host.ReadLink(snap, l.Master); err != nil {
+			return err
+		}
 	}
 	snap.Put(netstate.Host, l.Link)
 	k.Pair(snap, l.Name, podDev)
