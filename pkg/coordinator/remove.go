@@ -10,6 +10,7 @@ import (
 	"github.com/multihome/multihome/pkg/hostlink"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/owntable"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
@@ -144,6 +145,10 @@ func (r *remover) thisNIC() {
 			tables[rule.Table] = true
 		}
 	}
+	for _, rule := range r.firstAlone(tables) {
+		r.del(pod, rule)
+		tables[rule.Table] = true
+	}
 	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
 		if rule.Owned() && rule.To.IsValid() && tables[rule.Table] {
 			r.del(pod, rule)
@@ -159,6 +164,25 @@ func (r *remover) thisNIC() {
 			r.ops = append(r.ops, netstate.Op{NS: pod, Before: route, After: after})
 		}
 	}
+}
+
+// firstAlone returns the rules of the first NIC's own table if no other NIC's
+// table is left: it has one because of others.
+func (r *remover) firstAlone(gone map[int]bool) []netstate.Rule {
+	first := 0
+	var left []netstate.Rule
+	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
+		switch {
+		case isReplyRule(rule):
+			first = rule.Table - 1
+		case rule.Owned() && rule.Priority == owntable.Priority && !gone[rule.Table]:
+			left = append(left, rule)
+		}
+	}
+	if slices.ContainsFunc(left, func(rule netstate.Rule) bool { return rule.Table != first }) {
+		return nil
+	}
+	return left
 }
 
 // isCopy reports whether a route of a NIC's own table is the copy of one that
@@ -198,9 +222,8 @@ func (r *remover) addrs() []netip.Addr {
 }
 
 // restoreDefaults gives the pod the default route of another NIC, of the lowest
-// table, where main has none but this NIC's. One that was put there for
-// podDefaultRouteNIC makes way for it; one that came with this NIC will go with
-// it, and until then is preferred.
+// table, where main has none but this NIC's, which makes way for it: it goes with
+// its NIC.
 func (r *remover) restoreDefaults() {
 	mine, best := map[netstate.Family]netstate.Route{}, map[netstate.Family]netstate.Route{}
 	covered := map[netstate.Family]bool{}
@@ -229,11 +252,8 @@ func (r *remover) restoreDefaults() {
 		}
 		op := netstate.Op{NS: pod}
 		route.Table = netstate.TableMain
-		if old, there := mine[f]; there && old.Owned() {
+		if old, there := mine[f]; there && old.Metric == route.Metric {
 			op.Before = old // replaced, without a moment between
-		} else if there {
-			route.Metric += 1000
-			route.Proto = netstate.Proto
 		}
 		op.After = route
 		r.ops = append(r.ops, op)
