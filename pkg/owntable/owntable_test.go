@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package owntable
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// TestTable: a NIC keeps its table, and takes none that somebody uses.
+func TestTable(t *testing.T) {
+	full := ""
+	for table := 100; table < netstate.TableDefault; table++ {
+		full += fmt.Sprintf("pod: rule pref 9 from 10.9.0.9 lookup %d\n", table)
+	}
+	for _, tt := range []struct {
+		name, state string
+		taken       []int
+		want        int // 0: an error
+	}{
+		{"nothing there", "", nil, 100},
+		{"taken", "", []int{100, 101}, 102},
+		{"another's rule and route", "pod: rule pref 9 from 10.9.0.9 lookup 100\npod: route default via 10.9.0.1 dev eth1 table 101", nil, 102},
+		{"its own rule", "pod: rule pref 32764 from 10.6.0.172 lookup 104 proto multihome", nil, 104},
+		{"a rule like ours", "pod: rule pref 32764 from 10.6.0.172 lookup 104", nil, 100},
+		{"a rule of another priority", "pod: rule pref 32765 from 10.6.0.172 lookup 104 proto multihome", nil, 100},
+		{"its own routes alone", "pod: route default via 10.6.0.1 dev eth0 table 106\npod: route 10.6.0.0/16 dev eth0 table 103 scope link", nil, 103},
+		{"its own routes, but taken", "pod: route 10.6.0.0/16 dev eth0 table 103 scope link", []int{103}, 100},
+		{"below the first", "pod: rule pref 32764 from 10.6.0.172 lookup 99 proto multihome\npod: route 10.6.0.0/16 dev eth0 table 99 scope link", nil, 100},
+		{"no table is free", full, nil, 0},
+	} {
+		s := netstate.NewSnapshot()
+		for line := range strings.Lines(tt.state) {
+			ns, o, err := netstate.Parse(strings.TrimSpace(line))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Put(ns, o)
+		}
+		nic := NIC{Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.6.0.172")}}
+		got, err := nic.Table(s, 100, tt.taken...)
+		if got != tt.want || (err == nil) != (tt.want != 0) {
+			t.Errorf("%s: table %d, %v, want %d", tt.name, got, err, tt.want)
+		}
+	}
+}
