@@ -411,6 +411,25 @@ func TestRouteOfManyPods(t *testing.T) {
 	}
 }
 
+// TestRouteBehindPolicyRules: rules of the node lead packets to the pod elsewhere,
+// or nowhere. What table main has is seen all the same.
+func TestRouteBehindPolicyRules(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, only(0))
+	pod := s.Web.Addrs(lab.NIC)[0].Addr().String()
+	for _, rule := range []string{"lookup 77", "prohibit"} {
+		sh(t, s.Node.Netns, "ip route replace 10.6.0.0/16 dev ens192 table 77; ip rule add pref 100 to "+pod+" "+rule)
+		s.web.route("ADD").fine(t)
+		s.web.route("CHECK").fine(t)
+		sh(t, s.Node.Netns, "ip route del "+pod+" dev "+bridge)
+		if e := s.web.route("CHECK").fails(t); !strings.Contains(e.Msg, "host: route "+pod) {
+			t.Errorf("without the route CHECK says %s", e.Msg)
+		}
+		sh(t, s.Node.Netns, "ip rule del pref 100")
+		s.web.route("DEL").fine(t)
+	}
+}
+
 // TestRouteRefuses: what is in the way is named with what is wanted, and nothing
 // is changed.
 func TestRouteRefuses(t *testing.T) {

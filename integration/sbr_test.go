@@ -344,8 +344,8 @@ func TestSBRDelSparesOthers(t *testing.T) {
 	}
 }
 
-// defaults are those that IPAM gives a NIC.
-var defaults = regexp.MustCompile(`"routes": \[.*\]`)
+// ipamRoutes are those that IPAM gives a NIC.
+var ipamRoutes = regexp.MustCompile(`"routes": \[.*\]`)
 
 // secondNIC is a pod with a NIC in each of two LANs, of which the second is made by
 // macvlan and whatever is chained to it; the first has the pod's default routes.
@@ -371,7 +371,7 @@ func secondNIC(t *testing.T, chained ...string) (*lab.Lab, *lab.Pod) {
 		}
 		conflist := l.LANs[i].Conflist(chain...)
 		if i == 1 {
-			conflist = defaults.ReplaceAllString(conflist, `"routes": []`)
+			conflist = ipamRoutes.ReplaceAllString(conflist, `"routes": []`)
 		}
 		n, err := l.Network(conflist, plugins)
 		if err != nil {
