@@ -40,7 +40,13 @@ func (k *Kernel) Apply(ops []netstate.Op) error {
 // Undo undoes operations because of an error, and returns it with what could
 // not be undone.
 func (k *Kernel) Undo(ops []netstate.Op, err error) error {
-	left := k.Remove(netstate.Undo(ops))
+	var left error
+	for _, op := range netstate.Undo(ops) {
+		// What was to be deleted, and wasn't, is still there.
+		if e := k.Remove([]netstate.Op{op}); op.Before != nil || !errors.Is(e, ErrExists) {
+			left = errors.Join(left, e)
+		}
+	}
 	left = errors.Join(left, k.undoShared(netstate.Reverse(ops)))
 	if left != nil {
 		return fmt.Errorf("%w; %w: %w", err, ErrLeft, left)
