@@ -104,7 +104,7 @@ func (b *builder) bridge() error {
 	if !ok {
 		return fmt.Errorf("pod: link %s: no such device", b.c.PodDefaultNIC)
 	}
-	if err := hostlink.Shared(nic, b.t.Parent); err != nil {
+	if err := hostlink.CanShare(nic, b.t.Parent); err != nil {
 		return fmt.Errorf("%w, use hostLink veth", err)
 	}
 	bridge, err := hostlink.On(b.t.Parent).Want(&b.plan, b.t.Snapshot, b.settings())

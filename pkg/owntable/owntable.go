@@ -93,7 +93,7 @@ func Rule(a netip.Addr, priority, table int) netstate.Rule {
 // source). Link-local destinations need no table.
 func (n NIC) Ways(s *netstate.Snapshot, f netstate.Family) []netstate.Route {
 	return n.routes(s, f, func(r netstate.Route) bool {
-		return r.Table == netstate.TableMain && r.Dst.Bits() > 0 && !r.Dst.Addr().IsLinkLocalUnicast() && !(r.Owned() && r.Src.IsValid())
+		return r.Table == netstate.TableMain && r.Dst.Bits() > 0 && !r.Dst.Addr().IsLinkLocalUnicast() && (!r.Owned() || !r.Src.IsValid())
 	})
 }
 
@@ -114,7 +114,7 @@ func (n NIC) Defaults(s *netstate.Snapshot, f netstate.Family, table int) []nets
 		return nil
 	}
 	r := netstate.NewRoute(netstate.TableMain, netstate.Default(gateway), gateway, n.Name, netip.Addr{})
-	r.Onlink = !(gateway.Is6() && gateway.IsLinkLocalUnicast()) && !n.onLink(s, gateway)
+	r.Onlink = (gateway.Is4() || !gateway.IsLinkLocalUnicast()) && !n.onLink(s, gateway)
 	return []netstate.Route{r}
 }
 

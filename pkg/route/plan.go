@@ -55,7 +55,7 @@ func (b *builder) onNIC() []netip.Prefix {
 func (b *builder) bridge() error {
 	t, c := b.t, b.c.Bridge
 	nic, _ := netstate.Get(t.Snapshot, pod, netstate.Link{Name: t.IfName})
-	if err := hostlink.Shared(nic, c.Parent); err != nil {
+	if err := hostlink.CanShare(nic, c.Parent); err != nil {
 		return err
 	}
 	if nic.Type == "macvlan" && t.Parent != "" && t.Parent != c.Parent {
@@ -102,7 +102,7 @@ func (b *builder) source(a netip.Prefix) netip.Addr {
 
 // Record notes a NIC's addresses, and what the node and the pod have for each
 // other.
-func (c *Config) Record(t *plugin.Task, plan netstate.Plan) *kernel.Record {
+func (c *Config) Record(_ *plugin.Task, plan netstate.Plan) *kernel.Record {
 	if c.Bridge.Name == "" {
 		return nil
 	}
