@@ -18,7 +18,7 @@ CNI_PLUGINS = main/macvlan main/ipvlan main/ptp main/bridge main/host-device \
 	main/vlan ipam/host-local ipam/static
 
 # Packages whose tests make no system call, where the race detector is quick.
-PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./pkg/route/... ./pkg/owntable/... ./plugins/...
+PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./pkg/route/... ./pkg/owntable/... ./pkg/hostlink/... ./plugins/...
 
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 5s
