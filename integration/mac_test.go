@@ -163,7 +163,7 @@ func TestMACPrefixOfOverlayNIC(t *testing.T) {
 	if err := newNetwork(t, l).Add(t.Context(), pod, "net1"); err != nil {
 		t.Fatal(err)
 	}
-	a := &attachment{Pod: pod, node: l, prev: pod.Results["net1"]}
+	a := &attachment{Pod: pod, nic: "net1", node: l, prev: pod.Results["net1"]}
 	option := keys{"mode": "overlay", "podMACPrefix": "0a-1b", "detectIPConflict": true, "detectGateway": true}
 	var r types100.Result
 	decode(t, a.call("ADD", option).with("CNI_IFNAME", "net1").fine(t), &r)

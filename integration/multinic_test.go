@@ -156,13 +156,7 @@ func TestEightNICs(t *testing.T) {
 			}
 		}
 	}
-	var checks []lab.Check
-	for _, c := range s.checks() {
-		if c.Network == "tcp" {
-			checks = append(checks, c)
-		}
-	}
-	s.verify(t, checks...)
+	s.verify(t, byTCP(s.checks())...)
 	s.check(t)
 }
 

@@ -241,6 +241,11 @@ func both(checks ...lab.Check) []lab.Check {
 	return out
 }
 
+// byTCP is for where one protocol will do.
+func byTCP(checks []lab.Check) []lab.Check {
+	return slices.DeleteFunc(checks, func(c lab.Check) bool { return c.Network != "tcp" })
+}
+
 func (s *site) checksOf(n nic, web netip.Addr, nodePort netip.AddrPort) []lab.Check {
 	i, nic := n.lan, n.name
 	way, to := s.way(), netip.AddrPortFrom(web, appPort)

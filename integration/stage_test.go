@@ -39,9 +39,10 @@ type stage struct {
 	web, app *attachment
 }
 
-// attachment is the NIC of a pod, as macvlan left it.
+// attachment is a NIC of a pod, as macvlan left it.
 type attachment struct {
 	*lab.Pod
+	nic  string
 	node *lab.Lab
 	prev *types100.Result
 }
@@ -95,7 +96,7 @@ func only(i int) lab.LAN {
 }
 
 func (s *stage) attachment(p *lab.Pod) *attachment {
-	return &attachment{Pod: p, node: s.Lab, prev: p.Results[lab.NIC]}
+	return &attachment{Pod: p, nic: lab.NIC, node: s.Lab, prev: p.Results[lab.NIC]}
 }
 
 // host is the name that the node's end of the pod's veth has.
@@ -120,7 +121,7 @@ type call struct {
 func (a *attachment) call(verb string, over ...keys) call {
 	return call{
 		on: a.node, verb: verb, stdin: a.config(over...),
-		env: map[string]string{"CNI_CONTAINERID": a.ContainerID, "CNI_NETNS": a.Path(), "CNI_IFNAME": lab.NIC},
+		env: map[string]string{"CNI_CONTAINERID": a.ContainerID, "CNI_NETNS": a.Path(), "CNI_IFNAME": a.nic},
 	}
 }
 
@@ -239,7 +240,7 @@ func (a *attachment) add(t *testing.T, over ...keys) *types100.Result {
 	if err := json.Unmarshal([]byte(a.call("ADD", over...).fine(t)), r); err != nil {
 		t.Fatal(err)
 	}
-	a.Results[lab.NIC] = r
+	a.Results[a.nic] = r
 	return r
 }
 

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// byBridge are the checks of a scene whose pods and node have no link of their
+// own: the NIC is the way to both.
+func byBridge(s *lab.Scene) []lab.Check {
+	checks := slices.Concat(s.Checks("tcp"), s.Checks("udp"))
+	for i := range checks {
+		c := &checks[i]
+		for _, link := range []*string{&c.RequestBy, &c.ReplyBy} {
+			switch *link {
+			case "veth0":
+				*link = lab.NIC
+			case s.Web.HostEnd(lab.NIC), s.App.HostEnd(lab.NIC):
+				*link = bridge
+			}
+		}
+	}
+	return checks
+}
+
+// TestHostLinkMacvlan sends traffic all ways where the node has a macvlan beside
+// those of its pods, and looks at what the LAN learns of that: nothing.
+func TestHostLinkMacvlan(t *testing.T) {
+	for name, lan := range lans {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, lan, with(`"hostLink": "macvlan"`))
+			client := s.LANs[0].Client
+			seen, err := client.Capture("eth0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer seen.Close()
+			for _, n := range []*nettest.Netns{s.Node.Netns, s.Web.Netns, s.App.Netns} {
+				settle(t, n)
+			}
+			for _, r := range lab.RunAll(byBridge(s)) {
+				if r.Err != nil {
+					t.Errorf("%s, %s: %v; %s", r.Name, r.Network, r.Err, r.Evidence)
+				}
+			}
+			for _, ping := range pings(s) {
+				if err := ping(); err != nil {
+					t.Error(err)
+				}
+			}
+			bridges(t, s.Lab, 1)
+			mac, err := s.Node.MAC(bridge)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, node := range s.LANs[0].Node {
+				if got := sh(t, client, "ip neigh show "+node.Addr().String()); strings.Contains(got, mac.String()) {
+					t.Errorf("the LAN takes the bridge for the node: %s", got)
+				}
+			}
+			frames, err := seen.Frames()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range frames {
+				if f.SrcMAC.String() == mac.String() && f.EtherType == unix.ETH_P_ARP {
+					t.Errorf("the bridge speaks ARP in the LAN: %s", f)
+				}
+			}
+		})
+	}
+}
+
+// TestHostLinkMacvlanIsNeeded is the control: without it the node does not reach
+// the pods by the LAN that both are in.
+func TestHostLinkMacvlanIsNeeded(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, lab.Ens192())
+	for _, r := range lab.RunAll(byBridge(s)) {
+		if r.Coordinator && r.Err == nil {
+			t.Errorf("%s, %s: it holds without coordinator; %s", r.Name, r.Network, r.Evidence)
+		}
+	}
+}
+
+// bridges fails unless the node has that many macvlans of its own, and no veth.
+func bridges(t *testing.T, l *lab.Lab, want int) {
+	t.Helper()
+	if got := strings.Count(sh(t, l.Node.Netns, "ip -o link show type macvlan"), "\n"); got != want {
+		t.Errorf("the node has %d macvlans of its own, want %d", got, want)
+	}
+	if got := sh(t, l.Node.Netns, "ip -o link show type veth | grep -v ': ens' || true"); got != "" {
+		t.Errorf("the node has veths to its pods: %s", got)
+	}
+}
+
+// TestMarkOfApplicationByBridge sends with SO_MARK where replies are marked by
+// the MAC that a connection came from.
+func TestMarkOfApplicationByBridge(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
+	const mark = 0x4000
+	server, err := s.Web.Serve(9000, nettest.Socket{Mark: mark})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	for f, web := range s.Web.Addrs(lab.NIC) {
+		to := netip.AddrPortFrom(web.Addr(), 9000)
+		for _, network := range []string{"tcp", "udp"} {
+			marked{"in replies to the node", s.Web.Netns, "eth0", mark | ourBit}.leaves(t, func(port uint16) error {
+				return ask(s.Node.Netns, network, to, nettest.Socket{Port: port})
+			})
+			marked{"in replies to the LAN", s.Web.Netns, "eth0", mark}.leaves(t, func(port uint16) error {
+				return ask(s.LANs[0].Client, network, to, nettest.Socket{Port: port})
+			})
+			marked{"to the node", s.App.Netns, "eth0", mark}.leaves(t, func(port uint16) error {
+				return ask(s.App.Netns, network, netip.AddrPortFrom(s.LANs[0].Node[f].Addr(), 8080), nettest.Socket{Mark: mark, Port: port})
+			})
+		}
+	}
+}
+
+// TestBridgeOfManyPods adds pods at the same time, where no bridge is yet: they
+// make one.
+func TestBridgeOfManyPods(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, lab.Ens192())
+	network := newNetwork(t, l, with(`"hostLink": "macvlan"`))
+	pods := make([]*lab.Pod, 10)
+	for i := range pods {
+		var err error
+		if pods[i], err = l.NewPod(fmt.Sprintf("pod%d", i)); err != nil {
+			t.Fatal(err)
+		}
+		server, err := pods[i].Serve(8080, nothing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+	}
+	if err := atOnce(pods, func(p *lab.Pod) error { return network.Add(t.Context(), p, lab.NIC) }); err != nil {
+		t.Fatal(err)
+	}
+	bridges(t, l, 1)
+	for _, p := range pods {
+		for _, addr := range p.Addrs(lab.NIC) {
+			reached(t, l, p, addr)
+		}
+		if err := network.Check(t.Context(), p, lab.NIC); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDelByBridge takes away what leads to one pod, in every way a runtime may
+// ask for it; the bridge and the other pod's stay.
+func TestDelByBridge(t *testing.T) {
+	option := keys{"hostLink": "macvlan"}
+	for _, way := range []struct {
+		name  string
+		over  keys
+		blind bool
+	}{
+		{"as it should be", nil, false},
+		{"without prevResult", keys{"prevResult": nil}, false},
+		{"without the netns", nil, true},
+		{"without either", keys{"prevResult": nil}, true},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			s.app.add(t, option)
+			before := s.state(t)
+			s.web.add(t, option)
+			c := s.web.call("DEL", option, way.over)
+			if way.blind {
+				c = c.with("CNI_NETNS", "")
+			}
+			c.fine(t)
+			after := s.state(t)
+			if way.blind {
+				before, after = before.without("web"), after.without("web")
+			}
+			same(t, "DEL", before.unnumbered(), after.unnumbered())
+			s.app.call("CHECK", option).fine(t)
+		})
+	}
+}
+
+// TestLateDelByBridge deletes a pod whose addresses another one has by then.
+func TestLateDelByBridge(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	option := keys{"hostLink": "macvlan"}
+	n, err := nettest.NewNetns("dead")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := s.attachment(&lab.Pod{Netns: n, ContainerID: "dead", Results: s.Web.Results})
+	if err := s.Node.AddMacvlan("ens192", n, lab.NIC); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.AddAddrs(lab.NIC, s.Web.Addrs(lab.NIC)...); err != nil {
+		t.Fatal(err)
+	}
+	dead.call("ADD", option).fine(t)
+	path := n.Path()
+	if err := n.DeleteLink(lab.NIC); err != nil { // the kernel would do it some time later
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.web.add(t, option) // with the same addresses
+	s.app.add(t, option)
+	dead.call("DEL", option).with("CNI_NETNS", path).fine(t)
+	settle(t, s.Node.Netns)
+	s.web.call("CHECK", option).fine(t)
+	for _, r := range lab.RunAll(byBridge(s.Scene)) {
+		if r.Err != nil {
+			t.Errorf("%s, %s: %v; %s", r.Name, r.Network, r.Err, r.Evidence)
+		}
+	}
+}
+
+// TestTwoNICsByBridge has the first NIC's parent for the way to the node, for the
+// further NIC as well.
+func TestTwoNICsByBridge(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, twoLANs["dual"], with(`"hostLink": "macvlan"`))
+	checks := s.checks()
+	for i := range checks {
+		if checks[i].ReplyBy == "veth0" {
+			checks[i].ReplyBy = lab.NIC
+		}
+	}
+	s.verify(t, checks...)
+	s.check(t)
+	s.unplug(t, "net1")
+	s.setServices(t)
+	s.check(t)
+}
