@@ -446,21 +446,23 @@ func (s *Space) addShared(l netstate.Link) error {
 	}
 	var made link
 	err = s.conn.do(setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}), func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name))
-	if made.index == 0 {
-		return err
-	}
-	s.remember(made)
 	if err == nil {
+		s.remember(made)
 		err = s.resolve(&made)
 	}
 	if err == nil {
 		err = unheard(l.Details, made.Details)
 	}
-	if err != nil { // without its alias it would not be known as ours
-		err = errors.Join(err, s.deleteIndex(made.index))
+	if err == nil {
+		return nil
+	}
+	// Without its alias it would not be known as ours by anybody but us, now.
+	made, ok, gone := s.fetchLink(l.Name)
+	if ok {
+		gone = s.deleteIndex(made.index)
 		s.forget(l.Name)
 	}
-	return err
+	return errors.Join(err, gone)
 }
 
 // taken says why a parent can't carry a macvlan: what it receives goes to something
