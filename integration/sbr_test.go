@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -436,4 +437,29 @@ func TestSBRTraffic(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRepairOfRoute: `multihome repair` gives a pod back what route made, and takes
+// nothing away of it.
+func TestRepairOfRoute(t *testing.T) {
+	t.Parallel()
+	l, pod := secondNIC(t, `{"type": "route", "master": "ens224", "bridge": "ens224.host", "sbr": true}`)
+	repair := func() {
+		t.Helper()
+		var out []byte
+		err := l.Node.Run(func() (err error) {
+			out, err = exec.Command(filepath.Join(plugins, "multihome"), "repair", "--cache-dir", "/run/cni/cache", "--conf-dir", "").CombinedOutput()
+			return err
+		})
+		if err != nil {
+			t.Fatalf("repair: %v: %s", err, out)
+		}
+	}
+	before := stateOf(t, l, pod.Netns)
+	repair()
+	same(t, "repair of what is whole", before, stateOf(t, l, pod.Netns))
+	sh(t, pod.Netns, "ip rule flush; ip -6 rule flush; ip rule add pref 32766 lookup main; ip -6 rule add pref 32766 lookup main; ip rule add pref 32767 lookup default")
+	sh(t, l.Node.Netns, "ip link del ens224.host")
+	repair()
+	same(t, "repair", before.unnumbered(), stateOf(t, l, pod.Netns).unnumbered())
 }
