@@ -100,6 +100,9 @@ type outcome struct {
 	err    *types.Error // nil: well
 }
 
+// errNoAnswer is a plugin that ended without what CNI wants of it.
+var errNoAnswer = errors.New("neither success nor a CNI error")
+
 // start runs the plugin on the node. The pod's namespace is none of its business.
 func (n *node) start(c call) (outcome, error) {
 	if c.version == "" {
@@ -127,7 +130,7 @@ func (n *node) start(c call) (outcome, error) {
 	if err != nil {
 		out.err = &types.Error{}
 		if json.Unmarshal(stdout.Bytes(), out.err) != nil || out.err.Code == 0 {
-			return out, fmt.Errorf("%s: no CNI error: %s%s", c.verb, stdout.String(), stderr.String())
+			return out, fmt.Errorf("%s: %w: %s%s", c.verb, errNoAnswer, stdout.String(), stderr.String())
 		}
 	}
 	return out, nil

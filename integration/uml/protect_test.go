@@ -5,7 +5,6 @@
 package uml
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -79,28 +78,5 @@ func TestUndo(t *testing.T) {
 			n.addRefused(strings.Replace(forced, "{", `{"vlanID": 5, `, 1), "host: change link ens224")
 			n.lacks("bond0")
 		})
-	}
-}
-
-// TestUndoFaults: each of ADD's requests fails in turn, after what came before it
-// has been done, and each time all of it is undone.
-func TestUndoFaults(t *testing.T) {
-	n := two(t)
-	n.sh(uplink + "; ip link set ens224 down")
-	before := n.state()
-	conf := strings.Replace(forced, "{", `{"vlanID": 5, `, 1)
-	for i := 1; ; i++ {
-		n.under = []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", fmt.Sprintf("inject=sendto:error=ENOMEM:when=%d", i)}
-		out, err := n.start(call{verb: "ADD", id: "a", conf: conf})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out.err == nil {
-			if i < 10 {
-				t.Errorf("ADD succeeds with only %d requests", i-1)
-			}
-			return
-		}
-		n.same(fmt.Sprintf("request %d failed: %v", i, out.err), before)
 	}
 }
