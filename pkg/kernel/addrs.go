@@ -43,7 +43,7 @@ func decodeAddr(b []byte) addr {
 	a.Prefix = netip.PrefixFrom(local, int(msg.Prefixlen))
 	a.Dynamic = flags&unix.IFA_F_PERMANENT == 0
 	a.Tentative = flags&unix.IFA_F_TENTATIVE != 0 && flags&unix.IFA_F_OPTIMISTIC == 0
-	a.temporary = flags&unix.IFA_F_TEMPORARY != 0
+	a.temporary = local.Is6() && flags&unix.IFA_F_TEMPORARY != 0 // of IPv4 the flag says: secondary
 	a.failed = flags&unix.IFA_F_DADFAILED != 0
 	return a
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
 )
 
 // notTheNodes are the links whose addresses are not the node's own: kube-proxy's
@@ -137,8 +139,16 @@ func (s *Space) linkNames() ([]string, error) {
 // outgoing link, the one that has most bits in common with the destination.
 func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error) {
 	r, err := s.routeTo(dst, dst.Is6())
-	if err != nil || r.Src.IsValid() || dst.Is4() || !r.Dst.IsValid() {
-		return r.Src, err
+	if err != nil || !r.Dst.IsValid() || dst.Is4() && !r.Src.IsValid() {
+		return netip.Addr{}, err
+	}
+	if r.Src.IsValid() {
+		has, err := s.isLocal(r.Src, own)
+		if err != nil || has {
+			return r.Src, err
+		}
+		// Our own route to the pod, from before the node got another address:
+		// IPv4 keeps it where it is not in main (fib_sync_down_addr).
 	}
 	out := r.oif
 	if len(r.hops) > 0 {
@@ -146,7 +156,7 @@ func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error)
 	}
 	var best ownAddr
 	for _, o := range own {
-		if o.addr.Is4() {
+		if o.addr.Is4() != dst.Is4() {
 			continue
 		}
 		better := !best.addr.IsValid() || o.index == out && best.index != out
@@ -160,7 +170,17 @@ func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error)
 	return best.addr, nil
 }
 
-// commonBits counts the leading bits that two IPv6 addresses share.
+// isLocal reports whether an address is one of this space, be it the node's own
+// or not.
+func (s *Space) isLocal(a netip.Addr, own []ownAddr) (bool, error) {
+	if slices.ContainsFunc(own, func(o ownAddr) bool { return o.addr == a }) {
+		return true, nil
+	}
+	r, err := s.routeTo(a, a.Is6())
+	return r.Table == netstate.TableLocal, err
+}
+
+// commonBits counts the leading bits that two addresses share.
 func commonBits(a, b netip.Addr) int {
 	if !a.IsValid() {
 		return -1
