@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// What goes wrong with other systems that do this job, and the tests that show
+// that it does not here:
+//
+//	a NIC that was plugged later shares a live table            TestHotPlug
+//	DEL of any NIC takes the pod's veth and node routes along   TestHotPlug, TestDelInEveryOrder
+//	DEL leaves rules and routes in the pod and on the node      TestDel, TestDelInEveryOrder
+//	DEL does nothing at all                                     TestDelOfVeth
+//	DEL needs an agent, a pod object, prevResult or the netns   TestDel, TestDelInEveryOrder
+//	DEL hits the next owner of an address                       TestLateDelByBridge
+//	ADD again doubles the rules of a further NIC                TestAddAgainOfFurtherNIC
+//	ADD again gives the host end a MAC that the pod can't know  TestAddAgain
+//	ADD again fails for the first NIC                           TestAddAgainOfFurtherNIC
+//	two ADDs at once compute one table                          TestTwoNICsAtOnce
+//	a failed ADD leaves what it made                            TestFailingAddLeavesNothing, TestDefaultRouteNICThatIsNotThere, TestWrongModes
+//	bad values are ignored, panic, or are refused by the kernel TestBadValuesOfOthers
+//	txQueueLen is for a link of the node that has the name      TestLinkOptions
+//	mode disabled is unknown                                    TestModeDisabled
+//	names must be net1, net2, …                                 TestEightNICs
+//	CHECK says yes to everything, or fails always               TestCheckOfFurtherNIC, TestCheckNamesWhatIsDamaged
+//	GC and STATUS are unknown                                   TestGC, TestGCOfFurtherNIC
+//	the veth is missing in the result                           TestAddAgainOfFurtherNIC
+//	marks of applications are overwritten                       TestMarkOfApplication
+//	iptables must be there                                      every test: marks are in nftables
+//	rp_filter is set on every link of the node                  TestNodeLinksAreLeftAlone
+//	the default moves to the newest NIC                         TestDefaultRouteNIC, the control
+//	an address that prevResult doesn't know isn't routed        TestSLAAC
+//	a multipath default is taken apart, or taken whole          TestTwoNICs, v6
+
+// theChains are those of both names of the plugin.
+var theChains = map[string]string{
+	"coordinator": chained,
+	"veth":        `{"type": "veth", "service_cidr": ["10.96.0.0/12", "fd00:10:96::/108"]}`,
+}
+
+// TestAddAgainOfFurtherNIC repeats ADD of each NIC: nothing comes twice.
+func TestAddAgainOfFurtherNIC(t *testing.T) {
+	for name := range theChains {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, twoLANs["dual"])
+			s.addApp(t)
+			add := func(nic string) *types100.Result {
+				var r types100.Result
+				decode(t, s.as(name, nic, "ADD").fine(t), &r)
+				return &r
+			}
+			first := map[string]*types100.Result{"eth0": add("eth0"), "net1": add("net1")}
+			before := s.state(t)
+			for _, nic := range []string{"eth0", "net1", "net1", "eth0"} {
+				again := add(nic)
+				if d := cmp.Diff(first[nic], again); d != "" {
+					t.Errorf("result of ADD of %s again (-first +again):\n%s", nic, d)
+				}
+				same(t, "ADD of "+nic+" again", before, s.state(t))
+			}
+			s.web.Results = first
+			if end := s.web.HostEnd("eth0"); end == "" {
+				t.Error("the result doesn't have the node's end of the veth")
+			}
+			for _, nic := range []string{"eth0", "net1"} {
+				s.as(name, nic, "CHECK").fine(t)
+			}
+			if name == "coordinator" {
+				s.verify(t, byTCP(s.checks())...)
+			}
+		})
+	}
+}
+
+// as is a run of coordinator by one of its names.
+func (s *site) as(name, nic, verb string) call {
+	prev := *s.web.Results[nic]
+	a := &attachment{Pod: s.web, nic: nic, node: s.Lab, prev: &prev}
+	if name == "veth" {
+		c := a.call(verb, keys{"type": "veth", "serviceCIDR": nil, "service_cidr": []string{"10.96.0.0/12", "fd00:10:96::/108"}})
+		c.plugin = "veth"
+		return c
+	}
+	return a.call(verb)
+}
+
+// TestDelOfVeth takes away by the older name what that made.
+func TestDelOfVeth(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, twoLANs["dual"])
+	s.addApp(t)
+	before := s.state(t)
+	for _, nic := range []string{"eth0", "net1"} {
+		s.as("veth", nic, "ADD").fine(t)
+	}
+	s.as("veth", "net1", "DEL").fine(t)
+	s.as("veth", "eth0", "CHECK").fine(t)
+	s.as("veth", "eth0", "DEL").fine(t)
+	same(t, "DEL", before.but(mainDefaults).unnumbered(), s.state(t).but(mainDefaults).unnumbered())
+}
+
+// TestCheckOfFurtherNIC takes away what a further NIC has: CHECK of that NIC names
+// it, and ADD brings it back.
+func TestCheckOfFurtherNIC(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, twoLANs["dual"])
+	s.addApp(t)
+	s.attached("eth0").add(t)
+	net1 := s.attached("net1")
+	net1.add(t)
+	before := s.state(t)
+	for _, damage := range []struct{ by, name string }{
+		{"ip rule del from 10.7.168.171 lookup 101", "rule pref 32764 from 10.7.168.171 lookup 101"},
+		{"ip -6 rule del from fd00:7::171 lookup 101", "rule pref 32764 from fd00:7::171 lookup 101"},
+		{"ip route flush table 101", "route 10.96.0.0/12 via 10.6.168.123 dev veth0 table 101"},
+		{"ip route del default table 101", "route default via 10.7.0.1 dev net1 table 101"},
+		{"ip -6 route flush table 101", "route default via fd00:7::1 dev net1 table 101"},
+		{"ip rule del from 10.6.168.172 lookup 99", "rule pref 32764 from 10.6.168.172 lookup 99"},
+		{"ip route del 10.7.0.0/16 dev net1 table 101", "route 10.7.0.0/16 dev net1 table 101"},
+	} {
+		sh(t, s.web.Netns, damage.by)
+		if e := net1.call("CHECK").fails(t); !strings.Contains(e.Msg, damage.name) {
+			t.Errorf("after %q CHECK does not name %q:\n%s", damage.by, damage.name, strings.ReplaceAll(e.Msg, "; ", "\n"))
+		}
+		net1.call("ADD").fine(t)
+		net1.call("CHECK").fine(t)
+		same(t, "ADD that repairs", before.unlike(owner).unnumbered(), s.state(t).unlike(owner).unnumbered())
+	}
+}
+
+// owner is by what a route is ours: a copy of another's that is gone is made anew
+// as one of ours.
+var owner = regexp.MustCompile(`() proto (?:109|multihome)`)
+
+// TestBadValuesOfOthers are those that elsewhere pass, and then are ignored, panic
+// or are refused by the kernel. Here each is named, and nothing is changed.
+func TestBadValuesOfOthers(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, only(0))
+	before := s.state(t)
+	for _, tt := range []struct {
+		key   string
+		value any
+	}{
+		{"vethLinkAddress", "169.254.200"},
+		{"podMACPrefix", "0,:1b"},
+		{"podMACPrefix", "03:1b"},
+		{"podRPFilter", 7},
+		{"hostRPFilter", 3},
+		{"podDefaultRouteNIC", "a/b"},
+		{"txQueueLen", -1},
+	} {
+		e := s.web.call("ADD", keys{tt.key: tt.value}).fails(t)
+		if e.Code != 7 || !strings.Contains(e.Msg, tt.key) || strings.Contains(e.Msg, "0xc000") {
+			t.Errorf("%s: %v: ADD says %d, %q", tt.key, tt.value, e.Code, e.Msg)
+		}
+	}
+	same(t, "ADD with bad values", before, s.state(t))
+}
+
+// TestModeDisabled has both spellings: the result is passed on, nothing is done.
+func TestModeDisabled(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, only(0))
+	before := s.state(t)
+	for _, mode := range []string{"disabled", "disable"} {
+		s.web.call("ADD", keys{"mode": mode}).fine(t)
+		s.web.call("CHECK", keys{"mode": mode}).fine(t)
+		s.web.call("DEL", keys{"mode": mode}).fine(t)
+		same(t, "mode "+mode, before, s.state(t))
+	}
+}
+
+var settingsOfOthers = regexp.MustCompile(`^node: /proc/sys/net/ipv[46]/(conf|neigh)/(all|default|lo|ens)`)
+
+// TestNodeLinksAreLeftAlone: the settings of the node's own links are not ours.
+func TestNodeLinksAreLeftAlone(t *testing.T) {
+	for name, chain := range theChains {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := emptySite(t, twoLANs["dual"])
+			others := func() state {
+				var out state
+				for _, l := range s.state(t) {
+					if settingsOfOthers.MatchString(l) {
+						out = append(out, l)
+					}
+				}
+				return out
+			}
+			before := others()
+			if len(before) == 0 {
+				t.Fatal("no settings")
+			}
+			s.plug(t, 0, lab.NIC, chain)
+			s.plug(t, 1, "net1", chain)
+			same(t, "settings of the node's links", before, others())
+		})
+	}
+}
