@@ -32,15 +32,16 @@ func On(parent string) Bridge {
 // alias is an ifalias that is of no attachment.
 func (b Bridge) alias() string { return netstate.AliasPrefix + "bridge/" + b.Parent }
 
-// Observe reads the bridge and its parent. Where there is no bridge yet, it is
-// made by one ADD: the others wait here, and find it.
+// Observe reads the bridge and its parent. Where there is none yet, one ADD makes
+// it: the others wait here, and find it. It is up when it is done; who took it for
+// done before would put it down once more, as it was seen.
 func (b Bridge) Observe(k *kernel.Kernel, snap *netstate.Snapshot) error {
 	for _, name := range []string{b.Parent, b.Name} {
 		if err := k.Host.ReadLink(snap, name); err != nil {
 			return err
 		}
 	}
-	if _, ok := netstate.Get(snap, host, netstate.Link{Name: b.Name}); ok {
+	if l, ok := netstate.Get(snap, host, netstate.Link{Name: b.Name}); ok && l.Up {
 		return nil
 	}
 	if err := k.LockLinks(b.Name); err != nil {
