@@ -34,7 +34,7 @@ func TestBond(t *testing.T) {
 	n.add(conf)
 	n.shows("ip --details link show type bond", `^\d+: bond0: <[^>]*\bBROADCAST,MULTICAST,MASTER,UP\b[^>]*> mtu 1500 qdisc noqueue state \S+ mode DEFAULT group default qlen 1000`)
 	n.shows("ip --details link show type bond", "link/ether "+mac.String())
-	n.shows("ip --details link show type bond", `bond mode active-backup miimon 0 updelay 0 downdelay 0 .*use_carrier 1 arp_interval 1 .*arp_validate none arp_all_targets any primary ens192 primary_reselect always fail_over_mac none xmit_hash_policy layer2 resend_igmp 1 num_grat_arp 1 all_slaves_active 0 min_links 0 lp_interval 1 packets_per_slave 1 .*lacp_rate slow ad_select stable tlb_dynamic_lb 1`)
+	n.shows("ip --details link show type bond", `bond mode active-backup (active_slave \S+ )?miimon 0 updelay 0 downdelay 0 .*use_carrier 1 arp_interval 1 .*arp_validate none arp_all_targets any primary ens192 primary_reselect always fail_over_mac none xmit_hash_policy layer2 resend_igmp 1 num_grat_arp 1 all_slaves_active 0 min_links 0 lp_interval 1 packets_per_slave 1 .*lacp_rate slow ad_select stable tlb_dynamic_lb 1`)
 	n.shows("ip link show type vlan", `^\d+: bond0\.200@bond0: <[^>]*BROADCAST,MULTICAST,UP`)
 	for _, nic := range []string{"ens192", "ens224"} {
 		n.shows("ip link show "+nic, `<[^>]*\bSLAVE,UP\b.* master bond0 `)
