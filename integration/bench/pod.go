@@ -28,49 +28,87 @@ var podsMade int
 
 func (n *node) newPod() (*pod, error) {
 	podsMade++
-	i := podsMade % (1 << 13)
 	netns, err := nettest.NewNetns("pod")
 	if err != nil {
 		return nil, err
 	}
-	p := &pod{Netns: netns, id: fmt.Sprintf("%064x", podsMade), addresses: []netip.Prefix{
-		netip.MustParsePrefix(fmt.Sprintf("10.6.%d.%d/16", 16+i>>8, i&255)),
-		netip.MustParsePrefix(fmt.Sprintf("fd00:6::1:%x/64", i)),
-	}}
-	if err := p.wire(n); err != nil {
+	p := &pod{Netns: netns, id: fmt.Sprintf("%064x", podsMade), addresses: nextAddresses(16, "fd00:6::1:%x/64")}
+	p.result, err = p.addNIC(n, "eth0", p.addresses)
+	if err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *pod) wire(n *node) error {
-	if err := n.AddMacvlan(nic, p.Netns, "eth0"); err != nil {
-		return err
+// nextAddresses returns the addresses of the pod made last, from its place in
+// 10.6.0.0/16 and in a format of IPv6.
+func nextAddresses(place int, v6 string) []netip.Prefix {
+	i := podsMade % (1 << 12)
+	return []netip.Prefix{
+		netip.MustParsePrefix(fmt.Sprintf("10.6.%d.%d/16", place+i>>8, i&255)),
+		netip.MustParsePrefix(fmt.Sprintf(v6, i)),
 	}
-	if err := p.AddAddrs("eth0", p.addresses...); err != nil {
-		return err
+}
+
+// addNIC gives a pod a macvlan with addresses, and the default routes if it has
+// none, and returns the result of the plugins that would have done so.
+func (p *pod) addNIC(n *node, name string, addresses []netip.Prefix) (*current.Result, error) {
+	if err := n.AddMacvlan(nic, p.Netns, name); err != nil {
+		return nil, err
 	}
-	mac, err := p.MAC("eth0")
+	if err := p.AddAddrs(name, addresses...); err != nil {
+		return nil, err
+	}
+	mac, err := p.MAC(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.result = &current.Result{
+	result := &current.Result{
 		CNIVersion: cniVersion,
-		Interfaces: []*current.Interface{{Name: "eth0", Mac: mac.String(), Sandbox: p.Path()}},
+		Interfaces: []*current.Interface{{Name: name, Mac: mac.String(), Sandbox: p.Path()}},
 	}
-	for i, a := range p.addresses {
+	for i, a := range addresses {
 		gateway := gateways[i]
-		if err := p.AddRoutes(nettest.Route{Dst: netip.PrefixFrom(a.Addr(), 0).Masked(), Via: gateway, Dev: "eth0"}); err != nil {
-			return err
+		if name == "eth0" {
+			if err := p.AddRoutes(nettest.Route{Dst: netip.PrefixFrom(a.Addr(), 0).Masked(), Via: gateway, Dev: name}); err != nil {
+				return nil, err
+			}
 		}
-		p.result.IPs = append(p.result.IPs, &current.IPConfig{
+		result.IPs = append(result.IPs, &current.IPConfig{
 			Interface: current.Int(0),
 			Address:   net.IPNet{IP: a.Addr().AsSlice(), Mask: net.CIDRMask(a.Bits(), a.Addr().BitLen())},
 			Gateway:   gateway.AsSlice(),
 		})
 	}
-	return nil
+	return result, nil
+}
+
+// newOverlayPod makes a pod whose eth0 is a veth to the node with a gateway that
+// is not in its subnet, as Calico makes it.
+func (n *node) newOverlayPod() (*pod, error) {
+	podsMade++
+	netns, err := nettest.NewNetns("overlay pod")
+	if err != nil {
+		return nil, err
+	}
+	p := &pod{Netns: netns, id: fmt.Sprintf("%064x", podsMade)}
+	hostEnd, gateway := fmt.Sprintf("cali%011x", podsMade), netip.MustParseAddr("169.254.1.1")
+	address := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(podsMade >> 8), byte(podsMade)}), 32)
+	err = nettest.ConnectVeth(n.Netns, hostEnd, p.Netns, "eth0")
+	if err == nil {
+		err = p.AddAddrs("eth0", address)
+	}
+	if err == nil {
+		err = p.AddRoutes(
+			nettest.Route{Dst: netip.PrefixFrom(gateway, 32), Dev: "eth0"},
+			nettest.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: gateway, Dev: "eth0"})
+	}
+	if err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
 }
 
 // hostEnd is the name of the host's link to a pod in the result of an ADD.

@@ -4,8 +4,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -27,9 +29,11 @@ type program string
 // call is one invocation of a plugin.
 type call struct {
 	command string
-	pod     *pod   // none for STATUS
-	prev    any    // prevResult; none if nil
-	link    string // the host end, which floor must be told
+	pod     *pod           // none for STATUS
+	nic     string         // CNI_IFNAME; "": eth0
+	prev    any            // prevResult; none if nil
+	also    map[string]any // keys beside serviceCIDR
+	link    string         // the host end, which floor must be told
 	args    []string
 }
 
@@ -41,6 +45,7 @@ func (p program) command(c call) (*exec.Cmd, error) {
 		"type":        "coordinator",
 		"serviceCIDR": []string{"10.96.0.0/12", "fd00:10:96::/108"},
 	}
+	maps.Copy(conf, c.also)
 	if c.prev != nil {
 		conf["prevResult"] = c.prev
 	}
@@ -53,7 +58,7 @@ func (p program) command(c call) (*exec.Cmd, error) {
 	cmd.Stdout, cmd.Stderr = &bytes.Buffer{}, &bytes.Buffer{}
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+c.command, "CNI_PATH=/opt/cni/bin")
 	if c.pod != nil {
-		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+c.pod.id, "CNI_NETNS="+c.pod.Path(), "CNI_IFNAME=eth0",
+		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+c.pod.id, "CNI_NETNS="+c.pod.Path(), "CNI_IFNAME="+cmp.Or(c.nic, "eth0"),
 			"FLOOR_LINK="+c.link, "FLOOR_NODE="+join(nodeAddresses), "FLOOR_POD="+join(c.pod.addresses))
 	}
 	return cmd, nil

@@ -26,7 +26,7 @@ const settle = 15 * time.Millisecond
 
 // round measures everything once on one node, with new pods, in a random order.
 func (b *bench) round(n *node, memory bool) error {
-	const pods = 6
+	const pods = 8
 	var free []*pod
 	defer func() {
 		for _, p := range free {
@@ -41,7 +41,7 @@ func (b *bench) round(n *node, memory bool) error {
 		free = append(free, p)
 	}
 	r := &roundOn{b, n, free, ""}
-	parts := []func(*pod) error{r.coordinatorLife, r.bareDeletion, r.kernelsWork, r.kernelsWorkWithoutNFT, r.echoes}
+	parts := []func(*pod) error{r.coordinatorLife, r.bareDeletion, r.kernelsWork, r.kernelsWorkWithoutNFT, r.echoes, r.furtherNIC, r.byBridge}
 	if memory {
 		parts = append(parts, r.peakMemory)
 	}
@@ -49,6 +49,9 @@ func (b *bench) round(n *node, memory bool) error {
 		if err := part(free[i]); err != nil {
 			return err
 		}
+	}
+	if err := r.overlayNIC(); err != nil {
+		return err
 	}
 	for _, p := range free {
 		p.Close()
@@ -93,6 +96,70 @@ func (r *roundOn) coordinatorLife(p *pod) error {
 		{"STATUS", call{command: "STATUS"}},
 	} {
 		if _, err := r.measure("coordinator", v.name, r.coordinator, v.call); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// furtherNIC is ADD of a pod's second NIC.
+func (r *roundOn) furtherNIC(p *pod) error {
+	first := call{command: "ADD", pod: p, prev: p.result}
+	if _, _, err := r.coordinator.time(r.node, first); err != nil {
+		return err
+	}
+	result, err := p.addNIC(r.node, "net1", nextAddresses(48, "fd00:6::3:%x/64"))
+	if err != nil {
+		return err
+	}
+	further := call{command: "ADD", pod: p, nic: "net1", prev: result}
+	if _, err := r.measure("coordinator", "ADD of a further NIC", r.coordinator, further); err != nil {
+		return err
+	}
+	return r.remove(further, first)
+}
+
+// overlayNIC is ADD of an underlay NIC beside an overlay's eth0.
+func (r *roundOn) overlayNIC() error {
+	p, err := r.node.newOverlayPod()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	result, err := p.addNIC(r.node, "net1", nextAddresses(64, "fd00:6::4:%x/64"))
+	if err != nil {
+		return err
+	}
+	add := call{command: "ADD", pod: p, nic: "net1", prev: result}
+	if _, err := r.measure("coordinator", "ADD in overlay mode", r.coordinator, add); err != nil {
+		return err
+	}
+	return r.remove(add)
+}
+
+// byBridge is an attachment's life with hostLink macvlan, on a node that has the
+// bridge.
+func (r *roundOn) byBridge(p *pod) error {
+	bridge := map[string]any{"hostLink": "macvlan"}
+	add := call{command: "ADD", pod: p, prev: p.result, also: bridge}
+	if _, _, err := r.coordinator.time(r.node, add); err != nil {
+		return err
+	}
+	if err := r.remove(add); err != nil {
+		return err
+	}
+	if _, err := r.measure("coordinator", "ADD by the bridge", r.coordinator, add); err != nil {
+		return err
+	}
+	_, err := r.measure("coordinator", "DEL by the bridge", r.coordinator, call{command: "DEL", pod: p, prev: p.result, also: bridge})
+	return err
+}
+
+// remove undoes ADDs, untimed.
+func (r *roundOn) remove(added ...call) error {
+	for _, c := range added {
+		c.command = "DEL"
+		if _, _, err := r.coordinator.time(r.node, c); err != nil {
 			return err
 		}
 	}

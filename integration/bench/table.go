@@ -53,6 +53,9 @@ func lines(node string) []line {
 		{"ADD: the kernel's work, no nft", of("floor without nft", "ADD"), echo("ADD"), "echo", 0},
 		{"ADD: the kernel's work", of("floor", "ADD"), echo("ADD"), "echo", 0},
 	}, add, []line{
+		{"ADD by the bridge", coordinator("ADD by the bridge"), echo("ADD"), "echo", 2.0},
+		{"ADD of a further NIC", coordinator("ADD of a further NIC"), echo("ADD"), "echo", 0},
+		{"ADD in overlay mode", coordinator("ADD in overlay mode"), echo("ADD"), "echo", 0},
 		{"ADD again", coordinator("re-ADD"), echo("ADD"), "echo", 0},
 		{"CHECK: echo", echo("CHECK"), figure{}, "", 0},
 		{"CHECK", coordinator("CHECK"), echo("CHECK"), "echo", 1.8},
@@ -61,6 +64,7 @@ func lines(node string) []line {
 		{"DEL: echo", echo("DEL"), figure{}, "", 0},
 		{"DEL: the bare deletion", of("floor", "DEL"), echo("DEL"), "echo", 0},
 		{"DEL", coordinator("DEL"), of("floor", "DEL"), "bare deletion", 1.15},
+		{"DEL by the bridge", coordinator("DEL by the bridge"), echo("DEL"), "echo", 1.3},
 	})
 }
 
