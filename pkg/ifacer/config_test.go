@@ -54,7 +54,7 @@ func TestBadConfigurations(t *testing.T) {
 		{bonded(`{"mode": 1}`), "bond.name: missing"},
 		{bonded(`{"name": "ens192"}`), "bond.name: ens192: want another name"},
 		{bonded(`{"name": "a bond"}`), "bond.name"},
-		{bonded(`{"name": "bond0", "nmae": "x"}`), `unknown key "bond.nmae": the nearest known one is "bond.name"`},
+		{bonded(`{"name": "bond0", "nam": "x"}`), `unknown key "bond.nam": the nearest known one is "bond.name"`},
 		{bonded(`{"name": "bond0", "mode": 7}`), "bond.mode: 7: want a mode of a bond by name or number (want one of balance-rr (0), active-backup (1)"},
 		{bonded(`{"name": "bond0", "mode": "lacp"}`), "802.3ad (4)"},
 		{bonded(`{"name": "bond0", "options": "fast"}`), `bond.options: "fast": want options`},

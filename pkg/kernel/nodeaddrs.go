@@ -29,8 +29,8 @@ var notTheNodes = []string{
 // isNodes reports whether a link may carry addresses of the node, by its name.
 func isNodes(name string) bool {
 	return !slices.ContainsFunc(notTheNodes, func(p string) bool {
-		prefix, any := strings.CutSuffix(p, "*")
-		return name == prefix || any && strings.HasPrefix(name, prefix)
+		prefix, open := strings.CutSuffix(p, "*")
+		return name == prefix || open && strings.HasPrefix(name, prefix)
 	})
 }
 

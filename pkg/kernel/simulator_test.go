@@ -98,9 +98,9 @@ func compare(t *testing.T, k *kernel.Kernel) {
 			up.Up = l.Up
 			op.Before, op.After = have, up
 		}
-		sim, real := simulated.Apply(op), k.Apply([]netstate.Op{op})
-		if wantErr := line[0] == '!'; (sim != nil) != wantErr || (real != nil) != wantErr {
-			t.Fatalf("%s\nsimulator: %v\nkernel: %v", line, sim, real)
+		theirs, ours := k.Apply([]netstate.Op{op}), simulated.Apply(op)
+		if wantErr := line[0] == '!'; (ours != nil) != wantErr || (theirs != nil) != wantErr {
+			t.Fatalf("%s\nsimulator: %v\nkernel: %v", line, ours, theirs)
 		}
 		if d := cmp.Diff(simulated.Lines(), held(t, k, named, simulated)); d != "" {
 			t.Fatalf("%s (-simulator +kernel):\n%s", line, d)

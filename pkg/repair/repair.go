@@ -114,7 +114,7 @@ func (o Options) configurations() (map[string]*libcni.NetworkConfigList, error) 
 func ofOurs(cni *libcni.CNIConfig, cached *libcni.NetworkAttachment, current map[string]*libcni.NetworkConfigList) ([]attached, error) {
 	list, err := libcni.ConfListFromBytes(cached.Config)
 	if err != nil {
-		return nil, nil // a single plugin, which ours never is
+		return nil, nil //nolint:nilerr // a single plugin, which ours never is
 	}
 	if newer := current[list.Name]; newer != nil {
 		list = newer
@@ -154,7 +154,7 @@ func stdin(list *libcni.NetworkConfigList, own []byte, prevResult any) ([]byte, 
 // repairPod repairs the attachments of a pod, and then removes what none of them
 // asks for.
 func (o Options) repairPod(pod []attached) error {
-	if _, err := os.Stat(pod[0].netns); err != nil {
+	if _, err := os.Stat(pod[0].netns); errors.Is(err, fs.ErrNotExist) {
 		return nil // it is dead: GC's business
 	}
 	var wanted []netstate.Item
