@@ -13,7 +13,6 @@ need() { # need PACKAGE FILE-OR-COMMAND
 need iproute2 ip
 need nftables nft
 need iptables iptables
-need conntrack conntrack
 need tcpdump tcpdump
 need strace strace
 need user-mode-linux linux.uml             # for hack/uml.sh

@@ -84,17 +84,6 @@ func (n *Network) GC(ctx context.Context, valid ...types.GCAttachment) error {
 	return nil
 }
 
-// Status asks the plugins whether they could serve an ADD.
-func (n *Network) Status(ctx context.Context) error {
-	err := n.run(ctx, func(ctx context.Context) error {
-		return n.cni.GetStatusNetworkList(ctx, n.list)
-	})
-	if err != nil {
-		return fmt.Errorf("STATUS of %s: %w", n.list.Name, err)
-	}
-	return nil
-}
-
 // run runs a verb on the node, with the time that a runtime gives it.
 func (n *Network) run(ctx context.Context, verb func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, verbTime)
