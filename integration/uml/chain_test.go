@@ -5,12 +5,9 @@
 package uml
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -24,16 +21,34 @@ import (
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
-// chain is ifacer, macvlan on what it makes, and coordinator.
-const chain = `{
+// chain is ifacer, a main plugin on what it makes, and coordinator.
+type chain struct {
+	ifacer      string // its keys
+	main        string // the main plugin's, without the next one
+	master      string
+	vlan        int    // that it is in
+	coordinator string // keys besides the usual ones, each with a comma in front
+}
+
+const conflist = `{
 	"cniVersion": "1.1.0", "name": "lan",
 	"plugins": [
 		{"type": "ifacer", %s, "removeUnused": true},
-		{"type": "macvlan", "master": "%s", "mode": "bridge", "ipam": {"type": "host-local", "dataDir": "/run/cni/networks",
-			"ranges": [[{"subnet": "172.100.0.0/16", "rangeStart": "172.100.0.100", "rangeEnd": "172.100.0.200"}]]}},
-		{"type": "coordinator", "serviceCIDR": ["10.96.0.0/12"]}
+		{%s, "master": "%s", "ipam": {"type": "host-local", "dataDir": "/run/cni/networks",
+			"ranges": [[{"subnet": "172.100.0.0/16", "rangeStart": "172.100.0.100", "rangeEnd": "172.100.0.103"}]]}},
+		{"type": "coordinator", "serviceCIDR": ["10.96.0.0/12"]%s}
 	]
 }`
+
+const (
+	macvlan = `"type": "macvlan", "mode": "bridge"`
+	ipvlan  = `"type": "ipvlan", "mode": "%s"`
+)
+
+// onVLAN is a main plugin on a VLAN of a NIC.
+func onVLAN(main string) chain {
+	return chain{ifacer: `"interfaces": ["ens192"], "vlanID": 100`, main: main, master: "ens192.100", vlan: 100}
+}
 
 var (
 	peerAddr = netip.MustParseAddr("172.100.0.1")
@@ -42,14 +57,41 @@ var (
 
 // TestChainVLAN: pods on a VLAN of a NIC.
 func TestChainVLAN(t *testing.T) {
-	c := newChain(t, `"interfaces": ["ens192"], "vlanID": 100`, "ens192.100", 100)
+	c := newChain(t, onVLAN(macvlan))
+	c.addPods()
 	c.works()
 	c.ends()
 }
 
+// TestChainIPVLAN: the same by ipvlan. Its layer 3 modes answer no ARP: the node
+// has an address in the VLAN, from which packets to pods find them.
+func TestChainIPVLAN(t *testing.T) {
+	for _, mode := range []string{"l2", "l3", "l3s"} {
+		t.Run(mode, func(t *testing.T) {
+			c := newChain(t, onVLAN(fmt.Sprintf(ipvlan, mode)))
+			c.addPods()
+			if mode == "l2" {
+				c.works()
+				c.ends()
+				return
+			}
+			const router = "172.100.0.2"
+			c.node.sh("ip addr add " + router + "/16 dev ens192.100")
+			c.in(c.peer, "ip route add 172.100.0.100/30 via "+router)
+			c.works()
+			c.node.sh("ip addr del " + router + "/16 dev ens192.100")
+			c.ends()
+		})
+	}
+}
+
 // TestChainBond: pods on a VLAN of a bond, also when its active member fails.
 func TestChainBond(t *testing.T) {
-	c := newChain(t, `"interfaces": ["ens192", "ens224"], "vlanID": 200, "bond": {"name": "bond0", "mode": 1, "options": "primary=ens192; miimon=50"}`, "bond0.200", 200)
+	c := newChain(t, chain{
+		ifacer: `"interfaces": ["ens192", "ens224"], "vlanID": 200, "bond": {"name": "bond0", "mode": 1, "options": "primary=ens192; miimon=50"}`,
+		main:   macvlan, master: "bond0.200", vlan: 200,
+	})
+	c.addPods()
 	c.works()
 	c.node.eventually("ip -d link show bond0", "active_slave ens192 ")
 	if err := c.node.sw.SetDown("ens192"); err != nil {
@@ -58,6 +100,60 @@ func TestChainBond(t *testing.T) {
 	c.node.eventually("ip -d link show bond0", "active_slave ens224 ")
 	c.works()
 	c.ends()
+}
+
+// TestChainWithoutCoordinator is the control: main plugins alone don't let a pod
+// and its node reach each other.
+func TestChainWithoutCoordinator(t *testing.T) {
+	for _, main := range []string{macvlan, fmt.Sprintf(ipvlan, "l2"), fmt.Sprintf(ipvlan, "l3"), fmt.Sprintf(ipvlan, "l3s")} {
+		t.Run(main, func(t *testing.T) {
+			c := newChain(t, onVLAN(main))
+			c.list.Plugins = c.list.Plugins[:2]
+			c.addPods()
+			if err := c.pods[0].Ping(nodeAddr, nettest.Socket{}); err == nil {
+				t.Errorf("pod0 reaches %s", nodeAddr)
+			}
+			if err := c.node.Ping(c.addrs[0], nettest.Socket{}); err == nil {
+				t.Errorf("the node reaches %s", c.addrs[0])
+			}
+		})
+	}
+}
+
+// TestMarksOnOldKernel: nf_tables of this kernel answers, but holds no table of
+// family inet, ip or ip6. Whoever doesn't insist on it gets iptables-legacy.
+func TestMarksOnOldKernel(t *testing.T) {
+	for _, backend := range []string{"auto", "iptables"} {
+		t.Run(backend, func(t *testing.T) {
+			c := newChain(t, marksBy(backend))
+			c.addPods()
+			c.works()
+			if rules := c.in(c.pods[0], "iptables-legacy -t mangle -S"); strings.Count(rules, "-N MULTIHOME") != 2 {
+				t.Errorf("want two chains:\n%s", rules)
+			}
+			c.ends()
+			if rules := c.in(c.pods[0], "iptables-legacy -t mangle -S"); strings.Contains(rules, "MULTIHOME") {
+				t.Errorf("left over:\n%s", rules)
+			}
+		})
+	}
+	t.Run("nftables", func(t *testing.T) {
+		c := newChain(t, marksBy("nftables"))
+		before := c.node.sh("ip -br link")
+		if _, err := c.addPod("pod0"); err == nil || !strings.Contains(err.Error(), "nf_tables has no such family") {
+			t.Errorf("ADD by nf_tables that can't: %v", err)
+		}
+		c.run("DEL", func(ctx context.Context) error { return c.cni.DelNetworkList(ctx, c.list, c.conf(0)) })
+		if after := c.node.sh("ip -br link"); after != before {
+			t.Errorf("DEL left links:\n%s\nwant\n%s", after, before)
+		}
+	})
+}
+
+func marksBy(backend string) chain {
+	conf := onVLAN(macvlan)
+	conf.coordinator = fmt.Sprintf(`, "markBackend": %q`, backend)
+	return conf
 }
 
 // chained is a node with two pods, and a host in their VLAN.
@@ -72,10 +168,10 @@ type chained struct {
 	vlan  int
 }
 
-func newChain(t *testing.T, keys, master string, vlan int) *chained {
+// newChain makes a node for a chain, and a host in the VLAN that is to come of it.
+func newChain(t *testing.T, conf chain) *chained {
 	t.Helper()
-	withoutNftables(t)
-	c := &chained{t: t, node: newNode(t, "ens160", "ens192", "ens224"), vlan: vlan}
+	c := &chained{t: t, node: newNode(t, "ens160", "ens192", "ens224"), vlan: conf.vlan}
 	c.node.sh("ip addr add 10.6.168.123/16 dev ens160; ip route add default via 10.6.0.1")
 	c.peer = c.netns("peer")
 	if err := nettest.ConnectVeth(c.node.sw, "peer", c.peer, "eth0"); err != nil {
@@ -84,67 +180,47 @@ func newChain(t *testing.T, keys, master string, vlan int) *chained {
 	if err := c.node.sw.SetMaster("peer", "br0"); err != nil {
 		t.Fatal(err)
 	}
-	c.in(c.peer, fmt.Sprintf("ip link add link eth0 name vlan type vlan id %d; ip link set vlan up; ip addr add %s/16 dev vlan", vlan, peerAddr))
+	c.in(c.peer, fmt.Sprintf("ip link add link eth0 name vlan type vlan id %d; ip link set vlan up; ip addr add %s/16 dev vlan", conf.vlan, peerAddr))
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.cni = libcni.NewCNIConfigWithCacheDir([]string{bin, filepath.Join(bin, "cni")}, "/run/cni/cache", nil)
-	if c.list, err = libcni.NetworkConfFromBytes(fmt.Appendf(nil, chain, keys, master)); err != nil {
+	if c.list, err = libcni.NetworkConfFromBytes(fmt.Appendf(nil, conflist, conf.ifacer, conf.main, conf.master, conf.coordinator)); err != nil {
 		t.Fatal(err)
-	}
-	for i := range 2 {
-		pod := c.netns(fmt.Sprint("pod", i))
-		c.pods = append(c.pods, pod)
-		var result types.Result
-		c.run("ADD", func(ctx context.Context) (err error) {
-			result, err = c.cni.AddNetworkList(ctx, c.list, c.conf(i))
-			return err
-		})
-		r, err := types100.NewResultFromResult(result)
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr, ok := netip.AddrFromSlice(r.IPs[0].Address.IP.To4())
-		if !ok {
-			t.Fatalf("no IPv4 address: %v", r)
-		}
-		c.addrs = append(c.addrs, addr)
 	}
 	return c
 }
 
-// withoutNftables keeps the kernel from loading nf_tables: this one's can be talked
-// to, but holds no table of family inet, ip or ip6, and coordinator's markBackend
-// "auto" takes nf_tables that answers for one that works. Without it, that finds
-// iptables-legacy.
-func withoutNftables(t *testing.T) {
-	t.Helper()
-	const setting = "/proc/sys/kernel/modprobe"
-	before, err := os.ReadFile(setting)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("/var/tmp", "modprobe-") // iptables runs it, too, with another /run
-	if err != nil {
-		t.Fatal(err)
-	}
-	wrapper := filepath.Join(dir, "modprobe")
-	script := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *nfnetlink-subsys-10) exit 1 ;; esac\nexec %s \"$@\"\n", bytes.TrimSpace(before))
-	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(setting, []byte(wrapper), 0); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(os.WriteFile(setting, before, 0), os.RemoveAll(dir)); err != nil {
-			t.Error(err)
+// addPods adds two.
+func (c *chained) addPods() {
+	c.t.Helper()
+	for i := range 2 {
+		addr, err := c.addPod(fmt.Sprint("pod", i))
+		if err != nil {
+			c.t.Fatal(err)
 		}
-	})
-	if modules, err := os.ReadFile("/proc/modules"); err != nil || bytes.Contains(modules, []byte("nf_tables ")) {
-		t.Fatalf("nf_tables is loaded already: %v", err)
+		c.addrs = append(c.addrs, addr)
 	}
+}
+
+// addPod adds one, and returns its IPv4 address.
+func (c *chained) addPod(name string) (addr netip.Addr, err error) {
+	c.t.Helper()
+	c.pods = append(c.pods, c.netns(name))
+	err = c.try(func(ctx context.Context) error {
+		result, err := c.cni.AddNetworkList(ctx, c.list, c.conf(len(c.pods)-1))
+		if err != nil {
+			return err
+		}
+		r, err := types100.NewResultFromResult(result)
+		if err != nil {
+			return err
+		}
+		addr, _ = netip.AddrFromSlice(r.IPs[0].Address.IP.To4())
+		return nil
+	})
+	return addr, err
 }
 
 func (c *chained) netns(name string) *nettest.Netns {
@@ -157,28 +233,34 @@ func (c *chained) netns(name string) *nettest.Netns {
 	return n
 }
 
-func (c *chained) in(n *nettest.Netns, script string) {
+// in runs a script there, which must succeed, and returns its output.
+func (c *chained) in(n *nettest.Netns, script string) string {
 	c.t.Helper()
-	err := n.Do(func() error {
-		if out, err := exec.Command("sh", "-euc", script).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", script, err, out)
-		}
-		return nil
+	var out []byte
+	err := n.Do(func() (err error) {
+		out, err = exec.Command("sh", "-euc", script).CombinedOutput()
+		return err
 	})
 	if err != nil {
-		c.t.Fatal(err)
+		c.t.Fatalf("%s: %v: %s", script, err, out)
 	}
+	return string(out)
 }
 
 func (c *chained) conf(pod int) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: fmt.Sprint("pod", pod), NetNS: c.pods[pod].Path(), IfName: "eth0"}
 }
 
-func (c *chained) run(verb string, f func(context.Context) error) {
-	c.t.Helper()
+// try does a verb on the node, and run one that must succeed.
+func (c *chained) try(f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
-	if err := c.node.Run(func() error { return f(ctx) }); err != nil {
+	return c.node.Run(func() error { return f(ctx) })
+}
+
+func (c *chained) run(verb string, f func(context.Context) error) {
+	c.t.Helper()
+	if err := c.try(f); err != nil {
 		c.t.Fatalf("%s: %v", verb, err)
 	}
 }

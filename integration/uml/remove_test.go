@@ -96,3 +96,25 @@ func TestGC(t *testing.T) {
 	n.lacks("ens192.100")
 	n.shows("ip link show type vlan", `ens192\.300@ens192`)
 }
+
+// TestRemoveTwo: one chain has two ifacers, of which the second builds on what the
+// first made.
+func TestRemoveTwo(t *testing.T) {
+	const onBond = `{"interfaces": ["bond0"], "vlanID": 7}`
+	for _, first := range []string{bond0, unused(bond0)} {
+		n := two(t)
+		before := n.state()
+		for range 2 {
+			n.add(first)
+			n.add(unused(onBond))
+		}
+		n.fine(call{verb: "DEL", id: "a", conf: unused(onBond)})
+		n.lacks("bond0.7")
+		n.fine(call{verb: "DEL", id: "a", conf: first})
+		if first == bond0 {
+			n.shows("ip link show bond0", "MASTER,UP")
+			continue
+		}
+		n.same("DEL", before)
+	}
+}

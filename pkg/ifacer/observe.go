@@ -88,12 +88,31 @@ func stack(t *plugin.Task, name string) []netstate.Link {
 	return out
 }
 
-// Record notes which links the attachment uses.
-func (c *Config) Record(*plugin.Task, netstate.Plan) *kernel.Record {
+// Record notes which links the attachment uses, besides those that another
+// ifacer of its chain has noted: what is made last is last.
+func (c *Config) Record(t *plugin.Task, _ netstate.Plan) *kernel.Record {
 	if len(c.links()) == 0 {
 		return nil
 	}
-	return &kernel.Record{Links: c.links(), RemoveUnused: c.RemoveUnused}
+	r := &kernel.Record{}
+	if own, err := ownRecord(t); err == nil && own != nil { // or else it is replaced
+		r.Links, r.RemoveUnused = own.Links, own.RemoveUnused
+	}
+	r.Links = with(r.Links, c.links())
+	if c.RemoveUnused {
+		r.RemoveUnused = with(r.RemoveUnused, c.links())
+	}
+	return r
+}
+
+// with adds to a list what it lacks.
+func with(list, more []string) []string {
+	for _, name := range more {
+		if !slices.Contains(list, name) {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // Status says whether the interfaces are there, and whether the kernel can make

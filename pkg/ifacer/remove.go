@@ -41,10 +41,10 @@ func made(l netstate.Link) (down []string, ok bool) {
 // for it.
 func remove(t *plugin.Task) ([]netstate.Op, error) {
 	own, err := ownRecord(t)
-	if err != nil || own == nil || !own.RemoveUnused {
+	if err != nil || own == nil || len(own.RemoveUnused) == 0 {
 		return nil, err
 	}
-	if err := t.Kernel.LockLinks(own.Links...); err != nil {
+	if err := t.Kernel.LockLinks(own.RemoveUnused...); err != nil {
 		return nil, err
 	}
 	users, err := kernel.LinkUsers.Read("")
@@ -58,14 +58,18 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 	}
 	var ops []netstate.Op
 	var gone []string
-	for _, name := range slices.Backward(own.Links) {
+	for _, name := range slices.Backward(own.RemoveUnused) {
 		l, ok := link(t, name)
 		down, ours := made(l)
 		if !ok || !ours || usedByOther(users, t.Attachment, name) {
 			continue
 		}
-		if busy, err := inUse(t, name, gone); err != nil || busy {
+		busy, err := inUse(t, name, gone)
+		if err != nil {
 			return ops, err
+		}
+		if busy {
+			continue // and so is what it sits on
 		}
 		ops = append(ops, release(t, name, down)...)
 		ops = append(ops, netstate.Op{NS: host, Before: l, Why: "nobody uses it any more"})

@@ -14,8 +14,15 @@ import (
 // ErrLeft is in the error when not all that was done could be undone.
 var ErrLeft = errors.New("not undone")
 
-// ErrExists is in the error of an Apply that was to add what was there by then.
-var ErrExists error = unix.EEXIST
+// errExists is in the error of an Apply that was to add what was there by then.
+var errExists error = unix.EEXIST
+
+// Again reports whether an Apply failed because of what shows only then, and has
+// left nothing: somebody else made an object first, or nf_tables can't hold our
+// table. Who observes and plans again takes it into account.
+func Again(err error) bool {
+	return (errors.Is(err, errExists) || errors.Is(err, errNoFamily)) && !errors.Is(err, ErrLeft)
+}
 
 // Apply does the operations in order. When one fails, those before it are
 // undone, and it as well, for its answer may be all that was lost; but not one
@@ -25,7 +32,7 @@ func (k *Kernel) Apply(ops []netstate.Op) error {
 	for i, op := range ops {
 		if err := k.apply(op); err != nil {
 			done := i + 1
-			if errors.Is(err, ErrExists) && op.Before == nil {
+			if errors.Is(err, errExists) && op.Before == nil {
 				done = i
 			}
 			return k.Undo(ops[:done], fmt.Errorf("%s: %w", op.Describe(), err))
@@ -43,7 +50,7 @@ func (k *Kernel) Undo(ops []netstate.Op, err error) error {
 	var left error
 	for _, op := range netstate.Undo(ops) {
 		// What was to be deleted, and wasn't, is still there.
-		if e := k.Remove([]netstate.Op{op}); op.Before != nil || !errors.Is(e, ErrExists) {
+		if e := k.Remove([]netstate.Op{op}); op.Before != nil || !errors.Is(e, errExists) {
 			left = errors.Join(left, e)
 		}
 	}

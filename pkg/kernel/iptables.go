@@ -34,10 +34,10 @@ var xtables = map[netstate.Family]struct {
 
 // programFor returns the program to make chains with: what the node calls
 // iptables, whose flavour is its administrator's choice, unless that may be one
-// that needs nf_tables and there is none.
+// that needs nf_tables and the kernel's can't serve it.
 func (s *Space) programFor(f netstate.Family) (string, error) {
 	name := xtables[f].program
-	if s.hasNftables() == nil {
+	if s.holds(xtables[f].nft) == nil {
 		return name, inPath(name)
 	}
 	return firstInPath(name+"-legacy", name)

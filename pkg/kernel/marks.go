@@ -113,9 +113,11 @@ func (s *Space) nft() (*nftables.Conn, error) {
 func (s *Space) MarkBackend(among ...netstate.Backend) (netstate.Backend, error) {
 	var reasons error
 	for _, b := range among {
-		err := s.hasNftables()
+		var err error
 		if b == netstate.Iptables {
 			_, err = s.programFor(netstate.IPv4)
+		} else {
+			err = s.holdsInet()
 		}
 		switch {
 		case err == nil:
@@ -156,14 +158,55 @@ func (t *tables) hasNft(family nftables.TableFamily, name string) bool {
 	return slices.ContainsFunc(t.nft, func(h *nftables.Table) bool { return h.Family == family && h.Name == name })
 }
 
-// hasNftables returns nil if the kernel has nf_tables. It is not asked whether
-// that can hold a table of family inet, because only making one would tell, and
-// no kernel is known that lacks nothing else.
-func (s *Space) hasNftables() error {
-	if err := s.listTables().err; err != nil {
-		return fmt.Errorf("nftables: %w", err)
+// holdsInet returns nil if nf_tables can hold the table of a Mark. It is tried
+// out only where somebody uses iptables of the legacy flavour, as those do who
+// have to; elsewhere it turns out when the table is made (errNoFamily).
+func (s *Space) holdsInet() error {
+	have := s.listTables()
+	if have.err == nil && !have.legacy[netstate.IPv4] && !have.legacy[netstate.IPv6] {
+		return s.refused[nftables.TableFamilyINet]
 	}
-	return nil
+	return s.holds(nftables.TableFamilyINet)
+}
+
+// errNoFamily is in the error of a request for a table of a family that the
+// kernel's nf_tables was built without (nft_supported_family in
+// net/netfilter/nf_tables_api.c; Debian's user-mode kernel has none of inet, ip
+// and ip6).
+var errNoFamily = errors.New("the kernel's nf_tables has no such family")
+
+// holds returns nil if nf_tables can hold a table of the family. Only making one
+// tells, so one of our name is made and deleted in one transaction, unless it is
+// there.
+func (s *Space) holds(family nftables.TableFamily) error {
+	have := s.listTables()
+	switch {
+	case have.err != nil:
+		return fmt.Errorf("nftables: %w", have.err)
+	case have.hasNft(family, netstate.MarkTable) || have.hasNft(family, netstate.MangleTable):
+		return nil
+	}
+	if err, known := s.refused[family]; known {
+		return err
+	}
+	t := &nftables.Table{Name: netstate.MarkTable, Family: family}
+	s.nftConn.CreateTable(t)
+	s.nftConn.DelTable(t)
+	return s.tried(family, s.nftConn.Flush())
+}
+
+// tried notes whether the kernel has a family, by what came of making a table of it.
+func (s *Space) tried(family nftables.TableFamily, err error) error {
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		err = fmt.Errorf("nftables: %w: %w", errNoFamily, err)
+	} else if err != nil {
+		return err
+	}
+	if s.refused == nil {
+		s.refused = map[nftables.TableFamily]error{}
+	}
+	s.refused[family] = err
+	return err
 }
 
 // noNftables reports whether a request failed for the want of nf_tables: without
@@ -301,5 +344,5 @@ func (s *Space) applyMark(op netstate.Op) error {
 	if op.After == nil && noNftables(err) {
 		return nil
 	}
-	return err
+	return s.tried(nftables.TableFamilyINet, err)
 }

@@ -26,7 +26,7 @@ type Record struct {
 	Node        []netip.Addr `json:",omitempty"` // that the NIC has entries for, as neighbours
 
 	Links        []string `json:",omitempty"` // of the node, that the attachment uses
-	RemoveUnused bool     `json:",omitempty"` // with the last attachment
+	RemoveUnused []string `json:",omitempty"` // of these, those to go with the last attachment
 }
 
 // runDir is where everything is that has to outlive a process.

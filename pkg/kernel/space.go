@@ -41,7 +41,8 @@ type Space struct {
 
 	nftConn *nftables.Conn
 	tables  *tables
-	xtables map[string]*iptables.IPTables // by the program's name
+	refused map[nftables.TableFamily]error // by nf_tables; nil: it has the family
+	xtables map[string]*iptables.IPTables  // by the program's name
 
 	index map[string]int // of links, by name
 	name  map[int]string

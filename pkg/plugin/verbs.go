@@ -114,8 +114,8 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 		return err
 	}
 	err = t.Kernel.Apply(ops)
-	for tries := 0; errors.Is(err, kernel.ErrExists) && !errors.Is(err, kernel.ErrLeft) && tries < 3; tries++ {
-		// Somebody was there first. What they made may be as good as ours.
+	for tries := 0; kernel.Again(err) && tries < 3; tries++ {
+		// Somebody was there first, say. What they made may be as good as ours.
 		t.Snapshot = netstate.NewSnapshot()
 		if plan, ops, err = t.plan(conf); err == nil {
 			err = t.Kernel.Apply(ops)
