@@ -56,7 +56,9 @@ test-uml: root ## what needs bonds and VLANs, on a user-mode Linux kernel
 	@hack/test.sh $(GOTESTSUM) uml
 
 bench: root ## whole processes against a plugin that only echoes prevResult
+	@hack/packages.sh
 	go run ./integration/bench
+	CGO_ENABLED=0 go run -exec "$(CURDIR)/hack/uml.sh" ./integration/bench -ifacer
 
 lint: ## golangci-lint by .golangci.yml
 	go run $(GOLANGCI_LINT) run ./...

@@ -7,20 +7,36 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+var (
+	update = flag.Bool("update", false, "rewrite the golden files")
+	built  = flag.String("built", "", "directory of what make build cni-plugins made, to be tested instead of the tree")
+)
 
-// plugins is the directory of what is run: our plugins and multihome as they
-// are in the tree, macvlan and host-local of the CNI project in the version of go.mod.
+// plugins is the directory of what is run: our plugins and multihome, and in its
+// directory cni macvlan and host-local of the CNI project in the version of go.mod.
 var plugins string
+
+// cniPath is where chains look for plugins.
+func cniPath() []string { return []string{plugins, filepath.Join(plugins, "cni")} }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	flag.Parse()
+	if *built != "" {
+		dir, err := filepath.Abs(*built) // the lab's node has a working directory of its own
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		plugins = dir
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "multihome-plugins-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -40,8 +56,8 @@ func run(m *testing.M) int {
 	return code
 }
 
-// build puts the plugins into a directory, those of the CNI project by their own
-// module file, as the Makefile does.
+// build puts the plugins into a directory as the Makefile does, those of the CNI
+// project by their own module file.
 func build(dir string) error {
 	const upstream = "github.com/containernetworking/plugins"
 	version, err := golang(dir, "list", "-m", "-f", "{{.Version}}", upstream)
@@ -52,7 +68,7 @@ func build(dir string) error {
 		return err
 	}
 	at := "@" + strings.TrimSpace(version)
-	_, err = golang(dir, "install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/ipam/host-local"+at)
+	_, err = golang(filepath.Join(dir, "cni"), "install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/ipam/host-local"+at)
 	return err
 }
 

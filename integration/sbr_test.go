@@ -374,7 +374,7 @@ func secondNIC(t *testing.T, chained ...string) (*lab.Lab, *lab.Pod) {
 		if i == 1 {
 			conflist = ipamRoutes.ReplaceAllString(conflist, `"routes": []`)
 		}
-		n, err := l.Network(conflist, plugins)
+		n, err := l.Network(conflist, cniPath()...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,7 @@ func nicName(i int) string {
 // network is a network in a LAN.
 func (s *site) network(t *testing.T, lan int, chained ...string) *lab.Network {
 	t.Helper()
-	n, err := s.Network(s.LANs[lan].Conflist(chained...), plugins)
+	n, err := s.Network(s.LANs[lan].Conflist(chained...), cniPath()...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,7 +82,7 @@ func newLab(t *testing.T, lan lab.LAN) *lab.Lab {
 
 func newNetwork(t *testing.T, l *lab.Lab, chained ...string) *lab.Network {
 	t.Helper()
-	n, err := l.Network(l.LANs[0].Conflist(chained...), plugins)
+	n, err := l.Network(l.LANs[0].Conflist(chained...), cniPath()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func (c call) start(ctx context.Context) (outcome, error) {
 	defer cancel()
 	argv := slices.Concat(c.under, []string{filepath.Join(plugins, cmp.Or(c.plugin, "coordinator"))})
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CNI_PATH=" + plugins, "CNI_COMMAND=" + c.verb}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CNI_PATH=" + strings.Join(cniPath(), ":"), "CNI_COMMAND=" + c.verb}
 	for name, value := range c.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures coordinator as a container runtime sees it: whole
+// Command bench measures the plugins as a container runtime sees them: whole
 // processes, from fork until the exit status and the output are there. It
 // compares them with three others that are built and run beside it, in the same
 // rounds: a plugin that only echoes prevResult, a program that does only the
 // kernel's work, and the bare deletion of the same link. Everything is done once
 // on an empty node and once on a busy one.
+//
+// With -ifacer it measures that plugin instead, which needs a kernel with VLANs
+// and bonds.
 //
 // It needs root, and changes only network namespaces of its own. It prints one
 // table, with the targets of the design beside the figures; a missed target is no
@@ -30,20 +33,21 @@ const memoryRounds = 5
 
 func main() {
 	n := flag.Int("n", 160, "number of rounds")
+	onlyIfacer := flag.Bool("ifacer", false, "measure ifacer")
 	flag.Parse()
-	if err := run(max(1, *n)); err != nil {
+	if err := run(max(1, *n), *onlyIfacer); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int) error {
+func run(rounds int, onlyIfacer bool) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("needs root, to make network namespaces")
 	}
-	dir, err := os.MkdirTemp("", "multihome-bench-")
+	dir, err := os.MkdirTemp("/var/tmp", "multihome-bench-") // $TMPDIR may be below /run, of which a node has its own
 	if err != nil {
 		return err
 	}
@@ -52,10 +56,15 @@ func run(rounds int) error {
 		echo:        "echo",
 		floor:       "floor",
 		coordinator: "coordinator",
+		route:       "route",
+		ifacer:      "ifacer",
 		samples:     map[figure]sample{},
 	}
 	if err := b.build(ctx, dir); err != nil {
 		return err
+	}
+	if onlyIfacer {
+		return b.ifacerRounds(ctx, rounds)
 	}
 	empty, err := newNode("empty")
 	if err != nil {
@@ -98,13 +107,13 @@ func (b *bench) build(ctx context.Context, dir string) error {
 	const module = "github.com/multihome/multihome/"
 	linked := filepath.Join(dir, "linked")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", linked+"/",
-		module+"integration/bench/echo", module+"integration/bench/floor", module+"plugins/coordinator")
+		module+"integration/bench/echo", module+"integration/bench/floor", module+"plugins/coordinator", module+"plugins/route", module+"plugins/ifacer")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("build the plugins: %w", err)
 	}
-	for _, p := range []*program{&b.echo, &b.floor, &b.coordinator} {
+	for _, p := range []*program{&b.echo, &b.floor, &b.coordinator, &b.route, &b.ifacer} {
 		binary, err := os.ReadFile(filepath.Join(linked, string(*p)))
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +20,8 @@ import (
 )
 
 const cniVersion = "1.1.0"
+
+var serviceCIDR = []string{"10.96.0.0/12", "fd00:10:96::/108"}
 
 // patience is how long a plugin may take before it is killed.
 const patience = 10 * time.Second
@@ -32,20 +35,19 @@ type call struct {
 	pod     *pod           // none for STATUS
 	nic     string         // CNI_IFNAME; "": eth0
 	prev    any            // prevResult; none if nil
-	also    map[string]any // keys beside serviceCIDR
+	keys    map[string]any // the plugin's own; nil: coordinator's usual ones
 	link    string         // the host end, which floor must be told
 	args    []string
 }
 
 // command is the process of a call, made as a runtime makes it.
 func (p program) command(c call) (*exec.Cmd, error) {
-	conf := map[string]any{
-		"cniVersion":  cniVersion,
-		"name":        "bench",
-		"type":        "coordinator",
-		"serviceCIDR": []string{"10.96.0.0/12", "fd00:10:96::/108"},
+	conf := map[string]any{"cniVersion": cniVersion, "name": "bench", "type": filepath.Base(string(p))}
+	keys := c.keys
+	if keys == nil {
+		keys = map[string]any{"serviceCIDR": serviceCIDR}
 	}
-	maps.Copy(conf, c.also)
+	maps.Copy(conf, keys)
 	if c.prev != nil {
 		conf["prevResult"] = c.prev
 	}

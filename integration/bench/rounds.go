@@ -11,8 +11,8 @@ import (
 
 // bench holds the programs and what was measured of them.
 type bench struct {
-	echo, floor, coordinator program
-	samples                  map[figure]sample
+	echo, floor, coordinator, route, ifacer program
+	samples                                 map[figure]sample
 }
 
 // figure names what is measured.
@@ -26,7 +26,7 @@ const settle = 15 * time.Millisecond
 
 // round measures everything once on one node, with new pods, in a random order.
 func (b *bench) round(n *node, memory bool) error {
-	const pods = 8
+	const pods = 10
 	var free []*pod
 	defer func() {
 		for _, p := range free {
@@ -41,7 +41,7 @@ func (b *bench) round(n *node, memory bool) error {
 		free = append(free, p)
 	}
 	r := &roundOn{b, n, free, ""}
-	parts := []func(*pod) error{r.coordinatorLife, r.bareDeletion, r.kernelsWork, r.kernelsWorkWithoutNFT, r.echoes, r.furtherNIC, r.byBridge}
+	parts := []func(*pod) error{r.coordinatorLife, r.bareDeletion, r.kernelsWork, r.kernelsWorkWithoutNFT, r.echoes, r.furtherNIC, r.byBridge, r.routeBridge, r.routeSBR}
 	if memory {
 		parts = append(parts, r.peakMemory)
 	}
@@ -137,22 +137,37 @@ func (r *roundOn) overlayNIC() error {
 	return r.remove(add)
 }
 
-// byBridge is an attachment's life with hostLink macvlan, on a node that has the
-// bridge.
+// byBridge is an attachment's life with hostLink macvlan, and routeBridge one by
+// plugin route, on a node that has the bridge.
 func (r *roundOn) byBridge(p *pod) error {
-	bridge := map[string]any{"hostLink": "macvlan"}
-	add := call{command: "ADD", pod: p, prev: p.result, also: bridge}
-	if _, _, err := r.coordinator.time(r.node, add); err != nil {
-		return err
+	return r.lifeAgain("coordinator", " by the bridge", r.coordinator, p, map[string]any{"serviceCIDR": serviceCIDR, "hostLink": "macvlan"})
+}
+
+func (r *roundOn) routeBridge(p *pod) error {
+	return r.lifeAgain("route", " by the bridge", r.route, p, map[string]any{"master": nic, "bridge": nic + ".host"})
+}
+
+// routeSBR is the life of an attachment whose NIC gets a routing table.
+func (r *roundOn) routeSBR(p *pod) error {
+	return r.lifeAgain("route", " of a table", r.route, p, map[string]any{"sbr": true})
+}
+
+// lifeAgain measures ADD and DEL of an attachment after another life of it.
+func (r *roundOn) lifeAgain(name, how string, plugin program, p *pod, keys map[string]any) error {
+	c := call{pod: p, prev: p.result, keys: keys}
+	for _, command := range []string{"ADD", "DEL"} {
+		c.command = command
+		if _, _, err := plugin.time(r.node, c); err != nil {
+			return err
+		}
 	}
-	if err := r.remove(add); err != nil {
-		return err
+	for _, command := range []string{"ADD", "DEL"} {
+		c.command = command
+		if _, err := r.measure(name, command+how, plugin, c); err != nil {
+			return err
+		}
 	}
-	if _, err := r.measure("coordinator", "ADD by the bridge", r.coordinator, add); err != nil {
-		return err
-	}
-	_, err := r.measure("coordinator", "DEL by the bridge", r.coordinator, call{command: "DEL", pod: p, prev: p.result, also: bridge})
-	return err
+	return nil
 }
 
 // remove undoes ADDs, untimed.

@@ -37,6 +37,7 @@ func lines(node string) []line {
 	of := func(program, command string) figure { return figure{program, command, node} }
 	echo := func(command string) figure { return of("echo", command) }
 	coordinator := func(command string) figure { return of("coordinator", command) }
+	route := func(command string) figure { return of("route", command) }
 	add := []line{
 		{"ADD", coordinator("ADD"), echo("ADD"), "echo", 2.4},
 		{"ADD, the moonshot", coordinator("ADD"), echo("ADD"), "echo", 2.0},
@@ -65,6 +66,10 @@ func lines(node string) []line {
 		{"DEL: the bare deletion", of("floor", "DEL"), echo("DEL"), "echo", 0},
 		{"DEL", coordinator("DEL"), of("floor", "DEL"), "bare deletion", 1.15},
 		{"DEL by the bridge", coordinator("DEL by the bridge"), echo("DEL"), "echo", 1.3},
+		{"route: ADD by the bridge", route("ADD by the bridge"), echo("ADD"), "echo", 0},
+		{"route: DEL by the bridge", route("DEL by the bridge"), echo("DEL"), "echo", 0},
+		{"route: ADD of a table", route("ADD of a table"), echo("ADD"), "echo", 0},
+		{"route: DEL of a table", route("DEL of a table"), echo("DEL"), "echo", 0},
 	})
 }
 
@@ -75,8 +80,7 @@ const (
 
 // print writes the table.
 func (b *bench) print(out io.Writer) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "figure\tnode\tmedian\tquartiles\tratio\ttarget\t")
+	w := header(out)
 	for _, node := range []string{"empty", "busy"} {
 		for _, l := range lines(node) {
 			b.printLine(w, l, node)
@@ -105,6 +109,12 @@ func (b *bench) print(out io.Writer) error {
 		fmt.Fprintf(w, "binary: %s\t\t%.2f MB\t\t\t%s\n", info.Name(), size, target)
 	}
 	return w.Flush()
+}
+
+func header(out io.Writer) *tabwriter.Writer {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "figure\tnode\tmedian\tquartiles\tratio\ttarget\t")
+	return w
 }
 
 func (b *bench) printLine(w io.Writer, l line, node string) {

@@ -4,6 +4,7 @@ package nettest
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -31,7 +32,18 @@ const (
 // endpoint and is masqueraded; a NodePort leads to the endpoint and keeps the
 // client's address, as with externalTrafficPolicy Local. The rules replace those
 // of an earlier call.
+//
+// They are nftables' where the kernel has them, or else those of iptables of the
+// legacy flavour.
 func (n *Netns) SetServices(services ...Service) error {
+	err := n.setServicesNft(services)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return n.setServicesLegacy(services)
+	}
+	return err
+}
+
+func (n *Netns) setServicesNft(services []Service) error {
 	c, err := n.nftables()
 	if err != nil {
 		return err
