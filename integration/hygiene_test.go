@@ -206,6 +206,7 @@ func banned(deps []string) []string {
 		return !within(dep,
 			"k8s.io",
 			"go.uber.org/zap",
+			"github.com/google/nftables",
 			"github.com/containernetworking/plugins/pkg/ip",
 			"github.com/containernetworking/plugins/pkg/ipam",
 			"github.com/spf13",

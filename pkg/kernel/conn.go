@@ -5,6 +5,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -18,16 +19,17 @@ var errInterrupted = errors.New("the dump was interrupted by changes again and a
 // dumpTries is how often an interrupted dump is asked for.
 const dumpTries = 20
 
-// conn is a NETLINK_ROUTE socket in the namespace in which it was made.
+// conn is a netlink socket in the namespace in which it was made.
 type conn struct {
 	fd  int
 	seq uint32
 	buf []byte
 }
 
-// dial opens a socket in the calling thread's network namespace.
-func dial() (*conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+// dial opens a socket of a protocol, such as NETLINK_ROUTE, in the calling
+// thread's network namespace.
+func dial(protocol int) (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
@@ -74,24 +76,45 @@ func dump[T any](c *conn, req *nl.NetlinkRequest, decode func(msg []byte) (T, bo
 // signal finds all done or none; one that fails doesn't stop those behind it.
 // The error is the first one's.
 func (c *conn) do(req *nl.NetlinkRequest, each func(msg []byte), more ...*nl.NetlinkRequest) error {
-	first := c.seq + 1
-	var out []byte
-	for _, r := range append([]*nl.NetlinkRequest{req}, more...) {
-		c.seq++
-		r.Seq = c.seq
-		if r.Flags&unix.NLM_F_DUMP != unix.NLM_F_DUMP {
-			r.Flags |= unix.NLM_F_ACK // so that every request has an end
-		}
-		out = append(out, r.Serialize()...)
-		for len(out)%unix.NLMSG_ALIGNTO != 0 {
-			out = append(out, 0)
-		}
+	reqs := append([]*nl.NetlinkRequest{req}, more...)
+	last := reqs[len(reqs)-1]
+	if !answered(last) {
+		last.Flags |= unix.NLM_F_ACK
 	}
-	if err := c.send(out); err != nil {
+	if err := c.send(reqs); err != nil {
 		return err
 	}
-	var failed error
-	for pending := 1 + len(more); pending > 0; {
+	return c.await(each, req.Seq, last.Seq)
+}
+
+// transaction sends requests to nf_tables, of which all are done or none, and
+// waits for the answers.
+func (c *conn) transaction(reqs ...*nl.NetlinkRequest) error {
+	last := reqs[len(reqs)-1]
+	last.Flags |= unix.NLM_F_ACK
+	begin := nftRequest(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC)
+	end := nftRequest(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC)
+	if err := c.send(slices.Concat([]*nl.NetlinkRequest{begin}, reqs, []*nl.NetlinkRequest{end})); err != nil {
+		return err
+	}
+	// An error of the begin is one of them all, and nothing need follow it
+	// (nfnetlink_rcv_batch).
+	return c.await(nil, begin.Seq, begin.Seq, last.Seq)
+}
+
+// answered reports whether a request that succeeds ends with an answer of its
+// own: asking for one object does, as the type says (rtnl_kind of
+// net/core/rtnetlink.c), and a dump.
+func answered(r *nl.NetlinkRequest) bool {
+	const kind, get = 3, 2
+	return r.Type&kind == get || r.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
+}
+
+// await takes the answers to a datagram, whose first request is of that number,
+// until it has the last one to any of ends. The kernel answers in order, and
+// unasked only if something went wrong.
+func (c *conn) await(each func(msg []byte), first uint32, ends ...uint32) (failed error) {
+	for {
 		msgs, err := c.receive()
 		if err != nil {
 			return err
@@ -100,20 +123,19 @@ func (c *conn) do(req *nl.NetlinkRequest, each func(msg []byte), more ...*nl.Net
 			if m.Header.Seq < first || m.Header.Seq > c.seq {
 				continue // an answer to a request that was given up
 			}
-			end, err := c.answer(m, each)
+			over, err := answer(m, each)
 			if err != nil && failed == nil {
 				failed = err
 			}
-			if end {
-				pending--
+			if over && slices.Contains(ends, m.Header.Seq) {
+				return failed
 			}
 		}
 	}
-	return failed
 }
 
 // answer handles one message and reports whether its request is over.
-func (c *conn) answer(m syscall.NetlinkMessage, each func(msg []byte)) (end bool, err error) {
+func answer(m syscall.NetlinkMessage, each func(msg []byte)) (over bool, err error) {
 	if m.Header.Flags&unix.NLM_F_DUMP_INTR != 0 {
 		err = errInterrupted
 	}
@@ -129,7 +151,7 @@ func (c *conn) answer(m syscall.NetlinkMessage, each func(msg []byte)) (end bool
 	if each != nil {
 		each(m.Data)
 	}
-	return false, err
+	return m.Header.Flags&unix.NLM_F_MULTI == 0, err
 }
 
 // ackError returns what an acknowledgement says, with the kernel's own words
@@ -171,7 +193,17 @@ func ackError(m syscall.NetlinkMessage) error {
 	return errno
 }
 
-func (c *conn) send(b []byte) error {
+// send numbers the requests and sends them as one datagram.
+func (c *conn) send(reqs []*nl.NetlinkRequest) error {
+	var b []byte
+	for _, r := range reqs {
+		c.seq++
+		r.Seq = c.seq
+		b = append(b, r.Serialize()...)
+		for len(b)%unix.NLMSG_ALIGNTO != 0 {
+			b = append(b, 0)
+		}
+	}
 	for {
 		err := unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		if err != unix.EINTR {

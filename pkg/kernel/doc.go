@@ -11,7 +11,7 @@
 // node and under a SIGKILL: tables are filtered in the kernel
 // (NETLINK_GET_STRICT_CHK), a dump that was interrupted is asked for again, and
 // several requests can be sent as one that the kernel finishes before a signal
-// is looked at.
+// is looked at. It is for nf_tables, too.
 //
 // A namespace's sockets and its name cache belong to the goroutine that opened
 // them; nothing here may be used by two goroutines at once.

@@ -10,8 +10,7 @@ import (
 	"strings"
 
 	"github.com/coreos/go-iptables/iptables"
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -25,11 +24,11 @@ const xtablesWait = 30
 var xtables = map[netstate.Family]struct {
 	program  string
 	protocol iptables.Protocol
-	nft      nftables.TableFamily
-	legacy   string // lists the tables of the legacy flavour that a namespace has
+	nft      nftTable // the one that programs of the nft flavour call mangle
+	legacy   string   // lists the tables of the legacy flavour that a namespace has
 }{
-	netstate.IPv4: {"iptables", iptables.ProtocolIPv4, nftables.TableFamilyIPv4, "/proc/thread-self/net/ip_tables_names"},
-	netstate.IPv6: {"ip6tables", iptables.ProtocolIPv6, nftables.TableFamilyIPv6, "/proc/thread-self/net/ip6_tables_names"},
+	netstate.IPv4: {"iptables", iptables.ProtocolIPv4, nftTable{unix.NFPROTO_IPV4, netstate.MangleTable}, "/proc/thread-self/net/ip_tables_names"},
+	netstate.IPv6: {"ip6tables", iptables.ProtocolIPv6, nftTable{unix.NFPROTO_IPV6, netstate.MangleTable}, "/proc/thread-self/net/ip6_tables_names"},
 }
 
 // programFor returns the program to make chains with: what the node calls
@@ -63,20 +62,17 @@ func inPath(name string) error {
 // they were made. To find them no program is run: they are looked for at every
 // ADD and DEL, and hardly ever is there one.
 
-// nftChains returns those of our chains that nf_tables holds, in the table that
-// programs of the nft flavour call mangle.
-func (s *Space) nftChains(f netstate.Family) []*nftables.Chain {
-	if !s.listTables().hasNft(xtables[f].nft, netstate.MangleTable) {
+// nftChains returns those of our chains that nf_tables holds.
+func (s *Space) nftChains(f netstate.Family) []nftChain {
+	if !s.listTables().hasNft(xtables[f].nft) {
 		return nil
 	}
-	chains, err := s.nftConn.ListChainsOfTableFamily(xtables[f].nft)
+	chains, err := s.nftConn.nftChains(xtables[f].nft)
 	if err != nil {
 		return nil
 	}
-	return slices.DeleteFunc(chains, func(c *nftables.Chain) bool {
-		return c.Table.Name != netstate.MangleTable || !slices.ContainsFunc(netstate.Mark{}.Chains(), func(ours netstate.MarkChain) bool {
-			return ours.Name == c.Name
-		})
+	return slices.DeleteFunc(chains, func(c nftChain) bool {
+		return !slices.ContainsFunc(netstate.Mark{}.Chains(), func(ours netstate.MarkChain) bool { return ours.Name == c.name })
 	})
 }
 
@@ -281,38 +277,26 @@ func (s *Space) removeNftChains(f netstate.Family) error {
 	if len(chains) == 0 {
 		return nil
 	}
-	c, err := s.nft()
+	table := xtables[f].nft
+	rules, err := s.nftConn.nftRules(table)
 	if err != nil {
 		return err
 	}
-	for _, ours := range (netstate.Mark{}).Chains() {
-		from := &nftables.Chain{Name: ours.From, Table: chains[0].Table}
-		rules, err := c.GetRules(from.Table, from)
-		if err != nil {
-			return err
-		}
-		for _, r := range rules {
-			if !jumpsTo(r, ours.Name) {
-				continue
-			}
-			if err := c.DelRule(r); err != nil {
-				return err
-			}
+	var reqs []*nl.NetlinkRequest
+	for _, rule := range rules {
+		if slices.ContainsFunc(chains, rule.jumpsTo) {
+			reqs = append(reqs, rule.delete(table))
 		}
 	}
 	for _, chain := range chains {
-		c.FlushChain(chain)
-		c.DelChain(chain)
+		reqs = append(reqs, chain.flush(), chain.delete())
 	}
 	s.tables = nil
-	return c.Flush()
+	return s.nftConn.transaction(reqs...)
 }
 
-func jumpsTo(r *nftables.Rule, chain string) bool {
-	return slices.ContainsFunc(r.Exprs, func(e expr.Any) bool {
-		v, ok := e.(*expr.Verdict)
-		return ok && v.Kind == expr.VerdictJump && v.Chain == chain
-	})
+func (r nftRule) jumpsTo(c nftChain) bool {
+	return slices.ContainsFunc(r.expressions, func(e expression) bool { return e.jump() == c.name })
 }
 
 // add fills the chains, and then lets packets into them: whoever is killed in

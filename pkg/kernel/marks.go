@@ -3,106 +3,125 @@
 package kernel
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
-	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// markTable is the nftables table of netstate.Mark, one object per request.
+// markTable is the nftables table of netstate.Mark.
 type markTable struct {
-	table  *nftables.Table
-	chains []*nftables.Chain
-	rules  map[string][][]expr.Any // by chain
+	nftTable
+	chains []nftChain
+	rules  []nftRule
 }
+
+// marksIn is the table's name and family.
+var marksIn = nftTable{unix.NFPROTO_INET, netstate.MarkTable}
+
+// priorityMangle is NF_IP_PRI_MANGLE of linux/netfilter_ipv4.h, -150.
+const priorityMangle = 1<<32 - 150
 
 // buildMark returns the table that netstate.Mark.Ruleset prints.
 func buildMark(m netstate.Mark) markTable {
-	t := &nftables.Table{Name: netstate.MarkTable, Family: nftables.TableFamilyINet}
 	return markTable{
-		table: t,
-		chains: []*nftables.Chain{{
-			Name: "prerouting", Table: t, Type: nftables.ChainTypeFilter,
-			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
-		}, {
-			Name: "output", Table: t, Type: nftables.ChainTypeRoute,
-			Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityMangle,
-		}},
-		rules: map[string][][]expr.Any{
-			"prerouting": {markEntering(m), markReply(m.Bits)},
-			"output":     {markReply(m.Bits)},
+		nftTable: marksIn,
+		chains: []nftChain{
+			{marksIn, "prerouting", "filter", unix.NF_INET_PRE_ROUTING, priorityMangle},
+			{marksIn, "output", "route", unix.NF_INET_LOCAL_OUT, priorityMangle},
+		},
+		rules: []nftRule{
+			{chain: "prerouting", expressions: markEntering(m)},
+			{chain: "prerouting", expressions: markReply(m.Bits)},
+			{chain: "output", expressions: markReply(m.Bits)},
 		},
 	}
 }
 
-const reg = unix.NFT_REG_1
-
 // markEntering: iifname dev [ether saddr from] ct state new ct mark set ct mark | bits
-func markEntering(m netstate.Mark) []expr.Any {
+func markEntering(m netstate.Mark) []expression {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, m.Dev)
-	exprs := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: name},
-	}
+	out := []expression{meta(unix.NFT_META_IIFNAME), compare(unix.NFT_CMP_EQ, name)}
 	if m.From != (netstate.MAC{}) {
-		exprs = append(exprs,
-			&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: reg},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: binaryutil.NativeEndian.PutUint16(unix.ARPHRD_ETHER)},
-			&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: m.From[:]},
-		)
+		out = append(out,
+			meta(unix.NFT_META_IIFTYPE), compare(unix.NFT_CMP_EQ, nl.Uint16Attr(unix.ARPHRD_ETHER)),
+			etherSource(), compare(unix.NFT_CMP_EQ, m.From[:]))
 	}
-	return append(exprs,
-		&expr.Ct{Key: expr.CtKeySTATE, Register: reg},
-		and(expr.CtStateBitNEW),
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: number(0)},
-		&expr.Ct{Key: expr.CtKeyMARK, Register: reg},
-		or(m.Bits),
-		&expr.Ct{Key: expr.CtKeyMARK, Register: reg, SourceRegister: true},
-	)
+	const stateNew = 1 << 3 // NF_CT_STATE_BIT(IP_CT_NEW)
+	return append(out,
+		ct(unix.NFT_CT_STATE), and(stateNew), compare(unix.NFT_CMP_NEQ, number(0)),
+		ct(unix.NFT_CT_MARK), or(m.Bits), setCtMark())
 }
 
 // markReply: ct direction reply ct mark & bits != 0 meta mark set meta mark | bits
-func markReply(bits uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Ct{Key: expr.CtKeyDIRECTION, Register: reg},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: []byte{1}}, // IP_CT_DIR_REPLY
-		&expr.Ct{Key: expr.CtKeyMARK, Register: reg},
-		and(bits),
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: number(0)},
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg},
-		or(bits),
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: reg, SourceRegister: true},
+func markReply(bits uint32) []expression {
+	const reply = 1 // IP_CT_DIR_REPLY
+	return []expression{
+		ct(unix.NFT_CT_DIRECTION), compare(unix.NFT_CMP_EQ, []byte{reply}),
+		ct(unix.NFT_CT_MARK), and(bits), compare(unix.NFT_CMP_NEQ, number(0)),
+		meta(unix.NFT_META_MARK), or(bits), setMark(),
 	}
 }
 
+// The expressions work on one register.
+const reg = unix.NFT_REG_1
+
+func meta(key uint32) expression {
+	return expression{"meta", []attribute{big(unix.NFTA_META_KEY, key), big(unix.NFTA_META_DREG, reg)}}
+}
+
+func setMark() expression {
+	return expression{"meta", []attribute{big(unix.NFTA_META_KEY, unix.NFT_META_MARK), big(unix.NFTA_META_SREG, reg)}}
+}
+
+func ct(key uint32) expression {
+	return expression{"ct", []attribute{big(unix.NFTA_CT_KEY, key), big(unix.NFTA_CT_DREG, reg)}}
+}
+
+func setCtMark() expression {
+	return expression{"ct", []attribute{big(unix.NFTA_CT_KEY, unix.NFT_CT_MARK), big(unix.NFTA_CT_SREG, reg)}}
+}
+
+// etherSource is the MAC that a packet comes from.
+func etherSource() expression {
+	return expression{"payload", []attribute{
+		big(unix.NFTA_PAYLOAD_DREG, reg), big(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_LL_HEADER),
+		big(unix.NFTA_PAYLOAD_OFFSET, 6), big(unix.NFTA_PAYLOAD_LEN, 6),
+	}}
+}
+
+func compare(op uint32, with []byte) expression {
+	return expression{"cmp", []attribute{big(unix.NFTA_CMP_SREG, reg), big(unix.NFTA_CMP_OP, op), data(unix.NFTA_CMP_DATA, with)}}
+}
+
 // and keeps these bits of the register.
-func and(bits uint32) expr.Any {
-	return &expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 4, Mask: number(bits), Xor: number(0)}
+func and(bits uint32) expression { return bitwise(bits, 0) }
+
+// or sets these bits of the register.
+func or(bits uint32) expression { return bitwise(^bits, bits) }
+
+// bitwise makes the register (r & mask) ^ xor.
+func bitwise(mask, xor uint32) expression {
+	return expression{"bitwise", []attribute{
+		big(unix.NFTA_BITWISE_SREG, reg), big(unix.NFTA_BITWISE_DREG, reg), big(unix.NFTA_BITWISE_LEN, 4),
+		data(unix.NFTA_BITWISE_MASK, number(mask)), data(unix.NFTA_BITWISE_XOR, number(xor)),
+	}}
 }
 
-// or sets these bits of the register: (r & ^bits) ^ bits.
-func or(bits uint32) expr.Any {
-	return &expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 4, Mask: number(^bits), Xor: number(bits)}
-}
-
-func number(n uint32) []byte { return binaryutil.NativeEndian.PutUint32(n) }
+func number(n uint32) []byte { return nl.Uint32Attr(n) }
 
 // nft returns a connection to the namespace's nf_tables, made at first use.
-func (s *Space) nft() (*nftables.Conn, error) {
+func (s *Space) nft() (*conn, error) {
 	if s.nftConn != nil {
 		return s.nftConn, nil
 	}
 	err := s.enter(func() (err error) {
-		s.nftConn, err = nftables.New(nftables.AsLasting())
+		s.nftConn, err = dial(unix.NETLINK_NETFILTER)
 		return err
 	})
 	return s.nftConn, err
@@ -133,7 +152,7 @@ func (s *Space) MarkBackend(among ...netstate.Backend) (netstate.Backend, error)
 
 // tables is what netfilter holds in a namespace.
 type tables struct {
-	nft    []*nftables.Table
+	nft    []nftTable
 	err    error                    // of nf_tables
 	legacy map[netstate.Family]bool // whether there is a table mangle
 }
@@ -145,18 +164,16 @@ func (s *Space) listTables() *tables {
 		return s.tables
 	}
 	t := &tables{legacy: s.legacyTables()}
-	var c *nftables.Conn
+	var c *conn
 	if c, t.err = s.nft(); t.err == nil {
-		t.nft, t.err = c.ListTables()
+		t.nft, t.err = c.nftTables()
 	}
 	s.tables = t
 	return t
 }
 
 // hasNft reports whether nf_tables has a table.
-func (t *tables) hasNft(family nftables.TableFamily, name string) bool {
-	return slices.ContainsFunc(t.nft, func(h *nftables.Table) bool { return h.Family == family && h.Name == name })
-}
+func (t *tables) hasNft(table nftTable) bool { return slices.Contains(t.nft, table) }
 
 // holdsInet returns nil if nf_tables can hold the table of a Mark. It is tried
 // out only where somebody uses iptables of the legacy flavour, as those do who
@@ -222,93 +239,54 @@ func (s *Space) ReadMark(snap *netstate.Snapshot, want netstate.Mark) error {
 	if want.Backend == netstate.Iptables {
 		return s.readChains(snap, want)
 	}
-	table, have := buildMark(want), s.listTables()
+	have := s.listTables()
 	if noNftables(have.err) {
 		return nil
 	}
 	damage, err := "", have.err
-	if err == nil && !have.hasNft(table.table.Family, table.table.Name) {
+	if err == nil && !have.hasNft(marksIn) {
 		return nil
 	}
 	if err == nil {
-		damage, err = compare(s.nftConn, table)
+		damage, err = buildMark(want).damage(s.nftConn)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: read table inet %s: %w", s.ns, table.table.Name, err)
+		return fmt.Errorf("%s: read table inet %s: %w", s.ns, marksIn.name, err)
 	}
 	want.Damage = damage
 	snap.Put(s.ns, want)
 	return nil
 }
 
-// compare says where the kernel's table isn't made of exactly these chains and
+// damage says where the kernel's table isn't made of exactly these chains and
 // rules, "" if nowhere.
-func compare(c *nftables.Conn, want markTable) (damage string, err error) {
-	chains, err := c.ListChainsOfTableFamily(want.table.Family)
+func (t markTable) damage(c *conn) (string, error) {
+	chains, err := c.nftChains(t.nftTable)
 	if err != nil {
 		return "", err
 	}
-	have := map[string]*nftables.Chain{}
-	for _, ch := range chains {
-		if ch.Table.Name == want.table.Name {
-			have[ch.Name] = ch
+	rules, err := c.nftRules(t.nftTable)
+	if err != nil {
+		return "", err
+	}
+	for _, w := range t.chains {
+		have := slices.DeleteFunc(slices.Clone(rules), func(r nftRule) bool { return r.chain != w.name })
+		want := slices.DeleteFunc(slices.Clone(t.rules), func(r nftRule) bool { return r.chain != w.name })
+		if !slices.Contains(chains, w) || !slices.EqualFunc(have, want, sameRule) {
+			return "chain " + w.name, nil
 		}
 	}
-	for _, w := range want.chains {
-		h := have[w.Name]
-		if h == nil || h.Hooknum == nil || h.Priority == nil || *h.Hooknum != *w.Hooknum || *h.Priority != *w.Priority || h.Type != w.Type {
-			return "chain " + w.Name, nil
+	for _, h := range chains {
+		if !slices.Contains(t.chains, h) {
+			return "chain " + h.name, nil
 		}
-		delete(have, w.Name)
-		rules, err := c.GetRules(want.table, w)
-		if err != nil {
-			return "", err
-		}
-		same := len(rules) == len(want.rules[w.Name])
-		for i := 0; same && i < len(rules); i++ {
-			if same, err = sameExprs(rules[i].Exprs, want.rules[w.Name][i]); err != nil {
-				return "", err
-			}
-		}
-		if !same {
-			return "chain " + w.Name, nil
-		}
-	}
-	for name := range have {
-		return "chain " + name, nil
 	}
 	return "", nil
 }
 
-// sameExprs compares a rule that was read with one that was built, as the
-// messages they are.
-func sameExprs(a, b []expr.Any) (bool, error) {
-	if len(a) != len(b) {
-		return false, nil
-	}
-	for i := range a {
-		x, err := expr.Marshal(byte(nftables.TableFamilyINet), settingCt(a[i]))
-		if err != nil {
-			return false, err
-		}
-		y, err := expr.Marshal(byte(nftables.TableFamilyINet), b[i])
-		if err != nil {
-			return false, err
-		}
-		if !bytes.Equal(x, y) {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// settingCt mends an expression that sets a conntrack field, as it is read back:
-// google/nftables v0.3.0 doesn't decode NFTA_CT_SREG.
-func settingCt(e expr.Any) expr.Any {
-	if ct, ok := e.(*expr.Ct); ok && ct.Register == 0 {
-		return &expr.Ct{Key: ct.Key, Register: reg, SourceRegister: true}
-	}
-	return e
+// sameRule compares a rule that was read with one that was built.
+func sameRule(have, want nftRule) bool {
+	return slices.EqualFunc(have.expressions, want.expressions, expression.is)
 }
 
 // applyMark writes the whole table in one transaction: packets meet the old
@@ -325,22 +303,24 @@ func (s *Space) applyMark(op netstate.Op) error {
 		}
 		return err
 	}
+	var reqs []*nl.NetlinkRequest
 	if op.Before != nil {
-		c.DelTable(buildMark(netstate.Mark{}).table)
+		reqs = append(reqs, marksIn.delete())
 	}
 	if after, ok := op.After.(netstate.Mark); ok && after.Damage == "" {
 		m := buildMark(after)
-		c.CreateTable(m.table)
-		for _, ch := range m.chains {
-			c.AddChain(ch)
+		reqs = append(reqs, m.add())
+		for _, chain := range m.chains {
+			reqs = append(reqs, chain.add())
 		}
-		for _, ch := range m.chains {
-			for _, exprs := range m.rules[ch.Name] {
-				c.AddRule(&nftables.Rule{Table: m.table, Chain: ch, Exprs: exprs})
-			}
+		for _, rule := range m.rules {
+			reqs = append(reqs, rule.add(m.nftTable))
 		}
 	}
-	err = c.Flush()
+	if len(reqs) == 0 {
+		return nil
+	}
+	err = c.transaction(reqs...)
 	if op.After == nil && noNftables(err) {
 		return nil
 	}

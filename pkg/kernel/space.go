@@ -8,7 +8,6 @@ import (
 	"runtime"
 
 	"github.com/coreos/go-iptables/iptables"
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -39,7 +38,7 @@ type Space struct {
 	conn *conn
 	home int // the program's own namespace, to come back to
 
-	nftConn *nftables.Conn
+	nftConn *conn
 	tables  *tables
 	refused map[nftables.TableFamily]error // by nf_tables; nil: it has the family
 	xtables map[string]*iptables.IPTables  // by the program's name
@@ -76,7 +75,7 @@ func Open(netns string) (*Kernel, error) {
 		return nil, err
 	}
 	err = k.Pod.enter(func() error {
-		c, err := dial()
+		c, err := dial(unix.NETLINK_ROUTE)
 		k.Pod.conn = c
 		return err
 	})
@@ -90,7 +89,7 @@ func Open(netns string) (*Kernel, error) {
 // OpenHost opens the node's namespace alone.
 func OpenHost() (*Kernel, error) {
 	runtime.LockOSThread()
-	c, err := dial()
+	c, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +177,7 @@ func (k *Kernel) Close() {
 			s.conn.close()
 		}
 		if s.nftConn != nil {
-			_ = s.nftConn.CloseLasting()
+			s.nftConn.close()
 		}
 		if s.fd >= 0 {
 			_ = unix.Close(s.fd)
