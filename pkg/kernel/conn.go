@@ -24,6 +24,8 @@ type conn struct {
 	fd  int
 	seq uint32
 	buf []byte
+	// waits is set when close would wait for what was deleted.
+	waits bool
 }
 
 // dial opens a socket of a protocol, such as NETLINK_ROUTE, in the calling
@@ -51,6 +53,23 @@ func dial(protocol int) (*conn, error) {
 }
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
+
+// closeLater closes the socket, and lets the kernel wait for what that waits for.
+// A socket that lies unread in the queue of another one, which itself is nowhere
+// but in that queue, can be reached by nobody: the collector of such sockets
+// closes it, since Linux 6.9 in a thread of the kernel (net/unix/garbage.c). Where
+// any of that fails, this waits.
+func (c *conn) closeLater() {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		c.close()
+		return
+	}
+	_ = unix.Sendmsg(pair[0], []byte{0}, unix.UnixRights(pair[1], c.fd), nil, 0)
+	c.close()
+	_ = unix.Close(pair[1])
+	_ = unix.Close(pair[0]) // calls the collector
+}
 
 // dump collects what decode makes of every answer to a dump request. A list
 // that may be incomplete is never returned: the request is repeated, and
@@ -99,7 +118,11 @@ func (c *conn) transaction(reqs ...*nl.NetlinkRequest) error {
 	}
 	// An error of the begin is one of them all, and nothing need follow it
 	// (nfnetlink_rcv_batch).
-	return c.await(nil, begin.Seq, begin.Seq, last.Seq)
+	err := c.await(nil, begin.Seq, begin.Seq, last.Seq)
+	// Close waits until no packet is on its way through what was deleted, or
+	// made and not kept (nft_rcv_nl_event).
+	c.waits = c.waits || err != nil || slices.ContainsFunc(reqs, nftDeletes)
+	return err
 }
 
 // answered reports whether a request that succeeds ends with an answer of its

@@ -122,6 +122,11 @@ func (r nftRule) delete(t nftTable) *nl.NetlinkRequest {
 		text(unix.NFTA_RULE_TABLE, t.name), text(unix.NFTA_RULE_CHAIN, r.chain), attribute{unix.NFTA_RULE_HANDLE, r.handle})
 }
 
+// nftDeletes reports whether a request deletes something.
+func nftDeletes(r *nl.NetlinkRequest) bool {
+	return slices.Contains([]uint16{unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE}, r.Type&0xff)
+}
+
 // nftTables lists the tables of all families.
 func (c *conn) nftTables() ([]nftTable, error) {
 	return dump(c, nftRequest(unix.NFT_MSG_GETTABLE, 0, unix.NFPROTO_UNSPEC), func(b []byte) (t nftTable, ok bool) {

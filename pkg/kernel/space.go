@@ -176,8 +176,10 @@ func (k *Kernel) Close() {
 		if s.conn != nil {
 			s.conn.close()
 		}
-		if s.nftConn != nil {
-			s.nftConn.close()
+		if c := s.nftConn; c != nil && c.waits {
+			c.closeLater()
+		} else if c != nil {
+			c.close()
 		}
 		if s.fd >= 0 {
 			_ = unix.Close(s.fd)
