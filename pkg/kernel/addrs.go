@@ -119,11 +119,10 @@ func (s *Space) Settle(snap *netstate.Snapshot, dev string) error {
 	return fmt.Errorf("%s: an address of link %s is still tentative after %s", s.ns, dev, settleTime)
 }
 
-func (s *Space) applyAddr(op netstate.Op) error {
-	a := op.Object().(netstate.Addr)
+func (s *Space) addrRequest(op netstate.Op, a netstate.Addr) (*nl.NetlinkRequest, error) {
 	index, err := s.linkIndex(a.Dev)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	body := nl.NewIfAddrmsg(family(a.Prefix.Addr()))
 	body.Prefixlen = uint8(a.Prefix.Bits())
@@ -135,7 +134,7 @@ func (s *Space) applyAddr(op netstate.Op) error {
 	req := request(typ, flags, body)
 	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice()))
 	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.Prefix.Addr().AsSlice()))
-	return s.conn.do(req, nil)
+	return req, nil
 }
 
 // family is the address family number of an address.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -25,23 +26,36 @@ func Again(err error) bool {
 }
 
 // Apply does the operations in order. When one fails, those before it are
-// undone, and it as well, for its answer may be all that was lost; but not one
-// that was refused because somebody else's object is there. The error names the
-// object, and what could not be undone.
+// undone, and it as well, for its answer may be all that was lost, and those that
+// were sent with it; but not one that was refused because somebody else's object
+// is there. The error names the object, and what could not be undone.
 func (k *Kernel) Apply(ops []netstate.Op) error {
-	for i, op := range ops {
-		if err := k.apply(op); err != nil {
-			done := i + 1
-			if errors.Is(err, errExists) && op.Before == nil {
-				done = i
+	for done := 0; done < len(ops); {
+		group := ops[done : done+together(ops[done:])]
+		errs := k.applyGroup(group)
+		for i, err := range errs {
+			if err != nil {
+				touched := append(ops[:done:done], notRefused(group, errs)...)
+				return k.Undo(touched, fmt.Errorf("%s: %w", group[i].Describe(), err))
 			}
-			return k.Undo(ops[:done], fmt.Errorf("%s: %w", op.Describe(), err))
 		}
+		done += len(group)
 	}
 	if err := k.activate(ops); err != nil {
 		return k.Undo(ops, err)
 	}
 	return nil
+}
+
+// notRefused returns those of the operations that may be done.
+func notRefused(ops []netstate.Op, errs []error) []netstate.Op {
+	var out []netstate.Op
+	for i, op := range ops {
+		if op.Before != nil || !errors.Is(errs[i], errExists) {
+			out = append(out, op)
+		}
+	}
+	return out
 }
 
 // Undo undoes operations because of an error, and returns it with what could
@@ -76,7 +90,7 @@ func (k *Kernel) undoShared(ops []netstate.Op) error {
 		}
 		routes, err := k.Host.routes(rule.Family, rule.Table, 0)
 		if err == nil && len(routes) == 0 {
-			err = k.apply(op)
+			err = k.Remove([]netstate.Op{op})
 		}
 		errs = append(errs, err)
 	}
@@ -103,39 +117,94 @@ func (k *Kernel) activate(ops []netstate.Op) error {
 // went wrong with the others.
 func (k *Kernel) Remove(ops []netstate.Op) error {
 	var errs []error
-	for _, op := range ops {
-		if err := k.apply(op); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", op.Describe(), err))
+	for len(ops) > 0 {
+		group := ops[:together(ops)]
+		for i, err := range k.applyGroup(group) {
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", group[i].Describe(), err))
+			}
 		}
+		ops = ops[len(group):]
 	}
 	return errors.Join(errs...)
 }
 
-func (k *Kernel) apply(op netstate.Op) error {
-	s := k.Space(op.NS)
-	var err error
+// most is how many requests are sent at once: a socket takes some thousands of
+// them (net.core.wmem_default).
+const most = 100
+
+// together returns how many of the operations, from the first on, are sent as one
+// datagram: all that are additions, or all that are deletions, in one namespace.
+// So nothing is deleted after what takes its place could not be added.
+func together(ops []netstate.Op) int {
+	n := 1
+	for n < min(len(ops), most) && isRequest(ops[n-1]) && isRequest(ops[n]) && ops[n].NS == ops[0].NS && (ops[n].After == nil) == (ops[0].After == nil) {
+		n++
+	}
+	return n
+}
+
+// isRequest reports whether the operation is an addition or deletion of what is
+// made or removed by one request.
+func isRequest(op netstate.Op) bool {
 	switch op.Object().(type) {
-	case netstate.Link:
-		err = k.applyLink(s, op)
-	case netstate.Addr:
-		err = s.applyAddr(op)
-	case netstate.Route:
-		err = s.applyRoute(op)
-	case netstate.Rule:
-		err = s.applyRule(op)
-	case netstate.Neigh:
-		err = s.applyNeigh(op)
-	case netstate.Sysctl:
-		err = s.applySysctl(op)
-	case netstate.Mark:
-		err = s.applyMark(op)
-	default:
-		return fmt.Errorf("object of type %T: %w", op.Object(), errors.ErrUnsupported)
+	case netstate.Addr, netstate.Route, netstate.Rule, netstate.Neigh:
+		return op.Before == nil || op.After == nil
 	}
-	if op.After == nil && gone(err) {
-		return nil
+	return false
+}
+
+// applyGroup does operations that belong together, and returns the error of each.
+func (k *Kernel) applyGroup(ops []netstate.Op) []error {
+	errs := make([]error, len(ops))
+	s := k.Space(ops[0].NS)
+	var reqs []*nl.NetlinkRequest
+	var of []int // the operation that a request is for
+	for i, op := range ops {
+		var req *nl.NetlinkRequest
+		switch o := op.Object().(type) {
+		case netstate.Link:
+			errs[i] = k.applyLink(s, op)
+		case netstate.Addr:
+			req, errs[i] = s.addrRequest(op, o)
+		case netstate.Route:
+			req, errs[i] = s.routeRequest(op, o)
+		case netstate.Rule:
+			req = ruleRequest(op, o)
+		case netstate.Neigh:
+			req, errs[i] = s.neighRequest(op, o)
+		case netstate.Sysctl:
+			errs[i] = s.applySysctl(op)
+		case netstate.Mark:
+			errs[i] = s.applyMark(op)
+		default:
+			errs[i] = fmt.Errorf("object of type %T: %w", o, errors.ErrUnsupported)
+		}
+		if req != nil {
+			reqs, of = append(reqs, req), append(of, i)
+		}
 	}
-	return err
+	if len(reqs) > 0 {
+		for j, err := range s.conn.doAll(nil, reqs) {
+			errs[of[j]] = err
+		}
+	}
+	for i, op := range ops {
+		if asWanted(op, errs[i]) {
+			errs[i] = nil
+		}
+	}
+	return errs
+}
+
+// asWanted reports whether an operation failed because things are as it would
+// have made them: what it deletes isn't there, or another pod's ADD was there
+// first with a rule that pods share.
+func asWanted(op netstate.Op, err error) bool {
+	if op.After == nil {
+		return gone(err)
+	}
+	return op.After.Kind() == netstate.KindRule && errors.Is(err, unix.EEXIST)
 }
 
 // gone reports whether a deletion failed because there is nothing to delete.

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -90,20 +91,22 @@ func dump[T any](c *conn, req *nl.NetlinkRequest, decode func(msg []byte) (T, bo
 	return nil, errInterrupted
 }
 
-// do sends the requests as one datagram and waits for every answer. The kernel
-// works through all of them before it returns from the system call, so that a
-// signal finds all done or none; one that fails doesn't stop those behind it.
-// The error is the first one's.
+// do sends the requests as one datagram and waits for every answer. The error is
+// the first one's.
 func (c *conn) do(req *nl.NetlinkRequest, each func(msg []byte), more ...*nl.NetlinkRequest) error {
-	reqs := append([]*nl.NetlinkRequest{req}, more...)
+	return firstError(c.doAll(each, append([]*nl.NetlinkRequest{req}, more...)))
+}
+
+// doAll sends the requests as one datagram, waits for every answer and returns
+// the error of each. The kernel works through all of them before it returns from
+// the system call, so that a signal finds all done or none; one that fails doesn't
+// stop those behind it.
+func (c *conn) doAll(each func(msg []byte), reqs []*nl.NetlinkRequest) []error {
 	last := reqs[len(reqs)-1]
 	if !answered(last) {
 		last.Flags |= unix.NLM_F_ACK
 	}
-	if err := c.send(reqs); err != nil {
-		return err
-	}
-	return c.await(each, req.Seq, last.Seq)
+	return c.exchange(each, reqs, last)
 }
 
 // transaction sends requests to nf_tables, of which all are done or none, and
@@ -113,12 +116,9 @@ func (c *conn) transaction(reqs ...*nl.NetlinkRequest) error {
 	last.Flags |= unix.NLM_F_ACK
 	begin := nftRequest(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC)
 	end := nftRequest(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC)
-	if err := c.send(slices.Concat([]*nl.NetlinkRequest{begin}, reqs, []*nl.NetlinkRequest{end})); err != nil {
-		return err
-	}
 	// An error of the begin is one of them all, and nothing need follow it
 	// (nfnetlink_rcv_batch).
-	err := c.await(nil, begin.Seq, begin.Seq, last.Seq)
+	err := firstError(c.exchange(nil, slices.Concat([]*nl.NetlinkRequest{begin}, reqs, []*nl.NetlinkRequest{end}), begin, last))
 	// Close waits until no packet is on its way through what was deleted, or
 	// made and not kept (nft_rcv_nl_event).
 	c.waits = c.waits || err != nil || slices.ContainsFunc(reqs, nftDeletes)
@@ -133,29 +133,42 @@ func answered(r *nl.NetlinkRequest) bool {
 	return r.Type&kind == get || r.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
 }
 
-// await takes the answers to a datagram, whose first request is of that number,
-// until it has the last one to any of ends. The kernel answers in order, and
-// unasked only if something went wrong.
-func (c *conn) await(each func(msg []byte), first uint32, ends ...uint32) (failed error) {
+// exchange sends the requests as one datagram and takes the answers, until it has
+// the last one to any of ends, and returns the error of each request. The kernel
+// answers in order, and unasked only if something went wrong. Where an answer is
+// lost, none of those without one is known to be done.
+func (c *conn) exchange(each func(msg []byte), reqs []*nl.NetlinkRequest, ends ...*nl.NetlinkRequest) []error {
+	errs := make([]error, len(reqs))
+	lost := func(err error) []error {
+		for i := range errs {
+			errs[i] = cmp.Or(errs[i], err)
+		}
+		return errs
+	}
+	if err := c.send(reqs); err != nil {
+		return lost(err)
+	}
 	for {
 		msgs, err := c.receive()
 		if err != nil {
-			return err
+			return lost(err)
 		}
 		for _, m := range msgs {
-			if m.Header.Seq < first || m.Header.Seq > c.seq {
+			i := int(m.Header.Seq - reqs[0].Seq)
+			if i < 0 || i >= len(reqs) {
 				continue // an answer to a request that was given up
 			}
 			over, err := answer(m, each)
-			if err != nil && failed == nil {
-				failed = err
-			}
-			if over && slices.Contains(ends, m.Header.Seq) {
-				return failed
+			errs[i] = cmp.Or(errs[i], err)
+			if over && slices.Contains(ends, reqs[i]) {
+				return errs
 			}
 		}
 	}
 }
+
+// firstError returns the first of these errors that is one.
+func firstError(errs []error) error { return cmp.Or(errs...) }
 
 // answer handles one message and reports whether its request is over.
 func answer(m syscall.NetlinkMessage, each func(msg []byte)) (over bool, err error) {

@@ -60,11 +60,10 @@ func (s *Space) ReadNeigh(snap *netstate.Snapshot, dev string, dst netip.Addr) e
 	return nil
 }
 
-func (s *Space) applyNeigh(op netstate.Op) error {
-	n := op.Object().(netstate.Neigh)
+func (s *Space) neighRequest(op netstate.Op, n netstate.Neigh) (*nl.NetlinkRequest, error) {
 	index, err := s.linkIndex(n.Dev)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	body := &ndMsg{family: uint8(family(n.Dst)), index: index, state: unix.NUD_STALE}
 	if n.Permanent {
@@ -79,5 +78,5 @@ func (s *Space) applyNeigh(op netstate.Op) error {
 	if op.After != nil {
 		req.AddData(nl.NewRtAttr(unix.NDA_LLADDR, n.MAC[:]))
 	}
-	return s.conn.do(req, nil)
+	return req, nil
 }

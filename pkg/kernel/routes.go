@@ -285,11 +285,10 @@ func afOf(f netstate.Family) int {
 	return unix.AF_INET
 }
 
-func (s *Space) applyRoute(op netstate.Op) error {
-	r := op.Object().(netstate.Route)
+func (s *Space) routeRequest(op netstate.Op, r netstate.Route) (*nl.NetlinkRequest, error) {
 	index, err := s.linkIndex(r.Dev)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	body := rtmHeader(family(r.Dst.Addr()))
 	body.Dst_len = uint8(r.Dst.Bits())
@@ -322,7 +321,7 @@ func (s *Space) applyRoute(op netstate.Op) error {
 	if r.Metric != 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Metric))))
 	}
-	return s.conn.do(req, nil)
+	return req, nil
 }
 
 // gateway is RTA_GATEWAY, or RTA_VIA where the gateway is of another family

@@ -84,8 +84,7 @@ func (s *Space) ReadRules(snap *netstate.Snapshot, f netstate.Family) error {
 	return nil
 }
 
-func (s *Space) applyRule(op netstate.Op) error {
-	r := op.Object().(netstate.Rule)
+func ruleRequest(op netstate.Op, r netstate.Rule) *nl.NetlinkRequest {
 	body := rtmHeader(afOf(r.Family))
 	body.Type = actLookup
 	typ, flags := unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL
@@ -108,9 +107,5 @@ func (s *Space) applyRule(op netstate.Op) error {
 	req.AddData(nl.NewRtAttr(unix.FRA_PRIORITY, nl.Uint32Attr(uint32(r.Priority))))
 	req.AddData(nl.NewRtAttr(unix.FRA_TABLE, nl.Uint32Attr(uint32(r.Table))))
 	req.AddData(nl.NewRtAttr(unix.FRA_PROTOCOL, nl.Uint8Attr(uint8(r.Proto))))
-	err := s.conn.do(req, nil)
-	if op.After != nil && errors.Is(err, unix.EEXIST) {
-		return nil // another pod's ADD was there first, with a rule that pods share
-	}
-	return err
+	return req
 }
