@@ -418,6 +418,7 @@ func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
 	err := s.conn.do(req, func(b []byte) { made = decodeLink(b) }, setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}), linkRequest(l.Name))
 	if made.index != 0 {
 		s.remember(made)
+		k.Space(l.Peer.NS).remember(link{Link: netstate.Link{Name: l.Peer.Name}, index: made.peer})
 	}
 	return err
 }

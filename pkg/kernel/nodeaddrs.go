@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -110,12 +109,18 @@ func (s *Space) ownAddrs(name string) ([]ownAddr, error) {
 func (s *Space) linkNames() ([]string, error) {
 	var names []string
 	err := s.enter(func() error {
-		dir, err := os.Open("/proc/thread-self/net/dev_snmp6")
+		fd, err := unix.Open("/proc/thread-self/net/dev_snmp6", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		names, err = dir.Readdirnames(-1)
-		return errors.Join(err, dir.Close())
+		defer func() { _ = unix.Close(fd) }()
+		for {
+			n, err := unix.Getdents(fd, s.conn.buf)
+			if n <= 0 {
+				return err
+			}
+			_, _, names = unix.ParseDirent(s.conn.buf[:n], -1, names)
+		}
 	})
 	if err == nil {
 		return names, nil

@@ -147,6 +147,9 @@ func (s Records) Remove(pod, ifname string) error {
 		return fmt.Errorf("record: %w", err)
 	}
 	dir := s.path(pod, "")
+	if os.Remove(dir) == nil {
+		return nil
+	}
 	left, err := filepath.Glob(filepath.Join(dir, ".new-*"))
 	for _, f := range left {
 		_ = os.Remove(f)

@@ -18,10 +18,8 @@ func (s *Space) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error 
 	if _, ok := s.index[want.Dev]; !ok && want.Device() != "" {
 		return nil
 	}
-	var buf [32]byte
-	var n int
 	err := s.withSysctl(want, unix.O_RDONLY, func(fd int) (err error) {
-		n, err = unix.Read(fd, buf[:])
+		want.Value, err = readNumber(fd)
 		return err
 	})
 	if withoutIPv6(want, err) {
@@ -34,13 +32,17 @@ func (s *Space) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error 
 	if err != nil {
 		return fmt.Errorf("%s: read %s: %w", s.ns, want.Path(), err)
 	}
-	v, err := strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
-	if err != nil {
-		return fmt.Errorf("%s: read %s: %w", s.ns, want.Path(), err)
-	}
-	want.Value = v
 	snap.Put(s.ns, want)
 	return nil
+}
+
+func readNumber(fd int) (int, error) {
+	var buf [32]byte
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
 }
 
 func (s *Space) applySysctl(op netstate.Op) error {
@@ -48,8 +50,13 @@ func (s *Space) applySysctl(op netstate.Op) error {
 		return nil // it was written when its link was made, and goes with it
 	}
 	set := op.After.(netstate.Sysctl)
-	err := s.withSysctl(set, unix.O_WRONLY, func(fd int) error {
-		_, err := unix.Write(fd, strconv.AppendInt(nil, int64(set.Value), 10))
+	err := s.withSysctl(set, unix.O_RDWR, func(fd int) error {
+		// A new link may have it already. To write disable_ipv6 the kernel tries
+		// again and again until nobody else changes a link (addrconf_disable_ipv6).
+		if have, err := readNumber(fd); err != nil || have == set.Value {
+			return err
+		}
+		_, err := unix.Pwrite(fd, strconv.AppendInt(nil, int64(set.Value), 10), 0)
 		return err
 	})
 	if withoutIPv6(set, err) {

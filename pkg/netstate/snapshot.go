@@ -11,10 +11,13 @@ import (
 // Snapshot is what the two namespaces hold, as far as somebody looked.
 type Snapshot struct {
 	objects map[ref]Object
+	lines   map[Object]string // of objects that were sorted by them
 }
 
 // NewSnapshot returns a snapshot that holds nothing.
-func NewSnapshot() *Snapshot { return &Snapshot{objects: map[ref]Object{}} }
+func NewSnapshot() *Snapshot {
+	return &Snapshot{objects: map[ref]Object{}, lines: map[Object]string{}}
+}
 
 // Put records an object, in place of one with the same key.
 func (s *Snapshot) Put(ns NS, o Object) { s.objects[ref{ns, o.Key()}] = o }
@@ -34,16 +37,29 @@ func All[T Object](s *Snapshot, ns NS) []T {
 		}
 	}
 	if len(out) > 1 {
-		slices.SortFunc(out, func(a, b T) int { return cmp.Compare(Line(Host, a), Line(Host, b)) })
+		slices.SortFunc(out, func(a, b T) int { return cmp.Compare(s.line(a), s.line(b)) })
 	}
 	return out
+}
+
+// line is the text of an object. To make one takes longer than all the rest of a
+// sort.
+func (s *Snapshot) line(o Object) string {
+	text, ok := s.lines[o]
+	if !ok {
+		text = Line(Host, o)
+		s.lines[o] = text
+	}
+	return text
 }
 
 // Equal reports whether both snapshots hold the same objects.
 func (s *Snapshot) Equal(o *Snapshot) bool { return maps.Equal(s.objects, o.objects) }
 
 // Clone returns a copy that can be changed on its own.
-func (s *Snapshot) Clone() *Snapshot { return &Snapshot{objects: maps.Clone(s.objects)} }
+func (s *Snapshot) Clone() *Snapshot {
+	return &Snapshot{objects: maps.Clone(s.objects), lines: s.lines}
+}
 
 // Lines returns every object as [Line] prints it, sorted.
 func (s *Snapshot) Lines() []string {

@@ -83,6 +83,7 @@ type Task struct {
 	// ADD, such as an address out of a router advertisement.
 	Checking bool
 
+	version string // of CNI
 	logFile io.Closer
 }
 
@@ -143,6 +144,7 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 		Netns:      args.Netns,
 		Keys:       raw,
 		Snapshot:   netstate.NewSnapshot(),
+		version:    network.CNIVersion,
 	}
 	var err error
 	t.Log, t.logFile, err = logging(raw)
@@ -170,12 +172,8 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 }
 
 // output prints the result in the version that the configuration asks for.
-func output(args *skel.CmdArgs, r *current.Result) error {
-	v, err := (&version.ConfigDecoder{}).Decode(args.StdinData)
-	if err != nil {
-		return err
-	}
-	converted, err := r.GetAsVersion(v)
+func (t *Task) output(r *current.Result) error {
+	converted, err := r.GetAsVersion(t.version)
 	if err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 		return err
 	}
 	if conf == nil {
-		return output(args, t.result(netstate.Plan{}))
+		return t.output(t.result(netstate.Plan{}))
 	}
 	defer t.close()
 	plan, ops, err := p.prepare(t, conf)
@@ -127,7 +127,7 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 	if p.NodeOnly {
 		plan = netstate.Plan{}
 	}
-	if err := output(args, t.result(plan)); err != nil {
+	if err := t.output(t.result(plan)); err != nil {
 		// Nobody learns of the attachment, so there must be none.
 		return p.forget(t, fresh, t.Kernel.Undo(ops, fmt.Errorf("print result: %w", err)))
 	}
