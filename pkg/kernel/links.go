@@ -415,7 +415,10 @@ func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
 	}
 	req.AddData(info)
 	var made link
-	err := s.conn.do(req, func(b []byte) { made = decodeLink(b) }, setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}), linkRequest(l.Name))
+	// Asked for while it is down: of one that is up and has no carrier yet, the
+	// kernel would tell all who listen first (linkwatch_sync_dev), and IPv6 would
+	// go through all of the node's routes.
+	err := s.conn.do(req, func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name), setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}))
 	if made.index != 0 {
 		s.remember(made)
 		k.Space(l.Peer.NS).remember(link{Link: netstate.Link{Name: l.Peer.Name}, index: made.peer})
