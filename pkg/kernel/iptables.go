@@ -36,7 +36,7 @@ var xtables = map[netstate.Family]struct {
 // that needs nf_tables and the kernel's can't serve it.
 func (s *Space) programFor(f netstate.Family) (string, error) {
 	name := xtables[f].program
-	if s.holds(xtables[f].nft) == nil {
+	if s.holds(xtables[f].nft.family) == nil {
 		return name, inPath(name)
 	}
 	return firstInPath(name+"-legacy", name)

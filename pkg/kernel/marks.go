@@ -181,9 +181,9 @@ func (t *tables) hasNft(table nftTable) bool { return slices.Contains(t.nft, tab
 func (s *Space) holdsInet() error {
 	have := s.listTables()
 	if have.err == nil && !have.legacy[netstate.IPv4] && !have.legacy[netstate.IPv6] {
-		return s.refused[nftables.TableFamilyINet]
+		return s.refused[marksIn.family]
 	}
-	return s.holds(nftables.TableFamilyINet)
+	return s.holds(marksIn.family)
 }
 
 // errNoFamily is in the error of a request for a table of a family that the
@@ -193,34 +193,32 @@ func (s *Space) holdsInet() error {
 var errNoFamily = errors.New("the kernel's nf_tables has no such family")
 
 // holds returns nil if nf_tables can hold a table of the family. Only making one
-// tells, so one of our name is made and deleted in one transaction, unless it is
-// there.
-func (s *Space) holds(family nftables.TableFamily) error {
+// tells, so one of our name is made and deleted in one transaction, unless there
+// is one.
+func (s *Space) holds(family uint8) error {
 	have := s.listTables()
 	switch {
 	case have.err != nil:
 		return fmt.Errorf("nftables: %w", have.err)
-	case have.hasNft(family, netstate.MarkTable) || have.hasNft(family, netstate.MangleTable):
+	case slices.ContainsFunc(have.nft, func(t nftTable) bool { return t.family == family }):
 		return nil
 	}
 	if err, known := s.refused[family]; known {
 		return err
 	}
-	t := &nftables.Table{Name: netstate.MarkTable, Family: family}
-	s.nftConn.CreateTable(t)
-	s.nftConn.DelTable(t)
-	return s.tried(family, s.nftConn.Flush())
+	t := nftTable{family, netstate.MarkTable}
+	return s.tried(family, s.nftConn.transaction(t.add(), t.delete()))
 }
 
 // tried notes whether the kernel has a family, by what came of making a table of it.
-func (s *Space) tried(family nftables.TableFamily, err error) error {
+func (s *Space) tried(family uint8, err error) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		err = fmt.Errorf("nftables: %w: %w", errNoFamily, err)
 	} else if err != nil {
 		return err
 	}
 	if s.refused == nil {
-		s.refused = map[nftables.TableFamily]error{}
+		s.refused = map[uint8]error{}
 	}
 	s.refused[family] = err
 	return err
@@ -324,5 +322,5 @@ func (s *Space) applyMark(op netstate.Op) error {
 	if op.After == nil && noNftables(err) {
 		return nil
 	}
-	return s.tried(nftables.TableFamilyINet, err)
+	return s.tried(marksIn.family, err)
 }

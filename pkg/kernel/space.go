@@ -40,8 +40,8 @@ type Space struct {
 
 	nftConn *conn
 	tables  *tables
-	refused map[nftables.TableFamily]error // by nf_tables; nil: it has the family
-	xtables map[string]*iptables.IPTables  // by the program's name
+	refused map[uint8]error               // families of nf_tables, nil for those it has
+	xtables map[string]*iptables.IPTables // by the program's name
 
 	index map[string]int // of links, by name
 	name  map[int]string
