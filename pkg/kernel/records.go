@@ -51,9 +51,6 @@ func (s Records) path(pod, ifname string) string {
 // before; pod is a name for its container that is fit for a file.
 func (s Records) Write(pod string, r Record) (fresh bool, err error) {
 	path := s.path(pod, r.IfName)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return false, fmt.Errorf("record: %w", err)
-	}
 	_, err = os.Lstat(path)
 	fresh = errors.Is(err, fs.ErrNotExist)
 	data, err := json.Marshal(r)
@@ -61,9 +58,8 @@ func (s Records) Write(pod string, r Record) (fresh bool, err error) {
 		return fresh, fmt.Errorf("record %s: %w", path, err)
 	}
 	// A file that is renamed into place is there whole or not at all, and a link
-	// that somebody put there is replaced, not followed. '.' can't begin the
-	// name of an attachment's file: see Read.
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	// that somebody put there is replaced, not followed.
+	tmp, err := create(s.unfinished(pod, r.IfName))
 	if err != nil {
 		return fresh, fmt.Errorf("record: %w", err)
 	}
@@ -77,6 +73,26 @@ func (s Records) Write(pod string, r Record) (fresh bool, err error) {
 		return fresh, fmt.Errorf("record: %w", err)
 	}
 	return fresh, nil
+}
+
+// unfinished is the file that becomes a record. '.' can't begin the name of an
+// attachment's file: see Read.
+func (s Records) unfinished(pod, ifname string) string { return s.path(pod, ".new-"+ifname) }
+
+// create makes a file anew, and its directory. That goes with the record of the
+// pod's last attachment, which may be now.
+func create(path string) (f *os.File, err error) {
+	const tries = 20
+	for range tries {
+		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			_ = os.Remove(path) // of a process that was killed
+			f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return f, err
 }
 
 // Read returns the records of a pod, or of all pods with "". Files that
@@ -139,21 +155,11 @@ func (s Records) read(pod string, f fs.DirEntry) (Record, error) {
 // Remove removes an attachment's record, and the pod's directory with the
 // last one. It is no error if there is none.
 func (s Records) Remove(pod, ifname string) error {
-	err := os.Remove(s.path(pod, ifname))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	for _, path := range []string{s.unfinished(pod, ifname), s.path(pod, ifname)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("record: %w", err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("record: %w", err)
-	}
-	dir := s.path(pod, "")
-	if os.Remove(dir) == nil {
-		return nil
-	}
-	left, err := filepath.Glob(filepath.Join(dir, ".new-*"))
-	for _, f := range left {
-		_ = os.Remove(f)
-	}
-	_ = os.Remove(dir) // fails while others are in it
-	return err
+	_ = os.Remove(s.path(pod, "")) // fails while others are in it
+	return nil
 }
