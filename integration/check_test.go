@@ -83,3 +83,25 @@ func TestCheckNamesWhatIsDamaged(t *testing.T) {
 func deleteRule(chain string, n int) string {
 	return fmt.Sprintf(`nft delete rule inet multihome %s handle $(nft -a list chain inet multihome %s | grep ' ct ' | sed -n '%ds/.*# handle //p')`, chain, chain, n)
 }
+
+// TestCheckWithoutDefault has an IPAM that knows gateways and gives no routes: a
+// further NIC's ADD and CHECK of the first one agree that it is no way out.
+func TestCheckWithoutDefault(t *testing.T) {
+	for name, lans := range twoLANs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, lans)
+			sh(t, s.web.Netns, "ip -4 route flush default; ip -6 route flush default")
+			for _, n := range s.nics {
+				s.web.Results[n.name].Routes = nil
+				s.attached(n.name).call("ADD").fine(t)
+			}
+			before := s.state(t)
+			for _, n := range s.nics {
+				s.attached(n.name).check(t)
+				s.attached(n.name).call("ADD").fine(t)
+			}
+			same(t, "ADD again", before, s.state(t))
+		})
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
 	"github.com/multihome/multihome/pkg/plugin"
@@ -65,10 +67,11 @@ func (b *builder) firstTable(nic string, addrs []netip.Addr) error {
 }
 
 // own is a NIC as far as its table goes. Of the attachment's, prevResult may say
-// the gateway.
+// the gateway; but the first NIC's is a way out only with a default route in
+// prevResult: what a further NIC's ADD goes by is that route, and no prevResult.
 func (b *builder) own(nic string, addrs []netip.Addr) owntable.NIC {
 	return owntable.NIC{Name: nic, Addrs: addrs, Gateway: func(f netstate.Family) netip.Addr {
-		if nic != b.nic {
+		if nic != b.nic || nic == b.c.PodDefaultNIC && !b.prevDefault(f) {
 			return netip.Addr{}
 		}
 		return b.prevGateway(f)
@@ -119,6 +122,14 @@ func (b *builder) prevGateway(f netstate.Family) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// prevDefault reports whether prevResult has a default route of a family.
+func (b *builder) prevDefault(f netstate.Family) bool {
+	return slices.ContainsFunc(b.t.Prev.Routes, func(r *types.Route) bool {
+		ones, _ := r.Dst.Mask.Size()
+		return ones == 0 && (r.Dst.IP.To4() != nil) == (f == netstate.IPv4)
+	})
 }
 
 // hasFurther reports whether other NICs of the pod have tables of ours.
