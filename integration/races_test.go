@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// byLink are the ways there can be between a pod and its node.
+var byLink = map[string]keys{"by veth": nil, "by the bridge": {"hostLink": "macvlan"}}
+
+// allAtOnce starts all calls at the same time, each after a pause if there is one.
+func allAtOnce(t *testing.T, calls []call, pause ...time.Duration) []outcome {
+	t.Helper()
+	outs, errs := make([]outcome, len(calls)), make([]error, len(calls))
+	var wg sync.WaitGroup
+	for i, c := range calls {
+		wg.Go(func() {
+			if i < len(pause) {
+				time.Sleep(pause[i])
+			}
+			outs[i], errs[i] = c.start(t.Context())
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Fatalf("%s: %v", calls[i].verb, err)
+		}
+	}
+	return outs
+}
+
+// TestNICsAtOnce adds NICs of one pod at the same time. A further one whose ADD
+// is before that of the first is refused with the reason and changes nothing, so
+// that the runtime may try again. In the end all is as after ADDs in turn.
+func TestNICsAtOnce(t *testing.T) {
+	const rounds = 8
+	for name, tt := range map[string]struct{ before, atOnce []string }{
+		"the first and another": {nil, []string{"eth0", "net1"}},
+		"three others":          {[]string{"eth0"}, []string{"net1", "net2", "net3"}},
+		"all":                   {nil, []string{"eth0", "net1", "net2", "net3"}},
+	} {
+		for way, link := range byLink {
+			t.Run(name+", "+way, func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t, append(threeLANs(), otherLAN(9))[:len(tt.before)+len(tt.atOnce)])
+				order := slices.Concat(tt.before, tt.atOnce)
+				s.inTurn(t, order, link)
+				s.outInTurn(t, order, link)
+				gone, early := s.state(t), 0
+				for range rounds {
+					s.inTurn(t, tt.before, link)
+					early += s.together(t, tt.atOnce, link)
+					atOnce := s.state(t)
+					for _, nic := range order {
+						s.attached(nic).call("CHECK", link).fine(t)
+					}
+					order := s.byTable(t, order)
+					s.outInTurn(t, order, link)
+					same(t, "DEL of all", gone.unnumbered(), s.state(t).unnumbered())
+					s.inTurn(t, order, link)
+					same(t, "ADD at once, against ADD in turn", s.state(t).unnumbered(), atOnce.unnumbered())
+					s.outInTurn(t, order, link)
+				}
+				t.Logf("%d times %d ADDs at once, of which %d came before the first NIC's", rounds, len(tt.atOnce), early)
+			})
+		}
+	}
+}
+
+func (s *site) inTurn(t *testing.T, nics []string, over keys) {
+	t.Helper()
+	for _, nic := range nics {
+		s.attached(nic).call("ADD", over).fine(t)
+	}
+}
+
+// outInTurn takes them away, the last one first: the first NIC's default stays.
+func (s *site) outInTurn(t *testing.T, nics []string, over keys) {
+	t.Helper()
+	for _, nic := range slices.Backward(nics) {
+		s.attached(nic).call("DEL", over).fine(t)
+	}
+}
+
+// together adds NICs at once, those that were too early again, and returns how
+// many these were.
+func (s *site) together(t *testing.T, nics []string, over keys) (early int) {
+	t.Helper()
+	var calls []call
+	for _, nic := range nics {
+		calls = append(calls, s.attached(nic).call("ADD", over))
+	}
+	for i, out := range allAtOnce(t, calls) {
+		if out.state.Success() {
+			continue
+		}
+		if e, err := out.asError(); err != nil || nics[i] == lab.NIC || !strings.Contains(e.Msg, lab.NIC) {
+			t.Errorf("ADD of %s at once: %s%s", nics[i], out.stdout, out.stderr)
+		}
+		early++
+		calls[i].fine(t)
+	}
+	return early
+}
+
+// byTable returns the NICs in the order in which they got their tables.
+func (s *site) byTable(t *testing.T, nics []string) []string {
+	t.Helper()
+	number := map[string]int{}
+	for _, nic := range nics {
+		number[nic] = table(t, s.web, s.web.Addrs(nic)[0].Addr())
+	}
+	return slices.SortedFunc(slices.Values(nics), func(a, b string) int { return number[a] - number[b] })
+}
+
+// TestAddAndDelAtOnce has two ADDs and two DELs of one attachment at the same
+// time: each does all of its work or waits, and what is there in the end is all
+// or nothing.
+func TestAddAndDelAtOnce(t *testing.T) {
+	const rounds = 24
+	for name, tt := range map[string]struct {
+		nic  string
+		call func(a *attachment, verb string) call
+	}{
+		"first NIC by veth":         {"eth0", func(a *attachment, verb string) call { return a.call(verb) }},
+		"first NIC by the bridge":   {"eth0", func(a *attachment, verb string) call { return a.call(verb, byLink["by the bridge"]) }},
+		"further NIC by veth":       {"net1", func(a *attachment, verb string) call { return a.call(verb) }},
+		"further NIC by the bridge": {"net1", func(a *attachment, verb string) call { return a.call(verb, byLink["by the bridge"]) }},
+		"route with a bridge":       {"eth0", func(a *attachment, verb string) call { return a.route(verb) }},
+		"route with sbr": {"net1", func(a *attachment, verb string) call {
+			return a.route(verb, keys{"master": nil, "bridge": nil, "sbr": true})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, twoLANs["dual"])
+			if tt.nic != lab.NIC {
+				tt.call(s.attached(lab.NIC), "ADD").fine(t)
+			}
+			verb := func(verb string) call { return tt.call(s.attached(tt.nic), verb) }
+			verb("ADD").fine(t)
+			verb("DEL").fine(t)
+			none := s.state(t).unnumbered()
+			verb("ADD").fine(t)
+			whole := s.state(t).unnumbered()
+			verb("DEL").fine(t)
+			same(t, "DEL", none, s.state(t).unnumbered())
+
+			added := 0
+			for i := range rounds {
+				calls := []call{verb("ADD"), verb("DEL"), verb("ADD"), verb("DEL")}
+				pause := time.Duration(i%8) * time.Millisecond
+				for k, out := range allAtOnce(t, calls, 0, pause, 2*pause, pause/2) {
+					if !out.state.Success() {
+						t.Errorf("%s at once: %s%s", calls[k].verb, out.stdout, out.stderr)
+					}
+				}
+				want := none
+				now := s.state(t).unnumbered()
+				if !slices.Equal(now, none) {
+					want = whole
+					added++
+				}
+				same(t, "ADD and DEL at once", want, now)
+				if i%2 == 0 {
+					verb("DEL").fine(t)
+					same(t, "DEL after them", none, s.state(t).unnumbered())
+					continue
+				}
+				verb("ADD").fine(t)
+				verb("CHECK").fine(t)
+				same(t, "ADD after them", whole, s.state(t).unnumbered())
+			}
+			t.Logf("%d times two ADDs and two DELs at once: %d times an ADD was the last", rounds, added)
+		})
+	}
+}
