@@ -114,13 +114,13 @@ func (k *Kernel) activate(ops []netstate.Op) error {
 }
 
 // Remove does as many of the operations as it can, in order, and returns what
-// went wrong with the others.
+// went wrong with the others. What is gone by then, with the pod, needs no change.
 func (k *Kernel) Remove(ops []netstate.Op) error {
 	var errs []error
 	for len(ops) > 0 {
 		group := ops[:together(ops)]
 		for i, err := range k.applyGroup(group) {
-			if err != nil {
+			if err != nil && (group[i].Before == nil || !gone(err)) {
 				errs = append(errs, fmt.Errorf("%s: %w", group[i].Describe(), err))
 			}
 		}
@@ -207,7 +207,7 @@ func asWanted(op netstate.Op, err error) bool {
 	return op.After.Kind() == netstate.KindRule && errors.Is(err, unix.EEXIST)
 }
 
-// gone reports whether a deletion failed because there is nothing to delete.
+// gone reports whether something failed because its object isn't there any more.
 func gone(err error) bool {
 	for _, e := range []error{unix.ENOENT, unix.ESRCH, unix.ENODEV, unix.EADDRNOTAVAIL} {
 		if errors.Is(err, e) {
