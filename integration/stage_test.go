@@ -66,9 +66,9 @@ func newScene(t *testing.T, lan lab.LAN, chained ...string) *lab.Scene {
 	return s
 }
 
-func newLab(t *testing.T, lan lab.LAN) *lab.Lab {
+func newLab(t *testing.T, lans ...lab.LAN) *lab.Lab {
 	t.Helper()
-	l, err := lab.New(lan)
+	l, err := lab.New(lans...)
 	if err != nil {
 		t.Fatal(err)
 	}

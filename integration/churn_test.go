@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+var churnTime = flag.Duration("churn", 15*time.Second, "how long TestChurn lasts")
+
+const (
+	churnPods    = 100
+	churnWorkers = 16
+)
+
+// TestChurn has pods come and go on one node: as it should be, with their
+// namespace gone at the same time as DEL, or before it, or without any DEL, with
+// one NIC and with two that are added at once, by veth and by the bridge. GC runs
+// beside them, and links, addresses, routes and rules of others change all the
+// while. Whoever is added must be whole, and in the end the node is as it was.
+func TestChurn(t *testing.T) {
+	c := newChurn(t)
+	before, goroutines := stateOf(t, c.Lab).unnumbered(), runtime.NumGoroutine()
+	others := startOthers(t, c.Node.Netns)
+
+	ctx, cancel := context.WithTimeout(t.Context(), *churnTime)
+	defer cancel()
+	var pods, gc sync.WaitGroup
+	for slot := range churnPods {
+		pods.Go(func() {
+			addrs := c.freshAddrs()
+			for ctx.Err() == nil && !t.Failed() {
+				if forgotten := c.live(t, slot, addrs); forgotten {
+					addrs = c.freshAddrs() // the others are free only after GC
+				}
+			}
+		})
+	}
+	stopped := make(chan struct{})
+	gc.Go(func() { c.collect(t, stopped) })
+	pods.Wait()
+	close(stopped)
+	gc.Wait()
+	changes, interrupted := others.stop(t)
+
+	c.gc(t, nil)
+	c.emptied(t, before)
+	if n := runtime.NumGoroutine(); n > goroutines {
+		t.Errorf("%d goroutines, want %d", n, goroutines)
+	}
+	if interrupted == 0 {
+		t.Error("no dump was interrupted: there were too few changes by others")
+	}
+	t.Logf("%s: %d pods lived, at most %d at a time; %v; %d changes by others, and %d dumps interrupted by them; the longest GC took %s",
+		*churnTime, c.lived, churnPods, c.verbs, changes, interrupted, c.longestGC.Round(time.Millisecond))
+}
+
+// churn is the node.
+type churn struct {
+	*lab.Lab
+	work chan struct{} // has room for those that are at work
+	next atomic.Int32  // of the addresses
+
+	mu        sync.Mutex
+	lives     [churnPods]int // how many of its pods a slot has had
+	lived     int
+	verbs     map[string]int // that were run
+	longestGC time.Duration
+}
+
+// newChurn makes a node that has had a pod by the bridge, which stays.
+func newChurn(t *testing.T) *churn {
+	t.Helper()
+	c := &churn{Lab: newLab(t, lab.Ens192(), lab.Ens224()), work: make(chan struct{}, churnWorkers), verbs: map[string]int{}}
+	if err := c.Node.Run(func() error { return os.Mkdir("/run/netns", 0o755) }); err != nil {
+		t.Fatal(err)
+	}
+	g := c.newGuest(t, "first", c.freshAddrs(), byLink["by the bridge"], 2)
+	g.add(t)
+	g.del(t)
+	for _, a := range g.nics { // they would go with the namespace, some time later
+		if err := g.DeleteLink(a.nic); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.die(t)
+	c.gc(t, nil)
+	return c
+}
+
+// freshAddrs returns addresses for a pod's two NICs.
+func (c *churn) freshAddrs() (addrs [2][]netip.Prefix) {
+	n := c.next.Add(1) + 1<<8
+	for i, lan := range []int{6, 7} {
+		addrs[i] = prefixesOf(fmt.Sprintf("10.%d.%d.%d/16", lan, n>>8, n&255), fmt.Sprintf("fd00:%d::1:%x/64", lan, n))
+	}
+	return addrs
+}
+
+// id is the container ID of the pod in a slot.
+func id(slot, life int) string { return fmt.Sprintf("churn-%d-%d", slot, life) }
+
+// live is the life of one pod, from its namespace to its end. It reports whether
+// nobody called DEL.
+func (c *churn) live(t *testing.T, slot int, addrs [2][]netip.Prefix) (forgotten bool) {
+	c.mu.Lock()
+	c.lives[slot]++
+	life := c.lives[slot]
+	c.lived++
+	c.mu.Unlock()
+
+	var over keys
+	if rand.IntN(3) == 0 {
+		over = byLink["by the bridge"]
+	}
+	var g *guest
+	c.at(func() { g = c.newGuest(t, id(slot, life), addrs, over, 1+rand.IntN(2)) })
+	if g == nil {
+		return false
+	}
+	c.at(func() { g.add(t) })
+	c.at(func() { g.check(t) })
+	end := rand.IntN(4)
+	c.at(func() {
+		var wg sync.WaitGroup
+		switch end {
+		case 0:
+			g.del(t)
+			g.die(t)
+		case 1:
+			wg.Go(func() { g.die(t) })
+			g.del(t)
+		case 2:
+			g.die(t)
+			g.delBlindly(t)
+		case 3:
+			g.die(t)
+		}
+		wg.Wait()
+	})
+	return end == 3
+}
+
+// at does something when one of the workers is free.
+func (c *churn) at(f func()) {
+	c.work <- struct{}{}
+	defer func() { <-c.work }()
+	f()
+}
+
+// collect calls GC again and again, with all that live or are about to.
+func (c *churn) collect(t *testing.T, stop chan struct{}) {
+	for !t.Failed() {
+		select {
+		case <-stop:
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+		valid := []types.GCAttachment{}
+		c.mu.Lock()
+		for slot, life := range c.lives {
+			const soon = 10 // pods live longer than a tenth of a GC
+			for l := range soon {
+				for _, nic := range []string{"eth0", "net1"} {
+					valid = append(valid, types.GCAttachment{ContainerID: id(slot, life+l), IfName: nic})
+				}
+			}
+		}
+		c.mu.Unlock()
+		c.gc(t, valid)
+	}
+}
+
+func (c *churn) gc(t *testing.T, valid []types.GCAttachment) {
+	start := time.Now()
+	a := &attachment{node: c.Lab}
+	gc := call{on: c.Lab, verb: "GC", stdin: a.config(keys{"prevResult": nil, "cni.dev/valid-attachments": valid})}
+	if valid == nil {
+		gc.stdin = a.config(keys{"prevResult": nil}, keys{"cni.dev/valid-attachments": []types.GCAttachment{}})
+	}
+	c.run(t, gc, nil)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.longestGC = max(c.longestGC, time.Since(start))
+}
+
+// run runs a call, which must succeed, or else fail as may be.
+func (c *churn) run(t *testing.T, call call, may func(*types.Error) bool) (ok bool) {
+	out, err := call.start(context.WithoutCancel(t.Context()))
+	if err != nil {
+		t.Errorf("%s: %v", call.verb, err)
+		return false
+	}
+	c.mu.Lock()
+	c.verbs[call.verb]++
+	c.mu.Unlock()
+	if out.state.Success() && out.stderr == "" {
+		return true
+	}
+	if e, err := out.asError(); err != nil || may == nil || !may(e) {
+		t.Errorf("%s %v: %v: %s%s", call.verb, call.env, out.state, out.stdout, out.stderr)
+	}
+	return false
+}
+
+// emptied waits until the node is as it was: what dies with a namespace does so
+// some time after it. Then nobody may be at work any more.
+func (c *churn) emptied(t *testing.T, before state) {
+	t.Helper()
+	for range 200 {
+		if slices.Equal(before, stateOf(t, c.Lab).unnumbered()) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	same(t, "all pods are gone", before, stateOf(t, c.Lab).unnumbered())
+	err := c.Node.Run(func() error {
+		files, err := filepath.Glob("/run/multihome/.locks/*")
+		for _, path := range append(files, "/proc/thread-self/ns/net") {
+			err = errors.Join(err, unlocked(path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range processes {
+		if exe, err := os.Readlink(p); err == nil && strings.HasPrefix(exe, plugins) {
+			t.Errorf("%s still runs: %s", p, exe)
+		}
+	}
+}
+
+// unlocked returns an error if somebody has a lock on a file.
+func unlocked(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("lock on %s: %w", path, err)
+	}
+	return nil
+}
+
+// guest is a pod in the churn, whose namespace has a path as runtimes make it.
+type guest struct {
+	*lab.Pod
+	on   *churn
+	path string
+	nics []*attachment
+	over keys
+}
+
+// newGuest makes a pod with NICs as macvlan leaves them.
+func (c *churn) newGuest(t *testing.T, id string, addrs [2][]netip.Prefix, over keys, nics int) *guest {
+	t.Helper()
+	n, err := nettest.NewNetns(id)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	g := &guest{on: c, Pod: &lab.Pod{Netns: n, ContainerID: id}, path: "/run/netns/" + id, over: over}
+	err = c.Node.Run(func() error {
+		if err := os.WriteFile(g.path, nil, 0o600); err != nil {
+			return err
+		}
+		return unix.Mount(n.Path(), g.path, "", unix.MS_BIND, "")
+	})
+	for i := range nics {
+		prev, e := g.plug(c.LANs[i], nicName(i), addrs[i])
+		g.nics = append(g.nics, &attachment{Pod: g.Pod, nic: nicName(i), node: c.Lab, prev: prev})
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	return g
+}
+
+// plug gives the pod a NIC, and returns the result of who would have done so.
+func (g *guest) plug(lan *lab.LAN, nic string, addrs []netip.Prefix) (*types100.Result, error) {
+	if err := g.on.Node.AddMacvlan(lan.NIC, g.Netns, nic); err != nil {
+		return nil, err
+	}
+	if err := g.AddAddrs(nic, addrs...); err != nil {
+		return nil, err
+	}
+	mac, err := g.MAC(nic)
+	if err != nil {
+		return nil, err
+	}
+	r := &types100.Result{CNIVersion: "1.1.0", Interfaces: []*types100.Interface{{Name: nic, Mac: mac.String(), Sandbox: g.path}}}
+	for i, a := range addrs {
+		router := lan.Router[i].Addr()
+		if nic == lab.NIC {
+			everywhere := netip.PrefixFrom(a.Addr(), 0).Masked()
+			if err := g.AddRoutes(nettest.Route{Dst: everywhere, Via: router, Dev: nic}); err != nil {
+				return nil, err
+			}
+			r.Routes = append(r.Routes, &types.Route{Dst: net.IPNet{IP: everywhere.Addr().AsSlice(), Mask: net.CIDRMask(0, a.Addr().BitLen())}})
+		}
+		r.IPs = append(r.IPs, &types100.IPConfig{
+			Interface: types100.Int(0), Gateway: router.AsSlice(),
+			Address: net.IPNet{IP: a.Addr().AsSlice(), Mask: net.CIDRMask(a.Bits(), a.Addr().BitLen())},
+		})
+	}
+	return r, nil
+}
+
+func (g *guest) call(a *attachment, verb string) call {
+	return a.call(verb, g.over).with("CNI_NETNS", g.path)
+}
+
+// add adds all NICs at once, and once more those whose ADD came before that of
+// the first.
+func (g *guest) add(t *testing.T) {
+	early := func(e *types.Error) bool { return strings.Contains(e.Msg, lab.NIC) }
+	first, further := g.nics[0], g.nics[1:]
+	added := make([]bool, len(further))
+	var wg sync.WaitGroup
+	for i, a := range further {
+		wg.Go(func() { added[i] = g.on.run(t, g.call(a, "ADD"), early) })
+	}
+	g.on.run(t, g.call(first, "ADD"), nil)
+	wg.Wait()
+	for i, a := range further {
+		if !added[i] {
+			g.on.run(t, g.call(a, "ADD"), nil)
+		}
+	}
+}
+
+func (g *guest) check(t *testing.T) {
+	for _, a := range g.nics {
+		g.on.run(t, g.call(a, "CHECK"), nil)
+	}
+}
+
+func (g *guest) del(t *testing.T) {
+	for _, a := range slices.Backward(g.nics) {
+		g.on.run(t, g.call(a, "DEL"), nil)
+	}
+}
+
+// delBlindly is DEL where the runtime knows nothing any more.
+func (g *guest) delBlindly(t *testing.T) {
+	for _, a := range slices.Backward(g.nics) {
+		g.on.run(t, a.call("DEL", g.over, keys{"prevResult": nil}).with("CNI_NETNS", ""), nil)
+	}
+}
+
+// die takes the namespace away, as a runtime does.
+func (g *guest) die(t *testing.T) {
+	err := g.on.Node.Run(func() error {
+		return errors.Join(unix.Unmount(g.path, unix.MNT_DETACH), os.Remove(g.path))
+	})
+	if err := errors.Join(err, g.Close()); err != nil {
+		t.Error(err)
+	}
+}
