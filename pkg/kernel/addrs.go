@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -48,11 +49,15 @@ func decodeAddr(b []byte) addr {
 	return a
 }
 
-// addrs asks for the addresses of one link, or of all with index 0.
+// addrs asks for the addresses of one link, or of all with index 0. A link that
+// has gone in the meantime has none.
 func (s *Space) addrs(index int) ([]addr, error) {
 	body := nl.NewIfAddrmsg(unix.AF_UNSPEC)
 	body.Index = uint32(index)
 	out, err := dump(s.conn, request(unix.RTM_GETADDR, 0, body), func(b []byte) (addr, bool) { return decodeAddr(b), true })
+	if index != 0 && errors.Is(err, unix.ENODEV) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: list addresses: %w", s.ns, err)
 	}

@@ -38,3 +38,17 @@ func TestCommonBits(t *testing.T) {
 		t.Errorf("no address shares %d bits", got)
 	}
 }
+
+// TestAddrsOfLinkThatIsGone: links of others come and go while they are looked
+// through one by one.
+func TestAddrsOfLinkThatIsGone(t *testing.T) {
+	k, err := OpenHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	const nobodys = 1 << 30
+	if addrs, err := k.Host.addrs(nobodys); len(addrs) > 0 || err != nil {
+		t.Errorf("addresses %v, error %v, want none", addrs, err)
+	}
+}
