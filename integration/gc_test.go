@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/lab"
 )
@@ -112,4 +113,41 @@ func TestGCOfRuntime(t *testing.T) {
 	if has(s.App) { // DEFECT
 		t.Error("no pod lives, and a host end is there") // DEFECT
 	} // DEFECT
+}
+
+// TestGCBesideAdds: while pods are added, one after the other, there is always
+// somebody who relies on what pods have in common. GC doesn't wait for the moment
+// when nobody does, but leaves it to the next GC.
+func TestGCBesideAdds(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.app.add(t)
+	s.web.add(t)
+	gc := s.web.call("GC", keys{"prevResult": nil, "cni.dev/valid-attachments": []types.GCAttachment{}})
+	gc.env = nil
+	hasRule := func() bool { return strings.Contains(sh(t, s.Node.Netns, "ip rule"), "1000:") }
+
+	var lock *os.File // as ADD has it
+	err := s.Node.Do(func() (err error) {
+		if lock, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+			return err
+		}
+		return unix.Flock(int(lock.Fd()), unix.LOCK_SH)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	gc.fine(t)
+	if links := sh(t, s.Node.Netns, "ip link"); strings.Contains(links, s.web.host()) {
+		t.Errorf("GC leaves the host end of a pod that is no more:\n%s", links)
+	}
+	if !hasRule() {
+		t.Error("GC removes the rule that an ADD relies on")
+	}
+	lock.Close()
+	gc.fine(t)
+	if hasRule() {
+		t.Error("GC leaves the rule that nobody relies on")
+	}
 }

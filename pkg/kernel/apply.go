@@ -85,16 +85,24 @@ func (k *Kernel) undoShared(ops []netstate.Op) error {
 		if !op.Shared || !ok {
 			continue
 		}
-		if err := k.LockHost(true); err != nil {
-			return err
+		used, err := k.leadsToRoutes(rule)
+		if err == nil && !used { // or else there is nothing to wait for
+			if err := k.LockHost(true); err != nil {
+				return err
+			}
+			used, err = k.leadsToRoutes(rule)
 		}
-		routes, err := k.Host.routes(rule.Family, rule.Table, 0)
-		if err == nil && len(routes) == 0 {
+		if err == nil && !used {
 			err = k.Remove([]netstate.Op{op})
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+func (k *Kernel) leadsToRoutes(rule netstate.Rule) (bool, error) {
+	routes, err := k.Host.routes(rule.Family, rule.Table, 0)
+	return len(routes) > 0, err
 }
 
 // activate returns when the links that were set up carry packets. A link that

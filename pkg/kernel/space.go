@@ -155,6 +155,16 @@ func (k *Kernel) LockHost(exclusive bool) error {
 	return flock(k.Host.home, how)
 }
 
+// TryLockHost takes it exclusively if nobody has it, and doesn't wait: where pods
+// are added one after the other, somebody always has it.
+func (k *Kernel) TryLockHost() (locked bool, err error) {
+	err = flock(k.Host.home, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func flock(fd, how int) error {
 	for {
 		err := unix.Flock(fd, how)

@@ -315,8 +315,9 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 	if p.Unused == nil {
 		return errors.Join(errs...)
 	}
-	// No ADD is under way while it is decided what nobody uses.
-	if err := t.Kernel.LockHost(true); err != nil {
+	// No ADD is under way while it is decided what nobody uses; if one is, the
+	// next GC decides.
+	if locked, err := t.Kernel.TryLockHost(); !locked {
 		return errors.Join(append(errs, err)...)
 	}
 	ops, err := p.Unused(t)
