@@ -70,7 +70,7 @@ func TestFailingAddLeavesNothing(t *testing.T) {
 				if out.state.Success() { // what failed was not needed
 					s.web.check(t)
 					s.web.del(t)
-					removeHostRule(t, s)
+					removeShared(t, s)
 					restrict(t, s)
 				} else if _, err := out.asError(); err != nil {
 					t.Errorf("%s %d: %v", f.syscall, n, err)
@@ -96,10 +96,10 @@ func restrict(t *testing.T, s *stage) {
 	}
 }
 
-// removeHostRule takes away what DEL rightly leaves, for pods share it.
-func removeHostRule(t *testing.T, s *stage) {
+// removeShared takes away what DEL rightly leaves, for pods share it.
+func removeShared(t *testing.T, s *stage) {
 	t.Helper()
-	sh(t, s.Node.Netns, "ip rule del priority 1000; ip -6 rule del priority 1000")
+	sh(t, s.Node.Netns, "ip rule del priority 1000; ip -6 rule del priority 1000; nft delete table inet multihome-sources")
 }
 
 // TestResultCannotBePrinted: an ADD whose result nobody gets has failed.

@@ -318,10 +318,10 @@ func attachments(t *plugin.Task) ([]plugin.Attachment, error) {
 }
 
 // unused returns the rules that look up host tables in which no pod has a route
-// any more.
+// any more, and the check of sources when no link needs it.
 func unused(t *plugin.Task) ([]netstate.Op, error) {
-	var ops []netstate.Op
-	var errs []error
+	ops, err := hostlink.Unused(t.Kernel, t.Snapshot)
+	errs := []error{err}
 	for _, f := range families {
 		if err := t.Kernel.Host.ReadRules(t.Snapshot, f); err != nil {
 			errs = append(errs, err)

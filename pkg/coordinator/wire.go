@@ -61,7 +61,7 @@ func (b *builder) veth() {
 		mtu = 0 // the NIC's MTU of back then: another plugin may have changed it since
 	}
 	b.plan.Want(host, "the node's end of its link to the pod", netstate.Link{
-		Name: w.host, Type: "veth", MAC: w.hostMAC, MTU: mtu, Up: true, Alias: b.t.Alias(),
+		Name: w.host, Type: "veth", MAC: w.hostMAC, MTU: mtu, Up: true, Alias: b.t.Alias(), Group: b.settings().Group(),
 		Peer: netstate.End{NS: pod, Name: w.pod, MAC: w.podMAC},
 	})
 	b.plan.Want(pod, "the pod's end of its link to the node", netstate.Link{

@@ -79,12 +79,12 @@ func (b Bridge) Want(plan *netstate.Plan, snap *netstate.Snapshot, s Settings) (
 		Name: b.Name, Type: "macvlan", Parent: b.Parent, Details: netstate.NewDetails("mode", "bridge"),
 		// Of the parent's, so that it is the same after the bridge was made anew
 		// and every pod's neighbour entry still fits.
-		MAC: plugin.EndMAC("bridge", parent.MAC.String()), Alias: b.alias(),
+		MAC: plugin.EndMAC("bridge", parent.MAC.String()), Alias: b.alias(), Group: s.Group(),
 	}
 	if there, ok := netstate.Get(snap, host, l); ok {
 		l.MAC = there.MAC // whoever made it
 		if !there.Owned() {
-			l.Alias = ""
+			l.Alias, l.Group = "", 0
 		}
 	}
 	plan.WantShared(host, "the node's own macvlan beside those of its pods", l)

@@ -76,21 +76,21 @@ func (k *Kernel) Undo(ops []netstate.Op, err error) error {
 }
 
 // undoShared takes away the rules that lead to a table in which nobody has a
-// route. Every other ADD that is under way is waited for: it may rely on them.
-// Links that pods share stay.
+// route, and the check of sources if no link is in its group. Every other ADD that
+// is under way is waited for: it may rely on them. Links that pods share stay.
 func (k *Kernel) undoShared(ops []netstate.Op) error {
 	var errs []error
 	for _, op := range ops {
-		rule, ok := op.Before.(netstate.Rule)
-		if !op.Shared || !ok {
+		_, isLink := op.Before.(netstate.Link)
+		if !op.Shared || op.Before == nil || isLink {
 			continue
 		}
-		used, err := k.leadsToRoutes(rule)
+		used, err := k.Host.uses(op.Before)
 		if err == nil && !used { // or else there is nothing to wait for
 			if err := k.LockHost(true); err != nil {
 				return err
 			}
-			used, err = k.leadsToRoutes(rule)
+			used, err = k.Host.uses(op.Before)
 		}
 		if err == nil && !used {
 			err = k.Remove([]netstate.Op{op})
@@ -100,9 +100,13 @@ func (k *Kernel) undoShared(ops []netstate.Op) error {
 	return errors.Join(errs...)
 }
 
-func (k *Kernel) leadsToRoutes(rule netstate.Rule) (bool, error) {
-	routes, err := k.Host.routes(rule.Family, rule.Table, 0)
-	return len(routes) > 0, err
+// uses reports whether anything relies on a rule or check that pods share.
+func (s *Space) uses(o netstate.Object) (bool, error) {
+	if rule, ok := o.(netstate.Rule); ok {
+		routes, err := s.routes(rule.Family, rule.Table, 0)
+		return len(routes) > 0, err
+	}
+	return s.ChecksSources()
 }
 
 // activate returns when the links that were set up carry packets. A link that
@@ -185,6 +189,8 @@ func (k *Kernel) applyGroup(ops []netstate.Op) []error {
 			errs[i] = s.applySysctl(op)
 		case netstate.Mark:
 			errs[i] = s.applyMark(op)
+		case netstate.SourceCheck:
+			errs[i] = s.applySourceCheck(op)
 		default:
 			errs[i] = fmt.Errorf("object of type %T: %w", o, errors.ErrUnsupported)
 		}
@@ -207,12 +213,15 @@ func (k *Kernel) applyGroup(ops []netstate.Op) []error {
 
 // asWanted reports whether an operation failed because things are as it would
 // have made them: what it deletes isn't there, or another pod's ADD was there
-// first with a rule that pods share.
+// first with a rule or check that pods share.
 func asWanted(op netstate.Op, err error) bool {
-	if op.After == nil {
+	switch op.After.(type) {
+	case nil:
 		return gone(err)
+	case netstate.Rule, netstate.SourceCheck:
+		return errors.Is(err, errExists)
 	}
-	return op.After.Kind() == netstate.KindRule && errors.Is(err, unix.EEXIST)
+	return false
 }
 
 // gone reports whether something failed because its object isn't there any more.

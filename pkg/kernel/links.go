@@ -60,6 +60,8 @@ func decodeLink(b []byte) link {
 			l.MTU = int(nl.NativeEndian().Uint32(v))
 		case unix.IFLA_TXQLEN:
 			l.TxQueueLen = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_GROUP:
+			l.Group = int(nl.NativeEndian().Uint32(v))
 		case unix.IFLA_IFALIAS:
 			l.Alias = unix.ByteSliceToString(v)
 		case unix.IFLA_LINK:
@@ -315,6 +317,15 @@ func (k *Kernel) applyLink(s *Space, op netstate.Op) error {
 // requests go out as one. In a single request it would be up before it had its
 // master (do_setlink).
 func (s *Space) changeLink(before, after netstate.Link) error {
+	if after.Group != before.Group {
+		req, err := s.setGroup(after)
+		if err == nil {
+			err = s.conn.do(req, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	c := changes(before, after)
 	c.Up = c.Up && after.Master == before.Master
 	set := setLink(c)
@@ -379,6 +390,33 @@ func setLink(l netstate.Link) *nl.NetlinkRequest {
 	return req
 }
 
+// newLink is the request that makes a link, down and without its alias, which
+// can't be set in it.
+func newLink(l netstate.Link) *nl.NetlinkRequest {
+	l.Up, l.Alias = false, ""
+	req := setLink(l)
+	req.Flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	if l.Group != 0 {
+		req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(uint32(l.Group))))
+	}
+	return req
+}
+
+// setGroup is the request that puts a link into a group. It names the link by its
+// ifindex: with a name that nobody has any more, older kernels take the group for
+// the links that the request is about (rtnl_group_changelink).
+func (s *Space) setGroup(l netstate.Link) (*nl.NetlinkRequest, error) {
+	index, err := s.linkIndex(l.Name)
+	if err != nil {
+		return nil, err
+	}
+	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	body.Index = int32(index)
+	req := request(unix.RTM_NEWLINK, 0, body)
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(uint32(l.Group))))
+	return req, nil
+}
+
 func addLinkAttrs(add func(nl.NetlinkRequestData), l netstate.Link) {
 	if l.MAC != (netstate.MAC{}) {
 		add(nl.NewRtAttr(unix.IFLA_ADDRESS, l.MAC[:]))
@@ -399,10 +437,7 @@ func addLinkAttrs(add func(nl.NetlinkRequestData), l netstate.Link) {
 // reaches whatever has the name: that there is no such link was seen under the
 // pod's lock, and no other pod's link has that name.
 func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
-	create := l
-	create.Up, create.Alias = false, ""
-	req := setLink(create)
-	req.Flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	req := newLink(l)
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(l.Type))
 	peer := info.AddRtAttr(nl.IFLA_INFO_DATA, nil).AddRtAttr(nl.VETH_INFO_PEER, nil)
@@ -429,10 +464,7 @@ func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
 // addShared makes a vlan or a bond. Until it is known to be made, nothing may be
 // said to a link of that name, which could be another's: the alias comes after.
 func (s *Space) addShared(l netstate.Link) error {
-	create := l
-	create.Up, create.Alias = false, ""
-	req := setLink(create)
-	req.Flags |= unix.NLM_F_CREATE | unix.NLM_F_EXCL
+	req := newLink(l)
 	if l.Parent != "" {
 		index, err := s.linkIndex(l.Parent)
 		if err != nil {

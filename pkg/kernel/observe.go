@@ -47,6 +47,8 @@ func (k *Kernel) Complete(snap *netstate.Snapshot, p netstate.Plan) error {
 			err = s.ReadSysctl(snap, o)
 		case netstate.Mark:
 			err = s.ReadMark(snap, o)
+		case netstate.SourceCheck:
+			err = s.ReadSourceCheck(snap, o)
 		case netstate.Link:
 			if item.NS == netstate.Host {
 				err = k.readHostLink(snap, o)

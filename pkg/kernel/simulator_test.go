@@ -18,7 +18,7 @@ import (
 // script is what is done to two namespaces, one line after the other: "+" adds
 // the object of the line, "-" deletes it, "!" adds one that can't be added.
 const script = `
-+ host: link vetha address 02:00:00:00:00:01 mtu 1400 txqueuelen 700 up alias "multihome:net/pod/eth0" type veth peer name veth0 netns pod address 02:00:00:00:00:02
++ host: link vetha address 02:00:00:00:00:01 mtu 1400 txqueuelen 700 group 109 up alias "multihome:net/pod/eth0" type veth peer name veth0 netns pod address 02:00:00:00:00:02
 ! host: link vetha address 02:00:00:00:00:01 up alias "multihome:net/pod/eth0" type veth peer name veth1 netns pod address 02:00:00:00:00:02
 ! host: link vethb address 02:00:00:00:00:03 type veth peer name veth0 netns pod address 02:00:00:00:00:04
 ! pod: route 10.6.0.5 dev veth0 proto multihome scope link
@@ -43,10 +43,13 @@ const script = `
 + pod: neigh fd00:6::5 dev veth0 lladdr 02:00:00:00:00:01 nud permanent
 + host: sysctl net/ipv4/conf/vetha/rp_filter=1
 + pod: sysctl net/ipv6/conf/veth0/accept_ra=0
++ host: nft table inet multihome-sources
+! host: nft table inet multihome-sources
 - pod: route 192.168.0.0/16 via 10.6.0.5 dev veth0 table 100 proto multihome src 10.9.0.2
 - pod: rule pref 32763 from all fwmark 0x40/0x40 lookup 100 proto multihome
 - host: neigh 10.9.0.2 dev vetha lladdr 02:00:00:00:00:02 nud permanent
-- host: link vetha address 02:00:00:00:00:01 mtu 1400 txqueuelen 700 up alias "multihome:net/pod/eth0" type veth peer name veth0 netns pod address 02:00:00:00:00:02
+- host: nft table inet multihome-sources
+- host: link vetha address 02:00:00:00:00:01 mtu 1400 txqueuelen 700 group 109 up alias "multihome:net/pod/eth0" type veth peer name veth0 netns pod address 02:00:00:00:00:02
 `
 
 // TestSimulatorDoesWhatTheKernelDoes runs the script on both, and compares what

@@ -39,16 +39,17 @@ type End struct {
 	MAC  MAC
 }
 
-// Link is a network interface. A zero MAC, MTU, TxQueueLen, Alias, Type, Peer,
-// Parent or Master in a plan leaves that attribute as it is, and so does Up when
-// it is false: nothing here ever wants a link down. Details leave open what they
-// don't name.
+// Link is a network interface. A zero MAC, MTU, TxQueueLen, Group, Alias, Type,
+// Peer, Parent or Master in a plan leaves that attribute as it is, and so does Up
+// when it is false: nothing here ever wants a link down. Details leave open what
+// they don't name.
 type Link struct {
 	Name       string
 	Type       string // IFLA_INFO_KIND: veth, macvlan, …; "" for a physical device
 	MAC        MAC
 	MTU        int // bytes
 	TxQueueLen int // packets
+	Group      int // IFLA_GROUP: links that rules of netfilter have in common
 	Up         bool
 	Alias      string // IFLA_IFALIAS
 	Peer       End    // of a veth, where it is in one of the two namespaces
@@ -79,6 +80,9 @@ func (l Link) String() string {
 	}
 	if l.TxQueueLen != 0 {
 		fmt.Fprintf(&b, " txqueuelen %d", l.TxQueueLen)
+	}
+	if l.Group != 0 {
+		fmt.Fprintf(&b, " group %d", l.Group)
 	}
 	if l.Up {
 		b.WriteString(" up")
@@ -117,6 +121,9 @@ func (l Link) over(have Object) Object {
 	}
 	if l.TxQueueLen == 0 {
 		l.TxQueueLen = h.TxQueueLen
+	}
+	if l.Group == 0 {
+		l.Group = h.Group
 	}
 	if !l.Up {
 		l.Up = h.Up

@@ -37,6 +37,9 @@ var lines = []string{
 	`pod: nft table inet multihome damaged "chain output"`,
 	`pod: iptables table mangle iifname veth0 mark 0x10000000`,
 	`pod: ip6tables table mangle iifname eth0 from 02:00:00:00:00:0a mark 0x1`,
+	`host: link vethdef group 109 up type veth`,
+	`host: nft table inet multihome-sources`,
+	`host: nft table inet multihome-sources damaged "chain prerouting"`,
 	`pod: iptables table mangle damaged "no -A OUTPUT -j MULTIHOME-OUTPUT"`,
 }
 
@@ -373,7 +376,7 @@ func universe(b []byte) (ns NS, o Object, rest []byte, ok bool) {
 	}
 	switch b[0] % 8 {
 	case 0:
-		l := Link{Name: dev, MTU: 1400 + int(b[3]%2), Up: up, MAC: MAC{2, 0, 0, 0, 0, b[3] % 2}}
+		l := Link{Name: dev, MTU: 1400 + int(b[3]%2), Up: up, MAC: MAC{2, 0, 0, 0, 0, b[3] % 2}, Group: int(b[3]>>1%2) * 109}
 		if b[2]&1 != 0 {
 			l.Alias = AliasPrefix + "net/pod/eth0"
 		}
@@ -398,6 +401,9 @@ func universe(b []byte) (ns NS, o Object, rest []byte, ok bool) {
 		o = Neigh{Dev: dev, Dst: addr, MAC: MAC{2, b[2] % 2}, Permanent: up}
 	case 7:
 		o = Sysctl{Family: IPv4, Dev: dev, Name: "rp_filter", Value: int(b[2] % 3)}
+		if b[2] == 255 {
+			o = SourceCheck{}
+		}
 	}
 	return ns, o, b[4:], true
 }

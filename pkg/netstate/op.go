@@ -81,14 +81,9 @@ func (o Op) command() string {
 		if t.Backend == Iptables {
 			return markCommand(o)
 		}
-		if o.After == nil {
-			return "nft delete table inet " + MarkTable
-		}
-		replace := ""
-		if o.Before != nil {
-			replace = "delete table inet " + MarkTable + "; "
-		}
-		return "nft '" + replace + strings.TrimSpace(t.Ruleset()) + "'"
+		return nftCommand(o, MarkTable, t.Ruleset())
+	case SourceCheck:
+		return nftCommand(o, SourceTable, t.Ruleset())
 	case Link:
 		return "ip link " + linkArgs(o, t)
 	case Addr:
@@ -101,6 +96,18 @@ func (o Op) command() string {
 		return ipVerb(o, IPv4, "replace") + t.String()
 	}
 	return obj.String()
+}
+
+// nftCommand is an op on a whole table.
+func nftCommand(o Op, table, ruleset string) string {
+	if o.After == nil {
+		return "nft delete table inet " + table
+	}
+	replace := ""
+	if o.Before != nil {
+		replace = "delete table inet " + table + "; "
+	}
+	return "nft '" + replace + strings.TrimSpace(ruleset) + "'"
 }
 
 func ipVerb(o Op, f Family, replace string) string {
@@ -134,6 +141,9 @@ func (l Link) set(before Link) string {
 	if l.Master == "" && before.Master != "" {
 		cmd += " nomaster"
 	}
+	if l.Group == 0 && before.Group != 0 {
+		cmd += " group default"
+	}
 	if before.Up && !l.Up {
 		cmd += " down"
 	}
@@ -160,6 +170,9 @@ func (l Link) changed(before Link) Link {
 	}
 	if l.TxQueueLen != before.TxQueueLen {
 		out.TxQueueLen = l.TxQueueLen
+	}
+	if l.Group != before.Group {
+		out.Group = l.Group
 	}
 	if l.Alias != before.Alias {
 		out.Alias = l.Alias

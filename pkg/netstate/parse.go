@@ -54,7 +54,11 @@ func Parse(line string) (NS, Object, error) {
 	case KindSysctl:
 		o = f.sysctl()
 	case KindNft:
-		o = f.mark(Mark{}, "inet", MarkTable)
+		if len(f.words) > 2 && f.words[2] == SourceTable {
+			o = f.sourceCheck()
+		} else {
+			o = f.mark(Mark{}, "inet", MarkTable)
+		}
 	case KindIptables:
 		o = f.mark(Mark{Backend: Iptables, Family: IPv4}, MangleTable)
 	case KindIP6tables:
@@ -85,6 +89,8 @@ func complete(o Object) bool {
 		return t.Dev != "" && t.Name != ""
 	case Mark:
 		return t.Damage != "" || t.Dev != ""
+	case SourceCheck:
+		return true
 	}
 	return o.Device() != ""
 }
@@ -218,6 +224,8 @@ func (f *fields) link() Link {
 			l.MTU = f.number()
 		case "txqueuelen":
 			l.TxQueueLen = f.number()
+		case "group":
+			l.Group = f.number()
 		case "up":
 			l.Up = true
 		case "master":
@@ -396,13 +404,36 @@ func (f *fields) sysctl() Sysctl {
 	return s
 }
 
-// mark reads on behind the words that name its table.
-func (f *fields) mark(m Mark, table ...string) Mark {
-	for _, want := range append([]string{"table"}, table...) {
+// tableNamed reads the words that name a table of netfilter.
+func (f *fields) tableNamed(name ...string) {
+	for _, want := range append([]string{"table"}, name...) {
 		if w := f.next(); w != want {
 			f.fail(fmt.Errorf("%q: want %q", w, want))
 		}
 	}
+}
+
+// damage is a quoted text.
+func (f *fields) damage() string {
+	text, err := strconv.Unquote(f.next())
+	f.fail(err)
+	return text
+}
+
+func (f *fields) sourceCheck() SourceCheck {
+	f.tableNamed("inet", SourceTable)
+	var c SourceCheck
+	f.each(func(w string) bool {
+		if w == "damaged" {
+			c.Damage = f.damage()
+		}
+		return w == "damaged"
+	})
+	return c
+}
+
+func (f *fields) mark(m Mark, table ...string) Mark {
+	f.tableNamed(table...)
 	f.each(func(w string) bool {
 		switch w {
 		case "iifname":
@@ -412,9 +443,7 @@ func (f *fields) mark(m Mark, table ...string) Mark {
 		case "mark":
 			m.Bits = f.bits(f.next())
 		case "damaged":
-			damage, err := strconv.Unquote(f.next())
-			f.fail(err)
-			m.Damage = damage
+			m.Damage = f.damage()
 		default:
 			return false
 		}

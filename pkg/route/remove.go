@@ -151,9 +151,17 @@ func attachments(*plugin.Task) ([]plugin.Attachment, error) {
 	return out, err
 }
 
-// unused returns the network's bridge, if one of ours made it, the configuration
-// lets it go, and neither a pod nor the node itself uses it.
+// unused returns what nobody needs any more: the network's bridge, and the check
+// of sources.
 func unused(t *plugin.Task) ([]netstate.Op, error) {
+	ops, err := hostlink.Unused(t.Kernel, t.Snapshot)
+	bridge, errBridge := unusedBridge(t)
+	return append(ops, bridge...), errors.Join(err, errBridge)
+}
+
+// unusedBridge returns the network's bridge, if one of ours made it, the
+// configuration lets it go, and neither a pod nor the node itself uses it.
+func unusedBridge(t *plugin.Task) ([]netstate.Op, error) {
 	conf, err := Load(t.Keys)
 	if err != nil {
 		return nil, err

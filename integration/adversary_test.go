@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// spoofer sends to its node whatever it likes.
+type spoofer struct {
+	*nettest.Netns
+	link string
+	node net.HardwareAddr // at the other end
+}
+
+func newSpoofer(t *testing.T, s *stage, link, nodeLink string) spoofer {
+	t.Helper()
+	mac, err := s.Node.MAC(nodeLink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spoofer{s.Web.Netns, link, mac}
+}
+
+// sends sends a datagram from an address.
+func (p spoofer) sends(t *testing.T, from netip.Addr, to netip.AddrPort, data string) {
+	t.Helper()
+	const port = 7777
+	etherType, packet := nettest.UDPPacket(netip.AddrPortFrom(from, port), to, data)
+	if err := p.Inject(p.link, p.node, etherType, packet); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// arrivals are the datagrams that come to a port of a namespace.
+type arrivals struct {
+	socket net.PacketConn
+	seen   []string
+}
+
+func listen(t *testing.T, n *nettest.Netns, at netip.AddrPort) *arrivals {
+	t.Helper()
+	var a arrivals
+	err := n.Do(func() (err error) {
+		a.socket, err = net.ListenPacket("udp", at.String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.socket.Close() })
+	return &a
+}
+
+// await fails if a datagram doesn't arrive.
+func (a *arrivals) await(t *testing.T, data string) {
+	t.Helper()
+	if err := a.socket.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 256)
+	for !slices.Contains(a.seen, data) {
+		n, _, err := a.socket.ReadFrom(buf)
+		if err != nil {
+			t.Errorf("%s: it doesn't arrive: %v", data, err)
+			return
+		}
+		a.seen = append(a.seen, string(buf[:n]))
+	}
+}
+
+// sources are the addresses that a pod may want to be taken for: another pod, the
+// node, a host of the LAN, one far away, and nobody in the pod's own subnet.
+func sources(s *stage, family int) map[string]netip.Addr {
+	far := []string{"198.51.100.7", "2001:db8:bad::7"}
+	nobody := []string{"10.6.200.200", "fd00:6::dead"}
+	out := map[string]netip.Addr{
+		"another pod": s.App.Addrs(lab.NIC)[family].Addr(),
+		"the node":    s.LANs[0].Node[family].Addr(),
+		"a LAN host":  s.LANs[0].Host[family].Addr(),
+		"far away":    netip.MustParseAddr(far[family]),
+		"nobody":      netip.MustParseAddr(nobody[family]),
+	}
+	return out
+}
+
+// services leads ClusterIPs to the other pod's port, as kube-proxy does, but leaves
+// the source as it came.
+func (s *stage) services(t *testing.T, ports ...netip.AddrPort) {
+	t.Helper()
+	script := "nft add table inet cluster; nft add chain inet cluster pre '{ type nat hook prerouting priority dstnat; }'\n"
+	for i, to := range ports {
+		ip := []string{"ip", "ip6"}[i]
+		script += fmt.Sprintf("nft add rule inet cluster pre %s daddr %s udp dport 53 dnat %s to %s\n", ip, clusterIP(i), ip, to)
+	}
+	sh(t, s.Node.Netns, script)
+}
+
+func clusterIP(family int) netip.Addr {
+	return netip.MustParseAddr([]string{"10.96.0.77", "fd00:10:96::77"}[family])
+}
+
+// TestPodSendsFromNoAddressButItsOwn lets a pod send by its veth from the addresses
+// of others, to its node, a Service and another pod. Without the check that
+// arrives, which is the control; with it only what the pod sends from its own.
+func TestPodSendsFromNoAddressButItsOwn(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.app.add(t)
+	const port = 5353
+	var backends []netip.AddrPort
+	for _, app := range s.App.Addrs(lab.NIC) {
+		backends = append(backends, netip.AddrPortFrom(app.Addr(), port))
+	}
+	s.services(t, backends...)
+	for _, strict := range []bool{false, true} {
+		if strict {
+			s.web.add(t)
+			s.web.check(t)
+		} else {
+			s.web.add(t, keys{"hostRPFilter": 0})
+		}
+		settle(t, s.Node.Netns)
+		spoofer := newSpoofer(t, s, "veth0", s.web.host())
+		for family, own := range s.Web.Addrs(lab.NIC) {
+			node := netip.AddrPortFrom(s.LANs[0].Node[family].Addr(), port)
+			atNode, atPod := listen(t, s.Node.Netns, node), listen(t, s.App.Netns, backends[family])
+			ways := []struct {
+				name string
+				to   netip.AddrPort
+				at   *arrivals
+			}{
+				{"the node", node, atNode},
+				{"a Service", netip.AddrPortFrom(clusterIP(family), 53), atPod},
+				{"another pod", backends[family], atPod},
+			}
+			for who, from := range sources(s, family) {
+				for _, way := range ways {
+					spoofed := fmt.Sprintf("as %s (%s) to %s", who, from, way.name)
+					spoofer.sends(t, from, way.to, spoofed)
+					// Nobody takes a packet from an address of its own, whatever
+					// is checked: there is no control for that.
+					if itself := who == "the node" || who == way.name || who == "another pod" && way.name == "a Service"; !strict && !itself {
+						way.at.await(t, spoofed)
+					}
+				}
+			}
+			for _, way := range ways {
+				const honest = "as itself"
+				spoofer.sends(t, own.Addr(), way.to, honest)
+				way.at.await(t, honest)
+				for _, data := range way.at.seen {
+					if strict && data != honest {
+						t.Errorf("it arrives: %s", data)
+					}
+				}
+				way.at.seen = nil
+			}
+			atNode.socket.Close()
+			atPod.socket.Close()
+		}
+	}
+	sh(t, s.Node.Netns, "nft delete table inet cluster")
+	holds(t, s.Scene)
+}
+
+// TestPodSendsByBridgeFromNoAddressOfOthers has the node's macvlan for the link. It
+// is shared, so all that it can tell is that an address is not of its pods.
+func TestPodSendsByBridgeFromNoAddressOfOthers(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	option := keys{"hostLink": "macvlan"}
+	s.app.add(t, option)
+	for _, strict := range []bool{false, true} {
+		if strict {
+			s.web.add(t, option)
+			s.web.call("CHECK", option).fine(t)
+		} else {
+			s.web.add(t, option, keys{"hostRPFilter": 0})
+			sh(t, s.Node.Netns, "nft delete table inet multihome-sources") // which the other pod wants
+		}
+		settle(t, s.Node.Netns)
+		spoofer := newSpoofer(t, s, lab.NIC, bridge)
+		for family, own := range s.Web.Addrs(lab.NIC) {
+			node := netip.AddrPortFrom(s.LANs[0].Node[family].Addr(), 5353)
+			atNode := listen(t, s.Node.Netns, node)
+			for who, from := range sources(s, family) {
+				spoofed := fmt.Sprintf("as %s (%s)", who, from)
+				spoofer.sends(t, from, node, spoofed)
+				if who == "another pod" || !strict && who != "the node" {
+					atNode.await(t, spoofed)
+					atNode.seen = nil
+				}
+			}
+			const honest = "as itself"
+			spoofer.sends(t, own.Addr(), node, honest)
+			atNode.await(t, honest)
+			if len(atNode.seen) != 1 {
+				t.Errorf("strict %t: it arrives: %q", strict, atNode.seen)
+			}
+			atNode.socket.Close()
+		}
+	}
+}
+
+// TestCheckOfSources breaks what keeps pods to their own addresses: CHECK must name
+// it, and ADD mend it. GC takes it away with the last pod.
+func TestCheckOfSources(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.web.add(t)
+	s.app.add(t)
+	whole := s.state(t)
+	for damage, says := range map[string]string{
+		"nft flush ruleset": "host: nft table inet multihome-sources is missing",
+		"nft flush chain inet multihome-sources prerouting":                                        `damaged "chain prerouting", want table inet multihome-sources`,
+		"nft insert rule inet multihome-sources prerouting accept":                                 `damaged "chain prerouting"`,
+		"nft add chain inet multihome-sources more":                                                `damaged "chain more"`,
+		"ip link set " + s.web.host() + " group default":                                           " group 109 up",
+		"sysctl -qw net.ipv4.conf." + s.web.host() + ".rp_filter=0":                                "rp_filter",
+		"nft delete table inet multihome-sources; ip link set " + s.web.host() + " group 7":        "group 7",
+		"nft add rule inet multihome-sources prerouting iifgroup 109 fib saddr . iif oif 0 accept": "damaged",
+	} {
+		sh(t, s.Node.Netns, damage)
+		if e := s.web.call("CHECK").fails(t); !strings.Contains(e.Msg, says) {
+			t.Errorf("after %q CHECK says nothing of %q: %s", damage, says, e.Msg)
+		}
+		s.web.add(t)
+		s.web.check(t)
+		s.app.check(t)
+		if damage != "nft flush ruleset" { // the Services are gone, too
+			same(t, "ADD after "+damage, whole.unnumbered(), s.state(t).unnumbered())
+		}
+		if whole = s.state(t); t.Failed() {
+			return
+		}
+	}
+	has := func() bool { return strings.Contains(sh(t, s.Node.Netns, "nft list tables"), "multihome-sources") }
+	s.web.del(t)
+	if !has() {
+		t.Error("a pod's DEL takes away what the others rely on")
+	}
+	s.app.check(t)
+	s.app.del(t)
+	c := s.web.call("GC", keys{"prevResult": nil, "cni.dev/valid-attachments": []string{}})
+	c.env = nil
+	c.fine(t)
+	if has() {
+		t.Error("GC leaves the check of sources, which no link needs")
+	}
+}
+
+// TestCheckOfSourcesMadeAtOnce has many pods make the one check of their node.
+func TestCheckOfSourcesMadeAtOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, lab.Ens192())
+	network := newNetwork(t, l, chained)
+	pods := make([]*lab.Pod, 10)
+	for i := range pods {
+		var err error
+		if pods[i], err = l.NewPod(fmt.Sprintf("pod%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if err := atOnce(pods, func(p *lab.Pod) error { return network.Add(t.Context(), p, lab.NIC) }); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range pods {
+			if err := network.Check(t.Context(), p, lab.NIC); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := atOnce(pods, func(p *lab.Pod) error { return network.Del(t.Context(), p, lab.NIC) }); err != nil {
+			t.Fatal(err)
+		}
+		sh(t, l.Node.Netns, "nft delete table inet multihome-sources")
+	}
+}
+
+// claims are frames that say that a MAC has an address: each sort of ARP, and of
+// NDP, by which a kernel may learn that.
+func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]func(*nettest.Netns, string) error {
+	out := map[string]func(*nettest.Netns, string) error{}
+	everybody := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	if addr.Is4() {
+		for name, a := range map[string]struct {
+			op byte
+			to netip.Addr
+			at net.HardwareAddr
+		}{
+			"gratuitous ARP request": {1, addr, everybody},
+			"gratuitous ARP reply":   {2, addr, everybody},
+			"ARP request":            {1, node, everybody},
+			"ARP reply":              {2, node, nodeMAC},
+		} {
+			packet := slices.Concat([]byte{0, 1, 8, 0, 6, 4, 0, a.op}, mac, addr.AsSlice(), nodeMAC, a.to.AsSlice())
+			out[name] = func(n *nettest.Netns, link string) error { return n.Inject(link, a.at, unix.ETH_P_ARP, packet) }
+		}
+		return out
+	}
+	for name, m := range map[string]struct {
+		head   []byte // type, code, checksum, flags
+		target netip.Addr
+		option byte // of the link-layer address
+		to     netip.Addr
+	}{
+		"unsolicited advertisement": {[]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, addr, 2, netip.IPv6LinkLocalAllNodes()},
+		"solicited advertisement":   {[]byte{136, 0, 0, 0, 0x60, 0, 0, 0}, addr, 2, node},
+		"solicitation":              {[]byte{135, 0, 0, 0, 0, 0, 0, 0}, node, 1, node},
+	} {
+		body := slices.Concat(m.head, m.target.AsSlice(), []byte{m.option, 1}, mac)
+		etherType, packet := nettest.IPPacket(addr, m.to, unix.IPPROTO_ICMPV6, body, 2)
+		out[name] = func(n *nettest.Netns, link string) error { return n.Inject(link, nodeMAC, etherType, packet) }
+	}
+	return out
+}
+
+// TestPodChangesNoNeighbours lets a pod claim by its veth, in every way there is,
+// that it has the addresses of others, and its own at another MAC. Nothing that the
+// node knows of its neighbours may change, nor anything come to it. A host that
+// does the same in the LAN is believed, which is the control.
+func TestPodChangesNoNeighbours(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.web.add(t)
+	s.app.add(t)
+	// An entry that was just made is not protected from ARP (neigh locktime).
+	sh(t, s.Node.Netns, "for f in /proc/sys/net/ipv4/neigh/*/locktime; do echo 0 > $f; done")
+	holds(t, s.Scene) // the node knows its neighbours now
+	client := s.LANs[0].Client
+	claimed := net.HardwareAddr{2, 0xba, 0xd, 0, 0, 1}
+	neighbours := func() string {
+		return sh(t, s.Node.Netns, "ip neigh show | grep -v '^fe80:' | sed 's/ [A-Z]* *$//' | sort")
+	}
+	nodeMAC := func(link string) net.HardwareAddr {
+		mac, err := s.Node.MAC(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mac
+	}
+	for family, own := range s.Web.Addrs(lab.NIC) {
+		whose := sources(s, family)
+		delete(whose, "the node")
+		whose["itself"] = own.Addr()
+		node := s.LANs[0].Node[family].Addr()
+		for who, addr := range whose {
+			for how, claim := range claims(addr, node, claimed, nodeMAC(s.web.host())) {
+				before := neighbours()
+				if err := claim(s.Web.Netns, "veth0"); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Node.Ping(own.Addr(), nettest.Socket{}); err != nil { // what was sent has been heard
+					t.Errorf("after a claim to be %s by %s: %v", who, how, err)
+				}
+				if after := neighbours(); after != before {
+					t.Errorf("a claim to be %s (%s) by %s changes\n%sto\n%s", who, addr, how, before, after)
+				}
+			}
+		}
+		host := s.LANs[0].Host[family].Addr()
+		for how, claim := range claims(host, node, claimed, nodeMAC("ens192")) {
+			sh(t, s.Node.Netns, fmt.Sprintf("ip neigh replace %s lladdr 02:00:00:00:00:99 dev ens192 nud stale; sleep 0.05", host)) // jiffies later
+			if err := claim(client, "eth0"); err != nil {
+				t.Fatal(err)
+			}
+			for range 100 {
+				if strings.Contains(neighbours(), claimed.String()) {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			if !strings.Contains(neighbours(), claimed.String()) {
+				t.Errorf("the control: %s in the LAN changes nothing:\n%s", how, neighbours())
+			}
+		}
+	}
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostlink
+
+import (
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// Unused returns the deletion of the check of sources, if it is there and about
+// no link.
+func Unused(k *kernel.Kernel, snap *netstate.Snapshot) ([]netstate.Op, error) {
+	if err := k.Host.ReadSourceCheck(snap, netstate.SourceCheck{}); err != nil {
+		return nil, err
+	}
+	check, there := netstate.Get(snap, host, netstate.SourceCheck{})
+	if !there {
+		return nil, nil
+	}
+	needed, err := k.Host.ChecksSources()
+	if err != nil || needed {
+		return nil, err
+	}
+	return []netstate.Op{{NS: host, Before: check, Why: "no link needs it any more"}}, nil
+}

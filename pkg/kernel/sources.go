@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// sourcesIn is the table's name and family.
+var sourcesIn = nftTable{unix.NFPROTO_INET, netstate.SourceTable}
+
+// priorityRaw is NF_IP_PRI_RAW of linux/netfilter_ipv4.h, -300.
+const priorityRaw = 1<<32 - 300
+
+// buildSourceCheck returns the table that netstate.SourceCheck.Ruleset prints.
+func buildSourceCheck() ruleset {
+	return ruleset{
+		nftTable: sourcesIn,
+		chains:   []nftChain{{sourcesIn, "prerouting", "filter", unix.NF_INET_PRE_ROUTING, priorityRaw}},
+		rules: []nftRule{{chain: "prerouting", expressions: []expression{
+			meta(unix.NFT_META_IIFGROUP), compare(unix.NFT_CMP_EQ, number(netstate.SourceGroup)),
+			reversePath(), compare(unix.NFT_CMP_EQ, number(0)),
+			drop(),
+		}}},
+	}
+}
+
+// reversePath is the index of the link that a packet came in by, if its source
+// is reached by that, or else 0: fib saddr . iif oif
+func reversePath() expression {
+	return expression{"fib", []attribute{
+		big(unix.NFTA_FIB_DREG, reg), big(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_OIF),
+		big(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_SADDR|unix.NFTA_FIB_F_IIF),
+	}}
+}
+
+func drop() expression {
+	const nfDrop = 0 // NF_DROP of linux/netfilter.h
+	return expression{"immediate", []attribute{
+		big(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT),
+		nest(unix.NFTA_IMMEDIATE_DATA, nest(unix.NFTA_DATA_VERDICT, big(unix.NFTA_VERDICT_CODE, nfDrop))),
+	}}
+}
+
+// ReadSourceCheck puts the check of sources into the snapshot, if there is
+// something of its name. Where the kernel can't have it, it counts as done: the
+// IPv4 half is rp_filter's, too.
+func (s *Space) ReadSourceCheck(snap *netstate.Snapshot, want netstate.SourceCheck) error {
+	damage, there, err := s.readRuleset(buildSourceCheck())
+	if there || err == nil && s.lacksSourceCheck() {
+		want.Damage = damage
+		snap.Put(s.ns, want)
+	}
+	return err
+}
+
+// lacksSourceCheck reports whether the kernel has no nf_tables, or without the
+// family inet, or without fib (nft_fib_inet). Only making the table tells, so it
+// is made and deleted in one transaction.
+func (s *Space) lacksSourceCheck() bool {
+	c, err := s.nft()
+	if err == nil {
+		err = c.transaction(append(buildSourceCheck().add(), sourcesIn.delete())...)
+	}
+	return noNftables(err) || errors.Is(err, unix.ENOENT)
+}
+
+// ChecksSources reports whether the namespace has a link that the check of
+// sources is about.
+func (s *Space) ChecksSources() (bool, error) {
+	links, err := s.links(linkRequest(""))
+	return slices.ContainsFunc(links, func(l link) bool { return l.Group == netstate.SourceGroup }), err
+}
+
+func (s *Space) applySourceCheck(op netstate.Op) error {
+	var rules []ruleset
+	if after, ok := op.After.(netstate.SourceCheck); ok && after.Damage == "" {
+		rules = append(rules, buildSourceCheck())
+	}
+	return s.replaceTable(op, sourcesIn, rules...)
+}
