@@ -388,3 +388,68 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 		}
 	}
 }
+
+// TestPodTakesNoAddressOfOthers lets a pod have an address that another one has, by
+// every sort of link to the node. Its ADD must name the other, whose routes stay.
+func TestPodTakesNoAddressOfOthers(t *testing.T) {
+	byBridge := keys{"hostLink": "macvlan"}
+	for name, tt := range map[string]struct {
+		other, claim keys
+		says         func(s *stage) string
+	}{
+		"veth, veth":       {nil, nil, func(s *stage) string { return s.app.host() + " " }},
+		"macvlan, macvlan": {byBridge, byBridge, func(s *stage) string { return "of container " + s.App.ContainerID + " " }},
+		"macvlan, veth":    {byBridge, nil, func(s *stage) string { return "of container " + s.App.ContainerID + " " }},
+		"veth, macvlan":    {nil, byBridge, func(s *stage) string { return s.app.host() + " " }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			s.web.add(t, tt.claim) // so that all is there that pods share
+			s.web.del(t)
+			s.app.add(t, tt.other)
+			for family, addr := range s.App.Addrs(lab.NIC) {
+				own := s.Web.Addrs(lab.NIC)[family]
+				sh(t, s.Web.Netns, fmt.Sprintf("ip addr del %s dev eth0; ip addr add %s dev eth0 nodad", own, addr))
+				before := s.state(t)
+				prev := keys{"prevResult": keys{"cniVersion": "1.1.0", "interfaces": s.web.prev.Interfaces, "ips": []keys{{"address": addr.String(), "interface": 0}}}}
+				e := s.web.call("ADD", tt.claim, prev).fails(t)
+				if !strings.Contains(e.Msg, tt.says(s)) || !strings.Contains(e.Msg, addr.Addr().String()) {
+					t.Errorf("ADD with %s says nothing of %q: %s", addr, tt.says(s), e.Msg)
+				}
+				same(t, "refused ADD", before.unnumbered(), s.state(t).unnumbered())
+				sh(t, s.Web.Netns, fmt.Sprintf("ip addr del %s dev eth0; ip addr add %s dev eth0 nodad", addr, own))
+				s.app.call("CHECK", tt.other).fine(t)
+			}
+			s.web.add(t, tt.claim)
+			s.app.call("CHECK", tt.other).fine(t)
+		})
+	}
+}
+
+// TestPodTakesNoAddressOfOverlayPod has an address that leads to another CNI's link,
+// which tells nothing of a pod.
+func TestPodTakesNoAddressOfOverlayPod(t *testing.T) {
+	t.Parallel()
+	s := emptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()}, chained)
+	s.overlay(t, "calico")
+	s.plug(t, 0, "net1")
+	stolen := s.web.Addrs("net1")[0]
+	pod, err := s.NewPod("thief")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Node.AddMacvlan("ens192", pod.Netns, lab.NIC); err != nil {
+		t.Fatal(err)
+	}
+	if err := pod.AddAddrs(lab.NIC, stolen); err != nil {
+		t.Fatal(err)
+	}
+	thief := &attachment{Pod: pod, nic: lab.NIC, node: s.Lab}
+	prev := keys{"prevResult": keys{"cniVersion": "1.1.0", "interfaces": []keys{{"name": lab.NIC, "sandbox": pod.Path()}}, "ips": []keys{{"address": stolen.String(), "interface": 0}}}}
+	e := thief.call("ADD", prev).fails(t)
+	if want := "link net1's of container " + s.web.ContainerID; !strings.Contains(e.Msg, want) {
+		t.Errorf("ADD says nothing of %q: %s", want, e.Msg)
+	}
+	s.check(t)
+}

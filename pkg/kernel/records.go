@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Record is what the kernel has no room to note of an attachment. It is written
@@ -19,6 +20,7 @@ type Record struct {
 	Network     string
 	ContainerID string
 	IfName      string
+	Netns       Netns        `json:",omitzero"`
 	Addresses   []netip.Addr // of the NIC
 	Table       int          // of the node's routes to them
 	Device      string       // of those routes
@@ -28,6 +30,9 @@ type Record struct {
 	Links        []string `json:",omitempty"` // of the node, that the attachment uses
 	RemoveUnused []string `json:",omitempty"` // of these, those to go with the last attachment
 }
+
+// Has reports whether an address is one of the record's.
+func (r Record) Has(a netip.Addr) bool { return slices.Contains(r.Addresses, a) }
 
 // runDir is where everything is that has to outlive a process.
 const runDir = "/run/multihome"

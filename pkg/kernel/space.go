@@ -103,6 +103,34 @@ func OpenHost() (*Kernel, error) {
 	return &Kernel{Host: h}, nil
 }
 
+// Netns is a pod's network namespace: where it is, and what tells it from another
+// one that is there later.
+type Netns struct {
+	Path  string
+	Inode uint64
+}
+
+// PodNetns returns the pod's namespace, which is at path; the zero Netns if there
+// is none.
+func (k *Kernel) PodNetns(path string) Netns {
+	var st unix.Stat_t
+	if k.Pod == nil || unix.Fstat(k.Pod.fd, &st) != nil {
+		return Netns{}
+	}
+	return Netns{path, st.Ino}
+}
+
+// Exists reports whether the namespace is still where it was.
+func (n Netns) Exists() bool {
+	fd, err := openNetns(n.Path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Ino == n.Inode
+}
+
 // openNetns opens what is at path if it is a network namespace. Nothing else is
 // opened: a FIFO would block, and a device might do anything.
 func openNetns(path string) (int, error) {

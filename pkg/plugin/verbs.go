@@ -53,7 +53,7 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 		return none, nil, err
 	}
 	ops, err := netstate.Diff(plan, t.Snapshot)
-	return plan, ops, err
+	return plan, ops, t.refuseTaken(ops, err)
 }
 
 // open opens both namespaces, with CNI's code 8 where the pod's can't be.
@@ -150,7 +150,7 @@ func (p Plugin) record(t *Task, r *kernel.Record) (fresh bool, err error) {
 	if r == nil {
 		return false, nil
 	}
-	r.Network, r.ContainerID, r.IfName = t.Network, t.ContainerID, t.IfName
+	r.Network, r.ContainerID, r.IfName, r.Netns = t.Network, t.ContainerID, t.IfName, t.Kernel.PodNetns(t.Netns)
 	return p.Records.Write(t.Pod(), *r)
 }
 
