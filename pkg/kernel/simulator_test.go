@@ -44,7 +44,6 @@ const script = `
 + host: sysctl net/ipv4/conf/vetha/rp_filter=1
 + pod: sysctl net/ipv6/conf/veth0/accept_ra=0
 + host: nft table inet multihome-sources
-! host: nft table inet multihome-sources
 - pod: route 192.168.0.0/16 via 10.6.0.5 dev veth0 table 100 proto multihome src 10.9.0.2
 - pod: rule pref 32763 from all fwmark 0x40/0x40 lookup 100 proto multihome
 - host: neigh 10.9.0.2 dev vetha lladdr 02:00:00:00:00:02 nud permanent

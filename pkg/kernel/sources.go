@@ -41,9 +41,10 @@ func reversePath() expression {
 
 func drop() expression {
 	const nfDrop = 0 // NF_DROP of linux/netfilter.h
+	verdict := nest(unix.NFTA_DATA_VERDICT, big(unix.NFTA_VERDICT_CODE, nfDrop))
+	verdict.typ &^= unix.NLA_F_NESTED // as the kernel tells it
 	return expression{"immediate", []attribute{
-		big(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT),
-		nest(unix.NFTA_IMMEDIATE_DATA, nest(unix.NFTA_DATA_VERDICT, big(unix.NFTA_VERDICT_CODE, nfDrop))),
+		big(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT), nest(unix.NFTA_IMMEDIATE_DATA, verdict),
 	}}
 }
 
