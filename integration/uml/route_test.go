@@ -126,7 +126,7 @@ func TestRouteOnParentOfIPVLANs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRouted(t, tt.script)
-			r.sh("mkdir -p /run/multihome/.locks; touch /run/multihome/.locks/ens192.host")
+			r.sh("umask 077; mkdir -p /run/multihome/.locks; touch /run/multihome/.locks/ens192.host")
 			before := r.state()
 			if e := r.route("ADD"); e == nil || !strings.Contains(e.Msg, tt.want) {
 				t.Errorf("ADD: %v, want %q", e, tt.want)

@@ -5,12 +5,15 @@ package coordinator
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // badValues are values that a key refuses, with what the error says of them.
@@ -72,4 +75,26 @@ func TestBadValues(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzLoad reads any configuration: what is refused is CNI's code 7.
+func FuzzLoad(f *testing.F) {
+	for key, values := range badValues {
+		f.Add(fmt.Sprintf("{%q: %s}", key, values[0][0]))
+	}
+	f.Add(`{"mode": "underlay", "nodeAddresses": ["auto", "!10.6.0.0/24"], "policyRoutes": [{"dst": "fd00::/8", "gw": "fd00::1"}], "detectOptions": {"interval": "1s"}}`)
+	f.Add(`{"service_cidr": "10.96.0.0/12", "rp_filter": {"set_host": true, "value": 2}, "move_routes": 2, "mac_prefix": "0a:1b", "ip_conflict": {"enabled": true}}`)
+	f.Fuzz(func(t *testing.T, config string) {
+		var raw map[string]json.RawMessage
+		if json.Unmarshal([]byte(config), &raw) != nil {
+			return
+		}
+		for _, load := range []plugin.Load{Load, LoadOlder} {
+			conf, err := load(raw)
+			var e *types.Error
+			if err != nil && (!errors.As(err, &e) || e.Code != types.ErrInvalidNetworkConfig || conf != nil) {
+				t.Errorf("%s: %v is not code 7", config, err)
+			}
+		}
+	})
 }

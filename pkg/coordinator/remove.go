@@ -47,7 +47,9 @@ type remover struct {
 // stays.
 func remove(t *plugin.Task) ([]netstate.Op, error) {
 	r := &remover{t: t}
-	err := r.survey() // a record that can't be read keeps nothing from being removed
+	if err := r.survey(); err != nil {
+		return nil, err
+	}
 	if t.Kernel.Pod != nil {
 		if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 			return nil, err
@@ -58,13 +60,13 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 	} else {
 		r.thisNIC()
 	}
-	return r.ops, errors.Join(err, r.hostRoutes())
+	return r.ops, r.hostRoutes()
 }
 
 // survey finds the pod's host end, and its attachments: one is named by the host
 // end, the others by their records.
 func (r *remover) survey() error {
-	records, err := kernel.NodeRoutes.Read(r.t.Pod())
+	records := r.t.Readable(kernel.NodeRoutes.Read(r.t.Pod()))
 	for i, rec := range records {
 		if a := attachmentOf(rec); a.IfName == r.t.IfName {
 			r.own = &records[i]
@@ -78,7 +80,7 @@ func (r *remover) survey() error {
 	}
 	l, ok := netstate.Get(r.t.Snapshot, host, name)
 	if !ok {
-		return err
+		return nil
 	}
 	if a, ours := plugin.ParseAlias(l.Alias); ours && a.SamePod(r.t.Attachment) {
 		r.end = l
@@ -86,7 +88,7 @@ func (r *remover) survey() error {
 			r.others = append(r.others, a)
 		}
 	}
-	return err
+	return nil
 }
 
 func attachmentOf(r kernel.Record) plugin.Attachment {

@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
@@ -32,7 +32,7 @@ type vlanRange struct{ first, last int }
 
 // readAllowList returns nil if the node has none.
 func readAllowList() (*allowList, error) {
-	data, err := os.ReadFile(allowPath)
+	data, err := kernel.ReadTrusted(allowPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

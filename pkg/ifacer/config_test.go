@@ -189,3 +189,38 @@ func TestAllowList(t *testing.T) {
 		}
 	}
 }
+
+// FuzzLoad reads any configuration: what is refused is CNI's code 7.
+func FuzzLoad(f *testing.F) {
+	f.Add(`{"interfaces": ["ens192"], "vlanID": 100, "vlanProtocol": "802.1ad", "mtu": 9000, "force": true, "removeUnused": true}`)
+	f.Add(bonded(`{"name": "bond0", "mode": 4, "options": "lacp_rate=fast; miimon=100"}`))
+	f.Fuzz(func(t *testing.T, config string) {
+		_, err := loaded(config)
+		var raw map[string]json.RawMessage
+		var e *types.Error
+		if err != nil && json.Unmarshal([]byte(config), &raw) == nil && (!errors.As(err, &e) || e.Code != types.ErrInvalidNetworkConfig) {
+			t.Errorf("%s: %v is not code 7", config, err)
+		}
+	})
+}
+
+// FuzzAllowList reads any allow-list. One that is read permits nothing that it
+// doesn't name.
+func FuzzAllowList(f *testing.F) {
+	f.Add(`{"interfaces": ["ens*"], "vlans": [100, "200-299"], "bonds": ["bond?"], "force": true}`, "ens192", 100)
+	f.Add(`{"interfaces": ["[a-", "\\"]}`, "", -1)
+	f.Add(`{"vlans": ["1-", "-5", "4095", 1e3]}`, "ens192", 4095)
+	f.Fuzz(func(t *testing.T, list, name string, vlan int) {
+		l, err := parseAllowList([]byte(list))
+		if err != nil {
+			return
+		}
+		permitted := l.permit(&Config{Interfaces: []string{name}, VLAN: vlan}) == nil
+		if permitted && (len(l.interfaces) == 0 || vlan < 0 || vlan > 4094 || vlan != 0 && len(l.vlans) == 0) {
+			t.Errorf("%s permits VLAN %d on %q", list, vlan, name)
+		}
+		if !l.force && l.permit(&Config{Force: true}) == nil {
+			t.Errorf("%s permits force", list)
+		}
+	})
+}

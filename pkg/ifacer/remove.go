@@ -40,9 +40,9 @@ func made(l netstate.Link) (down []string, ok bool) {
 // made and that nothing uses any more, if the attachment's configuration asked
 // for it.
 func remove(t *plugin.Task) ([]netstate.Op, error) {
-	own, err := ownRecord(t)
-	if err != nil || own == nil || len(own.RemoveUnused) == 0 {
-		return nil, err
+	own := ownRecord(t)
+	if own == nil || len(own.RemoveUnused) == 0 {
+		return nil, nil
 	}
 	if err := t.Kernel.LockLinks(own.RemoveUnused...); err != nil {
 		return nil, err
@@ -78,14 +78,13 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 	return ops, nil
 }
 
-func ownRecord(t *plugin.Task) (*kernel.Record, error) {
-	records, err := kernel.LinkUsers.Read(t.Pod())
-	for i, r := range records {
+func ownRecord(t *plugin.Task) *kernel.Record {
+	for _, r := range t.Readable(kernel.LinkUsers.Read(t.Pod())) {
 		if attachmentOf(r).Same(t.Attachment) {
-			return &records[i], nil
+			return &r
 		}
 	}
-	return nil, err
+	return nil
 }
 
 func attachmentOf(r kernel.Record) plugin.Attachment {

@@ -4,7 +4,6 @@ package kernel
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -21,7 +20,7 @@ const lockDir = runDir + "/.locks"
 // wait for each other.
 func (k *Kernel) LockLinks(names ...string) error {
 	k.unlockLinks()
-	if err := os.MkdirAll(lockDir, 0o700); err != nil {
+	if err := makeDirs(runDir, lockDir); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
 	names = slices.Clone(names)

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // Record is what the kernel has no room to note of an attachment. It is written
@@ -52,6 +54,11 @@ func (s Records) path(pod, ifname string) string {
 	return filepath.Join(runDir, string(s), pod, ifname)
 }
 
+// dirs are those that lead to a pod's records, each in the one before.
+func (s Records) dirs(pod string) []string {
+	return []string{runDir, s.path("", ""), s.path(pod, "")}
+}
+
 // Write writes an attachment's record, and reports whether there was none
 // before; pod is a name for its container that is fit for a file.
 func (s Records) Write(pod string, r Record) (fresh bool, err error) {
@@ -64,7 +71,7 @@ func (s Records) Write(pod string, r Record) (fresh bool, err error) {
 	}
 	// A file that is renamed into place is there whole or not at all, and a link
 	// that somebody put there is replaced, not followed.
-	tmp, err := create(s.unfinished(pod, r.IfName))
+	tmp, err := create(s.unfinished(pod, r.IfName), s.dirs(pod)...)
 	if err != nil {
 		return fresh, fmt.Errorf("record: %w", err)
 	}
@@ -84,12 +91,12 @@ func (s Records) Write(pod string, r Record) (fresh bool, err error) {
 // attachment's file: see Read.
 func (s Records) unfinished(pod, ifname string) string { return s.path(pod, ".new-"+ifname) }
 
-// create makes a file anew, and its directory. That goes with the record of the
-// pod's last attachment, which may be now.
-func create(path string) (f *os.File, err error) {
+// create makes a file anew in the last of these directories, and them. That one
+// goes with the record of the pod's last attachment, which may be now.
+func create(path string, dirs ...string) (f *os.File, err error) {
 	const tries = 20
 	for range tries {
-		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+		if err = makeDirs(dirs...); err == nil {
 			_ = os.Remove(path) // of a process that was killed
 			f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		}
@@ -100,67 +107,100 @@ func create(path string) (f *os.File, err error) {
 	return f, err
 }
 
-// Read returns the records of a pod, or of all pods with "". Files that
-// are no records are named in the error, which comes beside the others.
+// Read returns the records of a pod, or of all pods with "". Files and
+// directories that are no records, or not root's alone, are named in the error,
+// which comes beside the others.
 func (s Records) Read(pod string) ([]Record, error) {
-	pods := []string{pod}
-	if pod == "" {
-		dirs, err := os.ReadDir(s.path("", ""))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("records: %w", err)
-		}
-		pods = nil
-		for _, d := range dirs {
-			if d.Name()[0] != '.' {
-				pods = append(pods, d.Name())
-			}
-		}
+	if pod != "" {
+		return s.readPod(pod)
+	}
+	if err := privateDirs(s.dirs("")...); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("records: %w", err)
+	}
+	dirs, err := os.ReadDir(s.path("", ""))
+	if err != nil {
+		return nil, fmt.Errorf("records: %w", err)
 	}
 	var out []Record
 	var errs []error
-	for _, pod := range pods {
-		files, err := os.ReadDir(s.path(pod, ""))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("records: %w", err))
+	for _, d := range dirs {
+		if d.Name()[0] == '.' {
+			continue // another set
 		}
-		for _, f := range files {
-			if f.Name()[0] == '.' {
-				continue // half written by a process that was killed
-			}
-			r, err := s.read(pod, f)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			out = append(out, r)
-		}
+		records, err := s.readPod(d.Name())
+		out, errs = append(out, records...), append(errs, err)
 	}
 	return out, errors.Join(errs...)
 }
 
-func (s Records) read(pod string, f fs.DirEntry) (Record, error) {
-	path := s.path(pod, f.Name())
-	var r Record
-	if !f.Type().IsRegular() {
-		return r, fmt.Errorf("record %s: not a regular file", path)
+func (s Records) readPod(pod string) ([]Record, error) {
+	if err := privateDirs(s.dirs(pod)...); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("records: %w", err)
 	}
-	data, err := os.ReadFile(path)
+	files, err := os.ReadDir(s.path(pod, ""))
 	if err != nil {
-		return r, fmt.Errorf("record: %w", err)
+		return nil, fmt.Errorf("records: %w", err)
 	}
-	if err := json.Unmarshal(data, &r); err != nil {
+	var out []Record
+	var errs []error
+	for _, f := range files {
+		if f.Name()[0] == '.' {
+			continue // half written by a process that was killed
+		}
+		r, err := s.ReadOne(pod, f.Name())
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out, errors.Join(errs...)
+}
+
+// ReadOne returns the record of an attachment.
+func (s Records) ReadOne(pod, ifname string) (Record, error) {
+	if err := privateDirs(s.dirs(pod)...); err != nil {
+		return Record{}, fmt.Errorf("record: %w", err)
+	}
+	path := s.path(pod, ifname)
+	data, err := readFile(path, unix.O_NOFOLLOW, 0o077)
+	if err != nil {
+		return Record{}, fmt.Errorf("record: %w", err)
+	}
+	r, err := parseRecord(data, ifname)
+	if err != nil {
 		return r, fmt.Errorf("record %s: %w", path, err)
 	}
-	if r.IfName != f.Name() {
-		return r, fmt.Errorf("record %s: it is of link %q", path, r.IfName)
+	return r, nil
+}
+
+// parseRecord reads a record, which is of the link that its file is named after.
+func parseRecord(data []byte, ifname string) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return Record{}, err
+	}
+	if r.IfName != ifname {
+		return Record{}, fmt.Errorf("it is of link %q", r.IfName)
 	}
 	return r, nil
 }
 
 // Remove removes an attachment's record, and the pod's directory with the
-// last one. It is no error if there is none.
+// last one. It is no error if there is none, nor if there is something of its name
+// that can't be of ours: that stays.
 func (s Records) Remove(pod, ifname string) error {
+	if privateDirs(s.dirs(pod)...) != nil {
+		return nil
+	}
 	for _, path := range []string{s.unfinished(pod, ifname), s.path(pod, ifname)} {
+		if info, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+			continue
+		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("record: %w", err)
 		}

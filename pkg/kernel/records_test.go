@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -23,7 +24,7 @@ func TestRecordsOfOnePodAtOnce(t *testing.T) {
 	}
 	defer m.Close()
 	err = m.Run(func() error { // as a process leaves it that is killed while it writes
-		f, err := create(NodeRoutes.unfinished("killed", "net1"))
+		f, err := create(NodeRoutes.unfinished("killed", "net1"), NodeRoutes.dirs("killed")...)
 		if err != nil {
 			return err
 		}
@@ -63,4 +64,36 @@ func TestRecordsOfOnePodAtOnce(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// FuzzRecord reads whatever may be in a record's file: it is refused, or reads the
+// same after it was written again.
+func FuzzRecord(f *testing.F) {
+	for _, s := range []string{
+		`{"Network":"lan","ContainerID":"web","IfName":"net1","Netns":{"Path":"/run/netns/a","Inode":4026532000},"Addresses":["10.6.0.5","fd00::5"],"Table":500,"Device":"ens192.host","MAC":"02:00:00:00:00:01"}`,
+		`{"IfName":"net1","Links":["bond0"],"RemoveUnused":["bond0"],"Node":["10.6.0.1"]}`,
+		`{"IfName":"net1","Addresses":["10.6.0.5%eth0"]}`, `{"ifname":"net1"}`, `[]`, `null`, `{}`, "",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := parseRecord(data, "net1")
+		if err != nil {
+			if r.IfName != "" || r.Addresses != nil {
+				t.Errorf("refused with %v, and read as %+v", err, r)
+			}
+			return
+		}
+		written, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseRecord(written, "net1")
+		if err != nil {
+			t.Fatalf("%s reads as %+v, which is written as %s: %v", data, r, written, err)
+		}
+		if twice, err := json.Marshal(again); err != nil || string(twice) != string(written) {
+			t.Errorf("%s is written as %s, and then as %s (%v)", data, written, twice, err)
+		}
+	})
 }

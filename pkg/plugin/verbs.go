@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -202,12 +203,18 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	}
 	defer t.close()
 	t.Checking = true
-	_, ops, err := p.prepare(t, conf)
+	plan, ops, err := p.prepare(t, conf)
 	if err != nil {
 		return err
 	}
+	if conf.Record(t, plan) != nil { // without it, DEL and GC don't know what to remove
+		_, err = p.Records.ReadOne(t.Pod(), t.IfName)
+	}
 	if len(ops) > 0 {
-		return &drift{ops}
+		err = errors.Join(&drift{ops}, err)
+	}
+	if err != nil {
+		return err
 	}
 	t.did("CHECK", nil)
 	return nil
@@ -278,6 +285,17 @@ func (p Plugin) remove(t *Task) error {
 	}
 	t.did("DEL", ops)
 	return p.Records.Remove(t.Pod(), t.IfName)
+}
+
+// Readable returns the records without those that can't be read. DEL goes on
+// without them: a runtime repeats one that failed for ever. They are named on
+// standard error, which runtimes log.
+func (t *Task) Readable(records []kernel.Record, err error) []kernel.Record {
+	if err != nil {
+		t.Log.Warn("unreadable", "error", err)
+		fmt.Fprintln(os.Stderr, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return records
 }
 
 // openLeaving opens the node's namespace, and the pod's if it is still there.

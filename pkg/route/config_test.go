@@ -3,6 +3,7 @@
 package route
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -66,4 +67,18 @@ func TestBadConfigurations(t *testing.T) {
 			t.Errorf("%s: %v, want code 7 with %q", tt.config, err, tt.want)
 		}
 	}
+}
+
+// FuzzLoad reads any configuration: what is refused is CNI's code 7.
+func FuzzLoad(f *testing.F) {
+	f.Add(`{"master": "eno1", "bridge": "eno1.host", "removeUnused": true, "sbr": true, "gateways": ["10.6.0.1"], "addSourceHints": true}`)
+	f.Add(`{"sbr": true, "table": 5000}`)
+	f.Fuzz(func(t *testing.T, config string) {
+		_, err := loaded(config)
+		var raw map[string]json.RawMessage
+		var e *types.Error
+		if err != nil && json.Unmarshal([]byte(config), &raw) == nil && (!errors.As(err, &e) || e.Code != types.ErrInvalidNetworkConfig) {
+			t.Errorf("%s: %v is not code 7", config, err)
+		}
+	})
 }

@@ -26,15 +26,14 @@ type remover struct {
 // tables, out of which main gets back what it had.
 func remove(t *plugin.Task) ([]netstate.Op, error) {
 	r := &remover{t: t}
-	records, err := kernel.BridgeRoutes.Read(t.Pod())
-	for _, rec := range records {
+	for _, rec := range t.Readable(kernel.BridgeRoutes.Read(t.Pod())) {
 		if attachmentOf(rec).IfName == t.IfName {
 			r.own = rec
 		}
 	}
+	var err error
 	if r.own.Device != "" {
-		ops, e := hostlink.Release(t.Kernel, t.Snapshot, r.own.Table, r.own.Device, r.own.MAC, r.own.Addresses)
-		r.ops, err = append(r.ops, ops...), errors.Join(err, e)
+		r.ops, err = hostlink.Release(t.Kernel, t.Snapshot, r.own.Table, r.own.Device, r.own.MAC, r.own.Addresses)
 	}
 	if t.Kernel.Pod == nil {
 		return r.ops, err
