@@ -23,7 +23,7 @@ func Line(ns NS, o Object) string {
 			family = "-6 "
 		}
 	}
-	return fmt.Sprintf("%s: %s%s %s", ns, family, o.Kind(), o)
+	return string(ns) + ": " + family + string(o.Kind()) + " " + o.String()
 }
 
 // Parse reads what [Line] prints.

@@ -5,6 +5,7 @@ package netstate
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -97,23 +98,23 @@ func (r Route) String() string {
 	var b strings.Builder
 	b.WriteString(prefixText(r.Dst))
 	if r.Via.IsValid() {
-		fmt.Fprintf(&b, " via %s", r.Via)
+		b.WriteString(" via " + r.Via.String())
 	}
-	fmt.Fprintf(&b, " dev %s", r.Dev)
+	b.WriteString(" dev " + r.Dev)
 	if r.Table != TableMain {
-		fmt.Fprintf(&b, " table %s", tableName(r.Table))
+		b.WriteString(" table " + tableName(r.Table))
 	}
 	if r.Proto != protoBoot {
-		fmt.Fprintf(&b, " proto %s", r.Proto)
+		b.WriteString(" proto " + r.Proto.String())
 	}
 	if r.Scope != ScopeGlobal {
-		fmt.Fprintf(&b, " scope %s", r.Scope)
+		b.WriteString(" scope " + r.Scope.String())
 	}
 	if r.Src.IsValid() {
-		fmt.Fprintf(&b, " src %s", r.Src)
+		b.WriteString(" src " + r.Src.String())
 	}
 	if r.Metric != 0 {
-		fmt.Fprintf(&b, " metric %d", r.Metric)
+		b.WriteString(" metric " + strconv.Itoa(r.Metric))
 	}
 	if r.Onlink {
 		b.WriteString(" onlink")

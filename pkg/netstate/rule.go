@@ -5,6 +5,7 @@ package netstate
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -56,21 +57,21 @@ func (r Rule) over(have Object) Object {
 
 func (r Rule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "pref %d from ", r.Priority)
+	b.WriteString("pref " + strconv.Itoa(r.Priority) + " from ")
 	if r.From.IsValid() {
 		b.WriteString(prefixText(r.From))
 	} else {
 		b.WriteString("all")
 	}
 	if r.To.IsValid() {
-		fmt.Fprintf(&b, " to %s", prefixText(r.To))
+		b.WriteString(" to " + prefixText(r.To))
 	}
 	if r.Mask != 0 {
 		fmt.Fprintf(&b, " fwmark %#x/%#x", r.Mark, r.Mask)
 	}
-	fmt.Fprintf(&b, " lookup %s", tableName(r.Table))
+	b.WriteString(" lookup " + tableName(r.Table))
 	if r.Proto != 0 {
-		fmt.Fprintf(&b, " proto %s", r.Proto)
+		b.WriteString(" proto " + r.Proto.String())
 	}
 	return b.String()
 }
