@@ -213,6 +213,7 @@ func banned(deps []string) []string {
 			"testing",
 			module+"/pkg/lab",
 			module+"/pkg/nettest",
+			module+"/pkg/plantest",
 		)
 	})
 }

@@ -9,7 +9,17 @@ import (
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/multihome/multihome/pkg/plugin"
 )
+
+func loaded(config string) (plugin.Conf, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(config), &raw); err != nil {
+		return nil, err
+	}
+	return Load(raw)
+}
 
 func TestGoodConfigurations(t *testing.T) {
 	for _, config := range []string{

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package plantest is what the plans of plugins are tested with: cases in
+// testdata/*.txtar, each held to the engine's properties, and the pages of
+// documentation that quote them.
+package plantest
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens, and what pages quote of them")
+
+// Suite is the cases of a plugin. The first of its names reads the configuration
+// of a case that doesn't say which.
+type Suite struct {
+	Names []Name
+	// Observed refuses what was found in the case's state; nil: nothing is.
+	Observed func(*plugin.Task) error
+	// Del returns what DEL does in the pod; nil: that is not looked at.
+	Del func(*plugin.Task) []netstate.Op
+}
+
+// Name is a plugin's name with what reads its configuration.
+type Name struct {
+	Name string
+	Load plugin.Load
+}
+
+// Case is one of them: an attachment, its configuration and the state that is
+// found.
+type Case struct {
+	Task plugin.Task
+
+	suite   Suite
+	archive *txtar.Archive
+	load    plugin.Load
+	config  []byte
+	golden  string // what ADD does, op by op, or its error, and then what DEL does
+}
+
+// Plans goes through testdata/*.txtar. Each holds a configuration, an
+// attachment, what its prevResult says, the node's addresses, the link of the
+// node that the NIC sits on and the state that is found; and then what ADD does
+// about it, op by op, or its error, and what DEL does in the pod afterwards. With
+// "given", the state is what the cases named there lead to, one upon the other,
+// and then what "state" adds.
+func (s Suite) Plans(t *testing.T) {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no goldens: %v", err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		t.Run(name, func(t *testing.T) {
+			c := s.Case(t, name)
+			add, del := c.run(t)
+			if *update {
+				c.write(t, file, add, del)
+			} else if d := cmp.Diff(c.golden, add+del); d != "" {
+				t.Errorf("ops (-golden +got), `go test -update` rewrites them:\n%s", d)
+			}
+		})
+	}
+}
+
+// Case reads testdata/NAME.txtar.
+func (s Suite) Case(t *testing.T, name string) *Case {
+	t.Helper()
+	a, err := txtar.ParseFile("testdata/" + name + ".txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Case{suite: s, archive: a, load: s.Names[0].Load, Task: plugin.Task{
+		Attachment: plugin.Attachment{Network: "net", ContainerID: "pod-a", IfName: "eth0"},
+		Netns:      "/run/netns/pod-a",
+		Prev:       &current.Result{},
+		Snapshot:   netstate.NewSnapshot(),
+	}}
+	for _, f := range a.Files {
+		c.read(t, f)
+	}
+	return c
+}
+
+func (c *Case) read(t *testing.T, f txtar.File) {
+	t.Helper()
+	data := strings.TrimSpace(string(f.Data))
+	switch f.Name {
+	case "given":
+		for _, name := range strings.Fields(data) {
+			c.given(t, name)
+		}
+	case "config":
+		c.config = f.Data
+	case "plugin":
+		for _, n := range c.suite.Names {
+			if n.Name == data {
+				c.load = n.Load
+			}
+		}
+	case "ifname":
+		c.Task.IfName = data
+	case "prevResult":
+		if err := json.Unmarshal(f.Data, c.Task.Prev); err != nil {
+			t.Fatal(err)
+		}
+	case "parent":
+		c.Task.Parent = data
+	case "node":
+		for _, addr := range strings.Fields(data) {
+			c.Task.Node = append(c.Task.Node, netip.MustParseAddr(addr))
+		}
+	case "state":
+		c.put(t, strings.Split(data, "\n"))
+	case "ops", "del":
+		c.golden += string(f.Data)
+	default:
+		t.Fatalf("what is %q?", f.Name)
+	}
+}
+
+// given puts the state that another case leads to into this one's.
+func (c *Case) given(t *testing.T, name string) {
+	t.Helper()
+	before := c.suite.Case(t, name)
+	before.Add(t)
+	c.put(t, before.Task.Snapshot.Lines())
+}
+
+func (c *Case) put(t *testing.T, lines []string) {
+	t.Helper()
+	for _, line := range lines {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		ns, o, err := netstate.Parse(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Task.Snapshot.Put(ns, o)
+	}
+}
+
+// Add does to the case's state what ADD does.
+func (c *Case) Add(t *testing.T) {
+	t.Helper()
+	ops, err := c.Ops()
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, c.Task.Snapshot, ops)
+}
+
+// Ops is what ADD does between observing and applying.
+func (c *Case) Ops() ([]netstate.Op, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(c.config, &raw); err != nil {
+		return nil, err
+	}
+	conf, err := c.load(raw)
+	if err != nil || conf == nil {
+		return nil, err
+	}
+	if c.suite.Observed != nil {
+		if err := c.suite.Observed(&c.Task); err != nil {
+			return nil, err
+		}
+	}
+	plan, err := conf.Plan(&c.Task)
+	if err != nil {
+		return nil, err
+	}
+	return netstate.Diff(plan, c.Task.Snapshot)
+}
+
+// run plans, and holds the result to the engine's properties: a second ADD does
+// nothing, and undone all is as it was.
+func (c *Case) run(t *testing.T) (add, del string) {
+	t.Helper()
+	ops, err := c.Ops()
+	if err != nil {
+		return "error: " + err.Error() + "\n", ""
+	}
+	after := *c
+	after.Task.Snapshot = c.Task.Snapshot.Clone()
+	add = apply(t, after.Task.Snapshot, ops)
+	if more, err := after.Ops(); err != nil || len(more) > 0 {
+		t.Errorf("not a fixpoint: a second ADD does %v, %v", more, err)
+	}
+	undone := after.Task.Snapshot.Clone()
+	apply(t, undone, netstate.Reverse(ops))
+	if d := cmp.Diff(c.Task.Snapshot.Lines(), undone.Lines()); d != "" {
+		t.Errorf("undone (-before +after):\n%s", d)
+	}
+	if c.suite.Del != nil {
+		del = apply(t, after.Task.Snapshot, c.suite.Del(&after.Task))
+	}
+	return add, del
+}
+
+// apply does operations to a snapshot, and returns them as lines.
+func apply(t *testing.T, s *netstate.Snapshot, ops []netstate.Op) string {
+	t.Helper()
+	var b strings.Builder
+	for _, op := range ops {
+		fmt.Fprintln(&b, op)
+		if err := s.Apply(op); err != nil {
+			t.Error(err)
+		}
+	}
+	return b.String()
+}
+
+func (c *Case) write(t *testing.T, file, add, del string) {
+	t.Helper()
+	var files []txtar.File
+	for _, f := range c.archive.Files {
+		if f.Name != "ops" && f.Name != "del" {
+			files = append(files, f)
+		}
+	}
+	files = append(files, txtar.File{Name: "ops", Data: []byte(add)})
+	if del != "" {
+		files = append(files, txtar.File{Name: "del", Data: []byte(del)})
+	}
+	if err := os.WriteFile(file, txtar.Format(&txtar.Archive{Comment: c.archive.Comment, Files: files}), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
