@@ -453,3 +453,34 @@ func FuzzDiff(f *testing.F) {
 		check(t, plan, before, ops)
 	})
 }
+
+// TestAllAfterChanges: what All has found once is not kept beyond a change, nor
+// shared with who changes the list.
+func TestAllAfterChanges(t *testing.T) {
+	s := NewSnapshot()
+	has := func(want ...string) {
+		t.Helper()
+		var got []string
+		links := All[Link](s, Pod)
+		for _, l := range links {
+			got = append(got, l.Name)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		clear(links)
+	}
+	has()
+	s.Put(Pod, Link{Name: "net2"})
+	s.Put(Pod, Link{Name: "net1"})
+	s.Put(Host, Link{Name: "net0"})
+	has("net1", "net2")
+	has("net1", "net2")
+	c := s.Clone()
+	if err := s.Apply(Op{NS: Pod, Before: Link{Name: "net1"}}); err != nil {
+		t.Fatal(err)
+	}
+	has("net2")
+	s = c
+	has("net1", "net2")
+}

@@ -28,6 +28,7 @@ func (s *Snapshot) Apply(op Op) error {
 }
 
 func (s *Snapshot) apply(op Op) error {
+	clear(s.sorted)
 	if op.Before != nil {
 		if have := s.objects[ref{op.NS, op.Before.Key()}]; have != op.Before {
 			return ErrNotFound

@@ -11,16 +11,25 @@ import (
 // Snapshot is what the two namespaces hold, as far as somebody looked.
 type Snapshot struct {
 	objects map[ref]Object
-	lines   map[Object]string // of objects that were sorted by them
+	sorted  map[list]any // what All found since the last change
+}
+
+// list is the objects of one kind in a namespace.
+type list struct {
+	ns   NS
+	kind Kind
 }
 
 // NewSnapshot returns a snapshot that holds nothing.
 func NewSnapshot() *Snapshot {
-	return &Snapshot{objects: map[ref]Object{}, lines: map[Object]string{}}
+	return &Snapshot{objects: map[ref]Object{}, sorted: map[list]any{}}
 }
 
 // Put records an object, in place of one with the same key.
-func (s *Snapshot) Put(ns NS, o Object) { s.objects[ref{ns, o.Key()}] = o }
+func (s *Snapshot) Put(ns NS, o Object) {
+	clear(s.sorted)
+	s.objects[ref{ns, o.Key()}] = o
+}
 
 // Get returns the object of ns that has the key of o.
 func Get[T Object](s *Snapshot, ns NS, o T) (T, bool) {
@@ -28,29 +37,32 @@ func Get[T Object](s *Snapshot, ns NS, o T) (T, bool) {
 	return have, ok
 }
 
-// All returns the objects of one kind in ns, ordered by their text.
+// All returns the objects of one kind in ns, ordered by their text. To make a text
+// takes longer than everything else here, so each is made once, and the order is
+// kept until something changes: a plan asks again and again.
 func All[T Object](s *Snapshot, ns NS) []T {
-	var out []T
+	var none T
+	all := list{ns, none.Kind()}
+	if out, ok := s.sorted[all].([]T); ok {
+		return slices.Clone(out)
+	}
+	type line struct {
+		text   string
+		object T
+	}
+	var lines []line
 	for r, o := range s.objects {
 		if t, ok := o.(T); ok && r.ns == ns {
-			out = append(out, t)
+			lines = append(lines, line{Line(Host, t), t})
 		}
 	}
-	if len(out) > 1 {
-		slices.SortFunc(out, func(a, b T) int { return cmp.Compare(s.line(a), s.line(b)) })
+	slices.SortFunc(lines, func(a, b line) int { return cmp.Compare(a.text, b.text) })
+	var out []T
+	for _, l := range lines {
+		out = append(out, l.object)
 	}
-	return out
-}
-
-// line is the text of an object. To make one takes longer than all the rest of a
-// sort.
-func (s *Snapshot) line(o Object) string {
-	text, ok := s.lines[o]
-	if !ok {
-		text = Line(Host, o)
-		s.lines[o] = text
-	}
-	return text
+	s.sorted[all] = out
+	return slices.Clone(out)
 }
 
 // Equal reports whether both snapshots hold the same objects.
@@ -58,7 +70,7 @@ func (s *Snapshot) Equal(o *Snapshot) bool { return maps.Equal(s.objects, o.obje
 
 // Clone returns a copy that can be changed on its own.
 func (s *Snapshot) Clone() *Snapshot {
-	return &Snapshot{objects: maps.Clone(s.objects), lines: s.lines}
+	return &Snapshot{objects: maps.Clone(s.objects), sorted: map[list]any{}}
 }
 
 // Lines returns every object as [Line] prints it, sorted.
