@@ -23,7 +23,7 @@ PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./pkg/route/...
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 5s
 
-.PHONY: build cni-plugins demo test test-uml bench lint fmt clean root
+.PHONY: build cni-plugins demo test test-uml bench bench-scale lint fmt clean root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -59,6 +59,9 @@ bench: root ## whole processes against a plugin that only echoes prevResult
 	@hack/packages.sh
 	go run ./integration/bench
 	CGO_ENABLED=0 go run -exec "$(CURDIR)/hack/uml.sh" ./integration/bench -ifacer
+
+bench-scale: root ## how ADD grows with what node and pod have, as a table and a plot
+	go run ./integration/bench -scale docs/performance-scale.svg
 
 lint: ## golangci-lint by .golangci.yml
 	go run $(GOLANGCI_LINT) run ./...

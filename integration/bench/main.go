@@ -8,7 +8,8 @@
 // on an empty node and once on a busy one.
 //
 // With -ifacer it measures that plugin instead, which needs a kernel with VLANs
-// and bonds.
+// and bonds. With -scale it measures how ADD grows with what the node and the pod
+// have already, and plots that.
 //
 // It needs root, and changes only network namespaces of its own. It prints one
 // table, with the targets of the design beside the figures; a missed target is no
@@ -32,16 +33,17 @@ import (
 const memoryRounds = 5
 
 func main() {
-	n := flag.Int("n", 160, "number of rounds")
+	n := flag.Int("n", 160, "number of rounds; with -scale, four times as many as at each point")
 	onlyIfacer := flag.Bool("ifacer", false, "measure ifacer")
+	scale := flag.String("scale", "", "measure how ADD grows with what the node and the pod have, and plot it into an SVG `file`")
 	flag.Parse()
-	if err := run(max(1, *n), *onlyIfacer); err != nil {
+	if err := run(max(4, *n), *onlyIfacer, *scale); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int, onlyIfacer bool) error {
+func run(rounds int, onlyIfacer bool, plot string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if os.Geteuid() != 0 {
@@ -65,6 +67,9 @@ func run(rounds int, onlyIfacer bool) error {
 	}
 	if onlyIfacer {
 		return b.ifacerRounds(ctx, rounds)
+	}
+	if plot != "" {
+		return b.scale(ctx, rounds/4, plot)
 	}
 	empty, err := newNode("empty")
 	if err != nil {

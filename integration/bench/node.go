@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
@@ -93,25 +94,47 @@ func (n *node) crowd(ctx context.Context) (*nettest.Netns, error) {
 			b.line("neigh add %s dev %s lladdr %s nud permanent", a, link, mac)
 		}
 	}
-	v4.line("link add kube-ipvs0 type bridge") // any kind of link would do: only its name counts
-	for i := range serviceAddresses / 2 {
-		v4.line("address add 10.100.%d.%d/32 dev kube-ipvs0", i>>8, i&255)
-		v6.line("address add fd00:10:96::1:%x/128 dev kube-ipvs0 nodad", i)
+	err = n.run(ctx, &v4, &v6)
+	if err == nil {
+		err = n.addServices(ctx, 0, serviceAddresses)
 	}
-	for i := range hostRoutes {
-		v4.line("route add 172.%d.%d.%d via %s", 16+i>>16, i>>8&255, i&255, gateways[0])
+	if err == nil {
+		err = n.addRoutes(ctx, 0, hostRoutes)
 	}
-	err = n.Do(func() error {
-		if err := v4.run(ctx, "-4"); err != nil {
-			return err
-		}
-		return v6.run(ctx, "-6")
-	})
 	if err != nil {
 		others.Close()
 		return nil, fmt.Errorf("make the node busy: %w", err)
 	}
 	return others, nil
+}
+
+// addServices adds the service addresses with numbers in [from, to): as kube-proxy
+// does in its mode ipvs, half of them IPv6.
+func (n *node) addServices(ctx context.Context, from, to int) error {
+	var v4, v6 batch
+	if from == 0 {
+		v4.line("link add kube-ipvs0 type bridge") // any kind of link would do: only its name counts
+	}
+	for i := from / 2; i < to/2; i++ {
+		v4.line("address add 10.100.%d.%d/32 dev kube-ipvs0", i>>8, i&255)
+		v6.line("address add fd00:10:96::1:%x/128 dev kube-ipvs0 nodad", i)
+	}
+	return n.run(ctx, &v4, &v6)
+}
+
+// addRoutes adds the host routes with numbers in [from, to).
+func (n *node) addRoutes(ctx context.Context, from, to int) error {
+	var v4 batch
+	for i := from; i < to; i++ {
+		v4.line("route add 172.%d.%d.%d via %s", 16+i>>16, i>>8&255, i&255, gateways[0])
+	}
+	return n.run(ctx, &v4, &batch{})
+}
+
+func (n *node) run(ctx context.Context, v4, v6 *batch) error {
+	return n.Do(func() error {
+		return errors.Join(v4.run(ctx, "-4"), v6.run(ctx, "-6"))
+	})
 }
 
 // batch is input of ip(8), for one address family.

@@ -68,8 +68,8 @@ func (p *pod) addNIC(n *node, name string, addresses []netip.Prefix) (*current.R
 		CNIVersion: cniVersion,
 		Interfaces: []*current.Interface{{Name: name, Mac: mac.String(), Sandbox: p.Path()}},
 	}
-	for i, a := range addresses {
-		gateway := gateways[i]
+	for _, a := range addresses {
+		gateway := a.Masked().Addr().Next()
 		if name == "eth0" {
 			if err := p.AddRoutes(nettest.Route{Dst: netip.PrefixFrom(a.Addr(), 0).Masked(), Via: gateway, Dev: name}); err != nil {
 				return nil, err
