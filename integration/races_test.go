@@ -183,3 +183,33 @@ func TestAddAndDelAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestBlindDelsAtOnce deletes both NICs of a pod at the same time, where nobody
+// knows its namespace any more: the node keeps nothing of it.
+func TestBlindDelsAtOnce(t *testing.T) {
+	const rounds = 20
+	for way, link := range byLink {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, twoLANs["dual"])
+			nics := []string{"eth0", "net1"}
+			s.inTurn(t, nics, link)
+			s.outInTurn(t, nics, link)
+			before := s.state(t).without("web").unnumbered()
+			for range rounds {
+				s.inTurn(t, nics, link)
+				var calls []call
+				for _, nic := range nics {
+					calls = append(calls, s.attached(nic).call("DEL", link, keys{"prevResult": nil}).with("CNI_NETNS", ""))
+				}
+				for i, out := range allAtOnce(t, calls) {
+					if !out.state.Success() {
+						t.Errorf("DEL of %s: %s%s", nics[i], out.stdout, out.stderr)
+					}
+				}
+				same(t, "DEL of both", before, s.state(t).without("web").unnumbered())
+				s.outInTurn(t, nics, link) // what is in the pod
+			}
+		})
+	}
+}

@@ -190,6 +190,17 @@ func parseRecord(data []byte, ifname string) (Record, error) {
 	return r, nil
 }
 
+// Lock takes the lock of a pod's records, and returns what lets go of it: one at a
+// time removes what a pod has, where there is no namespace to lock. A pod without
+// records has one attachment at most, and needs none.
+func (s Records) Lock(pod string) (unlock func(), err error) {
+	dir, err := unix.Open(s.path(pod, ""), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return func() {}, nil // Read says what is wrong with it
+	}
+	return func() { _ = unix.Close(dir) }, flock(dir, unix.LOCK_EX)
+}
+
 // Remove removes an attachment's record, and the pod's directory with the
 // last one. It is no error if there is none, nor if there is something of its name
 // that can't be of ours: that stays.

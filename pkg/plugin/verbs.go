@@ -279,6 +279,13 @@ func (p Plugin) del(args *skel.CmdArgs) error {
 
 // remove removes all that the task's attachment owns, and at last its record.
 func (p Plugin) remove(t *Task) error {
+	if t.Kernel.Pod == nil && !p.NodeOnly { // those have locks of their own
+		unlock, err := p.Records.Lock(t.Pod())
+		defer unlock()
+		if err != nil {
+			return err
+		}
+	}
 	ops, err := p.Remove(t)
 	if err := errors.Join(err, t.Kernel.Remove(ops)); err != nil {
 		return err
