@@ -213,12 +213,12 @@ func (k *Kernel) applyGroup(ops []netstate.Op) []error {
 
 // asWanted reports whether an operation failed because things are as it would
 // have made them: what it deletes isn't there, or another pod's ADD was there
-// first with a rule or check that pods share.
+// first with a rule that pods share.
 func asWanted(op netstate.Op, err error) bool {
 	switch op.After.(type) {
 	case nil:
 		return gone(err)
-	case netstate.Rule, netstate.SourceCheck:
+	case netstate.Rule:
 		return errors.Is(err, errExists)
 	}
 	return false

@@ -88,22 +88,51 @@ func (s *Space) ReadMark(snap *netstate.Snapshot, want netstate.Mark) error {
 	if want.Backend == netstate.Iptables {
 		return s.readChains(snap, want)
 	}
-	damage, there, err := s.readRuleset(buildMark(want))
-	if there {
-		want.Damage = damage
-		snap.Put(s.ns, want)
+	have := s.listTables()
+	if noNftables(have.err) {
+		return nil
 	}
-	return err
+	err := have.err
+	if err == nil && !have.hasNft(marksIn) {
+		return nil
+	}
+	var chains []nftChain
+	if err == nil {
+		chains, err = s.nftConn.nftChains(marksIn)
+	}
+	if err == nil {
+		want.Damage, err = buildMark(want).damage(s.nftConn, chains)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: read table inet %s: %w", s.ns, marksIn.name, err)
+	}
+	snap.Put(s.ns, want)
+	return nil
 }
 
-// applyMark writes the reply marks. What was damaged is not made again.
+// applyMark writes the whole table in one transaction: packets meet the old one
+// or the new one, never a part. What was damaged is not made again.
 func (s *Space) applyMark(op netstate.Op) error {
 	if op.Object().(netstate.Mark).Backend == netstate.Iptables {
 		return s.applyChains(op)
 	}
-	var rules []ruleset
-	if after, ok := op.After.(netstate.Mark); ok && after.Damage == "" {
-		rules = append(rules, buildMark(after))
+	s.tables = nil
+	var reqs []*nl.NetlinkRequest
+	if op.Before != nil {
+		reqs = append(reqs, marksIn.delete())
 	}
-	return s.tried(marksIn.family, s.replaceTable(op, marksIn, rules...))
+	if after, ok := op.After.(netstate.Mark); ok && after.Damage == "" {
+		reqs = append(reqs, buildMark(after).add()...)
+	}
+	if len(reqs) == 0 {
+		return nil
+	}
+	c, err := s.nft()
+	if err == nil {
+		err = c.transaction(reqs...)
+	}
+	if op.After == nil && noNftables(err) {
+		return nil
+	}
+	return s.tried(marksIn.family, err)
 }

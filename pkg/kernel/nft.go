@@ -88,6 +88,14 @@ func (t nftTable) delete() *nl.NetlinkRequest {
 	return nftRequest(unix.NFT_MSG_DELTABLE, 0, t.family, text(unix.NFTA_TABLE_NAME, t.name))
 }
 
+// clear returns the requests after which there is no such table, whether there was
+// one or not.
+func (t nftTable) clear() []*nl.NetlinkRequest {
+	ensure := t.add()
+	ensure.Flags &^= unix.NLM_F_EXCL
+	return []*nl.NetlinkRequest{ensure, t.delete()}
+}
+
 func (c nftChain) add() *nl.NetlinkRequest {
 	return nftRequest(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, c.table.family,
 		text(unix.NFTA_CHAIN_TABLE, c.table.name),

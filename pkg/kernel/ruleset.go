@@ -3,13 +3,10 @@
 package kernel
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
-	"github.com/multihome/multihome/pkg/netstate"
 )
 
 // ruleset is a table of nf_tables with all that is in it.
@@ -31,13 +28,9 @@ func (r ruleset) add() []*nl.NetlinkRequest {
 	return reqs
 }
 
-// damage says where the kernel's table isn't made of exactly these chains and
-// rules, "" if nowhere.
-func (r ruleset) damage(c *conn) (string, error) {
-	chains, err := c.nftChains(r.nftTable)
-	if err != nil {
-		return "", err
-	}
+// damage says where the kernel's table, which has these chains, isn't made of
+// exactly the wanted chains and rules, "" if nowhere.
+func (r ruleset) damage(c *conn, chains []nftChain) (string, error) {
 	rules, err := c.nftRules(r.nftTable)
 	if err != nil {
 		return "", err
@@ -60,49 +53,6 @@ func (r ruleset) damage(c *conn) (string, error) {
 // sameRule compares a rule that was read with one that was built.
 func sameRule(have, want nftRule) bool {
 	return slices.EqualFunc(have.expressions, want.expressions, expression.is)
-}
-
-// readRuleset says whether the namespace has a table of this name, and where that
-// differs from what is wanted, "" if nowhere.
-func (s *Space) readRuleset(want ruleset) (damage string, there bool, err error) {
-	have := s.listTables()
-	if noNftables(have.err) {
-		return "", false, nil
-	}
-	if err = have.err; err == nil && !have.hasNft(want.nftTable) {
-		return "", false, nil
-	}
-	if err == nil {
-		damage, err = want.damage(s.nftConn)
-	}
-	if err != nil {
-		return "", false, fmt.Errorf("%s: read table inet %s: %w", s.ns, want.name, err)
-	}
-	return damage, true, nil
-}
-
-// replaceTable writes a whole table in one transaction: packets meet the old one
-// or the new one, never a part.
-func (s *Space) replaceTable(op netstate.Op, old nftTable, with ...ruleset) error {
-	s.tables = nil
-	var reqs []*nl.NetlinkRequest
-	if op.Before != nil {
-		reqs = append(reqs, old.delete())
-	}
-	for _, r := range with {
-		reqs = append(reqs, r.add()...)
-	}
-	if len(reqs) == 0 {
-		return nil
-	}
-	c, err := s.nft()
-	if err == nil {
-		err = c.transaction(reqs...)
-	}
-	if op.After == nil && noNftables(err) {
-		return nil
-	}
-	return err
 }
 
 // The expressions work on one register.

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -52,12 +53,27 @@ func drop() expression {
 // something of its name. Where the kernel can't have it, it counts as done: the
 // IPv4 half is rp_filter's, too.
 func (s *Space) ReadSourceCheck(snap *netstate.Snapshot, want netstate.SourceCheck) error {
-	damage, there, err := s.readRuleset(buildSourceCheck())
-	if there || err == nil && s.lacksSourceCheck() {
-		want.Damage = damage
-		snap.Put(s.ns, want)
+	var chains []nftChain
+	c, err := s.nft()
+	if err == nil { // its chains tell of the table, too; there may be many tables
+		chains, err = c.nftChains(sourcesIn)
 	}
-	return err
+	missing := err == nil && len(chains) == 0
+	if noNftables(err) || missing && s.lacksSourceCheck() {
+		snap.Put(s.ns, want)
+		return nil
+	}
+	if missing {
+		return nil
+	}
+	if err == nil {
+		want.Damage, err = buildSourceCheck().damage(c, chains)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: read table inet %s: %w", s.ns, sourcesIn.name, err)
+	}
+	snap.Put(s.ns, want)
+	return nil
 }
 
 // lacksSourceCheck reports whether the kernel has no nf_tables, or without the
@@ -78,10 +94,16 @@ func (s *Space) ChecksSources() (bool, error) {
 	return slices.ContainsFunc(links, func(l link) bool { return l.Group == netstate.SourceGroup }), err
 }
 
+// applySourceCheck writes the table in one transaction, in the place of one that
+// may be there by now: every pod's ADD wants the same.
 func (s *Space) applySourceCheck(op netstate.Op) error {
-	var rules []ruleset
-	if after, ok := op.After.(netstate.SourceCheck); ok && after.Damage == "" {
-		rules = append(rules, buildSourceCheck())
+	c, err := s.nft()
+	if err != nil {
+		return err
 	}
-	return s.replaceTable(op, sourcesIn, rules...)
+	reqs := sourcesIn.clear()
+	if after, ok := op.After.(netstate.SourceCheck); ok && after.Damage == "" {
+		reqs = append(reqs, buildSourceCheck().add()...)
+	}
+	return c.transaction(reqs...)
 }
