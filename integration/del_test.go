@@ -155,6 +155,25 @@ func TestDelOfDeadPod(t *testing.T) {
 	same(t, "DEL of a dead pod", before.unnumbered(), stateOf(t, s.Lab, s.App.Netns).unnumbered())
 }
 
+// TestDelSparesPodOfOtherNetns is DEL with another pod's namespace in the place of
+// the pod's own: what is on the node goes, and the other pod is left alone.
+func TestDelSparesPodOfOtherNetns(t *testing.T) {
+	for name, over := range map[string]keys{"veth": nil, "macvlan": {"hostLink": "macvlan"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			s.app.add(t, over)
+			before := s.state(t).without("web")
+			s.web.add(t, over)
+			s.web.call("DEL", over).with("CNI_NETNS", s.App.Path()).fine(t)
+			same(t, "DEL with the netns of app", before.unnumbered(), s.state(t).without("web").unnumbered())
+			s.app.call("CHECK", over).fine(t)
+			s.web.call("DEL", over).fine(t)
+			s.app.call("CHECK", over).fine(t)
+		})
+	}
+}
+
 // TestDelSparesNamesake: a link that has the name of the pod's host end and is
 // not ours stays.
 func TestDelSparesNamesake(t *testing.T) {

@@ -38,6 +38,7 @@ type remover struct {
 	own    *kernel.Record // of this attachment, if there is one
 	others []plugin.Attachment
 	end    netstate.Link // the host end, if the pod has one
+	pod    bool          // its namespace is there, and is its own
 }
 
 // remove returns what DEL deletes. With the pod's last attachment that is the
@@ -53,6 +54,13 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 	if t.Kernel.Pod != nil {
 		if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 			return nil, err
+		}
+		var err error
+		if r.pod, err = r.isOwnPod(); err != nil {
+			return nil, err
+		}
+		if !r.pod {
+			t.Snapshot = netstate.NewSnapshot()
 		}
 	}
 	if len(r.others) == 0 {
@@ -91,6 +99,22 @@ func (r *remover) survey() error {
 	return nil
 }
 
+// isOwnPod reports whether the namespace that is said to be the pod's is not another
+// one's, as far as that can be told: by the host end of its veth0, and by what the
+// record says.
+func (r *remover) isOwnPod() (bool, error) {
+	if r.own != nil && r.own.Netns != r.t.Kernel.PodNetns(r.own.Netns.Path) {
+		return false, nil
+	}
+	if err := r.t.Kernel.ReadPeer(r.t.Snapshot, podEnd); err != nil {
+		return false, err
+	}
+	veth, _ := netstate.Get(r.t.Snapshot, pod, netstate.Link{Name: podEnd})
+	end, _ := netstate.Get(r.t.Snapshot, host, netstate.Link{Name: veth.Peer.Name})
+	a, ours := plugin.ParseAlias(end.Alias)
+	return !ours || a.SamePod(r.t.Attachment), nil
+}
+
 func attachmentOf(r kernel.Record) plugin.Attachment {
 	return plugin.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
 }
@@ -101,7 +125,7 @@ func (r *remover) del(ns netstate.NS, o netstate.Object) {
 
 // everything is what the pod's last attachment leaves: nothing.
 func (r *remover) everything() {
-	if r.t.Kernel.Pod != nil {
+	if r.pod {
 		r.restoreDefaults()
 		tables := map[int]bool{}
 		for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
@@ -135,7 +159,7 @@ func (r *remover) thisNIC() {
 		after.Alias = r.others[0].Alias()
 		r.ops = append(r.ops, netstate.Op{NS: host, Before: r.end, After: after})
 	}
-	if r.t.Kernel.Pod == nil {
+	if !r.pod {
 		return
 	}
 	r.restoreDefaults()
