@@ -64,7 +64,7 @@ func build(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := golang(dir, "build", "-buildvcs=false", "-o", dir, "../plugins/coordinator", "../plugins/route", "../plugins/veth", "../cmd/multihome"); err != nil {
+	if _, err := golang(dir, "build", "-buildvcs=false", "-o", dir, "../plugins/coordinator", "../plugins/ifacer", "../plugins/route", "../plugins/veth", "../cmd/multihome"); err != nil {
 		return err
 	}
 	at := "@" + strings.TrimSpace(version)

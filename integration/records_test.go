@@ -185,3 +185,38 @@ func TestGCBesideForeignRecords(t *testing.T) {
 	}
 	s.app.check(t)
 }
+
+// TestAllowListDamaged has something else where the node says what networks may do
+// with its links: then they may do nothing, and nobody waits for a FIFO.
+func TestAllowListDamaged(t *testing.T) {
+	for name, damage := range map[string]string{
+		"empty":              ": >$list",
+		"garbage":            `printf '\000{' >$list`,
+		"another key":        `echo '{"interface": "ens192"}' >$list`,
+		"huge":               "truncate -s 2M $list",
+		"a FIFO":             "rm $list; mkfifo $list",
+		"a directory":        "rm $list; mkdir $list",
+		"a device":           "rm $list; ln -s /dev/zero $list",
+		"a dangling link":    "ln -sf /none $list",
+		"writable by others": "chmod 666 $list",
+		"another user's":     "chown 1000 $list",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			const list = "/etc/cni/multihome/ifacer.json"
+			ifacer := func(verb string) call {
+				c := s.web.call(verb, keys{"type": "ifacer", "serviceCIDR": nil, "interfaces": []string{"ens192"}})
+				c.plugin = "ifacer"
+				return c
+			}
+			s.onNode(t, `mount -t tmpfs tmpfs /etc; mkdir -p /etc/cni/multihome; echo '{"interfaces": ["ens192"]}' >`+list)
+			ifacer("ADD").fine(t)
+			s.onNode(t, "list="+list+"\n"+damage)
+			if e := ifacer("ADD").fails(t); !strings.Contains(e.Msg, list) {
+				t.Errorf("ADD says nothing of the allow-list: %s", e.Msg)
+			}
+			ifacer("DEL").fine(t)
+		})
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -32,10 +33,10 @@ type vlanRange struct{ first, last int }
 
 // readAllowList returns nil if the node has none.
 func readAllowList() (*allowList, error) {
-	data, err := kernel.ReadTrusted(allowPath)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(allowPath); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	data, err := kernel.ReadTrusted(allowPath) // a link that leads nowhere is a list that is lost
 	if err != nil {
 		return nil, err
 	}
