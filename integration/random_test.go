@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// junk are values that nobody means, for any key of a configuration.
+var junk = []string{
+	`null`, `true`, `-1`, `0`, `1e400`, `18446744073709551616`, `1.5`, `""`, `"\u0000"`, `"../../etc/passwd"`, `"$(reboot)"`,
+	`"` + strings.Repeat("x", 1<<16) + `"`, `[]`, `{}`, `[null]`, `[[]]`, `{"":{}}`, `"10.6.0.1/33"`, `["::ffff:10.6.0.1/128"]`,
+	strings.Repeat("[", 20000), strings.Repeat("[", 5000) + strings.Repeat("]", 5000), `"\ud800"`, `[{"dst":null,"gw":[]}]`,
+	`[{"name":"eth0","sandbox":""},null]`, `{"interfaces":[{}],"ips":[{"address":"0.0.0.0/0","interface":0}]}`,
+}
+
+// hostileEnv are values of the environment.
+func hostileEnv(t *testing.T, s *stage) map[string][]string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]string{
+		"CNI_IFNAME": {"", ".", "..", "a/b", "../eth0", "eth 0", "eth0\n", "sixteen-bytes-16", strings.Repeat("e", 4096), "eth\xff", "veth0", "lo", "*", "eth9", "a:b", ".new-1"},
+		"CNI_CONTAINERID": {
+			"", ".", "..", "../../etc", "a/b", "/", " ", "-x", ".locks", ".routes", strings.Repeat("c", 1<<16), "c\nd", "\xff\xfe", "other",
+		},
+		"CNI_ARGS":  {"x", "=", ";;;", "IgnoreUnknown=maybe", "K8S_POD_NAME=../..", strings.Repeat("a=b;", 1<<14), "\xff=\x01", "IP=10.6.0.1/99"},
+		"CNI_NETNS": {"", "relative", dir, dir + "/fifo", dir + "/file", dir + "/none", "/dev/zero", "/proc/self/ns/mnt", "/proc/self/ns/net", s.Node.Path(), s.App.Path(), "/" + strings.Repeat("n/", 3000)},
+		"CNI_PATH":  {"", "relative", dir},
+	}
+}
+
+// mangled returns a configuration with something wrong in it.
+func mangled(r *rand.Rand, conf []byte) []byte {
+	out := slices.Clone(conf)
+	switch r.IntN(5) {
+	case 0: // another byte, here and there
+		for range 1 + r.IntN(8) {
+			out[r.IntN(len(out))] = byte(r.IntN(256))
+		}
+		return out
+	case 1:
+		return out[:r.IntN(len(out))]
+	case 2: // a part of it twice
+		at := r.IntN(len(out))
+		return slices.Concat(out[:at], out[r.IntN(at+1):])
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(out, &keys); err != nil {
+		panic(err) // the tests' own
+	}
+	names := make([]string, 0, len(keys))
+	for name := range keys {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	names = append(names, "logOptions", "nodeAddresses", "interfaces", "bond", "table", "rp_filter", "policyRoutes", "runtimeConfig", "", "hostRuleTable")
+	keys[names[r.IntN(len(names))]] = nil
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, name := range names {
+		value, there := keys[name]
+		if !there {
+			continue
+		}
+		if value == nil {
+			value = json.RawMessage(junk[r.IntN(len(junk))])
+		}
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:%s", name, value)
+	}
+	b.WriteByte('}')
+	return []byte(b.String())
+}
+
+// TestRandomInput runs each plugin with what nobody should give it: every run ends
+// in time, with success or with one CNI error and exit status 1, and leaves node
+// and pods as they were. The seed is fixed, so that a failure can be repeated.
+func TestRandomInput(t *testing.T) {
+	const runs = 120
+	verbs := []string{"ADD", "ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION", "add", ""}
+	for _, plugin := range []string{"coordinator", "veth", "route", "ifacer"} {
+		t.Run(plugin, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			s.app.add(t) // whom nothing may happen to
+			good := map[string]call{
+				"coordinator": s.web.call("ADD"),
+				"veth":        s.web.call("ADD", keys{"type": "veth", "serviceCIDR": nil, "service_cidr": []string{"10.96.0.0/12", "fd00:10:96::/108"}}),
+				"route":       s.web.route("ADD"),
+				"ifacer":      s.web.call("ADD", keys{"type": "ifacer", "serviceCIDR": nil, "interfaces": []string{"ens192"}}),
+			}[plugin]
+			good.plugin = plugin
+			for _, verb := range []string{"ADD", "DEL"} { // so that all is there that pods share
+				good.verb = verb
+				good.fine(t)
+			}
+			r := rand.New(rand.NewPCG(7, uint64(len(plugin))))
+			env := hostileEnv(t, s)
+			names := make([]string, 0, len(env))
+			for name := range env {
+				names = append(names, name)
+			}
+			slices.Sort(names)
+			before := s.state(t)
+			var since []string
+			ends := map[string]int{}
+			for i := range runs {
+				c := good
+				c.verb = verbs[r.IntN(len(verbs))]
+				what := c.verb
+				if r.IntN(3) == 0 {
+					name := names[r.IntN(len(names))]
+					value := env[name][r.IntN(len(env[name]))]
+					c = c.with(name, value)
+					what += fmt.Sprintf(" %s=%.40q", name, value)
+				} else {
+					c.stdin = mangled(r, c.stdin)
+					what += fmt.Sprintf(" <%.300q", c.stdin)
+				}
+				since = append(since, what)
+				out := c.run(t)
+				if strings.Contains(out.stderr, "goroutine") {
+					t.Fatalf("%s: %s", what, out.stderr)
+				}
+				changed := out.state.Success() && (c.verb == "ADD" || c.verb == "GC")
+				if !out.state.Success() {
+					if _, err := out.asError(); err != nil {
+						t.Fatalf("%s: %v", what, err)
+					}
+					ends["refused"]++
+				} else {
+					ends["succeeded"]++
+				}
+				if !changed && i%20 != 19 {
+					continue
+				}
+				after := s.state(t)
+				if changed {
+					c.verb = "DEL"
+					c.run(t)
+					after = s.state(t).without("node")
+					before = before.without("node")
+				}
+				same(t, "after\n"+strings.Join(since, "\n"), noRun(before).unnumbered(), noRun(after).unnumbered())
+				if t.Failed() {
+					return
+				}
+				before, since = s.state(t), nil
+			}
+			s.app.check(t)
+			t.Logf("%d runs: %v", runs, ends)
+		})
+	}
+}
