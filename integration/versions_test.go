@@ -135,7 +135,7 @@ func TestDisabled(t *testing.T) {
 	}
 	// Switched off while the pod runs, DEL still takes away what is there.
 	s.web.call("DEL", keys{"mode": "disabled"}).fine(t)
-	sh(t, s.Node.Netns, "ip rule del priority 1000; ip -6 rule del priority 1000")
+	removeShared(t, s)
 	same(t, "DEL with mode disabled", before.unnumbered(), s.state(t).unnumbered())
 }
 

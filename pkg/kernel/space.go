@@ -5,7 +5,9 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
+	"slices"
 
 	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
@@ -120,15 +122,33 @@ func (k *Kernel) PodNetns(path string) Netns {
 	return Netns{path, st.Ino}
 }
 
-// Exists reports whether the namespace is still where it was.
-func (n Netns) Exists() bool {
+// Holds reports whether a namespace is still where it was, and has an address: so
+// its pod is alive, or at least not known to be dead.
+func (k *Kernel) Holds(n Netns, addr netip.Addr) (bool, error) {
 	fd, err := openNetns(n.Path)
 	if err != nil {
-		return false
+		return false, nil //nolint:nilerr // it is gone
 	}
 	defer func() { _ = unix.Close(fd) }()
 	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Ino == n.Inode
+	if err := unix.Fstat(fd, &st); err != nil || st.Ino != n.Inode {
+		return false, err
+	}
+	other := &Space{ns: netstate.Pod, fd: fd, home: k.Host.home}
+	other.reset()
+	err = other.enter(func() (err error) {
+		other.conn, err = dial(unix.NETLINK_ROUTE)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	defer other.conn.close()
+	snap := netstate.NewSnapshot()
+	err = other.ReadAddrs(snap)
+	return slices.ContainsFunc(netstate.All[netstate.Addr](snap, netstate.Pod), func(a netstate.Addr) bool {
+		return a.Prefix.Addr() == addr
+	}), err
 }
 
 // openNetns opens what is at path if it is a network namespace. Nothing else is

@@ -51,17 +51,22 @@ func moved(op netstate.Op) (addr netip.Addr, ok bool) {
 	return addr, false
 }
 
-// owner returns the record of another pod that is alive and has the address, nil
-// if there is none. A dead one's address is free, even before its DEL.
+// owner returns the record of another pod that still has the address, nil if there
+// is none. What a dead one had is free, even before its DEL.
 func (t *Task) owner(addr netip.Addr) (*kernel.Record, error) {
 	var errs []error
 	for _, set := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes} {
 		records, err := set.Read("")
 		errs = append(errs, err)
 		for _, r := range records {
-			if r.ContainerID != t.ContainerID && r.Has(addr) && r.Netns.Exists() {
+			if r.ContainerID == t.ContainerID || !r.Has(addr) {
+				continue
+			}
+			holds, err := t.Kernel.Holds(r.Netns, addr)
+			if holds {
 				return &r, nil
 			}
+			errs = append(errs, err)
 		}
 	}
 	return nil, errors.Join(errs...)
