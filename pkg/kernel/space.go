@@ -194,11 +194,13 @@ func (s *Space) lock(host *Space) error {
 }
 
 // LockHost takes the node's lock until Close, shared by those who use objects
-// that pods have in common, exclusive for who removes them.
+// that pods have in common, exclusive for who removes them. That one waits for all
+// others, who may wait for links: it lets go of its own first.
 func (k *Kernel) LockHost(exclusive bool) error {
 	how := unix.LOCK_SH
 	if exclusive {
 		how = unix.LOCK_EX
+		k.unlockLinks()
 	}
 	return flock(k.Host.home, how)
 }
