@@ -156,8 +156,11 @@ func (k *Kernel) Holds(n Netns, addr netip.Addr) (bool, error) {
 func openNetns(path string) (int, error) {
 	var fs unix.Statfs_t
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
+	if leadsNowhere(err) {
 		return -1, fmt.Errorf("netns %q: %w (%w)", path, ErrNoNetns, err)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("netns %q: %w", path, err)
 	}
 	defer func() { _ = unix.Close(fd) }()
 	if err := unix.Fstatfs(fd, &fs); err != nil {
@@ -170,11 +173,28 @@ func openNetns(path string) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("netns %q: %w", path, err)
 	}
-	if kind, err := unix.IoctlRetInt(ns, unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+	kind, err := unix.IoctlRetInt(ns, unix.NS_GET_NSTYPE)
+	if err == nil && kind != unix.CLONE_NEWNET {
+		err = ErrNoNetns
+	}
+	if err != nil {
 		_ = unix.Close(ns)
-		return -1, fmt.Errorf("netns %q: %w", path, ErrNoNetns)
+		return -1, fmt.Errorf("netns %q: %w", path, err)
 	}
 	return ns, nil
+}
+
+// leadsNowhere reports whether nothing can be at a path that was to be opened:
+// with any other error there may be a namespace, and DEL must not pass it over.
+// EACCES is the error for /proc/PID/ns/net when the process is gone
+// (proc_ns_get_link).
+func leadsNowhere(err error) bool {
+	for _, e := range []error{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // lock refuses the plugin's own namespace and takes the pod's lock, which is
@@ -267,8 +287,10 @@ func (s *Space) reset() {
 	s.leading = map[netstate.Family]int{}
 }
 
-// enter runs f with the thread in the namespace. If the way back fails, the
-// program must not go on in the wrong namespace: that is a panic.
+// homeTries is how often the way back from a namespace is tried.
+const homeTries = 10
+
+// enter runs f with the thread in the namespace.
 func (s *Space) enter(f func() error) error {
 	if s.fd < 0 {
 		return f()
@@ -276,10 +298,19 @@ func (s *Space) enter(f func() error) error {
 	if err := unix.Setns(s.fd, unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("%s: setns: %w", s.ns, err)
 	}
-	defer func() {
-		if err := unix.Setns(s.home, unix.CLONE_NEWNET); err != nil {
-			panic(fmt.Sprintf("return to the node's network namespace: %v", err))
-		}
-	}()
+	defer s.leave()
 	return f()
+}
+
+// leave moves the thread back to the node. The kernel may lack memory for that
+// for a moment (copy_net_ns, create_new_namespaces). If there is no way back at
+// all, the program must not go on in the wrong namespace: that is a panic.
+func (s *Space) leave() {
+	var err error
+	for range homeTries {
+		if err = unix.Setns(s.home, unix.CLONE_NEWNET); err == nil {
+			return
+		}
+	}
+	panic(fmt.Sprintf("return to the node's network namespace: %v", err))
 }
