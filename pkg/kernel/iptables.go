@@ -36,7 +36,11 @@ var xtables = map[netstate.Family]struct {
 // that needs nf_tables and the kernel's can't serve it.
 func (s *Space) programFor(f netstate.Family) (string, error) {
 	name := xtables[f].program
-	if s.holds(xtables[f].nft.family) == nil {
+	lacks, err := s.holds(xtables[f].nft.family)
+	if err != nil {
+		return "", err
+	}
+	if lacks == nil {
 		return name, inPath(name)
 	}
 	return firstInPath(name+"-legacy", name)
@@ -63,52 +67,60 @@ func inPath(name string) error {
 // ADD and DEL, and hardly ever is there one.
 
 // nftChains returns those of our chains that nf_tables holds.
-func (s *Space) nftChains(f netstate.Family) []nftChain {
-	if !s.listTables().hasNft(xtables[f].nft) {
-		return nil
+func (s *Space) nftChains(f netstate.Family) ([]nftChain, error) {
+	have, err := s.listTables()
+	if err != nil || !have.hasNft(xtables[f].nft) {
+		return nil, err
 	}
 	chains, err := s.nftConn.nftChains(xtables[f].nft)
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("list chains of nftables: %w", err)
 	}
 	return slices.DeleteFunc(chains, func(c nftChain) bool {
 		return !slices.ContainsFunc(netstate.Mark{}.Chains(), func(ours netstate.MarkChain) bool { return ours.Name == c.name })
-	})
+	}), nil
 }
 
 // legacyTables returns the families in which somebody uses table mangle of the
 // legacy flavour in the namespace. To look into it would make it.
-func (s *Space) legacyTables() map[netstate.Family]bool {
+func (s *Space) legacyTables() (map[netstate.Family]bool, error) {
 	out := map[netstate.Family]bool{}
-	_ = s.enter(func() error {
+	err := s.enter(func() error {
 		for f, x := range xtables {
 			fd, err := unix.Open(x.legacy, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
+			if errors.Is(err, unix.ENOENT) {
 				continue // the kernel has no such flavour
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", x.legacy, err)
 			}
 			var buf [256]byte // names of at most 32 bytes, and there are five of them
 			n, err := unix.Read(fd, buf[:])
-			out[f] = err == nil && slices.Contains(strings.Fields(string(buf[:n])), netstate.MangleTable)
 			_ = unix.Close(fd)
+			if err != nil {
+				return fmt.Errorf("%s: %w", x.legacy, err)
+			}
+			out[f] = slices.Contains(strings.Fields(string(buf[:n])), netstate.MangleTable)
 		}
 		return nil
 	})
-	return out
+	return out, err
 }
 
 // legacyProgram returns the program to look with into table mangle of the legacy
 // flavour, "" if there is none. Without a program nobody of this node made chains
 // there.
-func (s *Space) legacyProgram(f netstate.Family) string {
-	if !s.listTables().legacy[f] {
-		return ""
+func (s *Space) legacyProgram(f netstate.Family) (string, error) {
+	have, err := s.listTables()
+	if err != nil || !have.legacy[f] {
+		return "", err
 	}
 	name := xtables[f].program
 	program, err := firstInPath(name+"-legacy", name)
 	if err != nil {
-		return ""
+		return "", nil
 	}
-	return program
+	return program, nil
 }
 
 // mangle is table mangle of one address family, by one program. Its methods
@@ -153,7 +165,11 @@ func missing(err error) bool {
 // readChains is ReadMark of our chains.
 func (s *Space) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
 	var programs []string
-	if len(s.nftChains(want.Family)) > 0 {
+	chains, err := s.nftChains(want.Family)
+	if err != nil {
+		return err
+	}
+	if len(chains) > 0 {
 		name := xtables[want.Family].program
 		program, err := firstInPath(name+"-nft", name)
 		if err != nil {
@@ -161,7 +177,11 @@ func (s *Space) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
 		}
 		programs = append(programs, program)
 	}
-	if program := s.legacyProgram(want.Family); program != "" && !slices.Contains(programs, program) {
+	program, err := s.legacyProgram(want.Family)
+	if err != nil {
+		return err
+	}
+	if program != "" && !slices.Contains(programs, program) {
 		programs = append(programs, program)
 	}
 	for _, program := range programs {
@@ -251,7 +271,11 @@ func (s *Space) applyChains(op netstate.Op) error {
 		if err := s.removeNftChains(mark.Family); err != nil {
 			return err
 		}
-		if program := s.legacyProgram(mark.Family); program != "" {
+		program, err := s.legacyProgram(mark.Family)
+		if err != nil {
+			return err
+		}
+		if program != "" {
 			s.tables = nil
 			if err := s.withMangle(mark.Family, program, func(m mangle) error { return m.remove(mark.Chains()) }); err != nil {
 				return err
@@ -273,9 +297,9 @@ func (s *Space) applyChains(op netstate.Op) error {
 // the programs take one for each, and each waits until no packet is on its way
 // through what was removed. It needs no program.
 func (s *Space) removeNftChains(f netstate.Family) error {
-	chains := s.nftChains(f)
-	if len(chains) == 0 {
-		return nil
+	chains, err := s.nftChains(f)
+	if err != nil || len(chains) == 0 {
+		return err
 	}
 	table := xtables[f].nft
 	rules, err := s.nftConn.nftRules(table)
@@ -300,7 +324,9 @@ func (r nftRule) jumpsTo(c nftChain) bool {
 }
 
 // add fills the chains, and then lets packets into them: whoever is killed in
-// between leaves what changes no packet.
+// between leaves what changes no packet. What it made is read back: iptables-nft
+// 1.8.9 goes on after a failed request, and writes a rule in the words of another
+// revision of its extension.
 func (m mangle) add(chains []netstate.MarkChain) error {
 	for _, c := range chains {
 		if err := m.ClearChain(netstate.MangleTable, c.Name); err != nil {
@@ -317,18 +343,24 @@ func (m mangle) add(chains []netstate.MarkChain) error {
 			return err
 		}
 	}
-	return nil
+	found, damage, err := m.compare(chains)
+	if err == nil && (!found || damage != "") {
+		err = fmt.Errorf("the program succeeded and made something else: %s", damage)
+	}
+	return err
 }
 
 // remove undoes add, backwards, as far as it got. What the programs make for
 // themselves, an empty table and its built-in chains, is theirs and stays.
 func (m mangle) remove(chains []netstate.MarkChain) error {
+	// Asked for one chain, a program fails in one way if there is none and if it
+	// can't tell.
+	there, err := m.ListChains(netstate.MangleTable)
+	if err != nil {
+		return err
+	}
 	for _, c := range slices.Backward(chains) {
-		there, err := m.ChainExists(netstate.MangleTable, c.Name)
-		if err != nil {
-			return err
-		}
-		if !there {
+		if !slices.Contains(there, c.Name) {
 			continue // and nothing can jump to it
 		}
 		for {

@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/vishvananda/netlink/nl"
@@ -62,13 +63,17 @@ func markReply(bits uint32) []expression {
 // MarkBackend returns the first of these backends that can hold reply marks in
 // the namespace, or why none of them can.
 func (s *Space) MarkBackend(among ...netstate.Backend) (netstate.Backend, error) {
+	have, err := s.listTables()
+	if err != nil {
+		return 0, err // which says nothing about what the kernel has
+	}
 	var reasons error
 	for _, b := range among {
 		var err error
 		if b == netstate.Iptables {
 			_, err = s.programFor(netstate.IPv4)
 		} else {
-			err = s.holdsInet()
+			err = s.lacksInet(have)
 		}
 		switch {
 		case err == nil:
@@ -82,24 +87,28 @@ func (s *Space) MarkBackend(among ...netstate.Backend) (netstate.Backend, error)
 	return 0, reasons
 }
 
+// lacksInet says why nf_tables can't hold the table of a Mark, nil if it can. It
+// is tried out only where somebody uses iptables of the legacy flavour, as those do
+// who have to; elsewhere it turns out when the table is made (errNoFamily).
+func (s *Space) lacksInet(have *tables) error {
+	if !have.legacy[netstate.IPv4] && !have.legacy[netstate.IPv6] {
+		return cmp.Or(have.noNftables, s.lacking[marksIn.family])
+	}
+	lacks, err := s.holds(marksIn.family)
+	return cmp.Or(err, lacks)
+}
+
 // ReadMark puts the reply marks into the snapshot, if there is something of our
 // name in the backend; want says what it holds when it is undamaged.
 func (s *Space) ReadMark(snap *netstate.Snapshot, want netstate.Mark) error {
 	if want.Backend == netstate.Iptables {
 		return s.readChains(snap, want)
 	}
-	have := s.listTables()
-	if noNftables(have.err) {
-		return nil
+	have, err := s.listTables()
+	if err != nil || !have.hasNft(marksIn) {
+		return err
 	}
-	err := have.err
-	if err == nil && !have.hasNft(marksIn) {
-		return nil
-	}
-	var chains []nftChain
-	if err == nil {
-		chains, err = s.nftConn.nftChains(marksIn)
-	}
+	chains, err := s.nftConn.nftChains(marksIn)
 	if err == nil {
 		want.Damage, err = buildMark(want).damage(s.nftConn, chains)
 	}

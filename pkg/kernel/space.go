@@ -42,7 +42,7 @@ type Space struct {
 
 	nftConn *conn
 	tables  *tables
-	refused map[uint8]error               // families of nf_tables, nil for those it has
+	lacking map[uint8]error               // families of nf_tables that were tried; nil: the kernel has it
 	xtables map[string]*iptables.IPTables // by the program's name
 
 	index map[string]int // of links, by name

@@ -26,38 +26,45 @@ func (s *Space) nft() (*conn, error) {
 
 // tables is what netfilter holds in a namespace.
 type tables struct {
-	nft    []nftTable
-	err    error                    // of nf_tables
-	legacy map[netstate.Family]bool // whether there is a table mangle
+	nft        []nftTable
+	noNftables error                    // why there is no nf_tables, if so
+	legacy     map[netstate.Family]bool // whether there is a table mangle
 }
 
 // listTables asks once for all tables: ADD and DEL of every pod want to know,
 // most often to learn that there are none. What changes tables forgets them.
-func (s *Space) listTables() *tables {
+// An error says nothing about what there is.
+func (s *Space) listTables() (*tables, error) {
 	if s.tables != nil {
-		return s.tables
+		return s.tables, nil
 	}
-	t := &tables{legacy: s.legacyTables()}
-	var c *conn
-	if c, t.err = s.nft(); t.err == nil {
-		t.nft, t.err = c.nftTables()
+	legacy, err := s.legacyTables()
+	if err != nil {
+		return nil, fmt.Errorf("%s: list tables of iptables: %w", s.ns, err)
+	}
+	t := &tables{legacy: legacy}
+	c, err := s.nft()
+	if err == nil {
+		t.nft, err = c.nftTables()
+	}
+	if err != nil && !noNftables(err) {
+		return nil, fmt.Errorf("%s: list tables of nftables: %w", s.ns, err)
+	}
+	if err != nil {
+		t.noNftables = fmt.Errorf("nftables: %w", err)
 	}
 	s.tables = t
-	return t
+	return t, nil
 }
 
 // hasNft reports whether nf_tables has a table.
 func (t *tables) hasNft(table nftTable) bool { return slices.Contains(t.nft, table) }
 
-// holdsInet returns nil if nf_tables can hold the table of a Mark. It is tried
-// out only where somebody uses iptables of the legacy flavour, as those do who
-// have to; elsewhere it turns out when the table is made (errNoFamily).
-func (s *Space) holdsInet() error {
-	have := s.listTables()
-	if have.err == nil && !have.legacy[netstate.IPv4] && !have.legacy[netstate.IPv6] {
-		return s.refused[marksIn.family]
-	}
-	return s.holds(marksIn.family)
+// noNftables reports whether a request failed for the want of nf_tables: without
+// nfnetlink there are no sockets for it, and nfnetlink knows nobody to ask
+// (nfnetlink_rcv_msg, nfnetlink_rcv_batch).
+func noNftables(err error) bool {
+	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
 // errNoFamily is in the error of a request for a table of a family that the
@@ -66,41 +73,40 @@ func (s *Space) holdsInet() error {
 // and ip6).
 var errNoFamily = errors.New("the kernel's nf_tables has no such family")
 
-// holds returns nil if nf_tables can hold a table of the family. Only making one
-// tells, so one of our name is made and deleted in one transaction, unless there
-// is one.
-func (s *Space) holds(family uint8) error {
-	have := s.listTables()
+// holds says why nf_tables can't hold a table of the family, nil if it can. Only
+// making one tells, so one of our name is made and deleted in one transaction,
+// unless there is one.
+func (s *Space) holds(family uint8) (lacks, err error) {
+	have, err := s.listTables()
 	switch {
-	case have.err != nil:
-		return fmt.Errorf("nftables: %w", have.err)
+	case err != nil:
+		return nil, err
+	case have.noNftables != nil:
+		return have.noNftables, nil
 	case slices.ContainsFunc(have.nft, func(t nftTable) bool { return t.family == family }):
-		return nil
+		return nil, nil
 	}
-	if err, known := s.refused[family]; known {
-		return err
+	if lacks, known := s.lacking[family]; known {
+		return lacks, nil
 	}
 	t := nftTable{family, netstate.MarkTable}
-	return s.tried(family, s.nftConn.transaction(t.add(), t.delete()))
+	if err := s.tried(family, s.nftConn.transaction(t.add(), t.delete())); !errors.Is(err, errNoFamily) {
+		return nil, err
+	}
+	return s.lacking[family], nil
 }
 
-// tried notes whether the kernel has a family, by what came of making a table of it.
+// tried notes whether the kernel has a family, by what came of making a table of
+// it, and returns that.
 func (s *Space) tried(family uint8, err error) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		err = fmt.Errorf("nftables: %w: %w", errNoFamily, err)
 	} else if err != nil {
 		return err
 	}
-	if s.refused == nil {
-		s.refused = map[uint8]error{}
+	if s.lacking == nil {
+		s.lacking = map[uint8]error{}
 	}
-	s.refused[family] = err
+	s.lacking[family] = err
 	return err
-}
-
-// noNftables reports whether a request failed for the want of nf_tables: without
-// nfnetlink there are no sockets for it, and nfnetlink knows nobody to ask
-// (nfnetlink_rcv_msg, nfnetlink_rcv_batch).
-func noNftables(err error) bool {
-	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
