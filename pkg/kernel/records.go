@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,58 +63,104 @@ func (s Records) dirs(pod string) []string {
 // Write writes an attachment's record, and reports whether there was none
 // before; pod is a name for its container that is fit for a file.
 func (s Records) Write(pod string, r Record) (fresh bool, err error) {
-	path := s.path(pod, r.IfName)
-	_, err = os.Lstat(path)
-	fresh = errors.Is(err, fs.ErrNotExist)
 	data, err := json.Marshal(r)
 	if err != nil {
-		return fresh, fmt.Errorf("record %s: %w", path, err)
+		return false, fmt.Errorf("record %s: %w", s.path(pod, r.IfName), err)
 	}
-	// A file that is renamed into place is there whole or not at all, and a link
-	// that somebody put there is replaced, not followed.
-	tmp, err := create(s.unfinished(pod, r.IfName), s.dirs(pod)...)
-	if err != nil {
-		return fresh, fmt.Errorf("record: %w", err)
-	}
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		_ = os.Remove(tmp.Name())
-		return fresh, fmt.Errorf("record: %w", err)
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		_ = os.Remove(tmp.Name())
+	_, err = os.Lstat(s.path(pod, r.IfName))
+	fresh = errors.Is(err, fs.ErrNotExist)
+	if err := s.writeWhole(pod, r.IfName, data); err != nil {
+		if e := s.sweep(pod, r.IfName); e != nil {
+			err = fmt.Errorf("%w; %w: %w", err, ErrLeft, e)
+		}
 		return fresh, fmt.Errorf("record: %w", err)
 	}
 	return fresh, nil
 }
 
-// unfinished is the file that becomes a record. '.' can't begin the name of an
-// attachment's file: see Read.
-func (s Records) unfinished(pod, ifname string) string { return s.path(pod, ".new-"+ifname) }
+// half is how the name of a file begins that is not written to its end; that of its
+// attachment follows. No record is named so: see Read.
+const half = ".new-"
 
-// create makes a file anew in the last of these directories, and them. That one
-// goes with the record of the pod's last attachment, which may be now.
+// writeWhole writes a file and its directories. A file that is renamed into place
+// is there whole or not at all, and a link that somebody put there is replaced,
+// not followed.
+func (s Records) writeWhole(pod, ifname string, data []byte) error {
+	tmp := s.path(pod, half+ifname)
+	f, err := create(tmp, s.dirs(pod)...)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, s.path(pod, ifname))
+}
+
+// create opens a file to be written anew in the last of these directories, and
+// makes those. The last one goes with the record of the pod's last attachment,
+// which may be now.
 func create(path string, dirs ...string) (f *os.File, err error) {
 	const tries = 20
 	for range tries {
 		if err = makeDirs(dirs...); err == nil {
-			_ = os.Remove(path) // of a process that was killed
-			f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
 	return f, err
 }
 
-// Read returns the records of a pod, or of all pods with "". Files and
-// directories that are no records, or not root's alone, are named in the error,
-// which comes beside the others.
-func (s Records) Read(pod string) ([]Record, error) {
-	if pod != "" {
-		return s.readPod(pod)
+// Sweep removes what writers left that were killed. None may be at work.
+func (s Records) Sweep() error {
+	pods, err := s.pods()
+	errs := []error{err}
+	for _, pod := range pods {
+		if err := s.sweep(pod, ""); err != nil {
+			errs = append(errs, fmt.Errorf("record: %w", err))
+		}
 	}
+	return errors.Join(errs...)
+}
+
+// sweep removes what is half written for an attachment of a pod, or for all of them
+// with "", and the pod's directory if nothing else is in it.
+func (s Records) sweep(pod, ifname string) error {
+	if privateDirs(s.dirs(pod)...) != nil {
+		return nil // there is none, or none of ours
+	}
+	dir := s.path(pod, "")
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	empty := true
+	for _, f := range files {
+		of, isHalf := strings.CutPrefix(f.Name(), half)
+		if !isHalf || ifname != "" && ifname != of {
+			empty = false
+		} else if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if !empty {
+		return nil
+	}
+	// Another attachment's writer or end may have been there in between.
+	if err := os.Remove(dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// pods returns the names of those that have records.
+func (s Records) pods() ([]string, error) {
 	if err := privateDirs(s.dirs("")...); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
@@ -123,13 +170,27 @@ func (s Records) Read(pod string) ([]Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("records: %w", err)
 	}
-	var out []Record
-	var errs []error
+	var out []string
 	for _, d := range dirs {
-		if d.Name()[0] == '.' {
-			continue // another set
+		if d.Name()[0] != '.' { // or else another set
+			out = append(out, d.Name())
 		}
-		records, err := s.readPod(d.Name())
+	}
+	return out, nil
+}
+
+// Read returns the records of a pod, or of all pods with "". Files and
+// directories that are no records, or not root's alone, are named in the error,
+// which comes beside the others.
+func (s Records) Read(pod string) ([]Record, error) {
+	if pod != "" {
+		return s.readPod(pod)
+	}
+	pods, err := s.pods()
+	errs := []error{err}
+	var out []Record
+	for _, pod := range pods {
+		records, err := s.readPod(pod)
 		out, errs = append(out, records...), append(errs, err)
 	}
 	return out, errors.Join(errs...)
@@ -142,6 +203,9 @@ func (s Records) readPod(pod string) ([]Record, error) {
 		return nil, fmt.Errorf("records: %w", err)
 	}
 	files, err := os.ReadDir(s.path(pod, ""))
+	if errors.Is(err, fs.ErrNotExist) { // it has gone just now
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("records: %w", err)
 	}
@@ -208,14 +272,16 @@ func (s Records) Remove(pod, ifname string) error {
 	if privateDirs(s.dirs(pod)...) != nil {
 		return nil
 	}
-	for _, path := range []string{s.unfinished(pod, ifname), s.path(pod, ifname)} {
-		if info, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
-			continue
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("record: %w", err)
-		}
+	path := s.path(pod, ifname)
+	info, err := os.Lstat(path)
+	if err == nil && !info.IsDir() {
+		err = os.Remove(path)
 	}
-	_ = os.Remove(s.path(pod, "")) // fails while others are in it
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = s.sweep(pod, ifname)
+	}
+	if err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
 	return nil
 }

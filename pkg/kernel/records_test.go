@@ -24,7 +24,7 @@ func TestRecordsOfOnePodAtOnce(t *testing.T) {
 	}
 	defer m.Close()
 	err = m.Run(func() error { // as a process leaves it that is killed while it writes
-		f, err := create(NodeRoutes.unfinished("killed", "net1"), NodeRoutes.dirs("killed")...)
+		f, err := create(NodeRoutes.path("killed", half+"net1"), NodeRoutes.dirs("killed")...)
 		if err != nil {
 			return err
 		}

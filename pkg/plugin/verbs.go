@@ -139,8 +139,11 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 // forget removes a record that an ADD wrote before it failed, unless DEL will
 // need it for what could not be undone.
 func (p Plugin) forget(t *Task, fresh bool, err error) error {
-	if fresh && !errors.Is(err, kernel.ErrLeft) {
-		err = errors.Join(err, p.Records.Remove(t.Pod(), t.IfName))
+	if !fresh || errors.Is(err, kernel.ErrLeft) {
+		return err
+	}
+	if e := p.Records.Remove(t.Pod(), t.IfName); e != nil {
+		return fmt.Errorf("%w; %w: %w", err, kernel.ErrLeft, e)
 	}
 	return err
 }
@@ -337,13 +340,14 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 			errs = append(errs, p.remove(&Task{Attachment: a, Kernel: t.Kernel, Snapshot: netstate.NewSnapshot(), Log: t.Log}))
 		}
 	}
-	if p.Unused == nil {
-		return errors.Join(errs...)
-	}
 	// No ADD is under way while it is decided what nobody uses; if one is, the
 	// next GC decides.
 	if locked, err := t.Kernel.TryLockHost(); !locked {
 		return errors.Join(append(errs, err)...)
+	}
+	errs = append(errs, p.Records.Sweep())
+	if p.Unused == nil {
+		return errors.Join(errs...)
 	}
 	ops, err := p.Unused(t)
 	return errors.Join(append(errs, err, t.Kernel.Remove(ops))...)
