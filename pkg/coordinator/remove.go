@@ -128,9 +128,10 @@ func (r *remover) everything() {
 	if r.pod {
 		r.restoreDefaults()
 		tables := map[int]bool{}
+		var rules []netstate.Rule
 		for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
 			if rule.Owned() {
-				r.del(pod, rule)
+				rules = append(rules, rule)
 				tables[rule.Table] = true
 			}
 		}
@@ -142,6 +143,7 @@ func (r *remover) everything() {
 				}
 			}
 		}
+		r.delLast(rules)
 		r.del(pod, netstate.Mark{})
 		for _, f := range families {
 			r.del(pod, netstate.Mark{Backend: netstate.Iptables, Family: f})
@@ -149,6 +151,14 @@ func (r *remover) everything() {
 	}
 	if r.end.Name != "" {
 		r.del(host, r.end)
+	}
+}
+
+// delLast deletes rules behind the routes of their tables: if DEL is killed, they
+// tell the next one which tables are ours.
+func (r *remover) delLast(rules []netstate.Rule) {
+	for _, rule := range rules {
+		r.del(pod, rule)
 	}
 }
 
@@ -165,19 +175,20 @@ func (r *remover) thisNIC() {
 	r.restoreDefaults()
 	addrs := r.addrs()
 	tables := map[int]bool{}
+	var rules []netstate.Rule
 	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
 		if rule.Owned() && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return rule.From == netstate.Single(a) }) {
-			r.del(pod, rule)
+			rules = append(rules, rule)
 			tables[rule.Table] = true
 		}
 	}
 	for _, rule := range r.firstAlone(tables) {
-		r.del(pod, rule)
+		rules = append(rules, rule)
 		tables[rule.Table] = true
 	}
 	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
 		if rule.Owned() && rule.To.IsValid() && tables[rule.Table] {
-			r.del(pod, rule)
+			rules = append(rules, rule)
 		}
 	}
 	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
@@ -190,6 +201,7 @@ func (r *remover) thisNIC() {
 			r.ops = append(r.ops, netstate.Op{NS: pod, Before: route, After: after})
 		}
 	}
+	r.delLast(rules)
 }
 
 // firstAlone returns the rules of the first NIC's own table if no other NIC's

@@ -80,11 +80,12 @@ func (r *remover) sources() {
 			r.ops = append(r.ops, netstate.Op{NS: pod, After: in})
 		}
 	}
-	for _, rule := range rules {
-		r.del(rule)
-	}
 	for _, route := range slices.Backward(own) {
 		r.del(route)
+	}
+	// Last, for they tell whose the tables are, if DEL is killed before.
+	for _, rule := range rules {
+		r.del(rule)
 	}
 	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
 		if route.Owned() && r.isOurHint(route) {
