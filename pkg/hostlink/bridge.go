@@ -95,7 +95,9 @@ func (b Bridge) Want(plan *netstate.Plan, snap *netstate.Snapshot, s Settings) (
 }
 
 // Made reports whether a link is a bridge that a plugin of ours made.
-func (b Bridge) Made(l netstate.Link) bool { return l.Name == b.Name && l.Alias == b.alias() }
+func (b Bridge) Made(l netstate.Link) bool {
+	return l.Name == b.Name && (l.Alias == b.alias() || l.Alias == netstate.Unnamed)
+}
 
 // CanShare returns an error for a NIC that keeps its parent from having a macvlan.
 func CanShare(nic netstate.Link, parent string) error {

@@ -75,10 +75,12 @@ func (b *builder) bond() error {
 		first, _ := link(b.t, b.c.Interfaces[0])
 		bond.MAC = first.MAC // or udev would give it another
 		bond.Details = b.c.fresh()
-		bond.Alias = alias(b.downMembers())
 		if active := b.c.BondOptions.Get(activeSlave); active != "" {
 			final.Details = netstate.NewDetails(activeSlave, active)
 		}
+	}
+	if !there || have.Alias == netstate.Unnamed {
+		bond.Alias = alias(b.downMembers())
 	}
 	b.want("the bond", bond)
 	for _, name := range b.c.Interfaces {
@@ -204,6 +206,9 @@ func (b *builder) vlan() error {
 		return mismatch(have, "vlan", string(have.Details), string(want.Details))
 	case want.MTU != 0 && have.MTU > want.MTU: // more does no harm, less may
 		return mismatch(have, "mtu", strconv.Itoa(have.MTU), strconv.Itoa(want.MTU))
+	}
+	if have.Alias == netstate.Unnamed {
+		want.Alias = alias(nil)
 	}
 	b.want("the VLAN", want)
 	return nil

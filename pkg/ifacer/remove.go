@@ -32,6 +32,9 @@ func alias(down []string) string {
 
 // made returns whether ifacer made a link, and which of its members were down.
 func made(l netstate.Link) (down []string, ok bool) {
+	if l.Alias == netstate.Unnamed {
+		return nil, true
+	}
 	rest, ok := strings.CutPrefix(l.Alias, mark)
 	return strings.Fields(rest), ok && (rest == "" || rest[0] == ' ')
 }

@@ -45,11 +45,16 @@ type link struct {
 	info      []byte // IFLA_INFO_DATA of a type that has details
 }
 
+// newGroup is the group (ip-link(8), GROUP) that a link is in between its making,
+// which can't set an alias, and its alias: what is in it and has none is ours.
+const newGroup = 0x6d68 // "mh"
+
 func decodeLink(b []byte) link {
 	msg := nl.DeserializeIfInfomsg(b)
 	l := link{index: int(msg.Index), loopback: msg.Flags&unix.IFF_LOOPBACK != 0}
 	l.Up = msg.Flags&unix.IFF_UP != 0
 	l.arp = msg.Type == unix.ARPHRD_ETHER && msg.Flags&unix.IFF_NOARP == 0
+	isNew := false
 	attrs(b[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
 		switch typ {
 		case unix.IFLA_IFNAME:
@@ -68,6 +73,8 @@ func decodeLink(b []byte) link {
 			l.peer = int(nl.NativeEndian().Uint32(v))
 		case unix.IFLA_MASTER:
 			l.master = int(nl.NativeEndian().Uint32(v))
+		case unix.IFLA_GROUP:
+			isNew = nl.NativeEndian().Uint32(v) == newGroup
 		case unix.IFLA_LINK_NETNSID:
 			l.elsewhere = true
 		case unix.IFLA_LINKINFO:
@@ -81,6 +88,9 @@ func decodeLink(b []byte) link {
 			})
 		}
 	})
+	if isNew && l.Alias == "" {
+		l.Alias = netstate.Unnamed
+	}
 	return l
 }
 
@@ -329,6 +339,9 @@ func (s *Space) changeLink(before, after netstate.Link) error {
 	c := changes(before, after)
 	c.Up = c.Up && after.Master == before.Master
 	set := setLink(c)
+	if before.Alias == netstate.Unnamed {
+		set.AddData(noGroup())
+	}
 	if after.Details != before.Details {
 		info, err := s.linkInfo(after.Type, after.Details.Since(before.Details), before.Details.Without(after.Details))
 		if err != nil {
@@ -461,8 +474,12 @@ func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
 	return err
 }
 
-// addShared makes a vlan or a bond. Until it is known to be made, nothing may be
-// said to a link of that name, which could be another's: the alias comes after.
+// noGroup is the group that links are in unless somebody wants otherwise.
+func noGroup() nl.NetlinkRequestData { return nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(0)) }
+
+// addShared makes a vlan, a bond or a macvlan. Until it is known to be made, nothing
+// may be said to a link of that name, which could be another's: the alias comes
+// after, and until then the group tells whose it is.
 func (s *Space) addShared(l netstate.Link) error {
 	req := newLink(l)
 	if l.Parent != "" {
@@ -477,11 +494,14 @@ func (s *Space) addShared(l netstate.Link) error {
 		return err
 	}
 	req.AddData(info)
+	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(newGroup)))
 	if err := s.conn.do(req, nil); err != nil {
 		return taken(l, err)
 	}
+	set := setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up})
+	set.AddData(noGroup())
 	var made link
-	err = s.conn.do(setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}), func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name))
+	err = s.conn.do(set, func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name))
 	if err == nil {
 		s.remember(made)
 		err = s.resolve(&made)
@@ -560,7 +580,7 @@ func (k *Kernel) deleteLink(s *Space, l netstate.Link) error {
 	if err != nil || !ok {
 		return err
 	}
-	if now.Type != l.Type || now.Alias != l.Alias && now.MAC != l.MAC {
+	if now.Type != l.Type || now.Alias != l.Alias && now.MAC != l.MAC && now.Alias != netstate.Unnamed {
 		return fmt.Errorf("it is %s by now", now.Link)
 	}
 	err = s.deleteIndex(now.index)

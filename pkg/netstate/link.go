@@ -61,6 +61,10 @@ type Link struct {
 // AliasPrefix begins the ifalias of every link this suite makes.
 const AliasPrefix = "multihome:"
 
+// Unnamed is the alias that stands for the lack of one: the link was made by this
+// suite, and whoever made it was killed before it could say for whom.
+const Unnamed = AliasPrefix + "new"
+
 func (l Link) Kind() Kind     { return KindLink }
 func (l Link) Key() Object    { return Link{Name: l.Name} }
 func (l Link) Device() string { return "" }
