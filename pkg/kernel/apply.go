@@ -58,14 +58,25 @@ func notRefused(ops []netstate.Op, errs []error) []netstate.Op {
 	return out
 }
 
+// errKept is why something is left that could have been undone.
+var errKept = errors.New("kept, for DEL to find by it what else is left")
+
 // Undo undoes operations because of an error, and returns it with what could
-// not be undone.
+// not be undone. From a route of the pod's on that can't be, the rules and routes
+// before it stay as well: by the rules DEL finds the tables, and in the tables what
+// was moved there out of main.
 func (k *Kernel) Undo(ops []netstate.Op, err error) error {
 	var left error
+	keep := false
 	for _, op := range netstate.Undo(ops) {
+		if keep && isRouting(op) {
+			left = errors.Join(left, fmt.Errorf("%s: %w", op.Describe(), errKept))
+			continue
+		}
 		// What was to be deleted, and wasn't, is still there.
-		if e := k.Remove([]netstate.Op{op}); op.Before != nil || !errors.Is(e, errExists) {
+		if e := k.Remove([]netstate.Op{op}); e != nil && (op.Before != nil || !errors.Is(e, errExists)) {
 			left = errors.Join(left, e)
+			keep = keep || isRouting(op)
 		}
 	}
 	left = errors.Join(left, k.undoShared(netstate.Reverse(ops)))
@@ -73,6 +84,15 @@ func (k *Kernel) Undo(ops []netstate.Op, err error) error {
 		return fmt.Errorf("%w; %w: %w", err, ErrLeft, left)
 	}
 	return err
+}
+
+// isRouting reports whether an operation is on a route or a rule of the pod's.
+func isRouting(op netstate.Op) bool {
+	switch op.Object().(type) {
+	case netstate.Route, netstate.Rule:
+		return op.NS == netstate.Pod
+	}
+	return false
 }
 
 // undoShared takes away the rules that lead to a table in which nobody has a
