@@ -62,24 +62,9 @@ func notRefused(ops []netstate.Op, errs []error) []netstate.Op {
 var errKept = errors.New("kept, for DEL to find by it what else is left")
 
 // Undo undoes operations because of an error, and returns it with what could
-// not be undone. From a route of the pod's on that can't be, the rules and routes
-// before it stay as well: by the rules DEL finds the tables, and in the tables what
-// was moved there out of main.
+// not be undone.
 func (k *Kernel) Undo(ops []netstate.Op, err error) error {
-	var left error
-	keep := false
-	for _, op := range netstate.Undo(ops) {
-		if keep && isRouting(op) {
-			left = errors.Join(left, fmt.Errorf("%s: %w", op.Describe(), errKept))
-			continue
-		}
-		// What was to be deleted, and wasn't, is still there.
-		if e := k.Remove([]netstate.Op{op}); e != nil && (op.Before != nil || !errors.Is(e, errExists)) {
-			left = errors.Join(left, e)
-			keep = keep || isRouting(op)
-		}
-	}
-	left = errors.Join(left, k.undoShared(netstate.Reverse(ops)))
+	left := errors.Join(k.Remove(netstate.Undo(ops)), k.undoShared(netstate.Reverse(ops)))
 	if left != nil {
 		return fmt.Errorf("%w; %w: %w", err, ErrLeft, left)
 	}
@@ -146,17 +131,30 @@ func (k *Kernel) activate(ops []netstate.Op) error {
 }
 
 // Remove does as many of the operations as it can, in order, and returns what
-// went wrong with the others. What is gone by then, with the pod, needs no change.
+// went wrong with the others. What it was to put back may be there, and what it was
+// to change may be gone with the pod. From a route of the pod's on that fails, the
+// routes and rules behind it stay: by the rules DEL finds the tables, and in the
+// tables what was moved there out of main.
 func (k *Kernel) Remove(ops []netstate.Op) error {
 	var errs []error
+	keep := false
 	for len(ops) > 0 {
 		group := ops[:together(ops)]
-		for i, err := range k.applyGroup(group) {
-			if err != nil && (group[i].Before == nil || !gone(err)) {
-				errs = append(errs, fmt.Errorf("%s: %w", group[i].Describe(), err))
-			}
-		}
 		ops = ops[len(group):]
+		if keep && isRouting(group[0]) {
+			for _, op := range group {
+				errs = append(errs, fmt.Errorf("%s: %w", op.Describe(), errKept))
+			}
+			continue
+		}
+		for i, err := range k.applyGroup(group) {
+			op := group[i]
+			if err == nil || op.Before == nil && errors.Is(err, errExists) || op.Before != nil && gone(err) {
+				continue
+			}
+			keep = keep || isRouting(op)
+			errs = append(errs, fmt.Errorf("%s: %w", op.Describe(), err))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -167,10 +165,15 @@ const most = 100
 
 // together returns how many of the operations, from the first on, are sent as one
 // datagram: all that are additions, or all that are deletions, in one namespace.
-// So nothing is deleted after what takes its place could not be added.
+// So nothing is deleted after what takes its place could not be added; and, since
+// deletions are of one kind, no rule with a route that could not be.
 func together(ops []netstate.Op) int {
-	n := 1
-	for n < min(len(ops), most) && isRequest(ops[n-1]) && isRequest(ops[n]) && ops[n].NS == ops[0].NS && (ops[n].After == nil) == (ops[0].After == nil) {
+	first, n := ops[0], 1
+	fits := func(op netstate.Op) bool {
+		return isRequest(op) && op.NS == first.NS && (op.After == nil) == (first.After == nil) &&
+			(op.After != nil || op.Object().Kind() == first.Object().Kind())
+	}
+	for isRequest(first) && n < min(len(ops), most) && fits(ops[n]) {
 		n++
 	}
 	return n

@@ -54,7 +54,6 @@ func decodeLink(b []byte) link {
 	l := link{index: int(msg.Index), loopback: msg.Flags&unix.IFF_LOOPBACK != 0}
 	l.Up = msg.Flags&unix.IFF_UP != 0
 	l.arp = msg.Type == unix.ARPHRD_ETHER && msg.Flags&unix.IFF_NOARP == 0
-	isNew := false
 	attrs(b[unix.SizeofIfInfomsg:], func(typ uint16, v []byte) {
 		switch typ {
 		case unix.IFLA_IFNAME:
@@ -73,8 +72,6 @@ func decodeLink(b []byte) link {
 			l.peer = int(nl.NativeEndian().Uint32(v))
 		case unix.IFLA_MASTER:
 			l.master = int(nl.NativeEndian().Uint32(v))
-		case unix.IFLA_GROUP:
-			isNew = nl.NativeEndian().Uint32(v) == newGroup
 		case unix.IFLA_LINK_NETNSID:
 			l.elsewhere = true
 		case unix.IFLA_LINKINFO:
@@ -88,8 +85,8 @@ func decodeLink(b []byte) link {
 			})
 		}
 	})
-	if isNew && l.Alias == "" {
-		l.Alias = netstate.Unnamed
+	if l.Group == newGroup && l.Alias == "" {
+		l.Group, l.Alias = 0, netstate.Unnamed
 	}
 	return l
 }
@@ -327,10 +324,10 @@ func (k *Kernel) applyLink(s *Space, op netstate.Op) error {
 // requests go out as one. In a single request it would be up before it had its
 // master (do_setlink).
 func (s *Space) changeLink(before, after netstate.Link) error {
-	if after.Group != before.Group {
-		req, err := s.setGroup(after)
+	if after.Group != before.Group || before.Alias == netstate.Unnamed {
+		index, err := s.linkIndex(after.Name)
 		if err == nil {
-			err = s.conn.do(req, nil)
+			err = s.conn.do(setByIndex(index, netstate.Link{Group: after.Group, Up: before.Up}), nil)
 		}
 		if err != nil {
 			return err
@@ -339,9 +336,6 @@ func (s *Space) changeLink(before, after netstate.Link) error {
 	c := changes(before, after)
 	c.Up = c.Up && after.Master == before.Master
 	set := setLink(c)
-	if before.Alias == netstate.Unnamed {
-		set.AddData(noGroup())
-	}
 	if after.Details != before.Details {
 		info, err := s.linkInfo(after.Type, after.Details.Since(before.Details), before.Details.Without(after.Details))
 		if err != nil {
@@ -415,19 +409,22 @@ func newLink(l netstate.Link) *nl.NetlinkRequest {
 	return req
 }
 
-// setGroup is the request that puts a link into a group. It names the link by its
-// ifindex: with a name that nobody has any more, older kernels take the group for
-// the links that the request is about (rtnl_group_changelink).
-func (s *Space) setGroup(l netstate.Link) (*nl.NetlinkRequest, error) {
-	index, err := s.linkIndex(l.Name)
-	if err != nil {
-		return nil, err
-	}
+// setByIndex is the request that sets the group of a link, its alias unless that is
+// empty, and whether it is up. A group is never set by a link's name: with one that
+// nobody has any more, older kernels take the group for the links that the request
+// is about (rtnl_group_changelink).
+func setByIndex(index int, l netstate.Link) *nl.NetlinkRequest {
 	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	body.Index = int32(index)
+	body.Index, body.Change = int32(index), unix.IFF_UP
+	if l.Up {
+		body.Flags = unix.IFF_UP
+	}
 	req := request(unix.RTM_NEWLINK, 0, body)
 	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(uint32(l.Group))))
-	return req, nil
+	if l.Alias != "" {
+		req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(l.Alias)))
+	}
+	return req
 }
 
 func addLinkAttrs(add func(nl.NetlinkRequestData), l netstate.Link) {
@@ -474,14 +471,13 @@ func (k *Kernel) addVeth(s *Space, l netstate.Link) error {
 	return err
 }
 
-// noGroup is the group that links are in unless somebody wants otherwise.
-func noGroup() nl.NetlinkRequestData { return nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(0)) }
-
 // addShared makes a vlan, a bond or a macvlan. Until it is known to be made, nothing
 // may be said to a link of that name, which could be another's: the alias comes
 // after, and until then the group tells whose it is.
 func (s *Space) addShared(l netstate.Link) error {
-	req := newLink(l)
+	create := l
+	create.Group = newGroup
+	req := newLink(create)
 	if l.Parent != "" {
 		index, err := s.linkIndex(l.Parent)
 		if err != nil {
@@ -494,14 +490,11 @@ func (s *Space) addShared(l netstate.Link) error {
 		return err
 	}
 	req.AddData(info)
-	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(newGroup)))
-	if err := s.conn.do(req, nil); err != nil {
+	var made link
+	if err := s.conn.do(req, func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name)); err != nil {
 		return taken(l, err)
 	}
-	set := setLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up})
-	set.AddData(noGroup())
-	var made link
-	err = s.conn.do(set, func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name))
+	err = s.conn.do(setByIndex(made.index, l), nil)
 	if err == nil {
 		s.remember(made)
 		err = s.resolve(&made)
