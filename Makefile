@@ -23,7 +23,7 @@ PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./pkg/route/...
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 5s
 
-.PHONY: build cni-plugins demo test test-uml bench bench-scale lint fmt clean root
+.PHONY: build cni-plugins demo test test-uml fault bench bench-scale lint fmt clean root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -54,6 +54,12 @@ test-uml: root ## what needs bonds and VLANs, on a user-mode Linux kernel
 	@hack/packages.sh
 	@$(MAKE) --no-print-directory build cni-plugins
 	@hack/test.sh $(GOTESTSUM) uml
+
+# For hours; `make test` has a part of it.
+fault: root ## each system call of each plugin fails in turn, and is killed there
+	@hack/packages.sh
+	@$(MAKE) --no-print-directory build cni-plugins
+	@hack/test.sh $(GOTESTSUM) fault
 
 bench: root ## whole processes against a plugin that only echoes prevResult
 	@hack/packages.sh

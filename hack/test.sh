@@ -3,8 +3,9 @@
 #
 # Runs tests through the gotestsum given, and ends with how many passed, failed
 # and were skipped: on this kernel ("host"), and those that need another on a
-# user-mode Linux one ("uml"). A skipped test fails the run: what a test needs is
-# installed by hack/packages.sh or built by the Makefile.
+# user-mode Linux one ("uml"). "fault" is every fault there can be on both kernels,
+# of which the others have a part. A skipped test fails the run: what a test needs
+# is installed by hack/packages.sh or built by the Makefile.
 set -eu
 gotestsum=$1
 shift
@@ -21,20 +22,37 @@ run() { # run NAME ARGUMENTS OF go test
 	go run "$gotestsum" --format pkgname-and-test-fails --jsonfile ".cache/test-$name.json" \
 		-- -count=1 -timeout 30m "$@" || status=$?
 }
-for kernel; do
-	case $kernel in
+on_uml() { # on_uml NAME ARGUMENTS OF go test
+	name=$1
+	shift
+	CGO_ENABLED=0 go build -o .cache/inject ./integration/fault/inject
+	CGO_ENABLED=0 run "$name" -tags uml -exec "$PWD/hack/uml.sh" ./integration/uml "$@"
+}
+for what; do
+	case $what in
 	host) run host ./... ;;
 	uml)
-		export CGO_ENABLED=0
-		run uml -tags uml -exec "$PWD/hack/uml.sh" ./integration/uml
+		on_uml uml -strikes 1
 		# That kernel is an older one, too (6.1): the engine's tests, and each mode by
 		# traffic, once more. It has next to nothing of nf_tables, so tests that look
 		# at that can't run there.
+		export CGO_ENABLED=0
 		run older -exec "$PWD/hack/uml.sh" ./pkg/kernel ./pkg/lab
 		run older-whole -exec "$PWD/hack/uml.sh" ./integration -built ../bin -run "$older"
 		;;
+	fault)
+		run fault-host -timeout 12h ./integration -run '^TestFaults$' -strikes 0
+		UML_TIMEOUT=43200 on_uml fault-uml -timeout 12h -run '^TestFaults$' -strikes 0
+		;;
 	esac
 done
+
+# What a matrix says of each mode and verb, and all of it together.
+faults() { sed -n 's/.*"Output":" *[a-z_]*_test\.go:[0-9]*: \(faults: .*\)\\n".*/\1/p' .cache/test-*.json; }
+case " $* " in *" fault "*) faults ;; esac
+faults | awk -F '[:,] *' '
+	{ for (i = 2; i <= NF; i++) { split($i, words, " "); if (words[2] == "faults") faults += words[1]; if (words[2] == "kills") kills += words[1] } }
+	END { print "faults: " faults + 0 " injected, " kills + 0 " kills survived" }'
 
 # A package without tests is an event "skip" too, but one without a test's name.
 count() { cat .cache/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }

@@ -20,9 +20,7 @@ func TestFailingAddSparesWhatPodsShare(t *testing.T) {
 
 	failed := make(chan outcome)
 	go func() {
-		f := fault{"sendto", "error=ENOMEM:delay_enter=3s"}
-		out, _ := f.struck(t, s.web.call("ADD"), next)
-		failed <- out
+		failed <- s.web.call("ADD").held(next, "error=ENOMEM:delay_enter=3s").run(t)
 	}()
 	for !strings.Contains(sh(t, s.Node.Netns, "ip rule"), "1000:") {
 		select {

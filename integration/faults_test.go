@@ -3,86 +3,217 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/multihome/multihome/integration/fault"
 	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/nettest"
 )
 
-// fault is what strace does to the n-th system call of one kind; strace counts
-// for each thread, and coordinator stays on one.
-type fault struct{ syscall, inject string }
+// struck is an attachment that a matrix is run on.
+type struck struct {
+	*attachment
+	call   func(verb string, over ...keys) call // of the plugin in its mode
+	living []types.GCAttachment                 // beside it
+	// leaves has for a verb a script that takes away on the node what that rightly
+	// leaves, for pods share it, and restore sets in the pod what ADD changes for
+	// good.
+	leaves  map[string]string
+	restore string
+}
 
-// struck returns the call with the fault in it, and whether the call got as far
-// as the fault.
-func (f fault) struck(t *testing.T, c call, n int) (outcome, bool) {
+// The scripts of most modes.
+const (
+	removeRules  = "ip rule del priority 1000 2>/dev/null || true; ip -6 rule del priority 1000 2>/dev/null || true; nft delete table inet multihome-sources 2>/dev/null || true"
+	removeBridge = "ip link del " + bridge + " 2>/dev/null || true"
+	strict       = "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done"
+)
+
+// modes are those of all plugins that work on this kernel; those of ifacer are in
+// integration/uml.
+var modes = map[string]func(t *testing.T) struck{
+	"coordinator":                   func(t *testing.T) struck { return first(t, "coordinator", nil) },
+	"coordinator, hostLink macvlan": func(t *testing.T) struck { return first(t, "coordinator", keys{"hostLink": "macvlan"}) },
+	"coordinator, iptables":         func(t *testing.T) struck { return first(t, "coordinator", inIptables) },
+	"coordinator, further NIC": func(t *testing.T) struck {
+		s := emptySite(t, twoLANs["dual"])
+		s.plug(t, 0, lab.NIC, chained)
+		return s.further(t, nil)
+	},
+	"coordinator, overlay": func(t *testing.T) struck {
+		s := emptySite(t, twoLANs["dual"])
+		s.overlay(t, "calico")
+		out := s.further(t, keys{"mode": "overlay"})
+		out.leaves, out.living = map[string]string{"DEL": removeRules}, []types.GCAttachment{}
+		return out
+	},
+	"veth": func(t *testing.T) struck {
+		return first(t, "veth", keys{"type": "veth", "serviceCIDR": nil, "service_cidr": []string{"10.96.0.0/12", "fd00:10:96::/108"}})
+	},
+	"route": func(t *testing.T) struck {
+		return first(t, "route", keys{"type": "route", "serviceCIDR": nil, "master": "ens192", "bridge": bridge, "removeUnused": true})
+	},
+	"route, sbr": func(t *testing.T) struck {
+		p := newSBRPod(t)
+		return struck{
+			attachment: &attachment{Pod: p.Pod, node: p.node},
+			call: func(verb string, over ...keys) call {
+				prev := p.prev(keys{"address": "192.168.1.209/24", "gateway": "192.168.1.1", "interface": 0})
+				prev["cniVersion"] = "1.1.0"
+				return p.call(verb, nil, append([]keys{{"cniVersion": "1.1.0", "prevResult": prev}}, over...)...)
+			},
+		}
+	},
+}
+
+// first is a pod's first NIC.
+func first(t *testing.T, plugin string, option keys) struck {
 	t.Helper()
-	log := filepath.Join(t.TempDir(), "strace")
-	c.under = []string{
-		"strace", "-f", "-qq", "-o", log, "-e", "trace=" + f.syscall,
-		"-e", fmt.Sprintf("inject=%s:%s:when=%d", f.syscall, f.inject, n),
+	a := newStage(t, lab.Ens192()).web
+	leaves := map[string]string{"ADD": removeBridge, "DEL": removeRules + ";" + removeBridge, "GC": removeBridge}
+	if plugin == "route" {
+		delete(leaves, "GC") // see removeUnused
 	}
-	out := c.run(t)
-	b, err := os.ReadFile(log)
+	return struck{attachment: a, leaves: leaves, restore: strict, call: func(verb string, over ...keys) call {
+		c := a.call(verb, append([]keys{option}, over...)...)
+		c.plugin = plugin
+		return c
+	}}
+}
+
+// further is a second NIC, of a pod whose first one is there.
+func (s *site) further(t *testing.T, option keys) struck {
+	t.Helper()
+	if err := s.network(t, 1).Add(t.Context(), s.web, "net1"); err != nil {
+		t.Fatal(err)
+	}
+	a := &attachment{Pod: s.web, nic: "net1", node: s.Lab, prev: s.web.Results["net1"]}
+	return struck{
+		attachment: a, restore: strict,
+		living: []types.GCAttachment{{ContainerID: s.web.ContainerID, IfName: lab.NIC}},
+		call:   func(verb string, over ...keys) call { return a.call(verb, append([]keys{option}, over...)...) },
+	}
+}
+
+// run runs a verb as a matrix wants it.
+func (s struck) run(t *testing.T, verb string, by ...string) (*types.Error, error) {
+	t.Helper()
+	c := s.call(verb)
+	if verb == "GC" {
+		c = s.call(verb, keys{"prevResult": nil, "cni.dev/valid-attachments": s.living})
+		c.env = nil
+	}
+	c.under = by
+	out, err := c.start(t.Context())
+	switch {
+	case err != nil:
+		return nil, err
+	case out.state.ExitCode() == fault.KilledStatus:
+		return nil, fault.ErrKilled
+	case out.state.Success() && out.stderr == "":
+		return nil, nil
+	}
+	return out.asError()
+}
+
+// state is all of the node and the pod, in an order that lasts.
+func (s struck) state(t *testing.T) []string {
+	t.Helper()
+	out := append(stateOf(t, s.node, s.Netns).unlike(passing).unnumbered(), mangle(t, s.Netns)...)
+	return slices.DeleteFunc(out, func(line string) bool { return line == "" })
+}
+
+// TestFaults lets every plugin, in every mode, fail and die at each of its system
+// calls in turn.
+func TestFaults(t *testing.T) {
+	for name, mode := range modes {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := mode(t)
+			tidy := func(verb string) {
+				sh(t, s.node.Node.Netns, s.leaves[verb])
+				if verb == "DEL" {
+					sh(t, s.Netns, s.restore)
+				}
+			}
+			tidy("DEL")
+			fault.Matrix(t, filepath.Join(plugins, "inject"), fault.Subject{
+				Run:   func(verb string, by ...string) (*types.Error, error) { return s.run(t, verb, by...) },
+				State: func() []string { return s.state(t) },
+				Tidy:  tidy,
+			})
+		})
+	}
+}
+
+// TestGCOfKilledAdd kills ADDs of pods that are gone after that, and leaves it to
+// GC alone.
+func TestGCOfKilledAdd(t *testing.T) {
+	for name, mode := range map[string]func(t *testing.T) struck{
+		"coordinator":                   modes["coordinator"],
+		"coordinator, hostLink macvlan": modes["coordinator, hostLink macvlan"],
+		"route":                         modes["route"],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := mode(t)
+			addrs := s.Addrs(lab.NIC)
+			if _, err := s.run(t, "ADD"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.run(t, "GC"); err != nil {
+				t.Fatal(err)
+			}
+			sh(t, s.node.Node.Netns, s.leaves["DEL"])
+			state := func() state { return stateOf(t, s.node).unlike(passing).unnumbered() }
+			before := state()
+			const apart = 12 // calls
+			for n := 1; ; n += apart {
+				s.Netns = s.pod(t, addrs)
+				_, err := s.run(t, "ADD", filepath.Join(plugins, "inject"), "-kill", strconv.Itoa(n))
+				if err != nil && !errors.Is(err, fault.ErrKilled) {
+					t.Fatal(err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if e, err := s.run(t, "GC"); e != nil || err != nil {
+					t.Errorf("GC after ADD killed at call %d: %v %v", n, e, err)
+				}
+				sh(t, s.node.Node.Netns, s.leaves["GC"])
+				same(t, fmt.Sprintf("GC after ADD killed at call %d", n), before, state())
+				if err == nil || t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// pod is one that has the addresses of web.
+func (s struck) pod(t *testing.T, addrs []netip.Prefix) *nettest.Netns {
+	t.Helper()
+	n, err := nettest.NewNetns("gone")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return out, strings.Contains(string(b), "(INJECTED)") || !out.state.Exited()
-}
-
-// eachCall strikes one system call after the other, until there are no more.
-func (f fault) eachCall(t *testing.T, strike func(n int) bool) {
-	t.Helper()
-	const most = 1000
-	for n := 1; n < most; n++ {
-		if strike(n) {
-			continue
-		}
-		if n == 1 {
-			t.Errorf("no call of %s", f.syscall)
-		}
-		return
+	if err := s.node.Node.AddMacvlan("ens192", n, lab.NIC); err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf("more than %d calls of %s", most, f.syscall)
-}
-
-// TestFailingAddLeavesNothing lets each request of an ADD fail, before the
-// kernel saw it (sendto) and after it did as asked (recvfrom). Node and pod must
-// be as they were.
-func TestFailingAddLeavesNothing(t *testing.T) {
-	for _, f := range []fault{
-		{"sendto", "error=ENOMEM"}, {"recvfrom", "error=ENOMEM"},
-		{"openat", "error=EMFILE"}, // DEFECT
-	} {
-		t.Run(f.syscall, func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			restrict(t, s)
-			before := s.state(t)
-			f.eachCall(t, func(n int) bool {
-				out, struck := f.struck(t, s.web.call("ADD"), n)
-				if !struck {
-					return false
-				}
-				if out.state.Success() { // what failed was not needed
-					s.web.check(t)
-					s.web.del(t)
-					removeShared(t, s)
-					restrict(t, s)
-				} else if _, err := out.asError(); err != nil {
-					t.Errorf("%s %d: %v", f.syscall, n, err)
-				}
-				same(t, fmt.Sprintf("%s %d, after ADD that ended with %s", f.syscall, n, out.stdout), before.unnumbered(), s.state(t).unnumbered())
-				return !t.Failed()
-			})
-			s.app.add(t)
-			s.web.add(t)
-			holds(t, s.Scene)
-		})
+	if err := n.AddAddrs(lab.NIC, addrs...); err != nil {
+		t.Fatal(err)
 	}
+	return n
 }
 
 // restrict sets what ADD will change in the pod, so that there is something to
@@ -94,12 +225,6 @@ func restrict(t *testing.T, s *stage) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// removeShared takes away what DEL rightly leaves, for pods share it.
-func removeShared(t *testing.T, s *stage) {
-	t.Helper()
-	sh(t, s.Node.Netns, "ip rule del priority 1000; ip -6 rule del priority 1000; nft delete table inet multihome-sources")
 }
 
 // TestResultCannotBePrinted: an ADD whose result nobody gets has failed.
@@ -116,57 +241,6 @@ func TestResultCannotBePrinted(t *testing.T) {
 	same(t, "ADD into a full device", before, s.state(t))
 }
 
-// TestAddAfterKilledAdd kills ADD at each request, before the kernel saw it and
-// after it did as asked. ADD again must make everything whole, and DEL must
-// leave nothing.
-func TestAddAfterKilledAdd(t *testing.T) {
-	for _, syscall := range []string{"sendto", "recvfrom"} {
-		t.Run(syscall, func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			s.app.add(t)
-			before := s.state(t)
-			s.web.add(t)
-			whole := s.state(t)
-			s.web.del(t)
-			same(t, "DEL", before.unnumbered(), s.state(t).unnumbered())
-
-			f := fault{syscall, "signal=KILL"}
-			f.eachCall(t, func(n int) bool {
-				_, killed := f.struck(t, s.web.call("ADD"), n)
-				s.web.add(t)
-				s.web.check(t)
-				same(t, fmt.Sprintf("ADD after one that was killed at %s %d", syscall, n), whole.unnumbered(), s.state(t).unnumbered())
-				if killed {
-					holds(t, s.Scene)
-				}
-				s.web.del(t)
-				same(t, fmt.Sprintf("DEL after ADD that was killed at %s %d", syscall, n), before.unnumbered(), s.state(t).unnumbered())
-				return killed && !t.Failed()
-			})
-		})
-	}
-}
-
-// TestDelAfterKilledAdd is DEL without a second ADD between.
-func TestDelAfterKilledAdd(t *testing.T) {
-	for _, syscall := range []string{"sendto", "recvfrom"} {
-		t.Run(syscall, func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			s.app.add(t)
-			before := s.state(t)
-			f := fault{syscall, "signal=KILL"}
-			f.eachCall(t, func(n int) bool {
-				_, killed := f.struck(t, s.web.call("ADD"), n)
-				s.web.del(t)
-				same(t, fmt.Sprintf("DEL after ADD that was killed at %s %d", syscall, n), before.unnumbered(), s.state(t).unnumbered())
-				return killed && !t.Failed()
-			})
-		})
-	}
-}
-
 // TestHostRuleMadeInBetween holds up a pod's ADD before it makes the host rule,
 // until another pod's ADD has made it: both need it and neither is wrong.
 func TestHostRuleMadeInBetween(t *testing.T) {
@@ -176,9 +250,7 @@ func TestHostRuleMadeInBetween(t *testing.T) {
 
 	held := make(chan outcome)
 	go func() {
-		f := fault{"sendto", "delay_enter=2s"}
-		out, _ := f.struck(t, s.web.call("ADD"), request)
-		held <- out
+		held <- s.web.call("ADD").held(request, "delay_enter=2s").run(t)
 	}()
 	const podRule = "32763:" // is made right before it
 	for !strings.Contains(sh(t, s.Web.Netns, "ip rule"), podRule) {
@@ -197,6 +269,13 @@ func TestHostRuleMadeInBetween(t *testing.T) {
 	if rules := sh(t, s.Node.Netns, "ip rule"); strings.Count(rules, "1000:") != 1 {
 		t.Errorf("want one host rule:\n%s", rules)
 	}
+}
+
+// held is the call with something done to its n-th sendto by strace, which counts
+// for each thread; coordinator stays on one.
+func (c call) held(n int, inject string) call {
+	c.under = []string{"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=sendto", "-e", fmt.Sprintf("inject=sendto:%s:when=%d", inject, n)}
+	return c
 }
 
 // requestForHostRule counts the requests of an ADD up to the one that makes the

@@ -17,8 +17,8 @@ var (
 	built  = flag.String("built", "", "directory of what make build cni-plugins made, to be tested instead of the tree")
 )
 
-// plugins is the directory of what is run: our plugins and multihome, and in its
-// directory cni macvlan and host-local of the CNI project in the version of go.mod.
+// plugins is the directory of what is run: our plugins, multihome and inject, and in
+// its directory cni macvlan and host-local of the CNI project in the version of go.mod.
 var plugins string
 
 // cniPath is where chains look for plugins.
@@ -64,7 +64,7 @@ func build(dir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := golang(dir, "build", "-buildvcs=false", "-o", dir, "../plugins/coordinator", "../plugins/ifacer", "../plugins/route", "../plugins/veth", "../cmd/multihome"); err != nil {
+	if _, err := golang(dir, "build", "-buildvcs=false", "-o", dir, "../plugins/coordinator", "../plugins/ifacer", "../plugins/route", "../plugins/veth", "../cmd/multihome", "./fault/inject"); err != nil {
 		return err
 	}
 	at := "@" + strings.TrimSpace(version)

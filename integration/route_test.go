@@ -509,34 +509,6 @@ func TestRouteStatus(t *testing.T) {
 	}
 }
 
-// TestFailingRouteLeavesNothing lets each request of an ADD fail, before the kernel
-// saw it and after it did as asked.
-func TestFailingRouteLeavesNothing(t *testing.T) {
-	for _, f := range []fault{{"sendto", "error=ENOMEM"}, {"recvfrom", "error=ENOMEM"}} {
-		t.Run(f.syscall, func(t *testing.T) {
-			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			sbr := keys{"sbr": true}
-			s.app.route("ADD", sbr).fine(t)
-			before := s.state(t)
-			f.eachCall(t, func(n int) bool {
-				out, struck := f.struck(t, s.web.route("ADD", sbr), n)
-				if !struck {
-					return false
-				}
-				if out.state.Success() {
-					s.web.route("CHECK", sbr).fine(t)
-					s.web.route("DEL").fine(t)
-				} else if _, err := out.asError(); err != nil {
-					t.Errorf("%s %d: %v", f.syscall, n, err)
-				}
-				same(t, fmt.Sprintf("%s %d, after ADD that ended with %s", f.syscall, n, out.stdout), before.unnumbered(), s.state(t).unnumbered())
-				return !t.Failed()
-			})
-		})
-	}
-}
-
 // TestRouteInEveryVersion passes the prevResult on in the version of the
 // configuration.
 func TestRouteInEveryVersion(t *testing.T) {

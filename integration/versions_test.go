@@ -135,7 +135,7 @@ func TestDisabled(t *testing.T) {
 	}
 	// Switched off while the pod runs, DEL still takes away what is there.
 	s.web.call("DEL", keys{"mode": "disabled"}).fine(t)
-	removeShared(t, s)
+	sh(t, s.Node.Netns, removeRules)
 	same(t, "DEL with mode disabled", before.unnumbered(), s.state(t).unnumbered())
 }
 

@@ -5,10 +5,14 @@
 package uml
 
 import (
-	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/multihome/multihome/integration/fault"
 )
 
 // faulty runs ADD with something injected into one of its requests, by strace(1),
@@ -24,49 +28,55 @@ func (n *node) faulty(c call, fault string, request int) (out outcome, injected 
 	return out, strings.Contains(trace, "(INJECTED)") || strings.Contains(trace, "killed by SIGKILL"), err
 }
 
-// TestUndoFaults: each of ADD's requests fails in turn, after what came before it
-// has been done, and each time all of it is undone.
-func TestUndoFaults(t *testing.T) {
-	n := two(t)
-	n.sh(uplink + "; ip link set ens224 down")
-	before := n.state()
-	conf := strings.Replace(forced, "{", `{"vlanID": 5, `, 1)
-	for i := 1; ; i++ {
-		out, injected, err := n.faulty(call{verb: "ADD", id: "a", conf: conf}, "error=ENOMEM", i)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !injected {
-			if out.err != nil || i < 10 {
-				t.Errorf("ADD with %d requests: %v", i-1, out.err)
-			}
-			return
-		}
-		if out.err == nil {
-			t.Fatalf("ADD succeeds although request %d failed", i)
-		}
-		n.same(fmt.Sprintf("request %d failed: %v", i, out.err), before)
-	}
+// struck are configurations of ifacer that a matrix is run on.
+var struck = map[string]string{
+	"ifacer, VLAN":           vlan100,
+	"ifacer, bond":           forced,
+	"ifacer, VLAN of a bond": strings.Replace(forced, "{", `{"vlanID": 5, `, 1),
 }
 
-// TestKilled: ADD is killed at each of its requests in turn, and the next ADD
-// makes everything good.
-func TestKilled(t *testing.T) {
-	for i := 1; ; i++ {
-		n := two(t)
-		_, injected, err := n.faulty(call{verb: "ADD", id: "a", conf: bond200}, "signal=KILL", i)
-		if err != nil && !errors.Is(err, errNoAnswer) {
-			t.Fatal(err)
-		}
-		n.add(bond200)
-		n.check(bond200)
-		n.shows("ip link show type vlan", `bond0\.200@bond0`)
-		if !injected {
-			if i < 10 {
-				t.Errorf("ADD has only %d requests", i-1)
-			}
-			return
-		}
+// TestFaults lets ifacer fail and die at each of its system calls in turn. A bond
+// takes over what the node lives by, and a NIC that is down.
+func TestFaults(t *testing.T) {
+	inject, err := filepath.Abs("../../.cache/inject")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, conf := range struck {
+		t.Run(name, func(t *testing.T) {
+			n := two(t)
+			n.sh(uplink + "; ip link set ens224 down")
+			fault.Matrix(t, inject, fault.Subject{
+				Run: func(verb string, by ...string) (*types.Error, error) {
+					c := call{verb: verb, id: "a", conf: unused(conf)}
+					switch verb {
+					case "CHECK":
+						c.more = prev
+					case "GC":
+						c.id, c.more = "", `"cni.dev/valid-attachments": []`
+					}
+					n.under = by
+					defer func() { n.under = nil }()
+					out, err := n.start(c)
+					if err != nil && out.code == fault.KilledStatus {
+						return nil, fault.ErrKilled
+					}
+					return out.err, err
+				},
+				State: func() []string {
+					lines := n.state()
+					for i := range lines {
+						lines[i] = "node: " + lines[i]
+					}
+					return lines
+				},
+				Tidy: func(verb string) {
+					if verb != "ADD" { // what a member loses nobody gives back but an ADD that fails
+						n.sh(strings.ReplaceAll(uplink, " add ", " replace "))
+					}
+				},
+			})
+		})
 	}
 }
 

@@ -97,6 +97,7 @@ type call struct {
 // outcome is how it ended.
 type outcome struct {
 	stdout string
+	code   int          // the exit status
 	err    *types.Error // nil: well
 }
 
@@ -126,7 +127,7 @@ func (n *node) start(c call) (outcome, error) {
 	if e := (*exec.ExitError)(nil); err != nil && !errors.As(err, &e) {
 		return outcome{}, err
 	}
-	out := outcome{stdout: stdout.String()}
+	out := outcome{stdout: stdout.String(), code: cmd.ProcessState.ExitCode()}
 	if err != nil {
 		out.err = &types.Error{}
 		if json.Unmarshal(stdout.Bytes(), out.err) != nil || out.err.Code == 0 {

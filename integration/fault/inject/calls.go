@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// subject is what the argument is about that a call is told apart by.
+type subject int
+
+const (
+	descriptor subject = iota // the first argument
+	path                      // the second one
+	program                   // the first one
+	message                   // what is sent
+)
+
+// calls are those that are numbered.
+var calls = map[int32]struct {
+	name  string
+	about subject
+}{
+	unix.SYS_SOCKET:      {"socket", -1},
+	unix.SYS_BIND:        {"bind", descriptor},
+	unix.SYS_GETSOCKNAME: {"getsockname", descriptor},
+	unix.SYS_SETSOCKOPT:  {"setsockopt", descriptor},
+	unix.SYS_GETSOCKOPT:  {"getsockopt", descriptor},
+	unix.SYS_SENDTO:      {"sendto", message},
+	unix.SYS_SENDMSG:     {"sendmsg", message},
+	unix.SYS_RECVFROM:    {"recvfrom", descriptor},
+	unix.SYS_RECVMSG:     {"recvmsg", descriptor},
+	unix.SYS_WRITE:       {"write", descriptor},
+	unix.SYS_OPENAT:      {"openat", path},
+	unix.SYS_MKDIRAT:     {"mkdirat", path},
+	unix.SYS_RENAMEAT:    {"renameat", path},
+	unix.SYS_UNLINKAT:    {"unlinkat", path},
+	unix.SYS_FLOCK:       {"flock", descriptor},
+	unix.SYS_SETNS:       {"setns", descriptor},
+	unix.SYS_IOCTL:       {"ioctl", descriptor},
+	unix.SYS_EXECVE:      {"execve", program},
+}
+
+// describe says what a call is, in a few words, and of a child who makes it.
+func (c *call) describe(root int) string {
+	if c.process() == root {
+		return c.words()
+	}
+	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", c.PID))
+	return c.words() + " by " + strings.TrimSpace(string(name))
+}
+
+func (c *call) words() string {
+	known := calls[c.Nr]
+	switch known.about {
+	case descriptor:
+		return known.name + " " + c.file()
+	case path:
+		return known.name + " " + c.text(c.Args[1])
+	case program:
+		return known.name + " " + c.text(c.Args[0])
+	case message:
+		return known.name + " " + c.message()
+	}
+	return known.name
+}
+
+// file is what the first argument is a descriptor of.
+func (c *call) file() string {
+	link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.PID, c.Args[0]))
+	if err != nil {
+		return fmt.Sprint(c.Args[0])
+	}
+	if strings.HasPrefix(link, "socket:") {
+		return "socket" // its number is of no use
+	}
+	return link
+}
+
+// isNumbered leaves out what is between threads of one program, and between it
+// and its children.
+func (c *call) isNumbered(root int) bool {
+	if c.Nr != unix.SYS_WRITE {
+		return true
+	}
+	to := c.file()
+	return to != "anon_inode:[eventfd]" && (!strings.HasPrefix(to, "pipe:") || c.process() == root)
+}
+
+// process is the ID of the process that the thread is of.
+func (c *call) process() int {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.PID))
+	_, rest, _ := strings.Cut(string(text), "\nTgid:")
+	var pid int
+	_, _ = fmt.Sscan(rest, &pid)
+	return pid
+}
+
+// read returns what is at an address of the caller's, as far as it can be read.
+func (c *call) read(address uint64, length int) []byte {
+	b := make([]byte, length)
+	local := []unix.Iovec{{Base: &b[0]}}
+	local[0].SetLen(length)
+	n, err := unix.ProcessVMReadv(int(c.PID), local, []unix.RemoteIovec{{Base: uintptr(address), Len: length}}, 0)
+	if err != nil {
+		return nil
+	}
+	return b[:n]
+}
+
+func (c *call) text(address uint64) string {
+	const page = 4096 // the next one may not be readable
+	return unix.ByteSliceToString(c.read(address, int(page-address%page)))
+}
+
+// message names the type of the first netlink message that is sent.
+func (c *call) message() string {
+	at := c.Args[1]
+	if c.Nr == unix.SYS_SENDMSG { // struct msghdr, its struct iovec
+		at = c.word(c.word(at + 16))
+	}
+	b := c.read(at, unix.NLMSG_HDRLEN)
+	if len(b) < unix.NLMSG_HDRLEN {
+		return "?"
+	}
+	return fmt.Sprintf("message of type %d", binary.NativeEndian.Uint16(b[4:]))
+}
+
+func (c *call) word(address uint64) uint64 {
+	b := c.read(address, 8)
+	if len(b) < 8 {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(b)
+}

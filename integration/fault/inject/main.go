@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Inject runs a command, numbers the system calls by which it changes or asks
+// the kernel, over all its threads and children, and lets some of them fail
+// unseen by the kernel, or kills the command before one of them. It exits as the
+// command does, with 137 if that was killed. Tests use it.
+//
+//	inject [-list FILE] [-fail N=ERRNO,...] [-kill N] COMMAND...
+//
+// FILE gets a line for every call: its number, its name, what it is about, and
+// what was done to it.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// status is this program's own exit status when it can't do its work.
+const status = 125
+
+func main() {
+	if os.Args[0] == stage {
+		must(become(os.Args[1:]))
+	}
+	list := flag.String("list", "", "file for a line about every call")
+	fail := flag.String("fail", "", "numbers of calls to fail, and the errors, as in 3=ENOMEM,4=EBUSY")
+	kill := flag.Int("kill", 0, "number of the call to be killed before; 0: none")
+	flag.Parse()
+	s := &supervisor{kill: *kill, fail: map[int]syscall.Errno{}}
+	must(s.failing(*fail))
+	if *list != "" {
+		var err error
+		s.list, err = os.Create(*list)
+		must(err)
+	}
+	code, err := s.run(flag.Args())
+	must(err)
+	os.Exit(code)
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "inject:", err)
+		os.Exit(status)
+	}
+}
+
+// failing reads the flag -fail.
+func (s *supervisor) failing(list string) error {
+	for item := range strings.SplitSeq(list, ",") {
+		if item == "" {
+			continue
+		}
+		number, name, _ := strings.Cut(item, "=")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			return err
+		}
+		if s.fail[n], err = errno(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func errno(name string) (syscall.Errno, error) {
+	const most = 133 // EHWPOISON
+	for e := syscall.Errno(1); e <= most; e++ {
+		if unix.ErrnoName(e) == name {
+			return e, nil
+		}
+	}
+	return 0, fmt.Errorf("%q: no such error", name)
+}
+
+// stage is what this program calls itself between its start and the command's:
+// it has the command's process already.
+const stage = "inject-stage"
+
+// control is the descriptor that both ends of the start talk by.
+const control = 3
+
+// become puts the filter before this thread's calls, hands its listener to the
+// supervisor and becomes the command. By writev(2) it says which descriptor that
+// is: the filter lets it pass.
+func become(argv []string) error {
+	runtime.LockOSThread()
+	path, err := exec.LookPath(argv[0])
+	if err != nil {
+		return err
+	}
+	listener, err := install()
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Writev(control, [][]byte{{byte(listener)}}); err != nil {
+		return err
+	}
+	var taken [1]byte
+	if _, err := unix.Read(control, taken[:]); err != nil {
+		return err
+	}
+	unix.CloseOnExec(control)
+	return unix.Exec(path, argv, os.Environ())
+}
+
+// run starts the command and answers its calls until it ends.
+func (s *supervisor) run(argv []string) (code int, err error) {
+	runtime.LockOSThread() // Pdeathsig goes by the thread
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "control")
+	cmd := exec.Command("/proc/self/exe", argv...)
+	cmd.Args[0] = stage
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	theirs.Close()
+	s.pid = cmd.Process.Pid
+	if err := s.listen(pair[0]); err != nil {
+		_ = cmd.Process.Kill()
+		_, _ = cmd.Process.Wait()
+		return 0, err
+	}
+	go s.serve()
+	state, err := cmd.Process.Wait()
+	if err != nil {
+		return 0, err
+	}
+	if ws := state.Sys().(syscall.WaitStatus); ws.Signaled() {
+		return 128 + int(ws.Signal()), nil
+	}
+	return state.ExitCode(), nil
+}
+
+// listen takes a copy of the listener that become made.
+func (s *supervisor) listen(control int) error {
+	var number [1]byte
+	if n, err := unix.Read(control, number[:]); err != nil || n == 0 {
+		return fmt.Errorf("the command was not started (%v)", err)
+	}
+	pidfd, err := unix.PidfdOpen(s.pid, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(pidfd) }()
+	if s.listener, err = unix.PidfdGetfd(pidfd, int(number[0]), 0); err != nil {
+		return err
+	}
+	_, err = unix.Write(control, number[:])
+	return err
+}
