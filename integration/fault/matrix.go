@@ -68,7 +68,11 @@ func Matrix(t *testing.T, injector string, s Subject) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	m := &matrix{Subject: s, t: t, injector: injector, dir: dir, calls: map[string][]string{}}
 	m.survey()
 	if t.Failed() {
@@ -111,7 +115,7 @@ func (m *matrix) survey() {
 // it is of use to go on.
 func (m *matrix) strikeAll(number int, k kind) bool {
 	m.t.Helper()
-	for _, n := range picks(number, k.verb, m.calls[k.verb]) {
+	for _, n := range picks(number, k, m.calls[k.verb]) {
 		if k.added {
 			m.fine("DEL", "ADD")
 		}
@@ -148,19 +152,17 @@ func isSpot(verb, call string) bool {
 }
 
 // picks returns the numbers of those calls of a verb that a kind of fault strikes:
-// other ones for each kind, evenly spread, and those that are always struck.
-func picks(kind int, verb string, calls []string) []int {
-	stride, requestStride := 1, 1
+// other ones for each kind, evenly spread; unless only few are wanted, each request
+// of ADD; and those that were a defect once.
+func picks(number int, k kind, calls []string) []int {
+	const few = 5
+	stride := 1
 	if *strikes > 0 {
-		const more = 40 // requests of ADD than other calls
 		stride = max(1, len(calls) / *strikes)
-		requestStride = max(1, stride/more)
 	}
 	var out []int
 	for i, call := range calls {
-		isPick := i%stride == kind%stride || isSpot(verb, call)
-		isPick = isPick || kind == 0 && isRequest(call) && i%requestStride == 0
-		if isPick {
+		if i%stride == number%stride || number == 0 && *strikes >= few && isRequest(call) || len(k.fails) == 0 && isSpot(k.verb, call) {
 			out = append(out, i+1)
 		}
 	}

@@ -116,11 +116,12 @@ func (s *Space) legacyProgram(f netstate.Family) (string, error) {
 		return "", err
 	}
 	name := xtables[f].program
-	program, err := firstInPath(name+"-legacy", name)
-	if err != nil {
-		return "", nil
+	for _, program := range []string{name + "-legacy", name} {
+		if inPath(program) == nil {
+			return program, nil
+		}
 	}
-	return program, nil
+	return "", nil
 }
 
 // mangle is table mangle of one address family, by one program. Its methods

@@ -12,6 +12,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -151,7 +152,7 @@ func (s *supervisor) run(argv []string) (code int, err error) {
 func (s *supervisor) listen(control int) error {
 	var number [1]byte
 	if n, err := unix.Read(control, number[:]); err != nil || n == 0 {
-		return fmt.Errorf("the command was not started (%v)", err)
+		return errors.Join(errors.New("the command was not started"), err)
 	}
 	pidfd, err := unix.PidfdOpen(s.pid, 0)
 	if err != nil {
