@@ -3,6 +3,8 @@
 package ifacer
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -51,6 +53,9 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 		return nil, err
 	}
 	users, err := kernel.LinkUsers.Read("")
+	if errors.As(err, new(*fs.PathError)) {
+		return nil, err // it may be there, and readable, the next time
+	}
 	if err != nil {
 		// Who knows what it uses: nothing is removed, which is no harm.
 		t.Log.Warn("DEL", "error", err)
