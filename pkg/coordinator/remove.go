@@ -74,7 +74,10 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 // survey finds the pod's host end, and its attachments: one is named by the host
 // end, the others by their records.
 func (r *remover) survey() error {
-	records := r.t.Readable(kernel.NodeRoutes.Read(r.t.Pod()))
+	records, err := r.t.Readable(kernel.NodeRoutes.Read(r.t.Pod()))
+	if err != nil {
+		return err // there may be other attachments, which need what would go
+	}
 	for i, rec := range records {
 		if a := attachmentOf(rec); a.IfName == r.t.IfName {
 			r.own = &records[i]

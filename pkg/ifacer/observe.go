@@ -95,7 +95,7 @@ func (c *Config) Record(t *plugin.Task, _ netstate.Plan) *kernel.Record {
 		return nil
 	}
 	r := &kernel.Record{}
-	if own := ownRecord(t); own != nil {
+	if own, err := ownRecord(t); err == nil && own != nil { // or else it is replaced
 		r.Links, r.RemoveUnused = own.Links, own.RemoveUnused
 	}
 	r.Links = with(r.Links, c.links())

@@ -45,9 +45,9 @@ func made(l netstate.Link) (down []string, ok bool) {
 // made and that nothing uses any more, if the attachment's configuration asked
 // for it.
 func remove(t *plugin.Task) ([]netstate.Op, error) {
-	own := ownRecord(t)
-	if own == nil || len(own.RemoveUnused) == 0 {
-		return nil, nil
+	own, err := ownRecord(t)
+	if err != nil || own == nil || len(own.RemoveUnused) == 0 {
+		return nil, err
 	}
 	if err := t.Kernel.LockLinks(own.RemoveUnused...); err != nil {
 		return nil, err
@@ -86,13 +86,15 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 	return ops, nil
 }
 
-func ownRecord(t *plugin.Task) *kernel.Record {
-	for _, r := range t.Readable(kernel.LinkUsers.Read(t.Pod())) {
+// ownRecord returns the attachment's record, nil if it has none.
+func ownRecord(t *plugin.Task) (*kernel.Record, error) {
+	records, err := t.Readable(kernel.LinkUsers.Read(t.Pod()))
+	for _, r := range records {
 		if attachmentOf(r).Same(t.Attachment) {
-			return &r
+			return &r, nil
 		}
 	}
-	return nil
+	return nil, err
 }
 
 func attachmentOf(r kernel.Record) plugin.Attachment {

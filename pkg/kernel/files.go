@@ -26,6 +26,9 @@ func ReadTrusted(path string) ([]byte, error) {
 func readFile(path string, flags int, denied fs.FileMode) ([]byte, error) {
 	// O_NONBLOCK: to open a FIFO doesn't wait for who writes it.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|flags, 0)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a link, or a socket
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -297,15 +298,19 @@ func (p Plugin) remove(t *Task) error {
 	return p.Records.Remove(t.Pod(), t.IfName)
 }
 
-// Readable returns the records without those that can't be read. DEL goes on
-// without them: a runtime repeats one that failed for ever. They are named on
-// standard error, which runtimes log.
-func (t *Task) Readable(records []kernel.Record, err error) []kernel.Record {
+// Readable returns the records without those that are none. DEL goes on without
+// them, for a runtime repeats one that failed for ever: they are named on standard
+// error, which runtimes log. But where the node couldn't read them this time, the
+// error remains: there may be some that DEL must know of.
+func (t *Task) Readable(records []kernel.Record, err error) ([]kernel.Record, error) {
+	if errors.As(err, new(*fs.PathError)) {
+		return nil, err
+	}
 	if err != nil {
 		t.Log.Warn("unreadable", "error", err)
 		fmt.Fprintln(os.Stderr, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	return records
+	return records, nil
 }
 
 // openLeaving opens the node's namespace, and the pod's if it is still there.

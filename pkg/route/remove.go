@@ -26,12 +26,15 @@ type remover struct {
 // tables, out of which main gets back what it had.
 func remove(t *plugin.Task) ([]netstate.Op, error) {
 	r := &remover{t: t}
-	for _, rec := range t.Readable(kernel.BridgeRoutes.Read(t.Pod())) {
+	records, err := t.Readable(kernel.BridgeRoutes.Read(t.Pod()))
+	if err != nil {
+		return nil, err
+	}
+	for _, rec := range records {
 		if attachmentOf(rec).IfName == t.IfName {
 			r.own = rec
 		}
 	}
-	var err error
 	if r.own.Device != "" {
 		r.ops, err = hostlink.Release(t.Kernel, t.Snapshot, r.own.Table, r.own.Device, r.own.MAC, r.own.Addresses)
 	}
