@@ -34,8 +34,9 @@ type struck struct {
 
 // The scripts of most modes.
 const (
-	removeRules  = "ip rule del priority 1000 2>/dev/null || true; ip -6 rule del priority 1000 2>/dev/null || true; nft delete table inet multihome-sources 2>/dev/null || true"
-	removeBridge = "ip link del " + bridge + " 2>/dev/null || true"
+	removeRules  = "ip rule del priority 1000 2>/dev/null || true; ip -6 rule del priority 1000 2>/dev/null || true;" + removeCheck
+	removeBridge = "ip link del " + bridge + " 2>/dev/null || true;" + removeCheck
+	removeCheck  = "nft delete table inet multihome-sources 2>/dev/null || true"
 	strict       = "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 >$f; done"
 )
 

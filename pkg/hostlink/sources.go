@@ -8,8 +8,8 @@ import (
 )
 
 // Unused returns the deletion of the check of sources, if it is there and about
-// no link.
-func Unused(k *kernel.Kernel, snap *netstate.Snapshot) ([]netstate.Op, error) {
+// no link beside those that are about to go.
+func Unused(k *kernel.Kernel, snap *netstate.Snapshot, going ...string) ([]netstate.Op, error) {
 	if err := k.Host.ReadSourceCheck(snap, netstate.SourceCheck{}); err != nil {
 		return nil, err
 	}
@@ -17,7 +17,7 @@ func Unused(k *kernel.Kernel, snap *netstate.Snapshot) ([]netstate.Op, error) {
 	if !there {
 		return nil, nil
 	}
-	needed, err := k.Host.ChecksSources()
+	needed, err := k.Host.ChecksSources(going...)
 	if err != nil || needed {
 		return nil, err
 	}

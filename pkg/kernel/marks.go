@@ -69,19 +69,19 @@ func (s *Space) MarkBackend(among ...netstate.Backend) (netstate.Backend, error)
 	}
 	var reasons error
 	for _, b := range among {
-		var err error
+		var lacks error
 		if b == netstate.Iptables {
-			_, err = s.programFor(netstate.IPv4)
-		} else {
-			err = s.lacksInet(have)
+			_, lacks = s.programFor(netstate.IPv4)
+		} else if lacks, err = s.lacksInet(have); err != nil {
+			return 0, err
 		}
 		switch {
-		case err == nil:
+		case lacks == nil:
 			return b, nil
 		case reasons == nil:
-			reasons = fmt.Errorf("%s: %w", s.ns, err)
+			reasons = fmt.Errorf("%s: %w", s.ns, lacks)
 		default:
-			reasons = fmt.Errorf("%w; %w", reasons, err)
+			reasons = fmt.Errorf("%w; %w", reasons, lacks)
 		}
 	}
 	return 0, reasons
@@ -90,12 +90,11 @@ func (s *Space) MarkBackend(among ...netstate.Backend) (netstate.Backend, error)
 // lacksInet says why nf_tables can't hold the table of a Mark, nil if it can. It
 // is tried out only where somebody uses iptables of the legacy flavour, as those do
 // who have to; elsewhere it turns out when the table is made (errNoFamily).
-func (s *Space) lacksInet(have *tables) error {
-	if !have.legacy[netstate.IPv4] && !have.legacy[netstate.IPv6] {
-		return cmp.Or(have.noNftables, s.lacking[marksIn.family])
+func (s *Space) lacksInet(have *tables) (lacks, err error) {
+	if have.legacy[netstate.IPv4] || have.legacy[netstate.IPv6] {
+		return s.holds(marksIn.family)
 	}
-	lacks, err := s.holds(marksIn.family)
-	return cmp.Or(err, lacks)
+	return cmp.Or(have.noNftables, s.lacking[marksIn.family]), nil
 }
 
 // ReadMark puts the reply marks into the snapshot, if there is something of our

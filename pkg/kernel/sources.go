@@ -88,10 +88,12 @@ func (s *Space) lacksSourceCheck() bool {
 }
 
 // ChecksSources reports whether the namespace has a link that the check of
-// sources is about.
-func (s *Space) ChecksSources() (bool, error) {
+// sources is about, beside those that are about to go.
+func (s *Space) ChecksSources(going ...string) (bool, error) {
 	links, err := s.links(linkRequest(""))
-	return slices.ContainsFunc(links, func(l link) bool { return l.Group == netstate.SourceGroup }), err
+	return slices.ContainsFunc(links, func(l link) bool {
+		return l.Group == netstate.SourceGroup && !slices.Contains(going, l.Name)
+	}), err
 }
 
 // applySourceCheck writes the table in one transaction, in the place of one that

@@ -157,9 +157,13 @@ func attachments(*plugin.Task) ([]plugin.Attachment, error) {
 // unused returns what nobody needs any more: the network's bridge, and the check
 // of sources.
 func unused(t *plugin.Task) ([]netstate.Op, error) {
-	ops, err := hostlink.Unused(t.Kernel, t.Snapshot)
-	bridge, errBridge := unusedBridge(t)
-	return append(ops, bridge...), errors.Join(err, errBridge)
+	ops, errBridge := unusedBridge(t)
+	var going []string
+	for _, op := range ops {
+		going = append(going, op.Before.(netstate.Link).Name)
+	}
+	check, err := hostlink.Unused(t.Kernel, t.Snapshot, going...)
+	return append(ops, check...), errors.Join(errBridge, err)
 }
 
 // unusedBridge returns the network's bridge, if one of ours made it, the
