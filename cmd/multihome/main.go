@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command multihome shows what the plugins of this suite do, and repairs it. But
-// for repair it changes nothing on the machine: what it builds, it builds in
-// network namespaces of its own.
+// Command multihome installs the plugins of this suite, shows what they do, and
+// repairs it. But for install and repair it changes nothing on the machine: what it
+// builds, it builds in network namespaces of its own.
 package main
 
 import (
@@ -28,10 +28,10 @@ func main() {
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "multihome",
-		Short:         "Show and repair what the multihome CNI plugins do",
+		Short:         "Install the multihome CNI plugins, show and repair what they do",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(labCommand(), repairCommand())
+	root.AddCommand(installCommand(), labCommand(), repairCommand(), waitCommand())
 	return root
 }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/multihome/multihome/deploy"
+)
+
+// plugins are the names of the plugins' binaries, by which configurations call
+// them.
+var plugins = []string{"coordinator", "ifacer", "route", "veth"}
+
+// Plugins are the plugins in directory from, for the node's CNI directory to.
+func Plugins(from, to string) ([]File, error) {
+	var files []File
+	for _, name := range plugins {
+		data, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, File{Path: filepath.Join(to, name), Data: data, Mode: 0o755})
+	}
+	return files, nil
+}
+
+// DropIns are the drop-ins for the software named, in the node's /etc. It makes
+// their directories, which software does without until there is a drop-in.
+func DropIns(software []string, etc string) ([]File, error) {
+	var files []File
+	for _, name := range software {
+		i := slices.IndexFunc(deploy.DropIns, func(d deploy.DropIn) bool { return d.For == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no drop-in for %q: there are %s", name, strings.Join(Software(), ", "))
+		}
+		d := deploy.DropIns[i]
+		f := File{Path: filepath.Join(etc, d.Path), Data: d.Text(), Mode: 0o644}
+		if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// Software names what there are drop-ins for.
+func Software() []string {
+	var names []string
+	for _, d := range deploy.DropIns {
+		names = append(names, d.For)
+	}
+	return names
+}
