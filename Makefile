@@ -17,13 +17,18 @@ UPSTREAM    = github.com/containernetworking/plugins
 CNI_PLUGINS = main/macvlan main/ipvlan main/ptp main/bridge main/host-device \
 	main/vlan ipam/host-local ipam/static
 
+# What `make image` makes: its name, also that of the manifests in deploy/, and for
+# which processors.
+IMAGE         = localhost/multihome:dev
+IMAGE_ARCHES  = amd64 arm64
+
 # Packages whose tests make no system call, where the race detector is quick.
 PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./pkg/route/... ./pkg/owntable/... ./pkg/hostlink/... ./plugins/...
 
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 5s
 
-.PHONY: build cni-plugins demo test test-uml fault bench bench-scale lint fmt clean root
+.PHONY: build cni-plugins demo test test-uml fault bench bench-scale lint fmt clean image root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -33,6 +38,11 @@ cni-plugins: ## macvlan, host-local and others of the CNI project, into bin/cni/
 	echo "building $(CNI_PLUGINS) of $(UPSTREAM) $$version into bin/cni" && \
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin/cni go install $(RELEASE) \
 		$(foreach p,$(CNI_PLUGINS),$(UPSTREAM)/plugins/$p@$$version)
+
+image: ## an OCI image and what is in it, bin/image/multihome.{tar,cdx.json}
+	@rm -rf bin/image
+	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && ) \
+	go run ./hack/image -name $(IMAGE) -binaries bin/image -o bin/image/multihome
 
 # The last line is one plain command, so that make runs it without a shell
 # between: a signal to make reaches it, and it cleans up.
