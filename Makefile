@@ -28,7 +28,7 @@ PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./pkg/route/...
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 5s
 
-.PHONY: build cni-plugins demo test test-uml fault bench bench-scale lint fmt clean image root
+.PHONY: build cni-plugins demo test test-uml fault bench bench-scale lint fmt clean image deploy-check root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -44,6 +44,10 @@ image: ## an OCI image and what is in it, bin/image/multihome.{tar,cdx.json}
 	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && ) \
 	go run ./hack/image -name $(IMAGE) -binaries bin/image -o bin/image/multihome
 
+deploy-check: image ## the image, and what the chart and the kustomizations render to
+	go -C integration/deploy vet ./...
+	go -C integration/deploy test -count=1 ./...
+
 # The last line is one plain command, so that make runs it without a shell
 # between: a signal to make reaches it, and it cleans up.
 demo: root build cni-plugins ## a pod on a macvlan NIC, built and shown in namespaces
@@ -57,6 +61,7 @@ test: root ## everything, with a count at the end
 	go vet ./...
 	go vet -tags uml ./integration/uml
 	go test -race $(PURE)
+	@$(MAKE) --no-print-directory deploy-check
 	@hack/fuzz.sh $(FUZZTIME)
 	@hack/test.sh $(GOTESTSUM) host uml
 

@@ -127,6 +127,9 @@ func TestLayout(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", "")
 	dir := binaries(t, 0o755, time.Now())
 	image := buildFrom(t, dir)
+	if !bytes.HasSuffix(image.archive, make([]byte, 1024)) || len(image.archive)%512 != 0 {
+		t.Error("the archive has no end, which Go's reader does without, and tar does not")
+	}
 	_, files := entries(t, image.archive)
 	if got, want := string(files["oci-layout"]), `{"imageLayoutVersion":"1.0.0"}`; got != want {
 		t.Errorf("oci-layout is %s, want %s", got, want)

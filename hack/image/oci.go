@@ -187,7 +187,8 @@ func (l layout) archive(top descriptor, created time.Time) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return w.Bytes(), t.Close()
+	err = t.Close()
+	return w.Bytes(), err
 }
 
 // header is that of a file, or of a directory if the name ends with '/': root's,
