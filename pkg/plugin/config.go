@@ -30,10 +30,12 @@ type Value struct {
 }
 
 // cniKeys are those that belong to CNI itself or to a runtime, next to every
-// key with a '/' in it, which is how runtimes name theirs.
+// key with a '/' in it, which is how runtimes name theirs. The last two Multus gives
+// to each plugin of a network that is a device plugin's resource, SR-IOV's for
+// instance (multus-cni, pkg/types/conf.go, addDeviceIDInConfList).
 var cniKeys = []string{
 	"cniVersion", "cniVersions", "name", "type", "args", "capabilities", "runtimeConfig", "ipam", "dns", "prevResult",
-	"disableCheck", "disableGC",
+	"disableCheck", "disableGC", "deviceID", "pciBusID",
 }
 
 // commonKeys are those that the driver reads for every plugin.

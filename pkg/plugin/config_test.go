@@ -59,6 +59,7 @@ func TestDecode(t *testing.T) {
 		{`{"cidrs": "10.96.0.0/12"}`, values{CIDRs: []netip.Prefix{p("10.96.0.0/12")}}},
 		{`{"cidrs": ["10.6.0.9/16", "1.1.1.1", "fd00::1", "10.6.0.0/16"]}`, values{CIDRs: []netip.Prefix{p("10.6.0.0/16"), p("1.1.1.1/32"), p("fd00::1/128")}}},
 		{`{"type": "x", "cniVersion": "1.1.0", "prevResult": {}, "runtimeConfig": {}, "cni.dev/x": 1, "example.com/y": 2, "logOptions": {}}`, values{}},
+		{`{"type": "x", "args": {"cni": {"ips": ["10.6.0.172/16"]}}, "deviceID": "0000:3b:02.1", "pciBusID": "0000:3b:02.1"}`, values{}},
 	} {
 		got, err := decode(t, tt.text)
 		if err != nil {
