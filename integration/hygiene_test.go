@@ -5,6 +5,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -136,6 +137,15 @@ var rules = []struct {
 			"```json\n" + `{"cniVersion": "1.0.0", "name": "b", "plugins": [{"type": "macvlan"}]}` + "\n```\n")}},
 		want: []string{"README.md, configuration 1: error parsing configuration list: " +
 			"invalid character ']' looking for beginning of value"},
+	},
+	{
+		name: "what a document links to is there",
+		find: links,
+		bad: fstest.MapFS{
+			"README.md": {Data: []byte("[a](docs/a.md), [b](docs/b.md#c), [d](https://example.com/d)\n")},
+			"docs/b.md": {Data: []byte("[a](a.md) [c](#c)\n[d](../deploy/d.conf)\n")},
+		},
+		want: []string{"README.md links to docs/a.md", "docs/b.md links to docs/a.md", "docs/b.md links to deploy/d.conf"},
 	},
 	{
 		name: "continuous integration runs make test",
@@ -363,6 +373,29 @@ func configurations(tree fs.FS) ([]string, error) {
 	for i, block := range blocks {
 		if _, err := libcni.ConfListFromBytes(block[1]); err != nil {
 			found = append(found, fmt.Sprintf("README.md, configuration %d: %v", i+1, err))
+		}
+	}
+	return found, nil
+}
+
+// links wants the files of this repository that a document links to.
+func links(tree fs.FS) ([]string, error) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	documents, err := fs.Glob(tree, "docs/*.md")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, name := range append([]string{"README.md", "CONTRIBUTING.md"}, documents...) {
+		text, err := fs.ReadFile(tree, name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, m := range link.FindAllSubmatch(text, -1) {
+			target := path.Join(path.Dir(name), string(m[1]))
+			if _, err := fs.Stat(tree, target); err != nil {
+				found = append(found, fmt.Sprintf("%s links to %s", name, target))
+			}
 		}
 	}
 	return found, nil

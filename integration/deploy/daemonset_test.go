@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/yaml"
 
 	"github.com/multihome/multihome/deploy"
 )
@@ -143,6 +144,20 @@ func TestValuesRefused(t *testing.T) {
 	} {
 		if text, err := helmTemplate(values); err == nil || !strings.Contains(err.Error(), "schema") {
 			t.Errorf("%s: got %v, want it refused by the schema:\n%s", values, err, text)
+		}
+	}
+}
+
+// Each value of the chart is in the document.
+func TestValuesAreDocumented(t *testing.T) {
+	var values map[string]any
+	if err := yaml.Unmarshal([]byte(read(t, chart+"/values.yaml")), &values); err != nil {
+		t.Fatal(err)
+	}
+	document := read(t, "../../docs/install.md")
+	for name := range values {
+		if !strings.Contains(document, "`"+name+"`") && !strings.Contains(document, "`"+name+".") {
+			t.Errorf("docs/install.md says nothing of %s", name)
 		}
 	}
 }
