@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/multihome/multihome/pkg/netstate"
 )
 
 // notTheNodes are the links whose addresses are not the node's own: kube-proxy's
@@ -176,13 +174,14 @@ func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error)
 }
 
 // isLocal reports whether an address is one of this space, be it the node's own
-// or not.
+// or not. The table doesn't tell: local is a part of main until there is a rule
+// (fib_unmerge of net/ipv4/fib_frontend.c).
 func (s *Space) isLocal(a netip.Addr, own []ownAddr) (bool, error) {
 	if slices.ContainsFunc(own, func(o ownAddr) bool { return o.addr == a }) {
 		return true, nil
 	}
 	r, err := s.routeTo(a, a.Is6())
-	return r.Table == netstate.TableLocal, err
+	return r.kind == unix.RTN_LOCAL, err
 }
 
 // commonBits counts the leading bits that two addresses share.
