@@ -44,7 +44,7 @@ image: ## an OCI image and what is in it, bin/image/multihome.{tar,cdx.json}
 	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && ) \
 	go run ./hack/image -name $(IMAGE) -binaries bin/image -o bin/image/multihome
 
-deploy-check: image ## the image, and what the chart and the kustomizations render to
+deploy-check: root build cni-plugins image ## the image, the chart, the kustomizations, the examples
 	go -C integration/deploy vet ./...
 	go -C integration/deploy test -count=1 ./...
 

@@ -80,6 +80,20 @@ type selection struct {
 	Args                       struct{ IPs []string } `json:"cni-args"`
 }
 
+// selections are the networks that an annotation of the example's pod selects.
+func selections(t *testing.T, example objects, annotation string) []selection {
+	t.Helper()
+	text, ok := example.pods[0].Annotations[annotation]
+	if !ok {
+		return nil
+	}
+	var selected []selection
+	if err := json.Unmarshal([]byte(text), &selected); err != nil {
+		t.Fatalf("%s: %v", annotation, err)
+	}
+	return selected
+}
+
 // An example stands alone: the pod's networks, and the Service's pod, are in it.
 func TestExamples(t *testing.T) {
 	seen := map[string]string{}
@@ -90,15 +104,7 @@ func TestExamples(t *testing.T) {
 		}
 		pod, service := example.pods[0], example.services[0]
 		for _, key := range []string{"v1.multus-cni.io/default-network", "k8s.v1.cni.cncf.io/networks"} {
-			text, ok := pod.Annotations[key]
-			if !ok {
-				continue
-			}
-			var selected []selection
-			if err := json.Unmarshal([]byte(text), &selected); err != nil {
-				t.Fatalf("%s: %s: %v", name, key, err)
-			}
-			for _, s := range selected {
+			for _, s := range selections(t, example, key) {
 				if s.Namespace == "" {
 					s.Namespace = pod.Namespace
 				}
