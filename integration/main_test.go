@@ -18,7 +18,8 @@ var (
 )
 
 // plugins is the directory of what is run: our plugins, multihome and inject, and in
-// its directory cni macvlan and host-local of the CNI project in the version of go.mod.
+// its directory cni those of the CNI project that they are chained after, in the
+// version of go.mod.
 var plugins string
 
 // cniPath is where chains look for plugins.
@@ -68,7 +69,8 @@ func build(dir string) error {
 		return err
 	}
 	at := "@" + strings.TrimSpace(version)
-	_, err = golang(filepath.Join(dir, "cni"), "install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/ipam/host-local"+at)
+	_, err = golang(filepath.Join(dir, "cni"), "install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/main/host-device"+at,
+		upstream+"/plugins/ipam/host-local"+at, upstream+"/plugins/ipam/static"+at)
 	return err
 }
 
