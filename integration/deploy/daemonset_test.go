@@ -3,7 +3,12 @@
 package deploy
 
 import (
+	"errors"
+	"os"
 	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -159,5 +164,30 @@ func TestValuesAreDocumented(t *testing.T) {
 		if !strings.Contains(document, "`"+name+"`") && !strings.Contains(document, "`"+name+".") {
 			t.Errorf("docs/install.md says nothing of %s", name)
 		}
+	}
+}
+
+// The kustomization that the document shows makes what the chart makes of the same
+// wishes.
+func TestDocumentedKustomization(t *testing.T) {
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(read(t, "../../docs/install.md"))
+	if block == nil {
+		t.Fatal("docs/install.md shows no kustomization")
+	}
+	dir := t.TempDir()
+	base := filepath.Join(dir, "multihome/deploy/kustomize/base")
+	if err := errors.Join(os.CopyFS(base, os.DirFS("../../deploy/kustomize/base")),
+		os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(block[1]), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	kustomize := only(t, kustomized(t, dir))
+	chart := only(t, rendered(t, "{image: {repository: REGISTRY/multihome, tag: TAG}, dropIns: [iproute2, networkd]}"))
+	for _, d := range []*appsv1.DaemonSet{&kustomize, &chart} { // the order of these is kustomize's own
+		pod := &d.Spec.Template.Spec
+		slices.SortFunc(pod.Volumes, func(a, b corev1.Volume) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(pod.InitContainers[0].VolumeMounts, func(a, b corev1.VolumeMount) int { return strings.Compare(a.Name, b.Name) })
+	}
+	if !equality.Semantic.DeepEqual(chart, kustomize) {
+		t.Errorf("(-kustomize +chart):\n%s", cmp.Diff(kustomize, chart))
 	}
 }
