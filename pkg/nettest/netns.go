@@ -14,7 +14,8 @@ import (
 )
 
 // Netns is a network namespace without a name in the file system: a file
-// descriptor of this process keeps it alive, and it vanishes with the process.
+// descriptor of this process keeps it alive, and it vanishes with the process,
+// unless it is somebody else's (OpenNetns).
 type Netns struct {
 	name string
 	file *os.File
@@ -46,6 +47,16 @@ func NewNetns(name string) (*Netns, error) {
 	return n, nil
 }
 
+// OpenNetns opens a network namespace that somebody else made, by a path such as
+// /proc/PID/ns/net or one below /run/netns, and leaves it as it is.
+func OpenNetns(name, path string) (*Netns, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open netns %s: %w", name, err)
+	}
+	return &Netns{name: name, file: file}, nil
+}
+
 // settle makes a new namespace as NewNetns promises it.
 func (n *Netns) settle() error {
 	for _, scope := range []string{"all", "default"} {
@@ -56,7 +67,7 @@ func (n *Netns) settle() error {
 	return n.SetUp("lo")
 }
 
-// Name returns the name given to NewNetns.
+// Name returns the name given to NewNetns or OpenNetns.
 func (n *Netns) Name() string { return n.name }
 
 // Path returns a path by which this process and its children can open the

@@ -114,6 +114,27 @@ func TestPathServesChildren(t *testing.T) {
 	}
 }
 
+func TestOpenNetns(t *testing.T) {
+	n := newNetns(t, "n")
+	opened, err := OpenNetns("opened", n.Path())
+	check(t, err)
+	defer opened.Close()
+	if got := opened.Name(); got != "opened" {
+		t.Errorf("its name is %s, want opened", got)
+	}
+	var inside string
+	check(t, n.Do(func() error { inside = netnsID(t); return nil }))
+	check(t, opened.Do(func() error {
+		if got := netnsID(t); got != inside {
+			t.Errorf("inside it is %s, want %s", got, inside)
+		}
+		return nil
+	}))
+	if _, err := OpenNetns("none", t.TempDir()+"/none"); err == nil {
+		t.Error("what is not there was opened")
+	}
+}
+
 func TestSysctlIsTheNamespaces(t *testing.T) {
 	a, b := newNetns(t, "a"), newNetns(t, "b")
 	check(t, a.SetSysctl("ipv4/ip_forward", "1"))
