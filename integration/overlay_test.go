@@ -16,7 +16,8 @@ import (
 )
 
 // overlays make eth0 as overlay networks do: Calico by a veth with a /32 and a
-// gateway that the node answers for, Flannel by a veth to a bridge.
+// gateway that the node answers for, Flannel by a veth to a bridge, the CNI
+// project's ptp by a veth whose other end has the gateway's address.
 var overlays = map[string]struct{ node, pod, defaults string }{
 	"calico": {`
 		ip link set cali1 address ee:ee:ee:ee:ee:ee
@@ -42,6 +43,22 @@ var overlays = map[string]struct{ node, pod, defaults string }{
 	`, `
 		ip addr add 10.244.1.5/24 dev eth0
 		ip addr add fd00:244::5/64 dev eth0 nodad
+	`, `
+		ip route add default via 10.244.1.1 dev eth0
+		ip -6 route add default via fd00:244::1 dev eth0
+	`},
+	"ptp": {`
+		ip addr add 10.244.1.1/32 dev cali1
+		ip addr add fd00:244::1/128 dev cali1 nodad
+		ip route add 10.244.1.5 dev cali1
+		ip -6 route add fd00:244::5 dev cali1
+	`, `
+		ip addr add 10.244.1.5/24 dev eth0 noprefixroute
+		ip addr add fd00:244::5/64 dev eth0 noprefixroute nodad
+		ip route add 10.244.1.1 dev eth0 src 10.244.1.5
+		ip -6 route add fd00:244::1 dev eth0 src fd00:244::5
+		ip route add 10.244.1.0/24 via 10.244.1.1 dev eth0 src 10.244.1.5
+		ip -6 route add fd00:244::/64 via fd00:244::1 dev eth0 src fd00:244::5
 	`, `
 		ip route add default via 10.244.1.1 dev eth0
 		ip -6 route add default via fd00:244::1 dev eth0

@@ -162,6 +162,9 @@ func (b *builder) routes(f netstate.Family, ok func(netstate.Route) bool) []nets
 // itself, at the other end of the link.
 func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr) {
 	for _, n := range s.node {
+		if n == via && table == netstate.TableMain {
+			continue // what is the next hop is reached already, and ptp has a route of its own to it
+		}
 		b.plan.Want(pod, "the node, which an underlay NIC can't reach", netstate.NewRoute(table, netstate.Single(n), via, dev, src))
 	}
 	gateway := via
