@@ -130,7 +130,7 @@ func (s Records) Sweep() error {
 // with "", and the pod's directory if nothing else is in it.
 func (s Records) sweep(pod, ifname string) error {
 	if privateDirs(s.dirs(pod)...) != nil {
-		return nil // there is none, or none of ours
+		return nil //nolint:nilerr // there is none, or none of ours
 	}
 	dir := s.path(pod, "")
 	files, err := os.ReadDir(dir)
@@ -260,7 +260,7 @@ func parseRecord(data []byte, ifname string) (Record, error) {
 func (s Records) Lock(pod string) (unlock func(), err error) {
 	dir, err := unix.Open(s.path(pod, ""), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return func() {}, nil // Read says what is wrong with it
+		return func() {}, nil //nolint:nilerr // Read says what is wrong with it
 	}
 	return func() { _ = unix.Close(dir) }, flock(dir, unix.LOCK_EX)
 }
@@ -270,7 +270,7 @@ func (s Records) Lock(pod string) (unlock func(), err error) {
 // that can't be of ours: that stays.
 func (s Records) Remove(pod, ifname string) error {
 	if privateDirs(s.dirs(pod)...) != nil {
-		return nil
+		return nil //nolint:nilerr // as above
 	}
 	path := s.path(pod, ifname)
 	info, err := os.Lstat(path)

@@ -127,7 +127,7 @@ func (k *Kernel) PodNetns(path string) Netns {
 func (k *Kernel) Holds(n Netns, addr netip.Addr) (bool, error) {
 	fd, err := openNetns(n.Path)
 	if err != nil {
-		return false, nil //nolint:nilerr // it is gone
+		return false, nil // it is gone
 	}
 	defer func() { _ = unix.Close(fd) }()
 	var st unix.Stat_t
