@@ -216,6 +216,9 @@ func (s Records) readPod(pod string) ([]Record, error) {
 			continue // half written by a process that was killed
 		}
 		r, err := s.ReadOne(pod, f.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has gone just now, too
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -14,7 +14,7 @@ import (
 )
 
 // TestRecordsOfOnePodAtOnce: attachments of one pod may come and go at the same
-// time. With the last one the pod's directory goes, and the next one makes it
+// time, while others read which there are. With the last one the pod's directory goes, and the next one makes it
 // anew.
 func TestRecordsOfOnePodAtOnce(t *testing.T) {
 	const nics, rounds = 8, 200
@@ -40,6 +40,9 @@ func TestRecordsOfOnePodAtOnce(t *testing.T) {
 			err := m.Run(func() error {
 				for range rounds {
 					if _, err := NodeRoutes.Write("pod", Record{IfName: nic}); err != nil {
+						return err
+					}
+					if _, err := NodeRoutes.Read(""); err != nil {
 						return err
 					}
 					if err := NodeRoutes.Remove("pod", nic); err != nil {
