@@ -28,7 +28,10 @@ PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./pkg/route/...
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 5s
 
-.PHONY: build cni-plugins demo test test-uml fault bench bench-scale lint fmt clean image deploy-check root
+# Which cases of `make e2e`, as go test -run takes them: C0000[1-4], restart, ...
+CASES = .
+
+.PHONY: build cni-plugins demo test test-uml e2e fault bench bench-scale lint fmt clean image deploy-check root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -60,6 +63,7 @@ test: root ## everything, with a count at the end
 		{ echo "not formatted, run make fmt:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	go vet -tags uml ./integration/uml
+	go vet -tags e2e ./integration/e2e
 	go test -race $(PURE)
 	@$(MAKE) --no-print-directory deploy-check
 	@hack/fuzz.sh $(FUZZTIME)
@@ -75,6 +79,14 @@ fault: root ## each system call of each plugin fails in turn, and is killed ther
 	@hack/packages.sh
 	@$(MAKE) --no-print-directory build cni-plugins
 	@hack/test.sh $(GOTESTSUM) fault
+
+# The last line is one plain command here, too.
+e2e: root ## pods in a Kubernetes cluster of two nodes, made here, with a table at the end
+	@hack/packages.sh e2e
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory cni-plugins CNI_PLUGINS="$(CNI_PLUGINS) main/loopback"
+	@integration/e2e/build.sh
+	integration/e2e/cluster.sh e2e.test -test.timeout 1h -test.run 'TestCases/($(CASES))'
 
 bench: root ## whole processes against a plugin that only echoes prevResult
 	@hack/packages.sh

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Installs the Debian packages that the tests need and this machine lacks.
-# The plugins themselves need none of them: the tests read the kernel back by
-# other programs than the ones under test.
+# Installs the Debian packages that the tests need and this machine lacks; with
+# the argument e2e also those of the cluster of `make e2e`. The plugins themselves
+# need none of them: the tests read the kernel back by other programs than the ones
+# under test.
 set -eu
 
 missing=
@@ -19,6 +20,10 @@ need user-mode-linux linux.uml             # for hack/uml.sh
 need kmod /sbin/modprobe                   # for hack/uml.sh
 need gcc gcc                          # for go test -race
 need libc6-dev /usr/include/stdlib.h  # for go test -race
+if [ "${1:-}" = e2e ]; then
+	need runc runc
+	need openssl openssl
+fi
 test -n "$missing" || exit 0
 
 if ! command -v apt-get >/dev/null; then

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package answer is what pods and machines of the test cluster say to who asks
+// them by HTTP. It is linked into the image of the pods and into the tests.
+package answer
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/netip"
+)
+
+// Answer tells a client who answers, and whom it sees.
+type Answer struct {
+	Server string         // the name of the pod or machine
+	Client netip.AddrPort // the client as the server sees it
+}
+
+// Handler answers every request in the name of a server.
+func Handler(server string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		client, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
+		json.NewEncoder(w).Encode(Answer{Server: server, Client: client}) //nolint:errcheck // the client misses it
+	})
+}

@@ -1,0 +1,322 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# cluster.sh COMMAND...: a Kubernetes cluster of two nodes on this machine, for as
+# long as COMMAND runs. Each machine is a network namespace, a node also one of
+# mounts; all live in one PID namespace, whose end is the end of every process,
+# mount and network namespace. Logs stay in .cache/e2e/run.
+#
+#     cp 10.9.0.2   client 10.9.0.3
+#          |             |
+#     -----+-- outside --+---------------------------- 10.9.0.0/24  fd00:9::/64
+#                        | .1
+#                     router
+#                        | .1 in each
+#     --+----------------+--+--------------------+-- lan6 10.6.0.0/16  fd00:6::/64
+#       | ens192 10.6.0.11  | ens192 10.6.0.12   | 10.6.0.200
+#     node1               node2                neighbour
+#       | ens224, ens256    | ens224, ens256     |
+#     --+-------------------+--------------------+-- lan7, lan8: the same without
+#                                                    addresses of the nodes
+#
+# COMMAND runs on cp, the machine of the control plane; the other machines are in
+# /run/netns, and `nsenter -t $(cat $E2E_STATE/node1/pid) -n -m` leads into a node.
+set -euo pipefail
+self=$(readlink -f "$0")
+here=$(dirname "$self")
+root=$(readlink -f "$here/../..")
+nodes="1 2"
+export E2E_STATE=$root/.cache/e2e/run
+export PATH=$root/.cache/e2e/bin:$PATH
+api=https://10.9.0.2:6443
+services=10.96.0.0/16,fd00:10:96::/112
+pods=10.244.0.0/16,fd00:10:244::/48
+
+main() {
+	rm -rf "$E2E_STATE"
+	mkdir -p "$E2E_STATE/cni"
+	export E2E_CGROUP=multihome-e2e.$$
+	# With pdeathsig nothing outlives this script, however it ends.
+	setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child --mount-proc "$self" _machines "$@" <&0 &
+	cluster=$!
+	trap 'kill -KILL $cluster 2>/dev/null || :' INT TERM HUP
+	status=0
+	wait $cluster || status=$?
+	until_ok 30 no_cgroups # killed processes leave theirs when they please
+	exit $status
+}
+
+no_cgroups() {
+	find /sys/fs/cgroup -depth -type d -path "*/$E2E_CGROUP*" -exec rmdir {} +
+	test -z "$(find /sys/fs/cgroup -type d -path "*/$E2E_CGROUP*")"
+}
+
+say() { echo "e2e: $*"; }
+
+# until_ok SECONDS COMMAND...: until it succeeds.
+until_ok() {
+	local end=$((SECONDS + $1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		test $SECONDS -lt $end || { say "still failing: $*"; return 1; }
+		sleep 0.2
+	done
+}
+
+# forever NAME COMMAND...: again whenever it ends; its PID and its log are files.
+forever() {
+	local name=$1
+	shift
+	while :; do
+		"$@" >>"$name.log" 2>&1 &
+		echo $! >"$name.pid"
+		wait $! || :
+		sleep 0.5
+	done
+}
+
+# wire MACHINE LINK SWITCH [ADDRESS...]: a NIC in one of the router's switches.
+wire() {
+	local machine=$1 link=$2 switch=$3 port=$1.${2#ens}
+	shift 3
+	ip -n router link add "$port" type veth peer name "$link" netns "$machine"
+	ip -n router link set "$port" master "$switch" up
+	ip -n "$machine" link set "$link" up
+	for address; do address "$machine" "$address" "$link"; done
+}
+
+address() { # address MACHINE ADDRESS LINK: to be used at once
+	local nodad=
+	case $2 in *:*) nodad=nodad ;; esac
+	ip -n "$1" addr add "$2" dev "$3" $nodad
+}
+
+machine() {
+	ip netns add "$1"
+	ip -n "$1" link set lo up
+}
+
+leads_to_router() { # leads_to_router MACHINE NET
+	ip -n "$1" route add default via "10.$2.0.1"
+	ip -n "$1" route add default via "fd00:$2::1"
+}
+
+network() {
+	machine router
+	for switch in lan6 lan7 lan8 outside9; do
+		local net=${switch: -1}
+		ip -n router link add $switch type bridge
+		ip -n router link set $switch type bridge stp_state 0
+		ip -n router link set $switch up
+		address router "10.$net.0.1/$([ $net = 9 ] && echo 24 || echo 16)" $switch
+		address router "fd00:$net::1/64" $switch
+	done
+	nsenter --net=/run/netns/router sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+		net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0
+	machine cp
+	wire cp eth0 outside9 10.9.0.2/24 fd00:9::2/64
+	leads_to_router cp 9
+	machine client
+	wire client eth0 outside9 10.9.0.3/24 fd00:9::3/64
+	leads_to_router client 9
+	machine neighbour
+	for net in 6 7 8; do wire neighbour eth$net lan$net 10.$net.0.200/16 fd00:$net::200/64; done
+	for n in $nodes; do
+		machine node$n
+		wire node$n ens192 lan6 10.6.0.1$n/16 fd00:6::1$n/64
+		wire node$n ens224 lan7
+		wire node$n ens256 lan8
+		leads_to_router node$n 6
+	done
+	# The cluster network: each node has a range, and everybody a route to it. Half of
+	# it is for the bridge of that network, half for other forms of it.
+	for n in $nodes; do
+		for from in router node1 node2; do
+			test $from != node$n || continue
+			ip -n $from route add 10.244.$n.0/24 via 10.6.0.1$n
+			ip -n $from route add fd00:10:244:$n::/64 via fd00:6::1$n
+		done
+	done
+}
+
+kubeconfig() { # kubeconfig NAME: in whose name its token speaks, tokens.csv says
+	cat >"$1.kubeconfig" <<EOF_KUBECONFIG
+apiVersion: v1
+kind: Config
+clusters: [{name: e2e, cluster: {server: "$api", insecure-skip-tls-verify: true}}]
+users: [{name: e2e, user: {token: $1}}]
+contexts: [{name: e2e, context: {cluster: e2e, user: e2e}}]
+current-context: e2e
+EOF_KUBECONFIG
+}
+
+identities() {
+	cat >tokens.csv <<EOF_TOKENS
+admin,admin,1,"system:masters"
+controller-manager,system:kube-controller-manager,2
+scheduler,system:kube-scheduler,3
+proxy,system:kube-proxy,4
+node1,system:node:node1,11,"system:nodes"
+node2,system:node:node2,12,"system:nodes"
+EOF_TOKENS
+	for name in $(cut -d , -f 1 tokens.csv); do kubeconfig "$name"; done
+	openssl genrsa -out serviceaccounts.key 2048 2>/dev/null
+}
+
+# machines is the first process of the cluster.
+machines() {
+	mount --make-rprivate /
+	mount -t tmpfs -o mode=755 run /run
+	mkdir -p /run/netns /run/lock
+	cd "$E2E_STATE"
+	network
+	identities
+	cp "$root"/bin/cni/* "$root"/bin/{coordinator,veth,ifacer,route} "$root/.cache/e2e/bin/multus" cni
+	for n in $nodes; do
+		mkdir node$n
+		nsenter --net=/run/netns/node$n unshare --mount "$self" _node $n >node$n/node.log 2>&1 &
+	done
+	nsenter --net=/run/netns/cp "$self" _control_plane "$@"
+}
+
+control_plane() {
+	cd "$E2E_STATE"
+	mkdir cp
+	forever cp/etcd etcd --data-dir /run/etcd --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 \
+		--advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380 &
+	forever cp/apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --service-cluster-ip-range=$services \
+		--cert-dir=cp --token-auth-file=tokens.csv --authorization-mode=Node,RBAC --advertise-address=10.9.0.2 \
+		--service-account-issuer=https://kubernetes.default.svc --service-account-key-file=serviceaccounts.key \
+		--service-account-signing-key-file=serviceaccounts.key --allow-privileged=true --profiling=false &
+	until_ok 120 kubectl --kubeconfig=admin.kubeconfig get --raw /readyz
+	forever cp/controller-manager kube-controller-manager --kubeconfig=controller-manager.kubeconfig --leader-elect=false \
+		--use-service-account-credentials --service-account-private-key-file=serviceaccounts.key --profiling=false &
+	forever cp/scheduler kube-scheduler --kubeconfig=scheduler.kubeconfig --leader-elect=false --profiling=false &
+	export KUBECONFIG=$E2E_STATE/admin.kubeconfig
+	kubectl apply -f "$here/networkattachmentdefinition.yaml" >cp/manifests.log
+	until_ok 120 all_ready
+	say "nodes ready after $SECONDS s"
+	"$@"
+}
+
+all_ready() {
+	test "$(kubectl get nodes --no-headers | grep -cw Ready)" = "$(wc -w <<<"$nodes")" &&
+		kubectl get serviceaccount default
+}
+
+node() {
+	local n=$1
+	echo $$ >"$E2E_STATE/node$n/pid"
+	cd "$E2E_STATE/node$n"
+	mounts "$n"
+	sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+		net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
+	configurations "$n"
+	forever containerd containerd -c "$PWD/containerd.toml" &
+	until_ok 60 ctr version
+	ctr -n k8s.io images import "$root/.cache/e2e/image.tar"
+	until_ok 120 kubectl --kubeconfig=../admin.kubeconfig get --raw /readyz
+	forever proxy kube-proxy --config=proxy.yaml &
+	forever kubelet kubelet --config=kubelet.yaml --kubeconfig=../node$n.kubeconfig --hostname-override=node$n \
+		--node-ip=10.6.0.1$n,fd00:6::1$n
+}
+
+# mounts gives a node its own /run, /var/lib and /var/log, its view of /sys, and
+# its cgroups.
+mounts() {
+	local n=$1 f group
+	mount --make-rprivate /
+	for d in /run /var/lib /var/log; do mount -t tmpfs -o mode=755 node$n $d; done
+	mkdir -p /run/netns /run/lock /run/cgroup /run/sysctl
+	mount --rbind /sys/fs/cgroup /run/cgroup
+	mount -t sysfs sys /sys
+	mount --rbind /run/cgroup /sys/fs/cgroup
+	umount -l /run/cgroup
+	# What the kubelet writes at its start is the whole machine's: let it write to copies.
+	for f in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+		cat /proc/sys/$f >/run/sysctl/${f//\//.}
+		mount --bind /run/sysctl/${f//\//.} /proc/sys/$f
+	done
+	mount --make-rshared /
+	group=$E2E_CGROUP/node$n
+	if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+		mkdir -p /sys/fs/cgroup/$group
+		for f in /sys/fs/cgroup /sys/fs/cgroup/$E2E_CGROUP; do
+			sed 's/\([a-z]\+\)/+\1/g' $f/cgroup.controllers >$f/cgroup.subtree_control
+		done
+		return
+	fi
+	for f in cpu cpuacct cpuset memory devices freezer blkio pids systemd; do mkdir -p /sys/fs/cgroup/$f/$group; done
+	for group in $E2E_CGROUP $E2E_CGROUP/node$n; do
+		for f in cpus mems; do cat /sys/fs/cgroup/cpuset/cpuset.$f >/sys/fs/cgroup/cpuset/$group/cpuset.$f; done
+	done
+}
+
+configurations() {
+	local n=$1
+	cat >containerd.toml <<EOF_CONTAINERD
+version = 2
+root = "/var/lib/containerd"
+state = "/run/containerd"
+oom_score = 0
+[grpc]
+  address = "/run/containerd/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "localhost/app:1"
+  disable_apparmor = true
+  restrict_oom_score_adj = true
+  disable_hugetlb_controller = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "$E2E_STATE/cni"
+    conf_dir = "$PWD/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+EOF_CONTAINERD
+	cat >kubelet.yaml <<EOF_KUBELET
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+cgroupDriver: cgroupfs
+cgroupRoot: /$E2E_CGROUP/node$n
+failCgroupV1: false
+failSwapOn: false
+containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
+resolvConf: ""
+enforceNodeAllocatable: []
+evictionHard: {memory.available: 50Mi, nodefs.available: 0%, imagefs.available: 0%, nodefs.inodesFree: 0%}
+imageGCHighThresholdPercent: 100
+nodeStatusUpdateFrequency: 5s
+EOF_KUBELET
+	# Liberal, as an overlay pod on the other node answers an underlay pod past the
+	# node that the question came by, which by default drops the rest as invalid.
+	cat >proxy.yaml <<EOF_PROXY
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: iptables
+clusterCIDR: $pods
+hostnameOverride: node$n
+clientConnection: {kubeconfig: ../proxy.kubeconfig}
+conntrack: {tcpBeLiberal: true, maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
+EOF_PROXY
+	mkdir net.d
+	cat >net.d/00-multus.conf <<EOF_MULTUS
+{"cniVersion": "1.0.0", "name": "multus", "type": "multus", "kubeconfig": "$E2E_STATE/admin.kubeconfig",
+ "binDir": "$E2E_STATE/cni", "logFile": "$PWD/multus.log", "logLevel": "error", "logToStderr": false,
+ "capabilities": {"ips": true},
+ "delegates": [{"cniVersion": "1.0.0", "name": "cluster", "plugins": [
+  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipam": {"type": "host-local",
+   "ranges": [[{"subnet": "10.244.$n.0/25"}], [{"subnet": "fd00:10:244:$n::/80"}]],
+   "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}]}
+EOF_MULTUS
+}
+
+case ${1:-} in
+_machines | _control_plane | _node)
+	role=${1#_}
+	shift
+	"$role" "$@"
+	;;
+"") sed -n '4,25p' "$0" && exit 2 ;;
+*) main "$@" ;;
+esac

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// The machines that cluster.sh makes, by their names; its drawing says what is
+// where.
+var machines = map[string]*nettest.Netns{}
+
+// state is where cluster.sh keeps logs, process numbers and configurations.
+var state = os.Getenv("E2E_STATE")
+
+// setUp opens the machines, and lets each answer at port 8080.
+func setUp() error {
+	for _, name := range []string{"router", "client", "neighbour", "node1", "node2"} {
+		n, err := nettest.OpenNetns(name, "/run/netns/"+name)
+		if err == nil {
+			err = serve(n)
+		}
+		if err != nil {
+			return fmt.Errorf("is this in a cluster of cluster.sh? %w", err)
+		}
+		machines[name] = n
+	}
+	return nil
+}
+
+// Addresses of each family, IPv4 first.
+var (
+	clientAddrs   = addrs("10.9.0.3", "fd00:9::3")
+	serviceRanges = []string{"10.96.0.0/16", "fd00:10:96::/112"}
+	overlayRanges = []string{"10.244.0.0/16", "fd00:10:244::/48"}
+)
+
+func addrs(some ...string) []netip.Addr {
+	var list []netip.Addr
+	for _, s := range some {
+		list = append(list, netip.MustParseAddr(s))
+	}
+	return list
+}
+
+// nodeAddrs are a node's addresses, which are all on lan6.
+func nodeAddrs(node string) []netip.Addr {
+	n := strings.TrimPrefix(node, "node")
+	return addrs("10.6.0.1"+n, "fd00:6::1"+n)
+}
+
+// neighbourAddrs are those of the machine that is in each LAN.
+func neighbourAddrs(lan int) []netip.Addr {
+	return addrs(fmt.Sprintf("10.%d.0.200", lan), fmt.Sprintf("fd00:%d::200", lan))
+}
+
+func otherNode(node string) string {
+	if node == "node1" {
+		return "node2"
+	}
+	return "node1"
+}
+
+// of returns the address of the family of another.
+func of(family netip.Addr, list []netip.Addr) netip.Addr {
+	for _, a := range list {
+		if a.Is4() == family.Is4() {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// run runs a command in a namespace and returns what it prints.
+func run(t *testing.T, n *nettest.Netns, command ...string) string {
+	t.Helper()
+	var out []byte
+	err := n.Do(func() (err error) {
+		out, err = exec.Command(command[0], command[1:]...).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %s: %v: %s", n.Name(), strings.Join(command, " "), err, out)
+	}
+	return string(out)
+}
+
+// wantIn wants every line of a text, apart from what follows it there.
+func wantIn(t *testing.T, text string, lines ...string) {
+	t.Helper()
+	for _, want := range lines {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in:\n%s", want, text)
+		}
+	}
+}
+
+// restart ends a daemon of a node, which cluster.sh then starts again, and waits
+// until another process is there.
+func restart(t *testing.T, node, daemon string) {
+	t.Helper()
+	file := filepath.Join(state, node, daemon+".pid")
+	read := func() (int, error) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return 0, err
+		}
+		return strconv.Atoi(strings.TrimSpace(string(b)))
+	}
+	before, err := read()
+	if err == nil {
+		err = syscall.Kill(before, syscall.SIGKILL)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, func() error {
+		now, err := read()
+		if err == nil && now == before {
+			err = fmt.Errorf("%s of %s has not started again", daemon, node)
+		}
+		return err
+	})
+}

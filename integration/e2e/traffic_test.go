@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/multihome/multihome/integration/e2e/answer"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+// patience is how long a question may take, on a machine with much else to do.
+const patience = 5 * time.Second
+
+// question is what one machine or pod asks another, and what must be seen of it.
+type question struct {
+	from    *nettest.Netns
+	source  netip.Addr // that from must ask from, if valid
+	to      netip.AddrPort
+	answers string     // who must answer, if given
+	sees    netip.Addr // the client's address as the server must see it, if valid
+
+	pod     *pod   // whose reply is looked at, if replyBy is given
+	replyBy string // the only link by which the reply may leave it
+}
+
+var asked atomic.Uint32
+
+// ask asks it once.
+func (q question) ask() (a answer.Answer, err error) {
+	// Below the ports that the kernel gives away: it tells the frames of one
+	// question from all others.
+	port := 20000 + int(asked.Add(1)%10000)
+	var capture *nettest.Capture
+	if q.replyBy != "" {
+		if capture, err = q.pod.Capture(""); err != nil {
+			return a, err
+		}
+		defer capture.Close()
+	}
+	dial := func(ctx context.Context, network, address string) (c net.Conn, err error) {
+		d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: q.source.AsSlice(), Port: port}}
+		err = q.from.Do(func() error {
+			c, err = d.DialContext(ctx, network, address)
+			return err
+		})
+		return c, err
+	}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	response, err := client.Get("http://" + q.to.String())
+	if err == nil {
+		defer response.Body.Close()
+		err = json.NewDecoder(response.Body).Decode(&a)
+	}
+	if err != nil {
+		return a, fmt.Errorf("%s asks %s: %w", q.from.Name(), q.to, err)
+	}
+	return a, errors.Join(q.differs("answered by", a.Server, q.answers), q.seen(a.Client.Addr()), q.strays(capture, port))
+}
+
+func (q question) differs(what, got, want string) error {
+	if want == "" || got == want {
+		return nil
+	}
+	return fmt.Errorf("%s asks %s: %s %s, want %s", q.from.Name(), q.to, what, got, want)
+}
+
+func (q question) seen(client netip.Addr) error {
+	if !q.sees.IsValid() {
+		return nil
+	}
+	return q.differs("client's address seen", client.String(), q.sees.String())
+}
+
+// strays tells of replies that left the pod by another link.
+func (q question) strays(capture *nettest.Capture, port int) error {
+	if q.replyBy == "" {
+		return nil
+	}
+	frames, err := capture.Frames()
+	if err != nil {
+		return err
+	}
+	replies := 0
+	for _, f := range frames {
+		if !f.Outgoing || int(f.Dst.Port()) != port {
+			continue
+		}
+		replies++
+		if err := q.differs("reply left by", f.Link, q.replyBy); err != nil {
+			return err
+		}
+	}
+	if replies == 0 {
+		return fmt.Errorf("%s asks %s: no reply of %s was seen", q.from.Name(), q.to, q.pod.name)
+	}
+	return nil
+}
+
+// askAll asks all questions, once each.
+func askAll(t *testing.T, questions []question) {
+	t.Helper()
+	for _, q := range questions {
+		if _, err := q.ask(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// serve lets a machine answer at port 8080.
+func serve(n *nettest.Netns) error {
+	return n.Do(func() error {
+		l, err := net.Listen("tcp", ":8080")
+		if err != nil {
+			return err
+		}
+		go http.Serve(l, answer.Handler(n.Name())) //nolint:errcheck // it ends with the process
+		return nil
+	})
+}
