@@ -122,7 +122,7 @@ func recreated(t *testing.T) {
 func nicsChanged(t *testing.T) {
 	eth0, net1, net2 := newNIC("eth0", 6, nil), newNIC("net1", 7, nil), newNIC("net2", 8, nil)
 	p := &pod{name: name(t, "a"), node: "node1"}
-	for _, nics := range [][]nic{{eth0, net1}, {eth0, net1, net2}, {eth0, net2}, {eth0}, {net1}, {eth0, net1}} {
+	for _, nics := range [][]nic{{eth0, net1}, {eth0, net1, net2}, {eth0, net2}, {eth0}, {eth0, net1}} {
 		p.nics = nics
 		start(t, p)
 		reachable(t, p)
