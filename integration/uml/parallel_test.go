@@ -36,8 +36,8 @@ func TestParallel(t *testing.T) {
 			if made != len(links) {
 				t.Errorf("%d links, want %d:\n%s", made, len(links), n.sh("ip link"))
 			}
-			for c := range links {
-				n.check(c)
+			for i, conf := range confs {
+				n.fine(call{verb: "CHECK", id: fmt.Sprint("pod", i), conf: conf, more: prev})
 			}
 		})
 	}

@@ -43,17 +43,25 @@ const script = `
 + pod: neigh fd00:6::5 dev veth0 lladdr 02:00:00:00:00:01 nud permanent
 + host: sysctl net/ipv4/conf/vetha/rp_filter=1
 + pod: sysctl net/ipv6/conf/veth0/accept_ra=0
-+ host: nft table inet multihome-sources
 - pod: route 192.168.0.0/16 via 10.6.0.5 dev veth0 table 100 proto multihome src 10.9.0.2
 - pod: rule pref 32763 from all fwmark 0x40/0x40 lookup 100 proto multihome
 - host: neigh 10.9.0.2 dev vetha lladdr 02:00:00:00:00:02 nud permanent
-- host: nft table inet multihome-sources
 - host: link vetha address 02:00:00:00:00:01 mtu 1400 txqueuelen 700 group 109 up alias "multihome:net/pod/eth0" type veth peer name veth0 netns pod address 02:00:00:00:00:02
 `
 
-// TestSimulatorDoesWhatTheKernelDoes runs the script on both, and compares what
-// they hold after every line.
-func TestSimulatorDoesWhatTheKernelDoes(t *testing.T) {
+// nftScript is a script of what needs a kernel whose nf_tables knows the family inet.
+const nftScript = `
++ host: nft table inet multihome-sources
+- host: nft table inet multihome-sources
+`
+
+func TestSimulatorDoesWhatTheKernelDoes(t *testing.T) { runOnBoth(t, script) }
+func TestSimulatorDoesWhatNftablesDoes(t *testing.T)  { runOnBoth(t, nftScript) }
+
+// runOnBoth runs a script on the simulator and on the kernel, and compares what they
+// hold after every line.
+func runOnBoth(t *testing.T, script string) {
+	t.Helper()
 	node, err := nettest.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +78,7 @@ func TestSimulatorDoesWhatTheKernelDoes(t *testing.T) {
 			return err
 		}
 		defer k.Close()
-		compare(t, k)
+		compare(t, k, script)
 		return nil
 	})
 	if err != nil {
@@ -78,7 +86,8 @@ func TestSimulatorDoesWhatTheKernelDoes(t *testing.T) {
 	}
 }
 
-func compare(t *testing.T, k *kernel.Kernel) {
+func compare(t *testing.T, k *kernel.Kernel, script string) {
+	t.Helper()
 	simulated := netstate.NewSnapshot()
 	var named netstate.Plan // all that the script makes
 	for line := range strings.Lines(strings.TrimSpace(script)) {
