@@ -40,6 +40,6 @@ results that runtimes keep, and changes nothing on a healthy node.`,
 	}
 	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "print what would be done and change nothing")
 	c.Flags().StringVar(&o.ConfDir, "conf-dir", "/etc/cni/net.d", "configurations that go before the cached ones")
-	c.Flags().StringSliceVar(&o.CacheDirs, "cache-dir", []string{"/var/lib/cni", "/var/lib/cni/multus"}, "where runtimes keep results (libcni)")
+	cacheFlag(c, &o.CacheDirs)
 	return c
 }

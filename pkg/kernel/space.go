@@ -57,10 +57,17 @@ type Space struct {
 }
 
 // Open opens the node's namespace and the one at netns, and holds the
-// namespace's lock until Close: one plugin at a time works on a pod, and a
-// killed one lets go. The errors that lead to a decision are [ErrNoNetns] and
+// namespace's lock until Close, a lock on the namespace itself: one plugin at a time
+// works on a pod, a killed one lets go, and no file has to be made for it, or
+// removed. The errors that lead to a decision are [ErrNoNetns] and
 // [ErrHostNetns]. The calling goroutine stays on its thread from here on.
-func Open(netns string) (*Kernel, error) {
+func Open(netns string) (*Kernel, error) { return open(netns, true) }
+
+// Look opens them for reading alone: it takes no lock, and neither waits for a plugin
+// at work nor keeps one waiting.
+func Look(netns string) (*Kernel, error) { return open(netns, false) }
+
+func open(netns string, lock bool) (*Kernel, error) {
 	k, err := OpenHost()
 	if err != nil {
 		return nil, err
@@ -72,7 +79,10 @@ func Open(netns string) (*Kernel, error) {
 	}
 	k.Pod = &Space{ns: netstate.Pod, fd: fd, home: k.Host.home}
 	k.Pod.reset()
-	if err := k.Pod.lock(k.Host); err != nil {
+	if err = k.Pod.differsFrom(k.Host); err == nil && lock {
+		err = flock(fd, unix.LOCK_EX)
+	}
+	if err != nil {
 		k.Close()
 		return nil, err
 	}
@@ -197,9 +207,8 @@ func leadsNowhere(err error) bool {
 	return false
 }
 
-// lock refuses the plugin's own namespace and takes the pod's lock, which is
-// one on the namespace itself: no file has to be made for it, or removed.
-func (s *Space) lock(host *Space) error {
+// differsFrom refuses the plugin's own namespace.
+func (s *Space) differsFrom(host *Space) error {
 	var mine, pods unix.Stat_t
 	if err := unix.Fstat(host.home, &mine); err != nil {
 		return fmt.Errorf("stat netns: %w", err)
@@ -210,7 +219,7 @@ func (s *Space) lock(host *Space) error {
 	if mine.Dev == pods.Dev && mine.Ino == pods.Ino {
 		return ErrHostNetns
 	}
-	return flock(s.fd, unix.LOCK_EX)
+	return nil
 }
 
 // LockHost takes the node's lock until Close, shared by those who use objects

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inspect
+
+import (
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/nettest"
+)
+
+const conflist = `{"cniVersion": "1.1.0", "name": "lan", "plugins": [{"type": "macvlan"}]}`
+
+// cache notes an attachment as libcni does (pkg libcni, cachedInfo).
+func cache(t *testing.T, dir, id, ifname, netns string) {
+	t.Helper()
+	text := fmt.Sprintf(`{"kind": "cniCacheV1", "containerId": %q, "config": %q, "ifName": %q, "networkName": "lan", "netns": %q,
+		"cniArgs": [["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "web"]],
+		"result": {"cniVersion": "1.1.0", "ips": [{"address": "10.6.0.5/16"}]}}`, id, base64.StdEncoding.EncodeToString([]byte(conflist)), ifname, netns)
+	results := filepath.Join(dir, "results")
+	if err := os.MkdirAll(results, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(results, "lan-"+id+"-"+ifname), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	pod, err := nettest.NewNetns("pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pod.Close()
+	name := "inspect-" + strconv.Itoa(os.Getpid())
+	if out, err := exec.Command("ip", "netns", "attach", name, strconv.Itoa(process(t, pod))).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	defer func() { _ = exec.Command("ip", "netns", "delete", name).Run() }()
+	dir := t.TempDir()
+	cache(t, dir, "abc1", "net1", pod.Path())
+	cache(t, dir, "abc1", "eth0", pod.Path())
+	cache(t, dir, "abd2", "eth0", "/nowhere")
+
+	for _, what := range []string{"abc", "abc1", name, "/run/netns/" + name, pod.Path(), strconv.Itoa(process(t, pod))} {
+		p, err := Find(what, []string{dir})
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if p.ContainerID != "abc1" || p.Name != "default/web" || len(p.Attachments) != 2 || p.Attachments[0].IfName != "eth0" ||
+			p.Attachments[1].Result == nil || p.Attachments[1].Result.IPs[0].Address.String() != "10.6.0.5/16" {
+			t.Errorf("%s: %+v", what, p)
+		}
+	}
+	for what, want := range map[string]string{
+		"ab":       "it may be any of abc1, abd2",
+		"x":        "no namespace, process or container",
+		"":         "no namespace, process or container",
+		"/nowhere": "no such file",
+	} {
+		if p, err := Find(what, []string{dir}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %+v, %v, want %s", what, p, err, want)
+		}
+	}
+	if p, err := Find(pod.Path(), nil); err != nil || p.Netns != pod.Path() || p.ContainerID != "" {
+		t.Errorf("what nobody noted: %+v, %v", p, err)
+	}
+}
+
+// process starts a process in a namespace, and returns its ID.
+func process(t *testing.T, n *nettest.Netns) int {
+	t.Helper()
+	c := exec.Command("sleep", "infinity")
+	if err := n.Do(c.Start); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+	return c.Process.Pid
+}
+
+func TestRead(t *testing.T) {
+	node, err := nettest.NewNetns("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	pod, err := nettest.NewNetns("pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pod.Close()
+	script := fmt.Sprintf(`ip link add uplink up type veth peer name wire
+		ip link add vetha up type veth peer name eth0 netns %[1]d
+		ip link add net1 link uplink netns %[1]d type macvlan mode bridge
+		ip route add 10.9.0.0/16 dev vetha table 500
+		ip neigh add 10.9.0.1 dev vetha lladdr 02:00:00:00:00:09 nud permanent
+		ip neigh add 10.9.0.2 dev vetha nud stale lladdr 02:00:00:00:00:0a`, process(t, pod))
+	if err := node.Do(func() error {
+		out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	var got State
+	if err := node.Do(func() (err error) {
+		got, err = Pod{Name: "pod", Netns: pod.Path()}.Read()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Join(got.Lines(), "\n") + "\n"
+	for _, want := range []string{
+		"host: route 10.9.0.0/16 dev vetha table 500",
+		"host: neigh 10.9.0.1 dev vetha lladdr 02:00:00:00:00:09 nud permanent\n",
+		"host: neigh 10.9.0.2 dev vetha lladdr 02:00:00:00:00:0a\n",
+		"host: rule pref 32766 from all lookup main",
+		"pod: -6 rule pref 32766 from all lookup main",
+		"pod: link net1 ",
+		"peer name eth0 netns pod",
+		"peer name vetha netns host",
+	} {
+		if !strings.Contains(lines, want) {
+			t.Errorf("no %q in:\n%s", want, lines)
+		}
+	}
+	if got.Parents["net1"] != "uplink" {
+		t.Errorf("parents: %v", got.Parents)
+	}
+
+	if err := pod.Do(func() error {
+		_, err := Pod{Name: "pod", Netns: pod.Path()}.Read()
+		if err == nil || !strings.Contains(err.Error(), "the node's own") {
+			t.Errorf("a pod of the host's network: %v", err)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReadTakesNoLock reads while a plugin holds the pod.
+func TestReadTakesNoLock(t *testing.T) {
+	pod, err := nettest.NewNetns("pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pod.Close()
+	c := exec.Command("flock", pod.Path(), "sleep", "infinity")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	}()
+	for exec.Command("flock", "-n", pod.Path(), "true").Run() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	state, err := Pod{Name: "pod", Netns: pod.Path()}.Read()
+	if err != nil || len(netstate.All[netstate.Link](state.Snapshot, netstate.Pod)) == 0 {
+		t.Errorf("%v, %v", state, err)
+	}
+}

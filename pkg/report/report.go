@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package report writes what the commands found: as text for people, in colours on
+// a terminal, or as JSON or YAML for programs.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/term"
+	"sigs.k8s.io/yaml"
+)
+
+// Texter is what writes itself for people. For programs it is what encoding/json
+// makes of it.
+type Texter interface {
+	WriteText(w io.Writer, s Style) error
+}
+
+// Formats are those that Write knows, the first one by default.
+var Formats = []string{"text", "json", "yaml"}
+
+// Write writes v in one of the Formats.
+func Write(w io.Writer, format string, v Texter) error {
+	switch format {
+	case "text":
+		return v.WriteText(w, StyleFor(w))
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(v)
+	case "yaml":
+		out, err := yaml.Marshal(v)
+		if err == nil {
+			_, err = w.Write(out)
+		}
+		return err
+	}
+	return fmt.Errorf("output %q: want one of %v", format, Formats)
+}
+
+// Style colours words. The zero Style leaves them as they are.
+type Style struct{ colours bool }
+
+// StyleFor has colours if w is a terminal, and NO_COLOR (no-color.org) is not set.
+func StyleFor(w io.Writer) Style {
+	f, isFile := w.(*os.File)
+	return Style{isFile && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))}
+}
+
+// What a word is, by SGR sequences of ECMA-48, section 8.3.117.
+func (s Style) Head(text string) string  { return s.in("1", text) }  // a heading
+func (s Style) Faint(text string) string { return s.in("2", text) }  // of less interest
+func (s Style) Bad(text string) string   { return s.in("31", text) } // wrong
+func (s Style) Good(text string) string  { return s.in("32", text) } // right
+func (s Style) Warn(text string) string  { return s.in("33", text) } // to be looked at
+func (s Style) Ours(text string) string  { return s.in("36", text) } // made by this suite
+
+func (s Style) in(sgr, text string) string {
+	if !s.colours || text == "" {
+		return text
+	}
+	return "\x1b[" + sgr + "m" + text + "\x1b[0m"
+}
