@@ -52,7 +52,8 @@ func StyleFor(w io.Writer) Style {
 	return Style{isFile && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))}
 }
 
-// What a word is, by SGR sequences of ECMA-48, section 8.3.117.
+// These say what a word is, in SGR sequences of ECMA-48, section 8.3.117.
+
 func (s Style) Head(text string) string  { return s.in("1", text) }  // a heading
 func (s Style) Faint(text string) string { return s.in("2", text) }  // of less interest
 func (s Style) Bad(text string) string   { return s.in("31", text) } // wrong
