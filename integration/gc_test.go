@@ -94,7 +94,7 @@ func TestGCOfRuntime(t *testing.T) {
 	}
 	gc := func(pods ...*lab.Pod) {
 		// The runtime has lost its records.
-		if err := s.Node.Run(func() error { return os.RemoveAll("/run/cni/cache") }); err != nil {
+		if err := s.Node.Run(func() error { return os.RemoveAll("/var/lib/cni/results") }); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Network.GC(t.Context(), valid(pods...)...); err != nil {

@@ -20,7 +20,7 @@ import (
 // directory holds beside the ones that the runtime keeps.
 func (s *site) repair(t *testing.T, confDir string, args ...string) string {
 	t.Helper()
-	args = append([]string{"repair", "--cache-dir", "/run/cni/cache", "--conf-dir", confDir}, args...)
+	args = append([]string{"repair", "--conf-dir", confDir}, args...)
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), filepath.Join(plugins, "multihome"), args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -448,7 +448,7 @@ func TestRepairOfRoute(t *testing.T) {
 		t.Helper()
 		var out []byte
 		err := l.Node.Run(func() (err error) {
-			out, err = exec.Command(filepath.Join(plugins, "multihome"), "repair", "--cache-dir", "/run/cni/cache", "--conf-dir", "").CombinedOutput()
+			out, err = exec.Command(filepath.Join(plugins, "multihome"), "repair", "--conf-dir", "").CombinedOutput()
 			return err
 		})
 		if err != nil {

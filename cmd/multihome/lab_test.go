@@ -50,7 +50,7 @@ func nothingLeft(t *testing.T, c *exec.Cmd) {
 	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
 		t.Errorf("in the temporary directory: %v, %v", files, err)
 	}
-	if _, err := os.Stat("/run/cni/networks/macvlan-ens192"); !os.IsNotExist(err) {
+	if _, err := os.Stat("/var/lib/cni/networks/macvlan-ens192"); !os.IsNotExist(err) {
 		t.Errorf("host-local's files are outside of the node: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // Check is a question that a client asks a server, and what must be seen of it.
 type Check struct {
 	Name        string
-	Coordinator bool // what works only with coordinator in the chain
+	Coordinator bool // what works only with coordinator, or route, in the chain
 
 	Network string // tcp or udp
 	From    *nettest.Netns

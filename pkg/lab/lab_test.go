@@ -10,8 +10,6 @@ import (
 // Where `make build cni-plugins` puts the plugins.
 var cniPath = []string{"../../bin", "../../bin/cni"}
 
-const coordinator = `{"type": "coordinator", "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"]}`
-
 func newScene(t *testing.T, lan LAN, chained ...string) *Scene {
 	t.Helper()
 	l, err := New(lan)

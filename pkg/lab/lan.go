@@ -19,6 +19,11 @@ type LAN struct {
 	Host   []netip.Prefix // of the client
 	Pods   []AddrRange
 
+	// A VLAN is reached by one NIC of the node, or a bond of several, with its tag;
+	// ifacer makes NIC.
+	VLAN    int // 0: none
+	Uplinks []string
+
 	Client *nettest.Netns // a host in the LAN
 }
 
@@ -61,25 +66,33 @@ func (l *Lab) addLAN(lan LAN) error {
 	if err := sw.AddBridge("br0"); err != nil {
 		return err
 	}
-	first := len(l.LANs) == 0
 	client := "client"
-	if !first {
+	if len(l.LANs) > 0 {
 		client += "-" + lan.NIC
 	}
 	if lan.Client, err = l.newNetns(client); err != nil {
 		return err
 	}
-	for _, port := range []struct {
-		name    string
-		netns   *nettest.Netns
-		link    string
-		addrs   []netip.Prefix
-		gateway bool
-	}{
-		{"node", l.Node.Netns, lan.NIC, lan.Node, first},
+	for _, uplink := range lan.Uplinks {
+		tagged := fmt.Sprintf("%s.%d", uplink, lan.VLAN)
+		if err := nettest.ConnectVeth(sw, uplink, l.Node.Netns, uplink); err != nil {
+			return err
+		}
+		if err := sw.AddVLAN(uplink, tagged, lan.VLAN); err != nil {
+			return err
+		}
+		if err := sw.SetMaster(tagged, "br0"); err != nil {
+			return err
+		}
+	}
+	ports := []port{
 		{"router", l.Router, lan.NIC, lan.Router, false},
 		{"client", lan.Client, "eth0", lan.Host, true},
-	} {
+	}
+	if lan.VLAN == 0 {
+		ports = append(ports, port{"node", l.Node.Netns, lan.NIC, lan.Node, len(l.nodeAddrs()) == 0})
+	}
+	for _, port := range ports {
 		if err := nettest.ConnectVeth(sw, port.name, port.netns, port.link); err != nil {
 			return err
 		}
@@ -102,32 +115,80 @@ func (l *Lab) addLAN(lan LAN) error {
 	return nil
 }
 
+// port is what a machine is plugged in by; with gateway, its default is the LAN's
+// router.
+type port struct {
+	name    string // of the switch's end
+	netns   *nettest.Netns
+	link    string
+	addrs   []netip.Prefix
+	gateway bool
+}
+
+// nodeLAN is the first LAN that the node has addresses in, nil if there is none.
+func (l *Lab) nodeLAN() *LAN {
+	for _, lan := range l.LANs {
+		if len(lan.Node) > 0 {
+			return lan
+		}
+	}
+	return nil
+}
+
+// nodeAddrs are the node's in that LAN.
+func (l *Lab) nodeAddrs() []netip.Prefix {
+	if lan := l.nodeLAN(); lan != nil {
+		return lan.Node
+	}
+	return nil
+}
+
 // Conflist is the network of a macvlan NIC in the LAN, with addresses by
-// host-local and further plugins chained after it, each given in JSON.
+// host-local and further plugins chained after it, each given in JSON. In front is
+// ifacer if the LAN is a VLAN.
 func (lan *LAN) Conflist(chained ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `{
   "cniVersion": "1.1.0",
   "name": "macvlan-%s",
-  "plugins": [
+  "plugins": [%s
     {
       "type": "macvlan",
       "master": "%s",
       "mode": "bridge",
       "ipam": {
         "type": "host-local",
-        "dataDir": "/run/cni/networks",
         "ranges": [
 %s
         ],
         "routes": [%s]
       }
-    }`, lan.NIC, lan.NIC, lan.ranges(), lan.routes())
+    }`, lan.NIC, lan.ifacer(), lan.NIC, lan.ranges(), lan.routes())
 	for _, plugin := range chained {
 		fmt.Fprintf(&b, ",\n    %s", plugin)
 	}
 	b.WriteString("\n  ]\n}\n")
 	return b.String()
+}
+
+// ifacer is the plugin that makes the NIC, and a comma, or nothing.
+func (lan *LAN) ifacer() string {
+	if lan.VLAN == 0 {
+		return ""
+	}
+	bond := ""
+	if len(lan.Uplinks) > 1 {
+		name, _, _ := strings.Cut(lan.NIC, ".")
+		bond = fmt.Sprintf(`
+      "bond": {"name": "%s", "mode": "active-backup", "options": "primary=%s"},`, name, lan.Uplinks[0])
+	}
+	return fmt.Sprintf(`
+    {
+      "type": "ifacer",
+      "interfaces": ["%s"],%s
+      "vlanID": %d,
+      "removeUnused": true
+    },`, strings.Join(lan.Uplinks, `", "`), bond, lan.VLAN)
 }
 
 func (lan *LAN) ranges() string {

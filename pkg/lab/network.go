@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
@@ -17,7 +18,7 @@ import (
 const verbTime = 30 * time.Second
 
 // Network is a CNI network of the node. Its plugins run on the node, and what
-// they and libcni keep in files is in the node's own /run.
+// they and libcni keep in files is in the node's own /run and /var/lib/cni.
 type Network struct {
 	lab  *Lab
 	list *libcni.NetworkConfigList
@@ -38,7 +39,7 @@ func (l *Lab) Network(conflist string, cniPath ...string) (*Network, error) {
 			return nil, err
 		}
 	}
-	cni := libcni.NewCNIConfigWithCacheDir(dirs, "/run/cni/cache", nil)
+	cni := libcni.NewCNIConfig(dirs, nil)
 	return &Network{lab: l, list: list, cni: cni}, nil
 }
 
@@ -95,8 +96,13 @@ func (n *Network) run(ctx context.Context, verb func(context.Context) error) err
 	return err
 }
 
+// runs says whether a plugin is in the network's chain.
+func (n *Network) runs(plugin string) bool {
+	return slices.ContainsFunc(n.list.Plugins, func(p *libcni.PluginConfig) bool { return p.Network.Type == plugin })
+}
+
 func runtimeConf(pod *Pod, ifname string) *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: pod.ContainerID, NetNS: pod.Path(), IfName: ifname}
+	return &libcni.RuntimeConf{ContainerID: pod.ContainerID, NetNS: pod.NetNS, IfName: ifname}
 }
 
 // failed says which verb failed for which NIC.

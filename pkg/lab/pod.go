@@ -16,18 +16,26 @@ import (
 // each of its NICs.
 type Pod struct {
 	*nettest.Netns
+	NetNS       string // CNI_NETNS, a path in the node's files
 	ContainerID string
 	Results     map[string]*types100.Result
 }
 
-// NewPod makes a pod without a NIC. The container ID follows from the name.
+// NewPod makes a pod without a NIC. The container ID follows from the name, by which
+// the node knows the namespace.
 func (l *Lab) NewPod(name string) (*Pod, error) {
 	n, err := l.newNetns(name)
 	if err != nil {
 		return nil, err
 	}
 	id := sha256.Sum256([]byte(name))
-	return &Pod{Netns: n, ContainerID: hex.EncodeToString(id[:]), Results: map[string]*types100.Result{}}, nil
+	pod := &Pod{
+		Netns:       n,
+		NetNS:       "/run/netns/" + name,
+		ContainerID: hex.EncodeToString(id[:]),
+		Results:     map[string]*types100.Result{},
+	}
+	return pod, l.Node.Pin(n, pod.NetNS)
 }
 
 // Addrs returns the addresses that the plugins gave to a NIC.
@@ -44,6 +52,16 @@ func (p *Pod) Addrs(ifname string) []netip.Prefix {
 		}
 	}
 	return addrs
+}
+
+// way is the pod's link to its node: a link of its own, or else its first NIC.
+func (p *Pod) way() string {
+	for _, i := range p.Results[NIC].Interfaces {
+		if i.Name == "veth0" {
+			return i.Name
+		}
+	}
+	return NIC
 }
 
 // HostEnd returns the name of the node's link to the pod, as the result of a NIC

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -21,21 +22,35 @@ const (
 // clusterIPs are the addresses of the Service in a scene.
 var clusterIPs = prefixes("10.96.0.10/32", "fd00:10:96::10/128")
 
-// Scene is a lab with two pods on one network: web, which serves, also by a
-// Service with ClusterIPs and NodePorts, and app. The node, the client and the
+// Scene is a lab with two pods on the same networks: web, which serves, also by a
+// Service with ClusterIPs and NodePorts, and app. The node, the clients and the
 // outside client serve as well.
 type Scene struct {
 	*Lab
-	Network  *Network
-	Web, App *Pod
+	Network     *Network     // of the first NIC
+	Attachments []Attachment // of each pod, in the order of ADD
+	Web, App    *Pod
 }
 
-// NIC is the name of the NIC that each pod of a scene has.
+// Attachment is a NIC that each pod of a scene has.
+type Attachment struct {
+	IfName  string
+	Network *Network
+}
+
+// NIC is the name of the first NIC that each pod of a scene has.
 const NIC = "eth0"
 
-// NewScene adds the pods to a lab, by a network in its first LAN.
-func (l *Lab) NewScene(ctx context.Context, network *Network) (*Scene, error) {
-	s := &Scene{Lab: l, Network: network}
+// NewScene adds the pods to a lab, with a NIC in each network: eth0, net1, net2.
+func (l *Lab) NewScene(ctx context.Context, networks ...*Network) (*Scene, error) {
+	s := &Scene{Lab: l, Network: networks[0]}
+	for i, network := range networks {
+		ifname := NIC
+		if i > 0 {
+			ifname = fmt.Sprintf("net%d", i)
+		}
+		s.Attachments = append(s.Attachments, Attachment{ifname, network})
+	}
 	var err error
 	if s.Web, err = l.NewPod("web"); err != nil {
 		return nil, err
@@ -43,22 +58,36 @@ func (l *Lab) NewScene(ctx context.Context, network *Network) (*Scene, error) {
 	if s.App, err = l.NewPod("app"); err != nil {
 		return nil, err
 	}
-	for _, pod := range []*Pod{s.Web, s.App} {
-		if err := network.Add(ctx, pod, NIC); err != nil {
-			return nil, err
+	for _, pod := range s.Pods() {
+		for _, a := range s.Attachments {
+			if err := a.Network.Add(ctx, pod, a.IfName); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if err := s.setServices(); err != nil {
 		return nil, err
 	}
-	for _, n := range []*nettest.Netns{s.Web.Netns, s.Node.Netns, s.LANs[0].Client, s.Outside} {
+	return s, s.serve()
+}
+
+// Pods are web and app.
+func (s *Scene) Pods() []*Pod { return []*Pod{s.Web, s.App} }
+
+// serve starts all servers.
+func (s *Scene) serve() error {
+	at := []*nettest.Netns{s.Web.Netns, s.Node.Netns, s.Outside}
+	for _, lan := range s.LANs {
+		at = append(at, lan.Client)
+	}
+	for _, n := range at {
 		server, err := n.Serve(appPort, nettest.Socket{})
 		if err != nil {
-			return nil, err
+			return err
 		}
-		l.closeLater(server)
+		s.closeLater(server)
 	}
-	return s, nil
+	return nil
 }
 
 func (s *Scene) setServices() error {
@@ -66,16 +95,23 @@ func (s *Scene) setServices() error {
 	for _, web := range s.Web.Addrs(NIC) {
 		services = append(services, nettest.Service{
 			ClusterIP: at(clusterIPs, web, servicePort),
-			NodePort:  at(s.LANs[0].Node, web, nodePort),
+			NodePort:  at(s.nodeAddrs(), web, nodePort),
 			Endpoint:  netip.AddrPortFrom(web.Addr(), appPort),
 		})
 	}
 	return s.Node.SetServices(services...)
 }
 
-// Del takes the NICs of both pods away.
+// Del takes the NICs of both pods away, the last one of each first. It may be
+// repeated.
 func (s *Scene) Del(ctx context.Context) error {
-	return errors.Join(s.Network.Del(ctx, s.Web, NIC), s.Network.Del(ctx, s.App, NIC))
+	var errs []error
+	for _, pod := range s.Pods() {
+		for _, a := range slices.Backward(s.Attachments) {
+			errs = append(errs, a.Network.Del(ctx, pod, a.IfName))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Checks are the sentences that the scene must hold to, in each address family
@@ -83,12 +119,21 @@ func (s *Scene) Del(ctx context.Context) error {
 func (s *Scene) Checks(network string) []Check {
 	var checks []Check
 	for _, web := range s.Web.Addrs(NIC) {
-		checks = append(checks, s.checks(network, web)...)
+		checks = append(checks, s.checks(web)...)
+	}
+	for _, further := range s.Attachments[1:] {
+		for _, web := range s.Web.Addrs(further.IfName) {
+			checks = append(checks, s.furtherChecks(further.IfName, web)...)
+		}
+	}
+	for i := range checks {
+		checks[i].Network = network
 	}
 	return checks
 }
 
-func (s *Scene) checks(network string, web netip.Prefix) []Check {
+// checks are about the first NIC.
+func (s *Scene) checks(web netip.Prefix) []Check {
 	lan := s.LANs[0]
 	client, outsider := lan.Client, s.Outside
 	var outsiders []netip.Prefix
@@ -97,56 +142,134 @@ func (s *Scene) checks(network string, web netip.Prefix) []Check {
 	}
 	addr := func(in []netip.Prefix) netip.Addr { return inFamily(in, web.Addr()).Addr() }
 	to := func(in []netip.Prefix, port uint16) netip.AddrPort { return at(in, web, port) }
-	webs, node, app := s.Web.Addrs(NIC), lan.Node, s.App.Addrs(NIC)
+	webs, node, app := s.Web.Addrs(NIC), s.nodeAddrs(), s.App.Addrs(NIC)
+	way, nodeSeen := s.Web.way(), s.nodeSeen(web)
+	underlay, inLAN := s.nicIn(lan) == NIC, s.nicIn(lan)
 
 	checks := []Check{
 		{
-			Name: "node to pod", Coordinator: true,
-			From: s.Node.Netns, To: to(webs, appPort), Answers: s.Web.Netns, Sees: addr(node),
-			RequestBy: s.Web.HostEnd(NIC), ReplyBy: "veth0",
+			Name: "node to pod", Coordinator: underlay,
+			From: s.Node.Netns, To: to(webs, appPort), Answers: s.Web.Netns, Sees: nodeSeen,
+			RequestBy: s.Web.HostEnd(NIC), ReplyBy: way,
 		}, {
-			Name: "pod to node", Coordinator: true,
+			Name: "pod to node", Coordinator: underlay,
 			From: s.App.Netns, To: to(node, appPort), Answers: s.Node.Netns, Sees: addr(app),
-			RequestBy: "veth0", ReplyBy: s.App.HostEnd(NIC),
-		}, {
-			Name: "pod to ClusterIP", Coordinator: true,
-			From: s.App.Netns, To: to(clusterIPs, servicePort), Answers: s.Web.Netns, Sees: addr(node),
-			RequestBy: "veth0", ReplyBy: "veth0",
-		}, {
-			Name: "pod to ClusterIP of itself", Coordinator: true,
-			From: s.Web.Netns, To: to(clusterIPs, servicePort), Answers: s.Web.Netns, Sees: addr(node),
-			RequestBy: "veth0", ReplyBy: "veth0",
-		}, {
-			Name: "LAN client to NodePort", Coordinator: true,
-			From: client, To: to(node, nodePort), Answers: s.Web.Netns, Sees: addr(lan.Host),
-			RequestBy: "eth0", ReplyBy: "veth0",
-		}, {
-			Name: "outside client to NodePort", Coordinator: true,
-			From: outsider, To: to(node, nodePort), Answers: s.Web.Netns, Sees: addr(outsiders),
-			RequestBy: "eth0", ReplyBy: "veth0",
+			RequestBy: way, ReplyBy: s.App.HostEnd(NIC),
 		}, {
 			Name: "LAN client to pod",
 			From: client, To: to(webs, appPort), Answers: s.Web.Netns, Sees: addr(lan.Host),
-			RequestBy: "eth0", ReplyBy: "eth0",
+			RequestBy: "eth0", ReplyBy: NIC,
 		}, {
 			Name: "pod to LAN",
-			From: s.App.Netns, To: to(lan.Host, appPort), Answers: client, Sees: addr(app),
-			RequestBy: "eth0", ReplyBy: "eth0",
+			From: s.App.Netns, To: to(lan.Host, appPort), Answers: client, Sees: addr(s.App.Addrs(inLAN)),
+			RequestBy: inLAN, ReplyBy: "eth0",
 		}, {
 			Name: "pod to outside",
 			From: s.App.Netns, To: to(outsiders, appPort), Answers: outsider, Sees: addr(app),
-			RequestBy: "eth0", ReplyBy: "eth0",
+			RequestBy: NIC, ReplyBy: "eth0",
 		}, {
 			Name: "pod to pod",
 			From: s.App.Netns, To: to(webs, appPort), Answers: s.Web.Netns, Sees: addr(app),
-			RequestBy: "eth0", ReplyBy: "eth0",
+			RequestBy: NIC, ReplyBy: NIC,
 		},
+	}
+	if !s.Network.runs("route") { // which knows nothing of Services
+		checks = slices.Insert(checks, 2, []Check{
+			{
+				Name: "pod to ClusterIP", Coordinator: underlay,
+				From: s.App.Netns, To: to(clusterIPs, servicePort), Answers: s.Web.Netns, Sees: nodeSeen,
+				RequestBy: way, ReplyBy: way,
+			}, {
+				Name: "pod to ClusterIP of itself", Coordinator: underlay,
+				From: s.Web.Netns, To: to(clusterIPs, servicePort), Answers: s.Web.Netns, Sees: nodeSeen,
+				RequestBy: way, ReplyBy: way,
+			}, {
+				Name: "LAN client to NodePort", Coordinator: underlay,
+				From: client, To: to(node, nodePort), Answers: s.Web.Netns, Sees: addr(lan.Host),
+				RequestBy: "eth0", ReplyBy: way,
+			}, {
+				Name: "outside client to NodePort", Coordinator: underlay,
+				From: outsider, To: to(node, nodePort), Answers: s.Web.Netns, Sees: addr(outsiders),
+				RequestBy: "eth0", ReplyBy: way,
+			},
+		}...)
 	}
 	for i := range checks {
 		checks[i].Name = fmt.Sprintf("%s, %s", checks[i].Name, family(web.Addr()))
-		checks[i].Network = network
 	}
 	return checks
+}
+
+// furtherChecks are about an address of a further NIC of web: it is answered, and
+// asks, by that NIC, but for the node and Services.
+func (s *Scene) furtherChecks(ifname string, web netip.Prefix) []Check {
+	way, node := s.Web.way(), inFamily(s.nodeAddrs(), web.Addr()).Addr()
+	to := netip.AddrPortFrom(web.Addr(), appPort)
+	checks := []Check{
+		{
+			Name: "node to " + ifname, Coordinator: true,
+			From: s.Node.Netns, To: to, Answers: s.Web.Netns, Sees: s.nodeBeside(web),
+			RequestBy: s.Web.HostEnd(NIC), ReplyBy: way,
+		}, {
+			Name: ifname + " to node", Coordinator: true,
+			From: s.Web.Netns, Source: web.Addr(), To: netip.AddrPortFrom(node, appPort), Answers: s.Node.Netns, Sees: web.Addr(),
+			RequestBy: way, ReplyBy: s.Web.HostEnd(NIC),
+		}, {
+			Name: ifname + " to ClusterIP", Coordinator: true,
+			From: s.Web.Netns, Source: web.Addr(), To: at(clusterIPs, web, servicePort), Answers: s.Web.Netns, Sees: s.nodeSeen(web),
+			RequestBy: way, ReplyBy: way,
+		},
+	}
+	for _, lan := range s.LANs {
+		host, elsewhere := inFamily(lan.Host, web.Addr()).Addr(), s.nicIn(lan) != ifname
+		checks = append(checks, Check{
+			Name: fmt.Sprintf("%s to %s", lan.Client.Name(), ifname), Coordinator: elsewhere,
+			From: lan.Client, To: to, Answers: s.Web.Netns, Sees: host,
+			RequestBy: "eth0", ReplyBy: ifname,
+		}, Check{
+			Name: fmt.Sprintf("%s to %s", ifname, lan.Client.Name()), Coordinator: elsewhere,
+			From: s.Web.Netns, Source: web.Addr(), To: netip.AddrPortFrom(host, appPort), Answers: lan.Client, Sees: web.Addr(),
+			RequestBy: ifname, ReplyBy: "eth0",
+		})
+	}
+	for i := range checks {
+		checks[i].Name = fmt.Sprintf("%s, %s", checks[i].Name, family(web.Addr()))
+	}
+	return checks
+}
+
+// nodeSeen is the node's address as pods see it, in the family of another: that of
+// the node's end of their link if their first NIC is no LAN's.
+func (s *Scene) nodeSeen(of netip.Prefix) netip.Addr {
+	for _, ip := range s.Web.Results[NIC].IPs {
+		gateway, _ := netip.AddrFromSlice(ip.Gateway)
+		if gateway = gateway.Unmap(); s.nicIn(s.LANs[0]) != NIC && gateway.Is4() == of.Addr().Is4() {
+			return gateway
+		}
+	}
+	return inFamily(s.nodeAddrs(), of.Addr()).Addr()
+}
+
+// nodeBeside is the node's address in the subnet of another.
+func (s *Scene) nodeBeside(other netip.Prefix) netip.Addr {
+	for _, lan := range s.LANs {
+		if node := inFamily(lan.Node, other.Addr()); node.Contains(other.Addr()) {
+			return node.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+// nicIn is the name of the pods' NIC in a LAN.
+func (s *Scene) nicIn(lan *LAN) string {
+	for _, a := range s.Attachments {
+		for _, web := range s.Web.Addrs(a.IfName) {
+			if inFamily(lan.Router, web.Addr()).Contains(web.Addr()) {
+				return a.IfName
+			}
+		}
+	}
+	return ""
 }
 
 // at is the address in the family of another, and a port.

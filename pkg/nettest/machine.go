@@ -6,14 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
-// Machine is a network namespace whose processes also have a /run of their own:
-// an empty file system in memory. What a plugin keeps there is seen by no other
-// machine and vanishes with it.
+// Machine is a network namespace whose processes also have a /run, a /var/lib/cni
+// and an /etc/cni of their own, which are empty and in memory. What plugins and
+// runtimes keep there is seen by no other machine and vanishes with it.
 type Machine struct {
 	*Netns
 	mounts *os.File
@@ -33,7 +34,7 @@ func NewMachine(name string) (*Machine, error) {
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			return err
 		}
-		if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
+		if err := ownFiles(); err != nil {
 			return err
 		}
 		m.mounts, err = os.Open("/proc/thread-self/ns/mnt")
@@ -41,9 +42,76 @@ func NewMachine(name string) (*Machine, error) {
 	})
 	if err != nil {
 		n.Close()
-		return nil, fmt.Errorf("create /run of %s: %w", name, err)
+		return nil, fmt.Errorf("create the files of %s: %w", name, err)
 	}
 	return m, nil
+}
+
+// ownFiles gives the mount namespace what a Machine has of its own.
+func ownFiles() error {
+	if err := mountEmpty("/run"); err != nil {
+		return err
+	}
+	if err := mountEmpty("/etc/cni"); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	err := mountEmpty("/var/lib/cni")
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	// A directory made for it would be the whole system's: its parent is replaced
+	// by one in memory, where all that it holds is mounted again.
+	parent, err := os.Open("/var/lib")
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	entries, err := parent.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	if err := mountEmpty("/var/lib"); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		at := filepath.Join("/var/lib", e.Name())
+		if err := os.Mkdir(at, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d/%s", parent.Fd(), e.Name()), at, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return err
+		}
+	}
+	return os.Mkdir("/var/lib/cni", 0o755)
+}
+
+// mountEmpty mounts an empty file system in memory on a directory.
+func mountEmpty(dir string) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Pin gives a namespace a name in the machine's files, as `ip netns` does below
+// /run/netns. The namespace then lives as long as the machine.
+func (m *Machine) Pin(n *Netns, path string) error {
+	err := m.Run(func() error {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, nil, 0o444); err != nil {
+			return err
+		}
+		return unix.Mount(n.Path(), path, "", unix.MS_BIND, "")
+	})
+	if err != nil {
+		return fmt.Errorf("pin %s to %s of %s: %w", n.name, path, m.name, err)
+	}
+	return nil
 }
 
 // Close lets go of both namespaces.
@@ -60,7 +128,7 @@ func (m *Machine) Run(f func() error) error {
 			return fmt.Errorf("enter %s: %w", m.name, err)
 		}
 		if err := unix.Setns(int(m.mounts.Fd()), unix.CLONE_NEWNS); err != nil {
-			return fmt.Errorf("enter /run of %s: %w", m.name, err)
+			return fmt.Errorf("enter the files of %s: %w", m.name, err)
 		}
 		return m.Do(f)
 	})

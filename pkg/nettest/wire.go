@@ -3,6 +3,7 @@
 package nettest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -64,6 +65,36 @@ func (n *Netns) AddMacvlan(parent string, pod *Netns, name string) error {
 		return err
 	}
 	return pod.SetUp(name)
+}
+
+// AddVLAN makes a VLAN of a link, up.
+func (n *Netns) AddVLAN(parent, name string, id int) error {
+	err := n.onLink(parent, "add vlan "+name, func(h *netlink.Handle, l netlink.Link) error {
+		return h.LinkAdd(&netlink.Vlan{
+			LinkAttrs:    netlink.LinkAttrs{Name: name, ParentIndex: l.Attrs().Index},
+			VlanId:       id,
+			VlanProtocol: netlink.VLAN_PROTOCOL_8021Q,
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return n.SetUp(name)
+}
+
+// KnowsLinks says whether this kernel has, or loads, a driver for a type of links
+// as ip(8) names it.
+func KnowsLinks(kind string) (bool, error) {
+	n, err := NewNetns("trial")
+	if err != nil {
+		return false, err
+	}
+	defer n.Close()
+	err = n.netlink(func(h *netlink.Handle) error {
+		return h.LinkAdd(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "trial"}, LinkType: kind})
+	})
+	// A driver that is there may miss a parent.
+	return !errors.Is(err, unix.EOPNOTSUPP), nil
 }
 
 // SetMaster makes a link a port of a bridge of its namespace.
