@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
@@ -180,6 +182,68 @@ func TestDefaultRouteNICInOverlay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOverlayPodsOnABridge: another pod on the bridge asks an underlay NIC's
+// address by the node, and is not told to ask on the bridge: it would ask the MAC
+// of the pod that had the address first for as long as it lives.
+func TestOverlayPodsOnABridge(t *testing.T) {
+	t.Parallel()
+	s := emptySite(t, twoLANs["dual"], chained)
+	s.overlay(t, "flannel")
+	beside := s.newPod(t, "beside")
+	s.onBridge(t, beside, 6)
+	capture, err := beside.Capture("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer capture.Close()
+	underlay := netip.MustParsePrefix("fd00:7::201/64")
+	for _, next := range []int{7, 0} {
+		net1 := s.byHand(t, 1, "net1", []netip.Prefix{underlay}, of(addrs(s.LANs[1].Router), underlay.Addr()))
+		net1.add(t)
+		net1.check(t)
+		serve(t, s.web.Netns)
+		for _, n := range []*nettest.Netns{s.Node.Netns, s.web.Netns, beside.Netns} {
+			settle(t, n)
+		}
+		got, err := beside.Ask("tcp", netip.AddrPortFrom(underlay.Addr(), appPort), nothing)
+		if err != nil || got.Server != s.web.Name() {
+			t.Errorf("answered by %q, want %s (%v)", got.Server, s.web.Name(), err)
+		}
+		net1.call("DEL").fine(t)
+		if err := s.web.DeleteLink("net1"); err != nil {
+			t.Fatal(err)
+		}
+		if left := sh(t, s.Node.Netns, "ip -6 route show table 500; ip -6 neigh show nud permanent"); strings.Contains(left, underlay.Addr().String()) {
+			t.Errorf("after DEL there is\n%s", left)
+		}
+		if next > 0 {
+			s.web = s.newPod(t, "next")
+			s.onBridge(t, s.web, next)
+		}
+	}
+	frames, err := capture.Frames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range frames {
+		if f.Protocol == unix.IPPROTO_ICMPV6 && f.ICMPType == uint8(ipv6.ICMPTypeRedirect) {
+			t.Error(f)
+		}
+	}
+}
+
+// onBridge gives a pod an eth0 on the bridge that overlay made, with addresses
+// that end in a number.
+func (s *site) onBridge(t *testing.T, pod *lab.Pod, number int) {
+	t.Helper()
+	port := fmt.Sprintf("port%d", number)
+	if err := nettest.ConnectVeth(pod.Netns, "eth0", s.Node.Netns, port); err != nil {
+		t.Fatal(err)
+	}
+	sh(t, s.Node.Netns, "ip link set "+port+" master cni0")
+	sh(t, pod.Netns, strings.ReplaceAll(overlays["flannel"].pod, "5/", fmt.Sprintf("%d/", number))+overlays["flannel"].defaults)
 }
 
 // TestWrongModes asks for what can't be: nothing is changed.

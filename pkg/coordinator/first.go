@@ -20,7 +20,7 @@ func (b *builder) first() error {
 	}
 	for _, s := range b.sides {
 		b.node(s, s.pod[0])
-		b.hostRoutes(s, b.wire.host, b.wire.podMAC)
+		b.hostRoutes(s, b.wire.host, netip.Addr{}, b.wire.podMAC)
 		b.policyRoutes(s, netstate.TableMain)
 	}
 	b.replyMark()

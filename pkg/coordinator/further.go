@@ -29,7 +29,7 @@ func (b *builder) further() error {
 			src = of[0]
 		}
 		b.node(s, src)
-		b.hostRoutes(s, b.wire.host, b.wire.podMAC)
+		b.hostRoutes(s, b.wire.host, netip.Addr{}, b.wire.podMAC)
 	}
 	b.replyMark()
 	if !b.c.TunePodRoutes {

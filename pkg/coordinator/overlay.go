@@ -17,7 +17,7 @@ func (b *builder) overlay() error {
 	if !ok {
 		return fmt.Errorf("pod: link %s: no such device: it is the pod's first NIC (podDefaultCNINIC)", first)
 	}
-	dev, err := b.hostDevice(eth0)
+	dev, bridge, err := b.hostDevice(eth0)
 	if err != nil {
 		return err
 	}
@@ -25,8 +25,12 @@ func (b *builder) overlay() error {
 	firstAddrs := b.c.firstAddrs(b.t)
 	eth0Table := b.c.FirstTable - 1
 	for _, s := range b.sides {
-		b.hostRoutes(s, dev, eth0.MAC)
 		firstOf := ofFamily(firstAddrs, s.family)
+		var via netip.Addr
+		if bridge {
+			via = pastBridge(firstOf)
+		}
+		b.hostRoutes(s, dev, via, eth0.MAC)
 		if len(firstOf) == 0 {
 			continue // the overlay isn't of this family
 		}
@@ -53,15 +57,31 @@ func (b *builder) overlay() error {
 
 // hostDevice is where the node reaches the pod's first NIC: the far end of its
 // veth, or the bridge that one is a port of.
-func (b *builder) hostDevice(eth0 netstate.Link) (string, error) {
+func (b *builder) hostDevice(eth0 netstate.Link) (name string, bridge bool, err error) {
 	far, ok := netstate.Get(b.t.Snapshot, host, netstate.Link{Name: eth0.Peer.Name})
 	if !ok || eth0.Peer.Name == "" {
-		return "", fmt.Errorf("pod: link %s is no veth to the node: mode overlay needs one", eth0.Name)
+		return "", false, fmt.Errorf("pod: link %s is no veth to the node: mode overlay needs one", eth0.Name)
 	}
 	if far.Master != "" {
-		return far.Master, nil
+		return far.Master, true, nil
 	}
-	return far.Name, nil
+	return far.Name, false, nil
+}
+
+// pastBridge is the node's next hop to the NIC by a bridge: an IPv6 address of the
+// pod's first NIC, if it has one. Without it the kernel tells the bridge's other
+// pods by redirects that the NIC's address is on the bridge, at the MAC of the pod
+// that has it now, and they never forget (ip6_forward, ndisc_send_redirect: none
+// where the next hop is no link-local address). IPv4's redirects name any next hop,
+// and end with its ARP entry: of all addresses the NIC's own does least harm in
+// them, as its next owner answers for it.
+func pastBridge(first []netip.Addr) netip.Addr {
+	for _, a := range first {
+		if a.Is6() {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // nextHop is the first NIC's gateway: the node, as the overlay's pods see it. It

@@ -177,13 +177,16 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 }
 
 // hostRoutes is how the node reaches the NIC's addresses, by a link of its own
-// and to a MAC behind it.
-func (b *builder) hostRoutes(s side, dev string, mac netstate.MAC) {
+// and to a MAC behind it. With a next hop that is valid they are reached by way of
+// that address of the pod's, and their MAC only tells whose they are.
+func (b *builder) hostRoutes(s side, dev string, via netip.Addr, mac netstate.MAC) {
 	b.plan.WantShared(host, "pods come before anything else", netstate.Rule{
 		Family: s.family, Priority: b.c.HostRulePrio, Table: b.c.HostRuleTable, Proto: netstate.Proto,
 	})
 	for _, a := range s.pod {
-		b.plan.Want(host, "the pod is at the other end", netstate.NewRoute(b.c.HostRuleTable, netstate.Single(a), netip.Addr{}, dev, b.source(s, a)))
+		r := netstate.NewRoute(b.c.HostRuleTable, netstate.Single(a), via, dev, b.source(s, a))
+		r.Onlink = via.IsValid()
+		b.plan.Want(host, "the pod is at the other end", r)
 		b.plan.Want(host, "the pod is always at the other end", netstate.Neigh{Dev: dev, Dst: a, MAC: mac, Permanent: true})
 	}
 }
