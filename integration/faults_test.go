@@ -251,7 +251,7 @@ func TestHostRuleMadeInBetween(t *testing.T) {
 
 	held := make(chan outcome)
 	go func() {
-		held <- s.web.call("ADD").held(request, "delay_enter=2s").run(t)
+		held <- s.web.call("ADD").held("sendto", request, "delay_enter=2s").run(t)
 	}()
 	const podRule = "32763:" // is made right before it
 	for !strings.Contains(sh(t, s.Web.Netns, "ip rule"), podRule) {
@@ -272,10 +272,10 @@ func TestHostRuleMadeInBetween(t *testing.T) {
 	}
 }
 
-// held is the call with something done to its n-th sendto by strace, which counts
-// for each thread; coordinator stays on one.
-func (c call) held(n int, inject string) call {
-	c.under = []string{"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=sendto", "-e", fmt.Sprintf("inject=sendto:%s:when=%d", inject, n)}
+// held is the call with something done to its n-th system call of a name by strace,
+// which counts for each thread; coordinator stays on one.
+func (c call) held(name string, n int, inject string) call {
+	c.under = []string{"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=" + name, "-e", fmt.Sprintf("inject=%s:%s:when=%d", name, inject, n)}
 	return c
 }
 

@@ -3,11 +3,14 @@
 package integration
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/multihome/multihome/pkg/lab"
 )
@@ -121,24 +124,31 @@ func (s *site) byTable(t *testing.T, nics []string) []string {
 	return slices.SortedFunc(slices.Values(nics), func(a, b string) int { return number[a] - number[b] })
 }
 
+// attachments are what ADD and DEL race for: NICs of one pod, and by whom.
+var attachments = map[string]struct {
+	nic  string
+	call func(a *attachment, verb string, over ...keys) call
+}{
+	"first NIC by veth":         {"eth0", (*attachment).call},
+	"first NIC by the bridge":   {"eth0", addedByBridge},
+	"further NIC by veth":       {"net1", (*attachment).call},
+	"further NIC by the bridge": {"net1", addedByBridge},
+	"route with a bridge":       {"eth0", (*attachment).route},
+	"route with sbr": {"net1", func(a *attachment, verb string, over ...keys) call {
+		return a.route(verb, append([]keys{{"master": nil, "bridge": nil, "sbr": true}}, over...)...)
+	}},
+}
+
+func addedByBridge(a *attachment, verb string, over ...keys) call {
+	return a.call(verb, append([]keys{byLink["by the bridge"]}, over...)...)
+}
+
 // TestAddAndDelAtOnce has two ADDs and two DELs of one attachment at the same
 // time: each does all of its work or waits, and what is there in the end is all
 // or nothing.
 func TestAddAndDelAtOnce(t *testing.T) {
 	const rounds = 24
-	for name, tt := range map[string]struct {
-		nic  string
-		call func(a *attachment, verb string) call
-	}{
-		"first NIC by veth":         {"eth0", func(a *attachment, verb string) call { return a.call(verb) }},
-		"first NIC by the bridge":   {"eth0", func(a *attachment, verb string) call { return a.call(verb, byLink["by the bridge"]) }},
-		"further NIC by veth":       {"net1", func(a *attachment, verb string) call { return a.call(verb) }},
-		"further NIC by the bridge": {"net1", func(a *attachment, verb string) call { return a.call(verb, byLink["by the bridge"]) }},
-		"route with a bridge":       {"eth0", func(a *attachment, verb string) call { return a.route(verb) }},
-		"route with sbr": {"net1", func(a *attachment, verb string) call {
-			return a.route(verb, keys{"master": nil, "bridge": nil, "sbr": true})
-		}},
-	} {
+	for name, tt := range attachments {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, twoLANs["dual"])
@@ -212,4 +222,131 @@ func TestBlindDelsAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBlindDelBesideAdd has a DEL that was given no namespace beside an ADD that
+// was, which has not locked what the other one knows nothing of. An ADD whose work
+// was taken away may fail, and has then left nothing. Whatever is there in the end,
+// DEL and GC leave nothing of it on the node, and ADD makes it whole.
+func TestBlindDelBesideAdd(t *testing.T) {
+	const rounds = 24
+	for name, tt := range attachments {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, twoLANs["dual"])
+			s.addApp(t) // what pods share stays
+			living := []types.GCAttachment{{ContainerID: s.app.ContainerID, IfName: lab.NIC}}
+			if tt.nic != lab.NIC {
+				tt.call(s.attached(lab.NIC), "ADD").fine(t)
+				living = append(living, types.GCAttachment{ContainerID: s.web.ContainerID, IfName: lab.NIC})
+			}
+			verb := func(verb string, over ...keys) call { return tt.call(s.attached(tt.nic), verb, over...) }
+			verb("ADD").fine(t)
+			verb("DEL").fine(t)
+			none := s.state(t).unnumbered()
+			verb("ADD").fine(t)
+			whole := s.state(t).unnumbered()
+			verb("DEL").fine(t)
+
+			failed := 0
+			for i := range rounds {
+				pause := time.Duration(i%12) * 500 * time.Microsecond
+				outs := allAtOnce(t, []call{verb("ADD"), verb("DEL", keys{"prevResult": nil}).with("CNI_NETNS", "")}, 0, pause)
+				if del := outs[1]; !del.state.Success() || del.stderr != "" {
+					t.Errorf("DEL beside ADD: %s%s", del.stdout, del.stderr)
+				}
+				if add := outs[0]; !add.state.Success() {
+					e, err := add.asError()
+					if err != nil {
+						t.Fatal(err)
+					}
+					failed++
+					same(t, "ADD that failed: "+e.Msg, none, s.state(t).unnumbered())
+				}
+				// What is in the pod would die with it, and may need another ADD.
+				last := verb("DEL")
+				if i%2 == 0 {
+					last = verb("GC", keys{"prevResult": nil, "cni.dev/valid-attachments": living})
+					last.env = nil
+				}
+				last.fine(t)
+				same(t, last.verb+" after them", none.without("web"), s.state(t).unnumbered().without("web"))
+				verb("ADD").fine(t)
+				verb("CHECK").fine(t)
+				same(t, "ADD after them", whole, s.state(t).unnumbered())
+				verb("DEL").fine(t)
+				same(t, "DEL after them", none, s.state(t).unnumbered())
+			}
+			t.Logf("%d times an ADD and a DEL without its namespace: %d times ADD failed", rounds, failed)
+		})
+	}
+}
+
+// TestBlindDelWithinAdd holds up an ADD that has written its record, before it locks
+// that and after, for such a DEL to come: before, the ADD must see that it was
+// deleted; after, the DEL must wait.
+func TestBlindDelWithinAdd(t *testing.T) {
+	for name, tt := range map[string]struct {
+		call  string
+		n     int // the pod's lock comes first, and the node's
+		fails bool
+	}{
+		"before it locks the record": {"renameat", 1, true},
+		"with the record locked":     {"flock", 3, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			link := byLink["by the bridge"]
+			s.app.call("ADD", link).fine(t) // what pods share stays
+			before := s.state(t).unnumbered()
+			held := make(chan outcome)
+			go func() { held <- s.web.call("ADD", link).held(tt.call, tt.n, "delay_exit=2s").run(t) }()
+			for written := false; !written; {
+				select {
+				case out := <-held:
+					t.Fatalf("ADD ended before: %s%s", out.stdout, out.stderr)
+				default:
+				}
+				err := s.Node.Run(func() error {
+					found, err := filepath.Glob("/run/multihome/*/" + lab.NIC)
+					written = len(found) == 2 // app's, and web's
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.web.call("DEL", link, keys{"prevResult": nil}).with("CNI_NETNS", "").fine(t)
+			if add := <-held; add.state.Success() == tt.fails {
+				t.Errorf("ADD: %v: %s%s", add.state, add.stdout, add.stderr)
+			} else if tt.fails {
+				same(t, "ADD that was deleted", before, s.state(t).unnumbered())
+			}
+			same(t, "DEL", before.without("web"), s.state(t).unnumbered().without("web"))
+			s.web.call("ADD", link).fine(t)
+			s.web.call("CHECK", link).fine(t)
+			s.web.call("DEL", link).fine(t)
+			same(t, "ADD and DEL", before, s.state(t).unnumbered())
+		})
+	}
+}
+
+// TestAddWithinBlindDel holds up such a DEL, which has found nothing, for an ADD to
+// come: what that makes, and notes, is none of the DEL's.
+func TestAddWithinBlindDel(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	link := byLink["by the bridge"]
+	s.app.call("ADD", link).fine(t) // what pods share stays
+	before := s.state(t).unnumbered()
+	del := s.web.call("DEL", link, keys{"prevResult": nil}).with("CNI_NETNS", "").held("sendto", 1, "delay_enter=3s")
+	for _, out := range allAtOnce(t, []call{del, s.web.call("ADD", link)}, 0, time.Second) {
+		if !out.state.Success() {
+			t.Errorf("%v: %s%s", out.state, out.stdout, out.stderr)
+		}
+	}
+	s.web.call("CHECK", link).fine(t)
+	s.web.call("DEL", link).fine(t)
+	same(t, "ADD and DEL", before, s.state(t).unnumbered())
 }

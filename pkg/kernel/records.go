@@ -258,14 +258,38 @@ func parseRecord(data []byte, ifname string) (Record, error) {
 }
 
 // Lock takes the lock of a pod's records, and returns what lets go of it: one at a
-// time removes what a pod has, where there is no namespace to lock. A pod without
-// records has one attachment at most, and needs none.
+// time removes what a pod has, where there is no namespace to lock, and none beside
+// an ADD. A pod without records has one attachment at most, and needs no lock: then
+// unlock is nil.
 func (s Records) Lock(pod string) (unlock func(), err error) {
 	dir, err := unix.Open(s.path(pod, ""), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return func() {}, nil //nolint:nilerr // Read says what is wrong with it
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP): // Read says what is wrong with it
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("records: lock %s: %w", s.path(pod, ""), err)
 	}
-	return func() { _ = unix.Close(dir) }, flock(dir, unix.LOCK_EX)
+	if err := flock(dir, unix.LOCK_EX); err != nil {
+		_ = unix.Close(dir)
+		return nil, fmt.Errorf("records: %w", err)
+	}
+	return func() { _ = unix.Close(dir) }, nil
+}
+
+// Hold takes that lock for an ADD that has just written its record: who removes what
+// that tells of has to wait until all is there. If the record is gone, its attachment
+// was deleted in between.
+func (s Records) Hold(pod, ifname string) (unlock func(), err error) {
+	if unlock, err = s.Lock(pod); err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(s.path(pod, ifname)); err != nil {
+		if unlock != nil {
+			unlock()
+		}
+		return nil, fmt.Errorf("record: %w", err)
+	}
+	return unlock, nil
 }
 
 // Remove removes an attachment's record, and the pod's directory with the

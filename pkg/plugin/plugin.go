@@ -85,6 +85,7 @@ type Task struct {
 
 	version string // of CNI
 	logFile io.Closer
+	unlock  func() // lets go of the pod's records; nil: it has them not
 }
 
 // versions are the CNI versions that are spoken.

@@ -74,6 +74,9 @@ func (t *Task) close() {
 	if t.Kernel != nil {
 		t.Kernel.Close()
 	}
+	if t.unlock != nil {
+		t.unlock()
+	}
 	if t.logFile != nil {
 		_ = t.logFile.Close()
 	}
@@ -113,7 +116,7 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 	}
 	fresh, err := p.record(t, conf.Record(t, plan))
 	if err != nil {
-		return err
+		return p.forget(t, fresh, err)
 	}
 	err = t.Kernel.Apply(ops)
 	for tries := 0; kernel.Again(err) && tries < 3; tries++ {
@@ -150,13 +153,18 @@ func (p Plugin) forget(t *Task, fresh bool, err error) error {
 }
 
 // record writes what is to be noted of the attachment, and reports whether
-// nothing was noted before.
+// nothing was noted before. A DEL that can't wait for the pod's namespace waits for
+// the record until the task is closed.
 func (p Plugin) record(t *Task, r *kernel.Record) (fresh bool, err error) {
 	if r == nil {
 		return false, nil
 	}
 	r.Network, r.ContainerID, r.IfName, r.Netns = t.Network, t.ContainerID, t.IfName, t.Kernel.PodNetns(t.Netns)
-	return p.Records.Write(t.Pod(), *r)
+	if fresh, err = p.Records.Write(t.Pod(), *r); err != nil || p.NodeOnly {
+		return fresh, err
+	}
+	t.unlock, err = p.Records.Hold(t.Pod(), t.IfName)
+	return fresh, err
 }
 
 // result is the prevResult with the links that the plan makes, and the MACs
@@ -281,13 +289,18 @@ func (p Plugin) del(args *skel.CmdArgs) error {
 	return p.remove(t)
 }
 
-// remove removes all that the task's attachment owns, and at last its record.
+// remove removes all that the task's attachment owns, and at last its record. Without
+// the pod's namespace, a record that wasn't there at first is of an ADD that comes
+// after, and stays.
 func (p Plugin) remove(t *Task) error {
+	later := false
 	if t.Kernel.Pod == nil && !p.NodeOnly { // those have locks of their own
 		unlock, err := p.Records.Lock(t.Pod())
-		defer unlock()
 		if err != nil {
 			return err
+		}
+		if later = unlock == nil; !later {
+			defer unlock()
 		}
 	}
 	ops, err := p.Remove(t)
@@ -295,6 +308,9 @@ func (p Plugin) remove(t *Task) error {
 		return err
 	}
 	t.did("DEL", ops)
+	if later {
+		return nil
+	}
 	return p.Records.Remove(t.Pod(), t.IfName)
 }
 
