@@ -138,13 +138,17 @@ func (r *remover) everything() {
 				tables[rule.Table] = true
 			}
 		}
+		var routes []netstate.Route
 		for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
 			if route.Dev != podEnd && (route.Owned() || tables[route.Table] && r.isCopy(route)) {
-				r.del(pod, route)
+				routes = append(routes, route)
 				if route.Dst.IsSingleIP() && !route.Via.IsValid() {
 					r.del(pod, netstate.Neigh{Dev: route.Dev, Dst: route.Dst.Addr()})
 				}
 			}
+		}
+		for _, route := range routes { // behind the neighbours that are found by them
+			r.del(pod, route)
 		}
 		r.delLast(rules)
 		r.del(pod, netstate.Mark{})

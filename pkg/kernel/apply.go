@@ -132,9 +132,9 @@ func (k *Kernel) activate(ops []netstate.Op) error {
 
 // Remove does as many of the operations as it can, in order, and returns what
 // went wrong with the others. What it was to put back may be there, and what it was
-// to change may be gone with the pod. From a route of the pod's on that fails, the
-// routes and rules behind it stay: by the rules DEL finds the tables, and in the
-// tables what was moved there out of main.
+// to change may be gone with the pod. From a route or neighbour of the pod's on that
+// fails, the routes and rules behind it stay: by the rules DEL finds the tables, in the
+// tables what was moved there out of main, and by the routes the neighbours.
 func (k *Kernel) Remove(ops []netstate.Op) error {
 	var errs []error
 	keep := false
@@ -152,7 +152,8 @@ func (k *Kernel) Remove(ops []netstate.Op) error {
 			if err == nil || op.Before == nil && errors.Is(err, errExists) || op.Before != nil && gone(err) {
 				continue
 			}
-			keep = keep || isRouting(op)
+			_, isNeigh := op.Object().(netstate.Neigh)
+			keep = keep || isRouting(op) || isNeigh && op.NS == netstate.Pod
 			errs = append(errs, fmt.Errorf("%s: %w", op.Describe(), err))
 		}
 	}
