@@ -42,19 +42,24 @@ func (c *Config) Observe(t *plugin.Task) error {
 		}
 	}
 	if len(c.NodeAddresses) > 0 {
-		t.Node = c.NodeAddresses
 		return nil
 	}
 	if t.IfName != c.PodDefaultNIC { // all the pod's NICs reach it as the first one does
 		addrs = append(c.firstAddrs(t), addrs...)
 	}
-	if t.Node, err = t.Kernel.NodeAddrs(addrs); err != nil {
-		return err
+	t.Node, err = t.Kernel.NodeAddrs(addrs)
+	return err
+}
+
+// nodeAddrs returns those addresses of the node that pods shall know: the ones that
+// are configured, or else the ones it has that are not excluded.
+func (c *Config) nodeAddrs(has []netip.Addr) []netip.Addr {
+	if len(c.NodeAddresses) > 0 {
+		return c.NodeAddresses
 	}
-	t.Node = slices.DeleteFunc(t.Node, func(a netip.Addr) bool {
+	return slices.DeleteFunc(slices.Clone(has), func(a netip.Addr) bool {
 		return slices.ContainsFunc(c.NotNodeAddresses, func(p netip.Prefix) bool { return p.Contains(a) })
 	})
-	return nil
 }
 
 // firstAddrs returns the addresses of the pod's first NIC, for another NIC's plan:

@@ -28,6 +28,9 @@ var families = []netstate.Family{netstate.IPv4, netstate.IPv6}
 
 // Plan returns what shall be for the task's attachment.
 func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
+	if err := readable(t); err != nil {
+		return netstate.Plan{}, err
+	}
 	addrs, err := nicAddrs(t)
 	if err != nil {
 		return netstate.Plan{}, err
@@ -133,7 +136,7 @@ type side struct {
 func (c *Config) sides(t *plugin.Task, addrs []netip.Addr) []side {
 	var out []side
 	for _, f := range families {
-		s := side{f, ofFamily(t.Node, f), ofFamily(addrs, f), c.hijacked(f)}
+		s := side{f, ofFamily(c.nodeAddrs(t.Node), f), ofFamily(addrs, f), c.hijacked(f)}
 		if len(s.node) > 0 && len(s.pod) > 0 {
 			out = append(out, s)
 		}

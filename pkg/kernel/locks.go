@@ -17,8 +17,11 @@ const lockDir = runDir + "/.locks"
 // LockLinks lets go of the links that it was called for before, and takes the
 // locks of these until Close: one plugin at a time works on a link of the node
 // that pods have in common. Everybody takes them in one order, so that no two
-// wait for each other.
+// wait for each other. Who only looks takes none.
 func (k *Kernel) LockLinks(names ...string) error {
+	if k.looking {
+		return nil
+	}
 	k.unlockLinks()
 	if err := makeDirs(runDir, lockDir); err != nil {
 		return fmt.Errorf("lock: %w", err)

@@ -23,8 +23,8 @@ var notTheNodes = []string{
 	"flannel*", "cilium*", "vxlan.calico", "tunl*", "weave*", "antrea-gw*", "ovn-k8s*", "vx-submariner",
 }
 
-// isNodes reports whether a link may carry addresses of the node, by its name.
-func isNodes(name string) bool {
+// IsNodes reports whether a link may carry addresses of the node, by its name.
+func IsNodes(name string) bool {
 	return !slices.ContainsFunc(notTheNodes, func(p string) bool {
 		prefix, open := strings.CutSuffix(p, "*")
 		return name == prefix || open && strings.HasPrefix(name, prefix)
@@ -46,7 +46,7 @@ func (k *Kernel) NodeAddrs(pod []netip.Addr) ([]netip.Addr, error) {
 	}
 	var own []ownAddr
 	for _, name := range names {
-		if !isNodes(name) {
+		if !IsNodes(name) {
 			continue
 		}
 		addrs, err := k.Host.ownAddrs(name)

@@ -14,8 +14,8 @@ func TestIsNodes(t *testing.T) {
 		"veth1234": false, "cali12ab": false, "lxc_health": false, "cni0": false, "docker0": false, "flannel.1": false, "tunl0": false,
 		"vxlan.calico": false, "vxlan.calico2": true,
 	} {
-		if got := isNodes(name); got != want {
-			t.Errorf("isNodes(%q) = %v, want %v", name, got, want)
+		if got := IsNodes(name); got != want {
+			t.Errorf("IsNodes(%q) = %v, want %v", name, got, want)
 		}
 	}
 }

@@ -30,7 +30,8 @@ type Kernel struct {
 	Host *Space
 	Pod  *Space
 
-	locks []int // of links
+	looking bool  // takes no lock
+	locks   []int // of links
 }
 
 // Space is a network namespace with its sockets.
@@ -72,6 +73,7 @@ func open(netns string, lock bool) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.looking = !lock
 	fd, err := openNetns(netns)
 	if err != nil {
 		k.Close()

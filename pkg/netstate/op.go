@@ -66,8 +66,16 @@ func Words(o Object) string {
 	return fmt.Sprintf("%s %s", o.Kind(), o)
 }
 
-// String is the op as a command, behind its namespace.
-func (o Op) String() string { return string(o.NS) + ": " + o.command() }
+// String is the op as commands, behind its namespace.
+func (o Op) String() string { return string(o.NS) + ": " + strings.Join(o.Commands(), "; ") }
+
+// Commands are what does the op in its namespace, in the syntax of ip(8) and the like.
+func (o Op) Commands() []string {
+	if l, ok := o.Object().(Link); ok {
+		return linkCommands(o, l)
+	}
+	return []string{o.command()}
+}
 
 func (o Op) command() string {
 	obj := o.Object()
@@ -84,8 +92,6 @@ func (o Op) command() string {
 		return nftCommand(o, MarkTable, t.Ruleset())
 	case SourceCheck:
 		return nftCommand(o, SourceTable, t.Ruleset())
-	case Link:
-		return "ip link " + linkArgs(o, t)
 	case Addr:
 		return ipVerb(o, FamilyOf(t.Prefix.Addr()), "replace") + t.String()
 	case Route:
@@ -125,19 +131,19 @@ func ipVerb(o Op, f Family, replace string) string {
 	return fmt.Sprintf("ip %s%s %s ", flag, o.Object().Kind(), verb)
 }
 
-func linkArgs(o Op, l Link) string {
+func linkCommands(o Op, l Link) []string {
 	switch {
 	case o.After == nil:
-		return "del " + l.Name
+		return []string{"ip link del " + l.Name}
 	case o.Before == nil:
-		return "add " + l.String()
+		return []string{"ip link add " + l.String()}
 	}
 	return l.set(o.Before.(Link))
 }
 
-// set is the command that makes before to l.
-func (l Link) set(before Link) string {
-	cmd := "set " + l.changed(before).String()
+// set is the commands that make before to l.
+func (l Link) set(before Link) []string {
+	cmd := "ip link set " + l.changed(before).String()
 	if l.Master == "" && before.Master != "" {
 		cmd += " nomaster"
 	}
@@ -148,9 +154,9 @@ func (l Link) set(before Link) string {
 		cmd += " down"
 	}
 	if l.Up && l.ThroughDown(before) {
-		return "set " + l.Name + " down; ip link " + cmd
+		return []string{"ip link set " + l.Name + " down", cmd}
 	}
-	return cmd
+	return []string{cmd}
 }
 
 // changed returns l with only those attributes that differ from before.

@@ -27,6 +27,19 @@ func (s *Snapshot) Apply(op Op) error {
 	return nil
 }
 
+// Assume takes operations for done, whether they can be done or not.
+func (s *Snapshot) Assume(ops []Op) {
+	for _, op := range ops {
+		if op.Before != nil {
+			delete(s.objects, ref{op.NS, op.Before.Key()})
+		}
+		if op.After != nil {
+			s.Put(op.NS, op.After)
+		}
+	}
+	clear(s.sorted)
+}
+
 func (s *Snapshot) apply(op Op) error {
 	clear(s.sorted)
 	if op.Before != nil {

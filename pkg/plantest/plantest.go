@@ -29,8 +29,6 @@ var update = flag.Bool("update", false, "rewrite the goldens, and what pages quo
 // of a case that doesn't say which.
 type Suite struct {
 	Names []Name
-	// Observed refuses what was found in the case's state; nil: nothing is.
-	Observed func(*plugin.Task) error
 	// Del returns what DEL does in the pod; nil: that is not looked at.
 	Del func(*plugin.Task) []netstate.Op
 }
@@ -176,11 +174,6 @@ func (c *Case) Ops() ([]netstate.Op, error) {
 	conf, err := c.load(raw)
 	if err != nil || conf == nil {
 		return nil, err
-	}
-	if c.suite.Observed != nil {
-		if err := c.suite.Observed(&c.Task); err != nil {
-			return nil, err
-		}
 	}
 	plan, err := conf.Plan(&c.Task)
 	if err != nil {

@@ -83,7 +83,10 @@ type Task struct {
 	// ADD, such as an address out of a router advertisement.
 	Checking bool
 
-	version string // of CNI
+	earlier []netstate.Op // that plugins before this one would have done, in an explanation
+
+	version string   // of CNI
+	ignored []string // keys of the configuration that have no effect
 	logFile io.Closer
 	unlock  func() // lets go of the pod's records; nil: it has them not
 }
@@ -155,7 +158,7 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	}
 	for name := range raw {
 		if known(name, p.Ignored) {
-			t.Log.Warn("key without effect", "key", name)
+			t.ignored = append(t.ignored, name)
 			delete(raw, name)
 		}
 	}

@@ -47,6 +47,7 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 	if err := conf.Observe(t); err != nil {
 		return none, nil, err
 	}
+	t.Snapshot.Assume(t.earlier)
 	plan, err := conf.Plan(t)
 	if err != nil {
 		return none, nil, err
@@ -54,6 +55,7 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 	if err := t.Kernel.Complete(t.Snapshot, plan); err != nil {
 		return none, nil, err
 	}
+	t.Snapshot.Assume(t.earlier) // what was just read is before them
 	ops, err := netstate.Diff(plan, t.Snapshot)
 	return plan, ops, t.refuseTaken(ops, err)
 }
@@ -84,6 +86,9 @@ func (t *Task) close() {
 
 // did logs what a verb has done.
 func (t *Task) did(verb string, ops []netstate.Op) {
+	for _, name := range t.ignored {
+		t.Log.Warn("key without effect", "key", name)
+	}
 	if t.Log.Enabled(context.Background(), slog.LevelDebug) {
 		for _, op := range ops {
 			t.Log.Debug(verb, "op", op.String(), "why", op.Why)

@@ -20,8 +20,8 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 		return err
 	}
-	if _, ok := netstate.Get(t.Snapshot, pod, netstate.Link{Name: t.IfName}); !ok {
-		return fmt.Errorf("pod: link %s: no such device", t.IfName)
+	if _, err := nicOf(t); err != nil {
+		return err
 	}
 	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
 		return err
@@ -42,6 +42,15 @@ func (c *Config) Observe(t *plugin.Task) error {
 	}
 	t.Node, err = t.Kernel.NodeAddrs(addrs)
 	return err
+}
+
+// nicOf returns the attachment's NIC.
+func nicOf(t *plugin.Task) (netstate.Link, error) {
+	nic, ok := netstate.Get(t.Snapshot, pod, netstate.Link{Name: t.IfName})
+	if !ok {
+		return nic, fmt.Errorf("pod: link %s: no such device", t.IfName)
+	}
+	return nic, nil
 }
 
 // readable checks what the plugin before this one in the chain left.

@@ -15,13 +15,19 @@ import (
 
 // Plan returns what shall be for the task's attachment.
 func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
-	b := &builder{c: c, t: t, addrs: addresses(t)}
+	if err := readable(t); err != nil {
+		return netstate.Plan{}, err
+	}
+	nic, err := nicOf(t)
+	if err != nil {
+		return netstate.Plan{}, err
+	}
+	b := &builder{c: c, t: t, nic: nic, addrs: addresses(t)}
 	if c.Bridge.Name != "" {
 		if err := b.bridge(); err != nil {
 			return netstate.Plan{}, err
 		}
 	}
-	var err error
 	switch {
 	case c.Table != 0:
 		b.table()
@@ -36,6 +42,7 @@ type builder struct {
 	c     *Config
 	t     *plugin.Task
 	plan  netstate.Plan
+	nic   netstate.Link
 	addrs []netip.Prefix // of prevResult
 }
 
@@ -53,8 +60,7 @@ func (b *builder) onNIC() []netip.Prefix {
 // bridge is how the pod and its node, which a macvlan keeps apart, reach each
 // other: by a macvlan of the node's own.
 func (b *builder) bridge() error {
-	t, c := b.t, b.c.Bridge
-	nic, _ := netstate.Get(t.Snapshot, pod, netstate.Link{Name: t.IfName})
+	t, c, nic := b.t, b.c.Bridge, b.nic
 	if err := hostlink.CanShare(nic, c.Parent); err != nil {
 		return err
 	}

@@ -11,8 +11,7 @@ import (
 )
 
 var suite = plantest.Suite{
-	Names:    []plantest.Name{{Name: "route", Load: Load}},
-	Observed: readable,
+	Names: []plantest.Name{{Name: "route", Load: Load}},
 	Del: func(t *plugin.Task) []netstate.Op {
 		r := remover{t: t}
 		r.sources()

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// described is a pod that isn't there. What its description leaves open is assumed,
+// and said.
+type described struct {
+	plugin.Described
+	o        Options
+	node     bool         // links of the node are described, so that there are no others
+	made     bool         // the plugin that makes the NIC was met
+	macs     byte         // that were made up
+	gateways []netip.Addr // of the NIC
+	assumed  []netip.Addr // of the node
+}
+
+// settings are the keys by which plugins, ours and others, name links of the node and
+// addresses of the pod.
+type settings struct {
+	Master     string
+	Interfaces json.RawMessage // one name or a list
+	MTU        int
+	IPAM       ipam
+}
+
+// settingsOf leaves out what is of another type: the plugin refuses it.
+func settingsOf(conf []byte) (c settings) {
+	_ = json.Unmarshal(conf, &c)
+	return c
+}
+
+// links are those of the node.
+func (c settings) links() []string {
+	out, _ := plugin.Strings(c.Interfaces)
+	if c.Master != "" {
+		out = append(out, c.Master)
+	}
+	return out
+}
+
+func newDescribed(o Options) (*described, error) {
+	p := &described{o: o}
+	p.Snapshot = netstate.NewSnapshot()
+	if _, err := p.assume(o.Given...); err != nil {
+		return nil, err
+	}
+	p.node = len(netstate.All[netstate.Link](p.Snapshot, netstate.Host)) > 0
+	p.Node = slices.Clone(o.NodeAddresses)
+	for _, a := range netstate.All[netstate.Addr](p.Snapshot, netstate.Host) {
+		if len(o.NodeAddresses) == 0 && kernel.IsNodes(a.Dev) {
+			p.Node = append(p.Node, a.Prefix.Addr())
+		}
+	}
+	return p, nil
+}
+
+func (p *described) attachment() (containerID, netns string, at place) {
+	return cmp.Or(p.o.ContainerID, madeUp), "", madeUp
+}
+
+// assume adds objects to the description, and returns notes of it.
+func (p *described) assume(lines ...string) (notes []string, err error) {
+	for _, line := range lines {
+		ns, object, err := netstate.Parse(line)
+		if err != nil {
+			return nil, err
+		}
+		p.Snapshot.Put(ns, object)
+		notes = append(notes, "assumed: "+line)
+	}
+	return notes, nil
+}
+
+// other takes the first plugin that isn't ours for the one that makes the NIC.
+func (p *described) other(s step) ([]string, error) {
+	if p.made {
+		return []string{"it is not ours, and not run: taken to change nothing that matters to ours"}, nil
+	}
+	notes, err := p.make(s)
+	return append([]string{"it is not ours, and not run"}, notes...), err
+}
+
+// make assumes the NIC, as a plugin with these settings makes it.
+func (p *described) make(s step) ([]string, error) {
+	p.made = true
+	c := settingsOf(s.conf)
+	p.Parent = c.Master
+	notes, err := p.links(c)
+	if err != nil {
+		return nil, err
+	}
+	addrs := c.IPAM.addresses(p.o.Addresses)
+	p.gateways = c.IPAM.gateways(addrs, p.o.Gateways)
+	var lines []string
+	_, there := netstate.Get(p.Snapshot, netstate.Pod, netstate.Link{Name: p.o.IfName})
+	if !there && len(addrs) > 0 {
+		lines = append(lines, p.link(netstate.Pod, p.o.IfName, s.typ, c.MTU))
+	}
+	for _, a := range addrs {
+		lines = append(lines, addressLines(p.o.IfName, a)...)
+	}
+	for _, r := range c.IPAM.routes(addrs, p.gateways, len(p.o.Gateways) > 0) {
+		lines = append(lines, routeLine(p.o.IfName, r.dst, r.via))
+	}
+	more, err := p.assume(lines...)
+	return append(notes, more...), err
+}
+
+// links assumes those of the node that are named, and that no plugin before this one
+// makes.
+func (p *described) links(c settings) ([]string, error) {
+	var lines []string
+	for _, name := range c.links() {
+		if _, there := netstate.Get(p.Snapshot, netstate.Host, netstate.Link{Name: name}); !there && !p.node {
+			lines = append(lines, p.link(netstate.Host, name, "", c.MTU))
+		}
+	}
+	return p.assume(lines...)
+}
+
+// link is one of a made-up MAC, as netstate.Parse reads it.
+func (p *described) link(ns netstate.NS, name, typ string, mtu int) string {
+	p.macs++
+	l := netstate.Link{Name: name, MAC: netstate.MAC{2, 5: p.macs}, MTU: cmp.Or(mtu, 1500), Up: true}
+	if slices.Contains([]string{"macvlan", "ipvlan"}, typ) {
+		l.Type = typ
+	}
+	return netstate.Line(ns, l)
+}
+
+func (p *described) result() (*types100.Result, error) {
+	return synthesize(p.Snapshot, p.o.IfName, "", p.gateways)
+}
+
+// errNoPod is for a description that lacks what plugins in a pod go by.
+var errNoPod = errors.New("the pod is not described: want an address of its NIC, or a snapshot, or the pod itself")
+
+// prepare assumes what the description lacks for one of our plugins.
+func (p *described) prepare(s step) ([]string, error) {
+	notes, err := p.links(settingsOf(s.conf))
+	if err != nil || s.NodeOnly {
+		return notes, err
+	}
+	if !p.made {
+		more, err := p.make(s)
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, more...)
+	}
+	addrs := p.addrs()
+	if len(addrs) == 0 {
+		return nil, errNoPod
+	}
+	if len(p.Node) == 0 {
+		p.Node = nodeOf(addrs)
+		p.assumed = p.Node
+	}
+	return notes, nil
+}
+
+// addrs are the NIC's.
+func (p *described) addrs() (out []netip.Addr) {
+	for _, a := range netstate.All[netstate.Addr](p.Snapshot, netstate.Pod) {
+		if a.Dev == p.o.IfName {
+			out = append(out, a.Prefix.Addr())
+		}
+	}
+	return out
+}
+
+// nodeOf makes up addresses of the node, of the same families, out of the blocks for
+// documentation (RFC 5737, RFC 3849).
+func nodeOf(addrs []netip.Addr) (out []netip.Addr) {
+	for _, node := range []string{"192.0.2.1", "2001:db8::1"} {
+		n := netip.MustParseAddr(node)
+		if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.Is6() == n.Is6() }) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (p *described) explain(s step, args *skel.CmdArgs) (e plugin.Explanation, notes []string, err error) {
+	if e, err = s.Simulate(args, p.Described); err != nil {
+		return e, nil, err
+	}
+	for _, a := range p.assumed {
+		if mentions(e.Ops, a.String()) {
+			notes = append(notes, fmt.Sprintf("assumed: the node's address is %s", a))
+		}
+	}
+	if p.o.ContainerID == "" && mentions(e.Ops, plugin.HostEnd(madeUp)) {
+		notes = append(notes, fmt.Sprintf("assumed: the container ID is %s; the name and the MACs of the link to the pod follow from it", madeUp))
+	}
+	if slices.ContainsFunc(e.Ops, func(op netstate.Op) bool { return op.Object().Kind() == netstate.KindNft && op.NS == netstate.Pod }) {
+		notes = append(notes, "assumed: the kernel has nf_tables")
+	}
+	return e, notes, nil
+}

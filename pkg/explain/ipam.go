@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// ipam are the keys of the CNI project's host-local and static that say what a NIC
+// has. Of others nothing is known.
+type ipam struct {
+	Type string
+	subnet
+	Ranges    [][]subnet
+	Addresses []struct{ Address, Gateway string }
+	Routes    []struct{ Dst, GW string }
+}
+
+// subnet is a range of host-local.
+type subnet struct{ Subnet, Gateway string }
+
+// way is a route to be assumed.
+type way struct {
+	dst netip.Prefix
+	via netip.Addr
+}
+
+// addresses are those that were given, or else those that static gives.
+func (c ipam) addresses(given []netip.Prefix) []netip.Prefix {
+	if len(given) > 0 {
+		return given
+	}
+	var out []netip.Prefix
+	for _, a := range c.Addresses {
+		if p, err := netip.ParsePrefix(a.Address); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// gateways are those that were given, and then those that IPAM has for the addresses.
+func (c ipam) gateways(addrs []netip.Prefix, given []netip.Addr) []netip.Addr {
+	out := slices.Clone(given)
+	add := func(text string) {
+		if g, err := netip.ParseAddr(text); err == nil && !slices.ContainsFunc(given, func(o netip.Addr) bool { return o.Is6() == g.Is6() }) {
+			out = append(out, g)
+		}
+	}
+	for _, a := range c.Addresses {
+		add(a.Gateway)
+	}
+	for _, s := range append(slices.Concat(c.Ranges...), c.subnet) {
+		p, err := netip.ParsePrefix(s.Subnet)
+		if err != nil || !slices.ContainsFunc(addrs, func(a netip.Prefix) bool { return p.Contains(a.Addr()) }) {
+			continue
+		}
+		if s.Gateway == "" { // host-local, allocator.Range.Canonicalize
+			s.Gateway = p.Masked().Addr().Next().String()
+		}
+		add(s.Gateway)
+	}
+	return out
+}
+
+// routes are those that IPAM gives the NIC, each by its own gateway or that of its
+// family. Of an IPAM that isn't known, a gateway that was given says that there is a
+// default route.
+func (c ipam) routes(addrs []netip.Prefix, gateways []netip.Addr, given bool) []way {
+	var out []way
+	for _, r := range c.Routes {
+		dst, err := netip.ParsePrefix(r.Dst)
+		if err != nil {
+			continue
+		}
+		if via, err := netip.ParseAddr(r.GW); err == nil {
+			out = append(out, way{dst, via})
+		} else if i := slices.IndexFunc(gateways, func(g netip.Addr) bool { return g.Is6() == dst.Addr().Is6() }); i >= 0 {
+			out = append(out, way{dst, gateways[i]})
+		}
+	}
+	if known := c.Type == "host-local" || c.Type == "static"; !known && given {
+		for _, g := range gateways {
+			out = append(out, way{netstate.Default(g), g})
+		}
+	}
+	return slices.DeleteFunc(out, func(w way) bool {
+		return !slices.ContainsFunc(addrs, func(a netip.Prefix) bool { return a.Addr().Is6() == w.via.Is6() })
+	})
+}
+
+// addressLines are an address and the route to its subnet that the kernel makes of it.
+func addressLines(dev string, p netip.Prefix) []string {
+	lines := []string{fmt.Sprintf("pod: addr %s dev %s", p, dev)}
+	switch {
+	case p.IsSingleIP() && p.Addr().Is4():
+		return lines
+	case p.Addr().Is4():
+		return append(lines, fmt.Sprintf("pod: route %s dev %s proto kernel scope link src %s", p.Masked(), dev, p.Addr()))
+	}
+	return append(lines, fmt.Sprintf("pod: -6 route %s dev %s proto kernel metric 256", p.Masked(), dev))
+}
+
+func routeLine(dev string, dst netip.Prefix, via netip.Addr) string {
+	r := netstate.NewRoute(netstate.TableMain, dst, via, dev, netip.Addr{})
+	r.Proto = protoBoot
+	return netstate.Line(netstate.Pod, r)
+}
+
+// protoBoot is RTPROT_BOOT of linux/rtnetlink.h: nobody said whose it is.
+const protoBoot netstate.Protocol = 3

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// Explanation is what ADD would do for an attachment.
+type Explanation struct {
+	Conf   Conf // nil: the configuration switches the plugin off
+	Ops    []netstate.Op
+	Record bool // ADD notes the attachment in a file, before it does anything
+}
+
+// Explain returns what ADD would do for the attachment in the namespaces that k
+// has. It does nothing, logs nothing, and takes no lock if k was opened for looking.
+// The operations of plugins before this one in the chain are taken for done.
+func (p Plugin) Explain(args *skel.CmdArgs, k *kernel.Kernel, earlier []netstate.Op) (Explanation, error) {
+	return p.explain(args, func(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error) {
+		t.Kernel, t.earlier = k, earlier
+		return t.plan(conf)
+	})
+}
+
+// Described is a pod and its node that are not there, but described.
+type Described struct {
+	Snapshot *netstate.Snapshot // all they hold
+	Node     []netip.Addr       // the node's addresses: what pods call it by
+	Parent   string             // the node's link that the pod's first NIC sits on
+}
+
+// Simulate returns what ADD would do for the attachment, and does it to the
+// description. The kernel is not asked for anything; it is taken for one that has
+// nf_tables.
+func (p Plugin) Simulate(args *skel.CmdArgs, d Described) (Explanation, error) {
+	return p.explain(args, func(t *Task, conf Conf) (plan netstate.Plan, ops []netstate.Op, err error) {
+		t.Snapshot, t.Node, t.Parent = d.Snapshot, d.Node, d.Parent
+		if plan, err = conf.Plan(t); err != nil {
+			return plan, nil, err
+		}
+		if ops, err = netstate.Diff(plan, t.Snapshot); err != nil {
+			return plan, nil, err
+		}
+		for _, op := range ops {
+			if err := t.Snapshot.Apply(op); err != nil {
+				return plan, nil, err
+			}
+		}
+		return plan, ops, nil
+	})
+}
+
+// explain is what both have in common.
+func (p Plugin) explain(args *skel.CmdArgs, plan func(*Task, Conf) (netstate.Plan, []netstate.Op, error)) (Explanation, error) {
+	t, raw, err := p.load(args)
+	if err != nil {
+		return Explanation{}, err
+	}
+	conf, err := p.Load(raw)
+	if err != nil || conf == nil {
+		return Explanation{}, err
+	}
+	wanted, ops, err := plan(t, conf)
+	if err != nil {
+		return Explanation{}, err
+	}
+	return Explanation{Conf: conf, Ops: ops, Record: conf.Record(t, wanted) != nil}, nil
+}
