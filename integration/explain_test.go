@@ -76,8 +76,8 @@ func (e explained) state(t *testing.T) state {
 // podName is the pod's namespace as ip-netns(8) knows it on its node.
 const podName = "web"
 
-// settled gives the pod's namespace a name, NICs the same MACs in every lab, and
-// settings values that the plugins want otherwise.
+// settled gives the pod's namespace a name, NICs the same MACs in every lab, and tunes
+// the pod.
 func (e explained) settled(t *testing.T) {
 	t.Helper()
 	onNode(t, e.node, fmt.Sprintf("mkdir -p /run/netns; : >/run/netns/%[1]s; mount --bind %[2]s /run/netns/%[1]s", podName, e.Path()))
@@ -89,8 +89,14 @@ func (e explained) settled(t *testing.T) {
 		for nic in eth0 net1; do
 			i=$((i+1))
 			! ip link show $nic >/dev/null 2>&1 || ip link set $nic address 02:00:00:00:02:0$i
-		done
-		for dev in all eth0; do echo 2 >/proc/sys/net/ipv4/conf/$dev/rp_filter; done`)
+		done`)
+	e.tune(t)
+}
+
+// tune gives settings values that the plugins want otherwise.
+func (e explained) tune(t *testing.T) {
+	t.Helper()
+	sh(t, e.Netns, "for dev in all eth0; do echo 2 >/proc/sys/net/ipv4/conf/$dev/rp_filter; done")
 }
 
 // TestExplainedCommands does by hand, in one of two labs that are alike, what explain
@@ -172,4 +178,93 @@ func TestExplainedCommands(t *testing.T) {
 			}
 		})
 	}
+}
+
+// explainNIC runs explain for a NIC of web, with its network's conflist.
+func (s *site) explainNIC(t *testing.T, name string, lan int, args ...string) []string {
+	t.Helper()
+	conflist := filepath.Join(t.TempDir(), "conflist")
+	if err := os.WriteFile(conflist, []byte(s.LANs[lan].Conflist(s.chained...)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := s.state(t)
+	out := runOnNode(t, s.Lab, append([]string{"explain", conflist, "--ifname", name, "-o", "json"}, args...)...)
+	same(t, "explain", before, s.state(t))
+	var r struct {
+		Operations []struct{ Plugin, NS, Command string }
+	}
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, o := range r.Operations {
+		lines = append(lines, o.Plugin+", "+o.NS+": "+o.Command)
+	}
+	return lines
+}
+
+// TestExplainOfLivingPod: of a pod that is whole there is nothing to say, whether a
+// runtime has noted its NICs or not; of one that is not, what it lacks.
+func TestExplainOfLivingPod(t *testing.T) {
+	for name, make := range map[string]func(t *testing.T) *site{
+		"underlay":         func(t *testing.T) *site { return newSite(t, twoLANs["dual"], chained) },
+		"hostLink macvlan": func(t *testing.T) *site { return newSite(t, twoLANs["dual"], with(`"hostLink": "macvlan"`)) },
+		"veth": func(t *testing.T) *site {
+			return newSite(t, twoLANs["v4"], `{"type": "veth", "service_cidr": "10.96.0.0/12"}`)
+		},
+		"overlay": func(t *testing.T) *site {
+			s := emptySite(t, twoLANs["dual"], chained)
+			s.overlay(t, "calico")
+			s.plug(t, 1, "net1")
+			return s
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := make(t)
+			for _, n := range s.nics {
+				for from, args := range map[string][]string{
+					"what the runtime noted": {"--netns", s.web.ContainerID[:8], "--cache-dir", "/run/cni/cache"},
+					"the pod alone":          {"--netns", s.web.Path(), "--cache-dir", "/nowhere"},
+				} {
+					if got := s.explainNIC(t, n.name, n.lan, args...); len(got) > 0 {
+						t.Errorf("%s, by %s: %q", n.name, from, got)
+					}
+				}
+			}
+			sh(t, s.web.Netns, "ip rule del pref 32764")
+			sh(t, s.Node.Netns, "ip rule del pref 1000")
+			last := s.nics[len(s.nics)-1]
+			got := s.explainNIC(t, last.name, last.lan, "--netns", s.web.ContainerID, "--cache-dir", "/run/cni/cache")
+			if len(got) != 2 || !strings.Contains(got[0]+got[1], "host: ip rule add pref 1000 ") || !strings.Contains(got[0]+got[1], "rule add pref 32764 ") {
+				t.Errorf("of what was flushed it says %q", got)
+			}
+		})
+	}
+}
+
+// TestExplainOfChain: a plugin is explained as it finds things behind those before it.
+// A second coordinator has nothing to do.
+func TestExplainOfChain(t *testing.T) {
+	t.Parallel()
+	plugins := []string{chained, chained, `{"type": "route", "sbr": true}`}
+	make := func(chained ...string) explained {
+		s := emptySite(t, twoLANs["dual"][:1])
+		s.plug(t, 0, "eth0", chained...)
+		e := explained{attachment: s.attached("eth0")}
+		e.settled(t)
+		return e
+	}
+	e, other := make(), make(plugins...)
+	conflist := filepath.Join(t.TempDir(), "conflist")
+	if err := os.WriteFile(conflist, []byte(e.node.LANs[0].Conflist(plugins...)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := runOnNode(t, e.node, "explain", conflist, "--netns", podName, "--cache-dir", "/run/cni/cache")
+	if n := strings.Count(script, "nothing is to be done"); n != 1 {
+		t.Errorf("%d of the plugins have nothing to do, want 1:\n%s", n, script)
+	}
+	onNode(t, e.node, script)
+	e.tune(t)
+	same(t, "by ADD, and by hand with\n"+script, other.state(t), e.state(t))
 }

@@ -69,6 +69,9 @@ func (p place) plain(op netstate.Op) []string {
 		if op.Before == nil {
 			return p.addLink(o)
 		}
+		if before := op.Before.(netstate.Link); op.After != nil && o.Master != before.Master {
+			return enslave(before, o)
+		}
 	case netstate.Mark:
 		if o.Backend == netstate.Iptables {
 			return chains(op)
@@ -108,6 +111,19 @@ func (p place) addLink(l netstate.Link) []string {
 		return []string{add}
 	}
 	return []string{add, fmt.Sprintf("ip link set %s alias %s", l.Name, quote(alias))}
+}
+
+// enslave gives a link another master while it is down. In one request it might be up
+// first, as the kernel is (do_setlink), and a bond would refuse it.
+func enslave(before, after netstate.Link) (out []string) {
+	down, joined := before, after
+	down.Up, joined.Up = false, false
+	for _, step := range []netstate.Op{{Before: before, After: down}, {Before: down, After: joined}, {Before: joined, After: after}} {
+		if step.Before != step.After {
+			out = append(out, step.Commands()...)
+		}
+	}
+	return out
 }
 
 // routeCommand says the scope that ip(8) would guess otherwise, and which family a gateway

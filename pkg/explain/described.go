@@ -149,7 +149,7 @@ func (p *described) result() (*types100.Result, error) {
 }
 
 // errNoPod is for a description that lacks what plugins in a pod go by.
-var errNoPod = errors.New("the pod is not described: want an address of its NIC, or a snapshot, or the pod itself")
+var errNoPod = errors.New("the pod is not described: want an address of its NIC (--address), a snapshot (--snapshot), or the pod itself (--netns)")
 
 // prepare assumes what the description lacks for one of our plugins.
 func (p *described) prepare(s step) ([]string, error) {

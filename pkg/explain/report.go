@@ -58,8 +58,10 @@ func (r *Report) note(texts ...string) {
 func (r *Report) WriteText(w io.Writer, s report.Style) error {
 	var b strings.Builder
 	line := func(format string, a ...any) { b.WriteString(fmt.Sprintf(format, a...) + "\n") }
-	line("%s", s.Faint(fmt.Sprintf("# What ADD of network %s would do for %s of %s. Nothing of it is done.", r.Network, r.IfName,
-		cmp.Or(r.Netns, "a pod; "+string(r.at)+" stands for its network namespace"))))
+	line("%s", s.Faint(fmt.Sprintf("# What ADD of network %s would do for %s of %s. Nothing of it is done.", r.Network, r.IfName, cmp.Or(r.Netns, "a described pod"))))
+	if r.Netns == "" {
+		line("%s", s.Faint(fmt.Sprintf("# %s stands for the pod's network namespace. What is not described is taken for not being there.", r.at)))
+	}
 	for i, name := range r.chain {
 		line("")
 		line("%s", s.Head("# "+name))
