@@ -73,14 +73,9 @@ func (e explained) state(t *testing.T) state {
 	})
 }
 
-// podName is the pod's namespace as ip-netns(8) knows it on its node.
-const podName = "web"
-
-// settled gives the pod's namespace a name, NICs the same MACs in every lab, and tunes
-// the pod.
+// settled gives NICs the same MACs in every lab, and tunes the pod.
 func (e explained) settled(t *testing.T) {
 	t.Helper()
-	onNode(t, e.node, fmt.Sprintf("mkdir -p /run/netns; : >/run/netns/%[1]s; mount --bind %[2]s /run/netns/%[1]s", podName, e.Path()))
 	for i, lan := range e.node.LANs {
 		sh(t, e.node.Node.Netns, fmt.Sprintf("ip link set %s address 02:00:00:00:01:%02x", lan.NIC, i))
 	}
@@ -155,7 +150,7 @@ func TestExplainedCommands(t *testing.T) {
 			e.settled(t)
 			other.settled(t)
 			if e.name = e.Path(); !tt.path {
-				e.name = podName
+				e.name = e.Name()
 			}
 			same(t, "two labs", other.state(t), e.state(t))
 
@@ -224,7 +219,7 @@ func TestExplainOfLivingPod(t *testing.T) {
 			s := make(t)
 			for _, n := range s.nics {
 				for from, args := range map[string][]string{
-					"what the runtime noted": {"--netns", s.web.ContainerID[:8], "--cache-dir", "/run/cni/cache"},
+					"what the runtime noted": {"--netns", s.web.ContainerID[:8]},
 					"the pod alone":          {"--netns", s.web.Path(), "--cache-dir", "/nowhere"},
 				} {
 					if got := s.explainNIC(t, n.name, n.lan, args...); len(got) > 0 {
@@ -235,7 +230,7 @@ func TestExplainOfLivingPod(t *testing.T) {
 			sh(t, s.web.Netns, "ip rule del pref 32764")
 			sh(t, s.Node.Netns, "ip rule del pref 1000")
 			last := s.nics[len(s.nics)-1]
-			got := s.explainNIC(t, last.name, last.lan, "--netns", s.web.ContainerID, "--cache-dir", "/run/cni/cache")
+			got := s.explainNIC(t, last.name, last.lan, "--netns", s.web.ContainerID)
 			if len(got) != 2 || !strings.Contains(got[0]+got[1], "host: ip rule add pref 1000 ") || !strings.Contains(got[0]+got[1], "rule add pref 32764 ") {
 				t.Errorf("of what was flushed it says %q", got)
 			}
@@ -260,7 +255,7 @@ func TestExplainOfChain(t *testing.T) {
 	if err := os.WriteFile(conflist, []byte(e.node.LANs[0].Conflist(plugins...)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	script := runOnNode(t, e.node, "explain", conflist, "--netns", podName, "--cache-dir", "/run/cni/cache")
+	script := runOnNode(t, e.node, "explain", conflist, "--netns", e.Name())
 	if n := strings.Count(script, "nothing is to be done"); n != 1 {
 		t.Errorf("%d of the plugins have nothing to do, want 1:\n%s", n, script)
 	}

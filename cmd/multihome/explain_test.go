@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -90,7 +92,37 @@ func explained(t *testing.T, args []string, format string) string {
 	return out
 }
 
-// TestCompletion: what a shell offers for a network, a format and the flags.
+// TestExplainAsksNoKernel: of a pod that is described it needs neither a socket nor
+// another namespace.
+func TestExplainAsksNoKernel(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	calls := func(args ...string) string {
+		c := exec.Command("strace", append([]string{"-f", "-qq", "-e", "trace=socket,setns,unshare", "-o", trace, self}, args...)...)
+		c.Env = append(os.Environ(), asCommand+"=1")
+		c.Stdin = strings.NewReader(`{"cniVersion": "1.1.0", "name": "lan", "type": "coordinator", "nodeAddresses": "10.6.168.123"}`)
+		out, err := c.CombinedOutput()
+		if err == nil && !strings.Contains(string(out), "ip -n POD route add 10.6.168.123 ") {
+			t.Errorf("it says %s", out)
+		}
+		got, err := os.ReadFile(trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(regexp.MustCompile(`(?m)^.*(socket|setns|unshare)\(.*$`).FindAllString(string(got), -1), "\n")
+	}
+	if got := calls("explain", "-", "--address", "10.6.168.171/16"); got != "" {
+		t.Errorf("it calls %s", got)
+	}
+	if got := calls("explain", "-", "--netns", "/proc/self/ns/net"); got == "" {
+		t.Error("the control: not even of a pod that is there it asks the kernel")
+	}
+}
+
+// TestExplainCompletion: what a shell offers for a network, a format and the flags.
 func TestExplainCompletion(t *testing.T) {
 	for word, want := range map[string][]string{
 		"":        {"conflist", "yaml", ":8"}, // ShellCompDirectiveFilterFileExt

@@ -151,9 +151,14 @@ func chains(op netstate.Op) []string {
 	var out []string
 	table := string(op.Object().Kind()) + " -t " + netstate.MangleTable
 	if before, ok := op.Before.(netstate.Mark); ok {
+		perhaps := ""
+		if before.Damage != "" {
+			perhaps = " || true" // nobody knows what of it is there
+		}
 		for _, c := range slices.Backward(before.Chains()) {
-			out = append(out, fmt.Sprintf("%s -D %s %s", table, c.From, c.Jump()),
-				fmt.Sprintf("%s -F %s", table, c.Name), fmt.Sprintf("%s -X %s", table, c.Name))
+			for _, remove := range []string{"-D " + c.From + " " + c.Jump(), "-F " + c.Name, "-X " + c.Name} {
+				out = append(out, table+" "+remove+perhaps)
+			}
 		}
 	}
 	if after, ok := op.After.(netstate.Mark); ok {

@@ -137,7 +137,7 @@ func (p *described) links(c settings) ([]string, error) {
 // link is one of a made-up MAC, as netstate.Parse reads it.
 func (p *described) link(ns netstate.NS, name, typ string, mtu int) string {
 	p.macs++
-	l := netstate.Link{Name: name, MAC: netstate.MAC{2, 5: p.macs}, MTU: cmp.Or(mtu, 1500), Up: true}
+	l := netstate.Link{Name: name, MAC: netstate.MAC{2, 5: p.macs}, MTU: cmp.Or(mtu, usualMTU), Up: true}
 	if slices.Contains([]string{"macvlan", "ipvlan"}, typ) {
 		l.Type = typ
 	}
@@ -155,7 +155,7 @@ var errNoPod = errors.New("the pod is not described: want an address of its NIC 
 func (p *described) prepare(s step) ([]string, error) {
 	notes, err := p.links(settingsOf(s.conf))
 	if err != nil || s.NodeOnly {
-		return notes, err
+		return append(notes, p.mtus()...), err
 	}
 	if !p.made {
 		more, err := p.make(s)
@@ -164,6 +164,7 @@ func (p *described) prepare(s step) ([]string, error) {
 		}
 		notes = append(notes, more...)
 	}
+	notes = append(notes, p.mtus()...)
 	addrs := p.addrs()
 	if len(addrs) == 0 {
 		return nil, errNoPod
@@ -173,6 +174,28 @@ func (p *described) prepare(s step) ([]string, error) {
 		p.assumed = p.Node
 	}
 	return notes, nil
+}
+
+// usualMTU is ETH_DATA_LEN of linux/if_ether.h.
+const usualMTU = 1500
+
+// mtus gives links an MTU that have none by now: that of the link they sit on, or the
+// usual one.
+func (p *described) mtus() (notes []string) {
+	for _, ns := range []netstate.NS{netstate.Host, netstate.Pod} {
+		for _, l := range netstate.All[netstate.Link](p.Snapshot, ns) {
+			if l.MTU != 0 {
+				continue
+			}
+			parent, _ := netstate.Get(p.Snapshot, ns, netstate.Link{Name: l.Parent})
+			l.MTU = cmp.Or(parent.MTU, usualMTU)
+			p.Snapshot.Put(ns, l)
+			if !l.Owned() { // what ADD made by now has it of the kernel
+				notes = append(notes, fmt.Sprintf("assumed: %s: link %s mtu %d", ns, l.Name, l.MTU))
+			}
+		}
+	}
+	return notes
 }
 
 // addrs are the NIC's.
