@@ -13,6 +13,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -23,7 +26,7 @@ type explained struct {
 	name string // of the pod's namespace, as commands call it
 }
 
-// explain runs `multihome explain` on the node for the call, in the given format.
+// explain runs `multihome explain` on the node for what the call is about.
 func (e explained) explain(t *testing.T, args ...string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -38,7 +41,7 @@ func (e explained) explain(t *testing.T, args ...string) string {
 			t.Fatal(err)
 		}
 	}
-	return runOnNode(t, e.node, append([]string{"explain", conf, "--netns", e.name, "--ifname", e.nic,
+	return runOnNode(t, e.node, append([]string{"explain", conf, "--ifname", e.nic,
 		"--container-id", e.ContainerID, "--prev-result", prev}, args...)...)
 }
 
@@ -162,13 +165,13 @@ func TestExplainedCommands(t *testing.T) {
 			}
 
 			whole := stateOf(t, e.node, e.Netns)
-			script := e.explain(t)
+			script := e.explain(t, "--netns", e.name)
 			same(t, "explain", whole, stateOf(t, e.node, e.Netns))
 			onNode(t, e.node, script)
 			same(t, "by ADD, and by hand with\n"+script, added, e.state(t))
 
 			var left struct{ Operations []any }
-			if out := e.explain(t, "-o", "json"); json.Unmarshal([]byte(out), &left) != nil || len(left.Operations) > 0 {
+			if out := e.explain(t, "--netns", e.name, "-o", "json"); json.Unmarshal([]byte(out), &left) != nil || len(left.Operations) > 0 {
 				t.Errorf("when all is done explain says %s", out)
 			}
 		})
@@ -243,14 +246,14 @@ func TestExplainOfLivingPod(t *testing.T) {
 func TestExplainOfChain(t *testing.T) {
 	t.Parallel()
 	plugins := []string{chained, chained, `{"type": "route", "sbr": true}`}
-	make := func(chained ...string) explained {
+	with := func(chained ...string) explained {
 		s := emptySite(t, twoLANs["dual"][:1])
 		s.plug(t, 0, "eth0", chained...)
 		e := explained{attachment: s.attached("eth0")}
 		e.settled(t)
 		return e
 	}
-	e, other := make(), make(plugins...)
+	e, other := with(), with(plugins...)
 	conflist := filepath.Join(t.TempDir(), "conflist")
 	if err := os.WriteFile(conflist, []byte(e.node.LANs[0].Conflist(plugins...)), 0o644); err != nil {
 		t.Fatal(err)
@@ -262,4 +265,34 @@ func TestExplainOfChain(t *testing.T) {
 	onNode(t, e.node, script)
 	e.tune(t)
 	same(t, "by ADD, and by hand with\n"+script, other.state(t), e.state(t))
+}
+
+// TestExplainOfSnapshot: what is said of a pod is said of its description, too.
+func TestExplainOfSnapshot(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	e := explained{attachment: s.web, add: s.web.call("ADD"), name: s.web.Name()}
+	e.tune(t)
+	var state inspect.State
+	if err := e.node.Node.Run(func() (err error) {
+		state, err = inspect.Pod{Name: e.name, Netns: e.Path()}.Read()
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := filepath.Join(t.TempDir(), "snapshot")
+	if err := os.WriteFile(snapshot, []byte(strings.Join(state.Lines(), "\n")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	of := func(pod ...string) string {
+		var r struct{ Operations json.RawMessage }
+		if err := json.Unmarshal([]byte(e.explain(t, append(pod, "-o", "json")...)), &r); err != nil {
+			t.Fatal(err)
+		}
+		return string(r.Operations)
+	}
+	described := regexp.MustCompile(`\bPOD\b`).ReplaceAllString(of("--snapshot", snapshot), e.name)
+	if d := cmp.Diff(of("--netns", e.name), described); d != "" {
+		t.Errorf("of a pod, and of its description (-pod +description):\n%s", d)
+	}
 }

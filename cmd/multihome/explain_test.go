@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,7 @@ func run(args ...string) (string, error) {
 	c := command()
 	c.SetArgs(args)
 	c.SetOut(&out)
+	c.SetErr(io.Discard)
 	err := c.Execute()
 	return out.String(), err
 }

@@ -4,7 +4,6 @@ package explain
 
 import (
 	"cmp"
-	"fmt"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -19,7 +18,7 @@ type living struct {
 	inspect.Pod
 	ifname  string
 	noted   *types100.Result // what the runtime noted; nil if it didn't
-	from    string           // where the result is from
+	from    string           // what the result is
 	unknown bool             // the container ID is made up
 	earlier []netstate.Op    // of plugins that were explained
 }
@@ -37,11 +36,11 @@ func newLiving(o Options) (*living, error) {
 	for _, a := range found.Attachments {
 		if a.IfName == o.IfName && a.Result != nil {
 			p.noted = a.Result
-			p.from = fmt.Sprintf("the result of network %s that the runtime keeps", a.Network)
+			p.from = "what the runtime noted, for network " + a.Network
 		}
 	}
 	if o.PrevResult != nil {
-		p.from = "the prevResult that is given"
+		p.from = "as given"
 	}
 	if p.ContainerID = cmp.Or(o.ContainerID, p.ContainerID); p.ContainerID != "" {
 		return p, nil
@@ -85,7 +84,7 @@ func (p *living) result() (*types100.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.from = "what " + p.ifname + " has, for no runtime has noted a result"
+	p.from = "made of what " + p.ifname + " has, for no runtime noted any"
 	return synthesize(state.Snapshot, p.ifname, p.Netns, nil)
 }
 

@@ -25,12 +25,10 @@ func readNetwork(data []byte) (*libcni.NetworkConfigList, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list *libcni.NetworkConfigList
-	if _, isList := raw["plugins"]; isList {
-		list, err = libcni.NetworkConfFromBytes(encode(raw))
-	} else {
-		list, err = single(encode(raw))
+	if _, isList := raw["plugins"]; !isList {
+		raw = map[string]any{"name": raw["name"], "cniVersion": raw["cniVersion"], "plugins": []any{raw}}
 	}
+	list, err := libcni.NetworkConfFromBytes(encode(raw))
 	if err != nil {
 		return nil, err
 	}
@@ -41,14 +39,6 @@ func readNetwork(data []byte) (*libcni.NetworkConfigList, error) {
 		return nil, fmt.Errorf("cniVersion: %q: want %s or later", list.CNIVersion, oldest)
 	}
 	return list, nil
-}
-
-func single(data []byte) (*libcni.NetworkConfigList, error) {
-	conf, err := libcni.ConfFromBytes(data) //nolint:staticcheck // there are such files still
-	if err != nil {
-		return nil, err
-	}
-	return libcni.ConfListFromConf(conf)
 }
 
 // asPlain is an error of CNI without its code.
