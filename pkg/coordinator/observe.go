@@ -89,16 +89,6 @@ func readable(t *plugin.Task) error {
 	case len(t.Prev.Interfaces) == 0:
 		return plugin.Invalid("prevResult: interfaces: empty: want the NIC that the plugin before made")
 	}
-	for i, iface := range t.Prev.Interfaces {
-		if iface == nil {
-			return plugin.Invalid("prevResult: interfaces: %d is null", i)
-		}
-	}
-	for i, ip := range t.Prev.IPs {
-		if ip == nil {
-			return plugin.Invalid("prevResult: ips: %d is null", i)
-		}
-	}
 	return nil
 }
 

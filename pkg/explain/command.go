@@ -78,7 +78,7 @@ func (p place) plain(op netstate.Op) []string {
 		}
 	case netstate.Addr:
 		o.Dynamic, o.Tentative = false, false // nothing that can be asked for
-		return with(op, o).Commands()
+		return about(op, o).Commands()
 	case netstate.Route:
 		return []string{routeCommand(op, o)}
 	case netstate.Rule:
@@ -87,8 +87,8 @@ func (p place) plain(op netstate.Op) []string {
 	return op.Commands()
 }
 
-// with is the operation on a variant of its object.
-func with(op netstate.Op, o netstate.Object) netstate.Op {
+// about is the operation on a variant of its object.
+func about(op netstate.Op, o netstate.Object) netstate.Op {
 	if op.After == nil {
 		op.Before = o
 	} else {

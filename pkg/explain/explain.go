@@ -10,6 +10,7 @@
 package explain
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,21 +135,17 @@ func (r *Report) explain(o Options, list *libcni.NetworkConfigList, p pod, s ste
 		return err
 	}
 	r.note(assumed...)
-	var prev any
+	in := map[string]any{"name": list.Name, "cniVersion": list.CNIVersion}
 	if !s.NodeOnly {
-		result, err := o.prevResult(p)
-		if err != nil {
-			return err
-		}
-		if prev, err = result.GetAsVersion(list.CNIVersion); err != nil {
+		if in["cniVersion"], in["prevResult"], err = o.prevResult(list.CNIVersion, p); err != nil {
 			return err
 		}
 	}
-	in, err := stdin(list, s.conf, prev)
+	stdin, err := with(s.conf, in)
 	if err != nil {
 		return err
 	}
-	e, notes, err := p.explain(s, &skel.CmdArgs{ContainerID: r.ContainerID, Netns: r.Netns, IfName: r.IfName, StdinData: in})
+	e, notes, err := p.explain(s, &skel.CmdArgs{ContainerID: r.ContainerID, Netns: r.Netns, IfName: r.IfName, StdinData: stdin})
 	if err != nil {
 		return err
 	}
@@ -162,22 +159,20 @@ func (r *Report) explain(o Options, list *libcni.NetworkConfigList, p pod, s ste
 	return nil
 }
 
-// prevResult is what was given for one, or else what is known of the pod.
-func (o Options) prevResult(p pod) (*types100.Result, error) {
+// prevResult is what was given for one, or else what is known of the pod, and the
+// version of CNI that it is of.
+func (o Options) prevResult(version string, p pod) (of string, result any, err error) {
 	if o.PrevResult == nil {
-		return p.result()
+		result, err = p.result()
+		return types100.ImplementedSpecVersion, result, err
 	}
-	result := &struct {
+	var given struct {
 		CNIVersion string `json:"cniVersion"`
-	}{}
-	if err := json.Unmarshal(o.PrevResult, result); err != nil {
-		return nil, fmt.Errorf("prevResult: %w", err)
 	}
-	parsed, err := parseResult(result.CNIVersion, o.PrevResult)
-	if err != nil {
-		return nil, fmt.Errorf("prevResult: %w", err)
+	if err := json.Unmarshal(o.PrevResult, &given); err != nil {
+		return "", nil, fmt.Errorf("prevResult: %w", err)
 	}
-	return parsed, nil
+	return cmp.Or(given.CNIVersion, version), json.RawMessage(o.PrevResult), nil
 }
 
 // remarks are about what ADD does beside operations.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 
 	"github.com/containernetworking/cni/libcni"
@@ -110,17 +111,14 @@ func unwrap(raw map[string]any) (map[string]any, error) {
 	return conf, nil
 }
 
-// stdin is a plugin's configuration as a runtime hands it over.
-func stdin(list *libcni.NetworkConfigList, own []byte, prev any) ([]byte, error) {
-	conf := map[string]any{}
-	if err := json.Unmarshal(own, &conf); err != nil {
+// with is a plugin's configuration with keys that a runtime adds.
+func with(conf []byte, keys map[string]any) ([]byte, error) {
+	out := map[string]any{}
+	if err := json.Unmarshal(conf, &out); err != nil {
 		return nil, err
 	}
-	conf["name"], conf["cniVersion"] = list.Name, list.CNIVersion
-	if prev != nil {
-		conf["prevResult"] = prev
-	}
-	return json.Marshal(conf)
+	maps.Copy(out, keys)
+	return json.Marshal(out)
 }
 
 // encode is what was decoded, so that it can't fail.

@@ -9,19 +9,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/multihome/multihome/pkg/netstate"
 )
-
-// parseResult reads a result of any version.
-func parseResult(of string, data []byte) (*types100.Result, error) {
-	result, err := version.NewResult(of, data)
-	if err != nil {
-		return nil, err
-	}
-	return types100.NewResultFromResult(result)
-}
 
 // ipConfig is an address of the first interface, with the gateway of its subnet, or
 // else the first of its family.

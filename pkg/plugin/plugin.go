@@ -165,6 +165,9 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	if len(network.PrevResult) == 0 || string(network.PrevResult) == "null" {
 		return t, raw, nil
 	}
+	if err := refuseNulls(network.PrevResult); err != nil {
+		return t, raw, err
+	}
 	result, err := version.NewResult(network.CNIVersion, network.PrevResult)
 	if err == nil {
 		t.Prev, err = current.NewResultFromResult(result)
@@ -173,6 +176,27 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 		return t, raw, types.NewError(types.ErrDecodingFailure, "prevResult: "+err.Error(), "")
 	}
 	return t, raw, nil
+}
+
+// refuseNulls returns an error for a result with null in one of its lists, where
+// nobody expects it: to convert such a one from an older version is a panic
+// (convertFrom04x of CNI's types/100).
+func refuseNulls(result json.RawMessage) error {
+	var lists struct{ Interfaces, IPs, Routes []json.RawMessage }
+	if json.Unmarshal(result, &lists) != nil {
+		return nil // whoever reads it says what is wrong
+	}
+	for _, list := range []struct {
+		key   string
+		items []json.RawMessage
+	}{{"interfaces", lists.Interfaces}, {"ips", lists.IPs}, {"routes", lists.Routes}} {
+		for i, item := range list.items {
+			if string(item) == "null" {
+				return Invalid("prevResult: %s: %d is null", list.key, i)
+			}
+		}
+	}
+	return nil
 }
 
 // output prints the result in the version that the configuration asks for.

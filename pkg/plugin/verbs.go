@@ -202,7 +202,7 @@ func (t *Task) result(plan netstate.Plan) *current.Result {
 
 func findInterface(r *current.Result, name string, sandbox bool) *current.Interface {
 	for _, i := range r.Interfaces {
-		if i != nil && i.Name == name && (i.Sandbox != "") == sandbox {
+		if i.Name == name && (i.Sandbox != "") == sandbox {
 			return i
 		}
 	}

@@ -58,16 +58,6 @@ func readable(t *plugin.Task) error {
 	if t.Prev == nil {
 		return plugin.Invalid("prevResult: missing: route must be chained after the plugin that makes the NIC")
 	}
-	for i, iface := range t.Prev.Interfaces {
-		if iface == nil {
-			return plugin.Invalid("prevResult: interfaces: %d is null", i)
-		}
-	}
-	for i, ip := range t.Prev.IPs {
-		if ip == nil {
-			return plugin.Invalid("prevResult: ips: %d is null", i)
-		}
-	}
 	if len(addresses(t)) == 0 {
 		return plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", t.IfName)
 	}

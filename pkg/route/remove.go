@@ -131,7 +131,7 @@ func (r *remover) isOurHint(route netstate.Route) bool {
 // prevResult and of the link, as far as they are there.
 func (r *remover) addrs() []netip.Addr {
 	out := slices.Clone(r.own.Addresses)
-	if r.t.Prev != nil && readable(r.t) == nil {
+	if r.t.Prev != nil {
 		for _, a := range addresses(r.t) {
 			out = append(out, a.Addr())
 		}
