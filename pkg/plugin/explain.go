@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"log/slog"
 	"net/netip"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -62,6 +63,7 @@ func (p Plugin) explain(args *skel.CmdArgs, plan func(*Task, Conf) (netstate.Pla
 	if err != nil {
 		return Explanation{}, err
 	}
+	t.Log = slog.New(slog.DiscardHandler)
 	conf, err := p.Load(raw)
 	if err != nil || conf == nil {
 		return Explanation{}, err

@@ -183,8 +183,8 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 // (convertFrom04x of CNI's types/100).
 func refuseNulls(result json.RawMessage) error {
 	var lists struct{ Interfaces, IPs, Routes []json.RawMessage }
-	if json.Unmarshal(result, &lists) != nil {
-		return nil // whoever reads it says what is wrong
+	if err := json.Unmarshal(result, &lists); err != nil {
+		return nil //nolint:nilerr // whoever reads it says what is wrong
 	}
 	for _, list := range []struct {
 		key   string
