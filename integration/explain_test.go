@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -29,28 +30,24 @@ type explained struct {
 // explain runs `multihome explain` on the node for what the call is about.
 func (e explained) explain(t *testing.T, args ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	conf := filepath.Join(dir, "plugin.conf")
-	prev := filepath.Join(dir, "prev.json")
+	prev := filepath.Join(t.TempDir(), "prev.json")
 	result, err := json.Marshal(e.prev)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, data := range map[string][]byte{conf: e.add.stdin, prev: result} {
-		if err := os.WriteFile(file, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.WriteFile(prev, result, 0o644); err != nil {
+		t.Fatal(err)
 	}
-	return runOnNode(t, e.node, append([]string{"explain", conf, "--ifname", e.nic,
+	return runOnNode(t, e.node, e.add.stdin, append([]string{"explain", "-", "--ifname", e.nic,
 		"--container-id", e.ContainerID, "--prev-result", prev}, args...)...)
 }
 
-// runOnNode runs multihome on a node.
-func runOnNode(t *testing.T, l *lab.Lab, args ...string) string {
+// runOnNode runs multihome on a node, with something on its standard input.
+func runOnNode(t *testing.T, l *lab.Lab, stdin []byte, args ...string) string {
 	t.Helper()
 	var stdout, stderr strings.Builder
 	cmd := exec.CommandContext(t.Context(), filepath.Join(plugins, "multihome"), args...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
 	if err := l.Node.Run(cmd.Run); err != nil || stderr.Len() > 0 {
 		t.Fatalf("multihome %s: %v: %s", strings.Join(args, " "), err, stderr.String())
 	}
@@ -133,6 +130,7 @@ func TestExplainedCommands(t *testing.T) {
 		"all options": {make: first(keys{
 			"podMACPrefix": "0a:1b", "txQueueLen": 500, "vethLinkAddress": "169.254.200.1", "vethMTU": 1400,
 			"policyRoutes": []keys{{"dst": "192.168.0.0/16", "gw": "10.6.0.2"}},
+			"logOptions":   keys{"logFile": "/run/multihome.log", "logLevel": "debug"}, "multusNicPrefix": "net",
 		})},
 		"underlay, second NIC":                        {make: second(underlay())},
 		"underlay, second NIC, which has the default": {make: second(underlay(), keys{"podDefaultRouteNIC": "net1"})},
@@ -181,12 +179,8 @@ func TestExplainedCommands(t *testing.T) {
 // explainNIC runs explain for a NIC of web, with its network's conflist.
 func (s *site) explainNIC(t *testing.T, name string, lan int, args ...string) []string {
 	t.Helper()
-	conflist := filepath.Join(t.TempDir(), "conflist")
-	if err := os.WriteFile(conflist, []byte(s.LANs[lan].Conflist(s.chained...)), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	before := s.state(t)
-	out := runOnNode(t, s.Lab, append([]string{"explain", conflist, "--ifname", name, "-o", "json"}, args...)...)
+	out := runOnNode(t, s.Lab, []byte(s.LANs[lan].Conflist(s.chained...)), append([]string{"explain", "-", "--ifname", name, "-o", "json"}, args...)...)
 	same(t, "explain", before, s.state(t))
 	var r struct {
 		Operations []struct{ Plugin, NS, Command string }
@@ -254,11 +248,7 @@ func TestExplainOfChain(t *testing.T) {
 		return e
 	}
 	e, other := with(), with(plugins...)
-	conflist := filepath.Join(t.TempDir(), "conflist")
-	if err := os.WriteFile(conflist, []byte(e.node.LANs[0].Conflist(plugins...)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	script := runOnNode(t, e.node, "explain", conflist, "--netns", e.Name())
+	script := runOnNode(t, e.node, []byte(e.node.LANs[0].Conflist(plugins...)), "explain", "-", "--netns", e.Name())
 	if n := strings.Count(script, "nothing is to be done"); n != 1 {
 		t.Errorf("%d of the plugins have nothing to do, want 1:\n%s", n, script)
 	}
