@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +33,8 @@ func NewMachine(name string) (*Machine, error) {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return err
 		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		// What the system unmounts, the machine shall not keep in use.
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 			return err
 		}
 		if err := ownFiles(); err != nil {
@@ -49,6 +52,9 @@ func NewMachine(name string) (*Machine, error) {
 
 // ownFiles gives the mount namespace what a Machine has of its own.
 func ownFiles() error {
+	if err := detach("/run"); err != nil {
+		return err
+	}
 	if err := mountEmpty("/run"); err != nil {
 		return err
 	}
@@ -86,6 +92,27 @@ func ownFiles() error {
 		}
 	}
 	return os.Mkdir("/var/lib/cni", 0o755)
+}
+
+// detach unmounts a directory and what is below, in this mount namespace: it would
+// be covered, but the namespaces of the system's pods are there, and live as long as
+// they are mounted anywhere.
+func detach(dir string) error {
+	mounts, err := os.ReadFile("/proc/thread-self/mounts")
+	if err != nil {
+		return err
+	}
+	for _, line := range slices.Backward(strings.Split(strings.TrimSpace(string(mounts)), "\n")) {
+		at := strings.Fields(line)[1]
+		if at != dir && !strings.HasPrefix(at, dir+"/") {
+			continue
+		}
+		err := unix.Unmount(at, unix.MNT_DETACH)
+		if err != nil && !errors.Is(err, unix.ENOENT) { // a name with a space is written as \040
+			return fmt.Errorf("unmount %s: %w", at, err)
+		}
+	}
+	return nil
 }
 
 // mountEmpty mounts an empty file system in memory on a directory.

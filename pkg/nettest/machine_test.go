@@ -5,6 +5,7 @@ package nettest
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,30 @@ func hasItsOwn(t *testing.T, dir string) {
 	if netnsID(t) != outside {
 		t.Error("the thread did not return")
 	}
+}
+
+// TestMachineKeepsNoNamespaces: pods of the system end when they would without it.
+func TestMachineKeepsNoNamespaces(t *testing.T) {
+	system, err := NewMachine("system")
+	check(t, err)
+	defer system.Close()
+	pod, err := NewNetns("pod")
+	check(t, err)
+	defer pod.Close()
+	check(t, system.Pin(pod, "/run/netns/pod"))
+	var m *Machine
+	check(t, system.Run(func() error {
+		m, err = NewMachine("m")
+		return err
+	}))
+	defer m.Close()
+	check(t, m.Run(func() error {
+		mounts, err := os.ReadFile("/proc/thread-self/mounts")
+		if strings.Contains(string(mounts), "/run/netns/") {
+			t.Errorf("the machine's mounts:\n%s", mounts)
+		}
+		return err
+	}))
 }
 
 // TestMachineOnASystemWithoutCNI: no directory is made for a machine outside of it,
