@@ -15,6 +15,7 @@ need iproute2 ip
 need nftables nft
 need iptables iptables
 need tcpdump tcpdump
+need curl curl
 need strace strace
 need user-mode-linux linux.uml             # for hack/uml.sh
 need kmod /sbin/modprobe                   # for hack/uml.sh

@@ -41,6 +41,7 @@ tests() { # tests WHAT: all there are of a kind
 		# at that can't run there.
 		export CGO_ENABLED=0
 		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/lab
+		run older-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
 		run older-whole -exec "$PWD/hack/uml.sh" ./integration -built ../bin -run "$older"
 		;;
 	fault)

@@ -16,11 +16,6 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-const coordinator = `{
-      "type": "coordinator",
-      "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"]
-    }`
-
 func labCommand() *cobra.Command {
 	var cniPath []string
 	var without bool
@@ -32,29 +27,52 @@ namespaces; connect the pods by a chain of the real plugins; show what they
 did, and whether real traffic takes the ways that it should.
 
 The namespaces and all files are private to this process. Nothing is left when
-it ends, however it ends. Needs root.`,
+it ends, however it ends. Needs root.
+
+To look around in such a thing, and in others, see up, shell and down.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if os.Geteuid() != 0 {
-				return errors.New("lab: needs root, to make network namespaces")
+			if err := needRoot(); err != nil {
+				return err
 			}
-			if len(cniPath) == 0 {
-				self, err := os.Executable()
-				if err != nil {
-					return fmt.Errorf("lab: %w", err)
-				}
-				cniPath = []string{filepath.Dir(self)}
+			path, err := pluginPath(cniPath)
+			if err != nil {
+				return err
 			}
 			var chained []string
 			if !without {
-				chained = []string{coordinator}
+				chained = []string{lab.Coordinator}
 			}
-			return runLab(c.Context(), c.OutOrStdout(), cniPath, chained)
+			return runLab(c.Context(), c.OutOrStdout(), path, chained)
 		},
 	}
-	c.Flags().StringSliceVar(&cniPath, "cni-path", nil, "directories of the plugins (default: the directory of this program)")
+	pluginPathFlag(c, &cniPath)
 	c.Flags().BoolVar(&without, "without-coordinator", false, "leave coordinator out of the chain, to see what fails then")
+	c.AddCommand(labUpCommand(), labShellCommand(), labDownCommand(), labServeCommand())
 	return c
+}
+
+func needRoot() error {
+	if os.Geteuid() != 0 {
+		return errors.New("lab: needs root, to make network namespaces")
+	}
+	return nil
+}
+
+func pluginPathFlag(c *cobra.Command, dirs *[]string) {
+	c.Flags().StringSliceVar(dirs, "cni-path", nil, "directories of the plugins (default: the directory of this program)")
+}
+
+// pluginPath returns the directories of the plugins.
+func pluginPath(dirs []string) ([]string, error) {
+	if len(dirs) > 0 {
+		return dirs, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	return []string{filepath.Dir(self)}, nil
 }
 
 // runLab shows a scene on w. It returns an error if a check fails.

@@ -6,6 +6,6 @@
 // through it and judge what passes the wire.
 //
 // It touches only what pkg/nettest gives it, so nothing is left of a lab when
-// the process ends. The integration tests and `multihome lab` build on it; no
-// plugin does.
+// the process ends, or when its server does if it is kept up. The integration tests
+// and `multihome lab` build on it; no plugin does.
 package lab

@@ -44,6 +44,35 @@ func (s *Scene) Draw(pod *Pod) string {
 	return b.String()
 }
 
+// Port is a link of a machine or pod, with addresses.
+type Port struct {
+	Name, Link string
+	Addrs      []netip.Prefix
+}
+
+// Ports are all with addresses that were given to them here, or by plugins.
+func (s *Scene) Ports() []Port {
+	var ports []Port
+	for _, lan := range s.LANs {
+		if len(lan.Node) > 0 {
+			ports = append(ports, Port{s.Node.Name(), lan.NIC, lan.Node})
+		}
+	}
+	for _, pod := range s.Pods() {
+		for _, a := range s.Attachments {
+			ports = append(ports, Port{pod.Name(), a.IfName, pod.Addrs(a.IfName)})
+		}
+	}
+	for _, lan := range s.LANs {
+		ports = append(ports, Port{s.Router.Name(), lan.NIC, lan.Router}, Port{lan.Client.Name(), "eth0", lan.Host})
+	}
+	router, client := Port{Name: s.Router.Name(), Link: "outside0"}, Port{Name: s.Outside.Name(), Link: "eth0"}
+	for _, o := range outside {
+		router.Addrs, client.Addrs = append(router.Addrs, o.router), append(client.Addrs, o.client)
+	}
+	return append(ports, router, client)
+}
+
 // addrs prints up to two addresses, one in each line.
 func addrs(in []netip.Prefix) [2]string {
 	var lines [2]string

@@ -22,6 +22,7 @@ type Lab struct {
 
 	LANs []*LAN
 
+	others  []*nettest.Netns // all but the node and pods
 	closers []interface{ Close() error }
 }
 
@@ -98,6 +99,7 @@ func (l *Lab) newNetns(name string) (*nettest.Netns, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.others = append(l.others, n)
 	l.closeLater(n)
 	return n, nil
 }

@@ -33,7 +33,7 @@ func newScene(t *testing.T, lan LAN, chained ...string) *Scene {
 }
 
 func TestEveryCheckHoldsWithCoordinator(t *testing.T) {
-	s := newScene(t, Ens192(), coordinator)
+	s := newScene(t, Ens192(), Coordinator)
 	for _, network := range []string{"tcp", "udp"} {
 		for _, r := range RunAll(s.Checks(network)) {
 			if r.Err != nil {
@@ -69,7 +69,7 @@ func TestOneFamilyAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lan := Ens192()
 			lan.Node, lan.Router, lan.Host, lan.Pods = lan.Node[i:i+1], lan.Router[i:i+1], lan.Host[i:i+1], lan.Pods[i:i+1]
-			s := newScene(t, lan, coordinator)
+			s := newScene(t, lan, Coordinator)
 			results := RunAll(s.Checks("tcp"))
 			if len(results) == 0 {
 				t.Error("no checks")

@@ -86,11 +86,12 @@ func (l *Lab) addLAN(lan LAN) error {
 		}
 	}
 	ports := []port{
+		{"node", l.Node.Netns, lan.NIC, lan.Node, len(l.nodeAddrs()) == 0},
 		{"router", l.Router, lan.NIC, lan.Router, false},
 		{"client", lan.Client, "eth0", lan.Host, true},
 	}
-	if lan.VLAN == 0 {
-		ports = append(ports, port{"node", l.Node.Netns, lan.NIC, lan.Node, len(l.nodeAddrs()) == 0})
+	if lan.VLAN != 0 {
+		ports = ports[1:] // the node has its uplinks
 	}
 	for _, port := range ports {
 		if err := nettest.ConnectVeth(sw, port.name, port.netns, port.link); err != nil {

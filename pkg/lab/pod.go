@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/netip"
+	"path/filepath"
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
@@ -21,17 +22,21 @@ type Pod struct {
 	Results     map[string]*types100.Result
 }
 
+// podsDir is where the node knows the namespaces of pods.
+const podsDir = "/run/netns"
+
 // NewPod makes a pod without a NIC. The container ID follows from the name, by which
 // the node knows the namespace.
 func (l *Lab) NewPod(name string) (*Pod, error) {
-	n, err := l.newNetns(name)
+	n, err := nettest.NewNetns(name)
 	if err != nil {
 		return nil, err
 	}
+	l.closeLater(n)
 	id := sha256.Sum256([]byte(name))
 	pod := &Pod{
 		Netns:       n,
-		NetNS:       "/run/netns/" + name,
+		NetNS:       filepath.Join(podsDir, name),
 		ContainerID: hex.EncodeToString(id[:]),
 		Results:     map[string]*types100.Result{},
 	}

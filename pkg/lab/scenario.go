@@ -3,10 +3,12 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -17,17 +19,20 @@ type Scenario struct {
 	Name  string
 	About string   // one sentence for people
 	Links []string // types of links, as ip(8) names them, whose drivers the kernel must have
+	Try   []string // what to look at in it, each a name and a command
 
 	lans     []LAN
 	behind   []netip.Prefix             // the node, for the router
 	networks func(lans []*LAN) []string // conflists of each pod's NICs: eth0, net1
 }
 
-const (
-	coordinator = `{
+// Coordinator is the plugin as a conflist has it.
+const Coordinator = `{
       "type": "coordinator",
       "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"]
     }`
+
+const (
 	coordinatorOverlay = `{
       "type": "coordinator",
       "mode": "overlay",
@@ -61,25 +66,46 @@ const (
 
 var scenarios = []Scenario{
 	{
-		Name:     "underlay",
-		About:    "pods in the node's LAN by macvlan, linked to the node by coordinator",
-		Links:    []string{"macvlan"},
+		Name:  "underlay",
+		About: "pods in the node's LAN by macvlan, linked to the node by coordinator",
+		Links: []string{"macvlan"},
+		Try: []string{
+			"app curl http://10.96.0.10",
+			"client curl http://10.6.168.123:30080",
+			"web ip route",
+			"web ip route show table 100",
+			"node ip route show table 500",
+		},
 		lans:     []LAN{Ens192()},
-		networks: inFirst(coordinator),
+		networks: inFirst(Coordinator),
 	},
 	{
 		Name:  "multi-nic",
-		About: "pods with a NIC in each of two LANs, which are answered by the NIC that they asked",
+		About: "pods with a NIC in each of two LANs, each answering what it was asked, linked to the node by coordinator",
 		Links: []string{"macvlan"},
-		lans:  []LAN{Ens192(), Ens224()},
+		Try: []string{
+			"client-ens224 curl http://10.7.168.171:8080",
+			"client curl http://10.7.168.171:8080",
+			"node curl http://10.7.168.171:8080",
+			"web ip rule",
+			"web ip route show table 101",
+		},
+		lans: []LAN{Ens192(), Ens224()},
 		networks: func(lans []*LAN) []string {
-			return []string{lans[0].Conflist(coordinator), lans[1].Conflist(coordinator)}
+			return []string{lans[0].Conflist(Coordinator), lans[1].Conflist(Coordinator)}
 		},
 	},
 	{
-		Name:   "overlay",
-		About:  "pods of a cluster network, with a further NIC in the node's LAN",
-		Links:  []string{"macvlan"},
+		Name:  "overlay",
+		About: "pods of a cluster network (by ptp), whose further NIC in the node's LAN coordinator makes reachable",
+		Links: []string{"macvlan"},
+		Try: []string{
+			"client curl http://10.6.168.171:8080",
+			"node curl http://10.6.168.171:8080",
+			"app curl http://10.96.0.10",
+			"web ip rule",
+			"web ip route show table 101",
+		},
 		lans:   []LAN{Ens192()},
 		behind: prefixes("10.244.1.0/24", "fd00:244:1::/64"),
 		networks: func(lans []*LAN) []string {
@@ -87,25 +113,45 @@ var scenarios = []Scenario{
 		},
 	},
 	{
-		Name:     "host-macvlan",
-		About:    "pods in the node's LAN, which they reach the node by as well, by a macvlan of its own that route makes",
-		Links:    []string{"macvlan"},
+		Name:  "host-macvlan",
+		About: "pods in the node's LAN by macvlan, which reach the node by a macvlan of its own that route makes",
+		Links: []string{"macvlan"},
+		Try: []string{
+			"app curl http://10.6.168.123:8080",
+			"node curl http://10.6.168.171:8080",
+			"node ip -d link show ens192.host",
+			"node ip route show dev ens192.host",
+			"web ip neigh",
+		},
 		lans:     []LAN{Ens192()},
 		networks: inFirst(route),
 	},
 	{
-		Name:     "vlan",
-		About:    "pods in a VLAN that the node is not in, whose link ifacer makes",
-		Links:    []string{"macvlan", "vlan"},
+		Name:  "vlan",
+		About: "pods in a VLAN that ifacer makes and the node has no address in, linked to the node by coordinator",
+		Links: []string{"macvlan", "vlan"},
+		Try: []string{
+			"client curl http://172.100.0.171:8080",
+			"app curl http://10.96.0.10",
+			"node curl http://172.100.0.171:8080",
+			"node ip -d link show ens192.100",
+		},
 		lans:     []LAN{vlan(100, "ens192.100", "ens192"), ens160()},
-		networks: inFirst(coordinator),
+		networks: inFirst(Coordinator),
 	},
 	{
-		Name:     "bond",
-		About:    "pods in a VLAN of a bond of two NICs; ifacer makes both",
-		Links:    []string{"macvlan", "vlan", "bond"},
+		Name:  "bond",
+		About: "the same in a VLAN of a bond of two NICs; ifacer makes both",
+		Links: []string{"macvlan", "vlan", "bond"},
+		Try: []string{
+			"client curl http://172.200.0.171:8080",
+			"node ip -d link show bond0",
+			"switch-bond0.200 ip link set ens192 down",
+			"node cat /proc/net/bonding/bond0",
+			"client curl http://172.200.0.171:8080",
+		},
 		lans:     []LAN{vlan(200, "bond0.200", "ens192", "ens224"), ens160()},
-		networks: inFirst(coordinator),
+		networks: inFirst(Coordinator),
 	},
 }
 
@@ -129,22 +175,25 @@ func FindScenario(name string) (Scenario, error) {
 	return Scenario{}, fmt.Errorf("no scenario %q: there are %v", name, names)
 }
 
-// drivers are what the kernel calls the drivers of links.
-var drivers = map[string]string{"macvlan": "macvlan", "vlan": "8021q", "bond": "bonding"}
+// drivers are those that have another name than their type of links.
+var drivers = map[string]string{"vlan": "8021q", "bond": "bonding"}
 
 // Possible is an error that names the drivers that this kernel lacks for it.
 func (s Scenario) Possible() error {
-	var errs []error
+	var missing []string
 	for _, kind := range s.Links {
 		known, err := nettest.KnowsLinks(kind)
 		if err != nil {
 			return err
 		}
 		if !known {
-			errs = append(errs, fmt.Errorf("scenario %s: this kernel lacks the driver %s, for links of type %s", s.Name, drivers[kind], kind))
+			missing = append(missing, cmp.Or(drivers[kind], kind))
 		}
 	}
-	return errors.Join(errs...)
+	if missing == nil {
+		return nil
+	}
+	return fmt.Errorf("scenario %s needs drivers that this kernel lacks: %s", s.Name, strings.Join(missing, ", "))
 }
 
 // Up builds the scenario, with plugins of the directories of cniPath. What is not
@@ -153,6 +202,18 @@ func (s Scenario) Up(ctx context.Context, cniPath ...string) (*Scene, error) {
 	if err := s.Possible(); err != nil {
 		return nil, err
 	}
+	scene, err := s.build(ctx, cniPath)
+	if err != nil {
+		return nil, err
+	}
+	if err := scene.serve(); err != nil {
+		return nil, errors.Join(err, scene.Close())
+	}
+	return scene, nil
+}
+
+// build makes all but the servers.
+func (s Scenario) build(ctx context.Context, cniPath []string) (*Scene, error) {
 	l, err := New(s.lans...)
 	if err != nil {
 		return nil, err
@@ -179,7 +240,7 @@ func (s Scenario) attach(ctx context.Context, l *Lab, cniPath []string) (*Scene,
 			return nil, err
 		}
 	}
-	return l.NewScene(ctx, networks...)
+	return l.newSilentScene(ctx, networks)
 }
 
 // ens160 is the LAN of a node whose other NICs are for pods.

@@ -4,7 +4,6 @@ package lab
 
 import (
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -49,8 +48,8 @@ func TestScenarios(t *testing.T) {
 func TestScenarioThatTheKernelCannotDo(t *testing.T) {
 	s := Scenarios()[0]
 	s.Links = append(slices.Clone(s.Links), "multihome")
-	_, err := s.Up(t.Context(), cniPath...)
-	if err == nil || !strings.Contains(err.Error(), "scenario underlay: this kernel lacks the driver") {
-		t.Errorf("Up: %v", err)
+	const want = "scenario underlay needs drivers that this kernel lacks: multihome"
+	if _, err := s.Up(t.Context(), cniPath...); err == nil || err.Error() != want {
+		t.Errorf("Up: %v, want %s", err, want)
 	}
 }

@@ -43,6 +43,15 @@ const NIC = "eth0"
 
 // NewScene adds the pods to a lab, with a NIC in each network: eth0, net1, net2.
 func (l *Lab) NewScene(ctx context.Context, networks ...*Network) (*Scene, error) {
+	s, err := l.newSilentScene(ctx, networks)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.serve()
+}
+
+// newSilentScene is one where nobody serves yet.
+func (l *Lab) newSilentScene(ctx context.Context, networks []*Network) (*Scene, error) {
 	s := &Scene{Lab: l, Network: networks[0]}
 	for i, network := range networks {
 		ifname := NIC
@@ -65,10 +74,7 @@ func (l *Lab) NewScene(ctx context.Context, networks ...*Network) (*Scene, error
 			}
 		}
 	}
-	if err := s.setServices(); err != nil {
-		return nil, err
-	}
-	return s, s.serve()
+	return s, s.setServices()
 }
 
 // Pods are web and app.
@@ -90,6 +96,9 @@ func (s *Scene) serve() error {
 	return nil
 }
 
+// reachesServices says whether pods do: route knows nothing of Services.
+func (s *Scene) reachesServices() bool { return !s.Network.runs("route") }
+
 func (s *Scene) setServices() error {
 	var services []nettest.Service
 	for _, web := range s.Web.Addrs(NIC) {
@@ -99,7 +108,24 @@ func (s *Scene) setServices() error {
 			Endpoint:  netip.AddrPortFrom(web.Addr(), appPort),
 		})
 	}
-	return s.Node.SetServices(services...)
+	// With the node's files, for iptables has a lock there, where that is what makes them.
+	return s.Node.Run(func() error { return s.Node.SetServices(services...) })
+}
+
+// Services are where web is reached as a Service, in each address family: ClusterIPs
+// and NodePorts.
+func (s *Scene) Services() []netip.AddrPort {
+	if !s.reachesServices() {
+		return nil
+	}
+	var at []netip.AddrPort
+	for _, a := range clusterIPs {
+		at = append(at, netip.AddrPortFrom(a.Addr(), servicePort))
+	}
+	for _, a := range s.nodeAddrs() {
+		at = append(at, netip.AddrPortFrom(a.Addr(), nodePort))
+	}
+	return at
 }
 
 // Del takes the NICs of both pods away, the last one of each first. It may be
@@ -173,7 +199,7 @@ func (s *Scene) checks(web netip.Prefix) []Check {
 			RequestBy: NIC, ReplyBy: NIC,
 		},
 	}
-	if !s.Network.runs("route") { // which knows nothing of Services
+	if s.reachesServices() {
 		checks = slices.Insert(checks, 2, []Check{
 			{
 				Name: "pod to ClusterIP", Coordinator: underlay,
