@@ -23,7 +23,6 @@ const clusterNetwork = `{
 		"isGateway": true,
 		"ipam": {
 			"type": "host-local",
-			"dataDir": "/run/cni/networks",
 			"ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:244::/64"}]],
 			"routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 		}

@@ -34,7 +34,7 @@ const conflist = `{
 	"cniVersion": "1.1.0", "name": "lan",
 	"plugins": [
 		{"type": "ifacer", %s, "removeUnused": true},
-		{%s, "master": "%s", "ipam": {"type": "host-local", "dataDir": "/run/cni/networks",
+		{%s, "master": "%s", "ipam": {"type": "host-local",
 			"ranges": [[{"subnet": "172.100.0.0/16", "rangeStart": "172.100.0.100", "rangeEnd": "172.100.0.103"}]]}},
 		{"type": "coordinator", "serviceCIDR": ["10.96.0.0/12"]%s}
 	]
@@ -185,7 +185,7 @@ func newChain(t *testing.T, conf chain) *chained {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.cni = libcni.NewCNIConfigWithCacheDir([]string{bin, filepath.Join(bin, "cni")}, "/run/cni/cache", nil)
+	c.cni = libcni.NewCNIConfig([]string{bin, filepath.Join(bin, "cni")}, nil)
 	if c.list, err = libcni.NetworkConfFromBytes(fmt.Appendf(nil, conflist, conf.ifacer, conf.main, conf.master, conf.coordinator)); err != nil {
 		t.Fatal(err)
 	}
