@@ -83,7 +83,7 @@ fault: root ## each system call of each plugin fails in turn, and is killed ther
 # The last line is one plain command here, too.
 e2e: root ## pods in a Kubernetes cluster of two nodes, made here, with a table at the end
 	@hack/packages.sh e2e
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory build image
 	@$(MAKE) --no-print-directory cni-plugins CNI_PLUGINS="$(CNI_PLUGINS) main/loopback"
 	@integration/e2e/build.sh
 	integration/e2e/cluster.sh e2e.test -test.timeout 1h -test.run 'TestCases/($(CASES))'

@@ -24,6 +24,7 @@ need libc6-dev /usr/include/stdlib.h  # for go test -race
 if [ "${1:-}" = e2e ]; then
 	need runc runc
 	need openssl openssl
+	need busybox-static /usr/share/doc/busybox-static/copyright # not the one with libraries
 fi
 test -n "$missing" || exit 0
 

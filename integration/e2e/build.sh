@@ -33,19 +33,32 @@ test ! -e "$out/bin/server" || mv "$out/bin/server" "$out/bin/etcd" # go names i
 containerd=github.com/containerd/containerd/v2
 build containerd no_btrfs,no_zfs,no_devmapper,no_aufs "-X $containerd/version.Version=$(version containerd $containerd)"
 build multus "" ""
+build helm "" ""
 
-# One image for everything, in the form of `docker save`: its only file is the
-# program of integration/e2e/app.
+# Two images, in the form of `docker save`: of the pods of the tests, whose only
+# file is the program of integration/e2e/app, and, by the name that examples/ has
+# for it, Debian's busybox.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-go build -ldflags "-s -w" -o "$work/app" ./app
-tar -C "$work" --owner=0 --group=0 --mtime=@0 -cf "$work/layer.tar" app
-layer=$(sha256sum "$work/layer.tar" | cut -d ' ' -f 1)
-cat >"$work/config.json" <<EOF_CONFIG
-{"architecture": "$(go env GOARCH)", "os": "linux", "config": {"Entrypoint": ["/app"]},
+
+# image NAME DIRECTORY ENTRYPOINT: what manifest.json says of an image, whose files
+# are in the directory.
+image() {
+	tar -C "$work/$2" --owner=0 --group=0 --mtime=@0 --sort=name -cf "$work/$2.tar" .
+	layer=$(sha256sum "$work/$2.tar" | cut -d ' ' -f 1)
+	cat >"$work/$2.json" <<EOF_CONFIG
+{"architecture": "$(go env GOARCH)", "os": "linux", "config": {"Entrypoint": $3},
  "rootfs": {"type": "layers", "diff_ids": ["sha256:$layer"]}}
 EOF_CONFIG
-echo '[{"Config": "config.json", "RepoTags": ["localhost/app:1"], "Layers": ["layer.tar"]}]' >"$work/manifest.json"
-tar -C "$work" -cf "$out/image.tar" manifest.json config.json layer.tar
+	echo "{\"Config\": \"$2.json\", \"RepoTags\": [\"$1\"], \"Layers\": [\"$2.tar\"]}"
+}
+
+go build -ldflags "-s -w" -o "$work/app/app" ./app
+mkdir -p "$work"/busybox/{bin,tmp}
+cp /bin/busybox "$work/busybox/bin"
+for applet in sh hostname httpd; do ln -s busybox "$work/busybox/bin/$applet"; done
+example=$(sed -n 's/^ *image: *//p' ../../examples/*.yaml | sort -u)
+echo "[$(image localhost/app:1 app '["/app"]'), $(image "$example" busybox null)]" >"$work/manifest.json"
+tar -C "$work" -cf "$out/image.tar" manifest.json {app,busybox}.{json,tar}
 
 go test -c -tags e2e -o "$out/bin/e2e.test" .

@@ -26,6 +26,7 @@ self=$(readlink -f "$0")
 here=$(dirname "$self")
 root=$(readlink -f "$here/../..")
 nodes="1 2"
+export E2E_ROOT=$root
 export E2E_STATE=$root/.cache/e2e/run
 export PATH=$root/.cache/e2e/bin:$PATH
 api=https://10.9.0.2:6443
@@ -34,7 +35,7 @@ pods=10.244.0.0/16,fd00:10:244::/48
 
 main() {
 	rm -rf "$E2E_STATE"
-	mkdir -p "$E2E_STATE/cni"
+	mkdir -p "$E2E_STATE"
 	export E2E_CGROUP=multihome-e2e.$$
 	# With pdeathsig nothing outlives this script, however it ends.
 	setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child --mount-proc "$self" _machines "$@" <&0 &
@@ -171,7 +172,6 @@ machines() {
 	cd "$E2E_STATE"
 	network
 	identities
-	cp "$root"/bin/cni/* "$root"/bin/{coordinator,veth,ifacer,route} "$root/.cache/e2e/bin/multus" cni
 	for n in $nodes; do
 		mkdir node$n
 		nsenter --net=/run/netns/node$n unshare --mount "$self" _node $n >node$n/node.log 2>&1 &
@@ -209,6 +209,7 @@ node() {
 	echo $$ >"$E2E_STATE/node$n/pid"
 	cd "$E2E_STATE/node$n"
 	mounts "$n"
+	cp "$root"/bin/cni/* "$root"/bin/{coordinator,veth,ifacer,route} "$root/.cache/e2e/bin/multus" /opt/cni/bin
 	sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
 		net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
 	configurations "$n"
@@ -221,13 +222,21 @@ node() {
 		--node-ip=10.6.0.1$n,fd00:6::1$n
 }
 
-# mounts gives a node its own /run, /var/lib and /var/log, its view of /sys, and
-# its cgroups.
+# mounts gives a node its own /run, /var/lib and /var/log, its own changes to /etc
+# and /opt, its view of /sys, and its cgroups.
 mounts() {
-	local n=$1 f group
+	local n=$1 d f group
 	mount --make-rprivate /
 	for d in /run /var/lib /var/log; do mount -t tmpfs -o mode=755 node$n $d; done
-	mkdir -p /run/netns /run/lock /run/cgroup /run/sysctl
+	mkdir -p /run/netns /run/lock /run/cgroup /run/sysctl /run/state
+	mount --bind "$E2E_STATE" /run/state
+	for d in /etc /opt; do
+		mkdir -p /run/changes$d/{upper,work}
+		mount -t overlay -o "lowerdir=$d,upperdir=/run/changes$d/upper,workdir=/run/changes$d/work" node$n $d
+	done
+	mount --move /run/state "$E2E_STATE" # which may be below one of them
+	cd "$E2E_STATE/node$n"
+	mkdir -p /opt/cni/bin /var/lib/cni/bin
 	mount --rbind /sys/fs/cgroup /run/cgroup
 	mount -t sysfs sys /sys
 	mount --rbind /run/cgroup /sys/fs/cgroup
@@ -267,7 +276,7 @@ oom_score = 0
   restrict_oom_score_adj = true
   disable_hugetlb_controller = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "$E2E_STATE/cni"
+    bin_dirs = ["/opt/cni/bin", "/var/lib/cni/bin"]
     conf_dir = "$PWD/net.d"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
@@ -302,7 +311,7 @@ EOF_PROXY
 	mkdir net.d
 	cat >net.d/00-multus.conf <<EOF_MULTUS
 {"cniVersion": "1.0.0", "name": "multus", "type": "multus", "kubeconfig": "$E2E_STATE/admin.kubeconfig",
- "binDir": "$E2E_STATE/cni", "logFile": "$PWD/multus.log", "logLevel": "error", "logToStderr": false,
+ "binDir": "/opt/cni/bin", "logFile": "$PWD/multus.log", "logLevel": "error", "logToStderr": false,
  "capabilities": {"ips": true},
  "delegates": [{"cniVersion": "1.0.0", "name": "cluster", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipam": {"type": "host-local",

@@ -23,8 +23,9 @@ import (
 // where.
 var machines = map[string]*nettest.Netns{}
 
-// state is where cluster.sh keeps logs, process numbers and configurations.
-var state = os.Getenv("E2E_STATE")
+// The directories of the repository, and of what cluster.sh keeps of logs, process
+// numbers and configurations.
+var root, state = os.Getenv("E2E_ROOT"), os.Getenv("E2E_STATE")
 
 // setUp opens the machines, and lets each answer at port 8080.
 func setUp() error {
@@ -64,7 +65,12 @@ func nodeAddrs(node string) []netip.Addr {
 
 // neighbourAddrs are those of the machine that is in each LAN.
 func neighbourAddrs(lan int) []netip.Addr {
-	return addrs(fmt.Sprintf("10.%d.0.200", lan), fmt.Sprintf("fd00:%d::200", lan))
+	return lanAddrs(lan, 200)
+}
+
+// lanAddrs are the addresses in a LAN that end in a number.
+func lanAddrs(lan, last int) []netip.Addr {
+	return addrs(fmt.Sprintf("10.%d.0.%d", lan, last), fmt.Sprintf("fd00:%d::%d", lan, last))
 }
 
 func otherNode(node string) string {
@@ -106,6 +112,22 @@ func wantIn(t *testing.T, text string, lines ...string) {
 			t.Errorf("no %q in:\n%s", want, text)
 		}
 	}
+}
+
+// fileOf is a node's file, as others find it.
+func fileOf(t *testing.T, node, path string) string {
+	t.Helper()
+	return filepath.Join("/proc", pidOf(t, node), "root", path)
+}
+
+// pidOf is a process in a node's namespaces.
+func pidOf(t *testing.T, node string) string {
+	t.Helper()
+	pid, err := os.ReadFile(filepath.Join(state, node, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(pid))
 }
 
 // restart ends a daemon of a node, which cluster.sh then starts again, and waits

@@ -331,11 +331,7 @@ func conflictReleased(t *testing.T) {
 		t.Errorf("the pod has %v, want %s", got, second)
 	}
 	askAll(t, p.asked())
-	pid, err := os.ReadFile(filepath.Join(state, "node1", "pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	given := filepath.Join("/proc", strings.TrimSpace(string(pid)), "root/var/lib/cni/networks", n.network(t))
+	given := fileOf(t, "node1", filepath.Join("/var/lib/cni/networks", n.network(t)))
 	if _, err := os.Stat(filepath.Join(given, second.String())); err != nil {
 		t.Error(err)
 	}

@@ -83,7 +83,7 @@ func printTable() {
 
 func cases() []testCase {
 	var all []testCase
-	for _, some := range [][]testCase{coordinatorCases, otherPluginCases, serviceCases(), nodeCases, notCoveredCases} {
+	for _, some := range [][]testCase{coordinatorCases, otherPluginCases, serviceCases(), manifestCases, exampleCases, nodeCases, notCoveredCases} {
 		all = append(all, some...)
 	}
 	return all
@@ -92,7 +92,6 @@ func cases() []testCase {
 // notCoveredCases are those of the other system's list that have no test here, and
 // what is known not to hold.
 var notCoveredCases = []testCase{
-	{name: "overlay-recreated", notCovered: "a pod beside the cluster network is made again with its IPv6 addresses: a known limit of docs/coordinator.md"},
 	{name: "C00019", notCovered: "conflicting addresses of a StatefulSet's pod are kept: there is no IPAM plugin of ours yet"},
 	{name: "N00001", notCovered: "a VLAN is made: needs 8021q; on another kernel in integration/uml"},
 	{name: "N00002", notCovered: "a VLAN that exists is taken: needs 8021q; on another kernel in integration/uml"},

@@ -29,6 +29,7 @@ var nodeCases = []testCase{
 	{name: "probes", what: "the kubelet's readiness and liveness probes of underlay and overlay pods, no restarts", run: probes},
 	{name: "network-status", what: "the annotation has each NIC's addresses", run: networkStatus},
 	{name: "recreated", what: "a pod is deleted and made again with its name and addresses, on another node", run: recreated},
+	{name: "overlay-recreated", what: "the same beside the cluster network, on the same node: the other pods that asked it do reach it", run: overlayRecreated},
 	{name: "nics-changed", what: "a pod is made again with other NICs", run: nicsChanged},
 	{name: "restart-containerd", what: "containerd is killed: pods go on, new ones start", run: func(t *testing.T) { restarted(t, "containerd") }},
 	{name: "restart-kubelet", what: "the kubelet is killed: pods go on, new ones start", run: func(t *testing.T) { restarted(t, "kubelet") }},
@@ -115,6 +116,17 @@ func recreated(t *testing.T) {
 		p.node = node
 		start(t, p)
 		reachable(t, p)
+		p.delete(t)
+	}
+}
+
+func overlayRecreated(t *testing.T) {
+	p := &pod{name: name(t, "a"), node: "node1", nics: []nic{newNIC("net1", 7, nil)}}
+	for range 2 {
+		start(t, p)
+		for _, w := range web {
+			askAll(t, w.to(p))
+		}
 		p.delete(t)
 	}
 }

@@ -29,6 +29,7 @@ type nic struct {
 	chain []object // the plugins after macvlan
 	ipam  object   // instead of static with addrs
 	first object   // instead of macvlan on the LAN: the cluster network in another form
+	made  string   // a network that is there, namespace/name, instead of one of this test's
 }
 
 // pod is a pod with what is asked for, and once it is ready its namespace.
@@ -39,6 +40,7 @@ type pod struct {
 	nics       []nic
 	noProbe    bool   // for pods that their node can't reach
 	hostLink   string // the pod's link to its node, if it isn't the usual one
+	example    bool   // it is one of examples/
 
 	uid     string
 	overlay []netip.Addr // eth0's, where the cluster network made it
@@ -99,7 +101,12 @@ func (n nic) network(t *testing.T) string {
 // selection asks Multus for the NIC.
 func (n nic) selection(t *testing.T) object {
 	t.Helper()
-	s := object{"name": n.network(t), "namespace": namespace}
+	s := object{"namespace": namespace}
+	if space, name, ok := strings.Cut(n.made, "/"); ok {
+		s["namespace"], s["name"] = space, name
+	} else {
+		s["name"] = n.network(t)
+	}
 	if n.name != "eth0" {
 		s["interface"] = n.name
 	}
@@ -195,6 +202,7 @@ type podStatus struct {
 		Name, UID   string
 		Annotations map[string]string
 	}
+	Spec   struct{ NodeName string }
 	Status struct {
 		PodIPs            []struct{ IP netip.Addr }
 		Conditions        []struct{ Type, Status string }
@@ -237,6 +245,7 @@ func (p *pod) wait(t *testing.T) {
 		}
 		return fmt.Errorf("pod %s is not ready; events: %s", p.name, strings.Join(events(t, p.uid), "\n"))
 	})
+	p.node = status.Spec.NodeName
 	path, err := netnsOf(p.uid)
 	if err == nil {
 		p.Netns, err = nettest.OpenNetns(p.name, path)
@@ -321,6 +330,14 @@ func (p *pod) further() []nic {
 		return p.nics[1:]
 	}
 	return p.nics
+}
+
+// port is where its server listens.
+func (p *pod) port() uint16 {
+	if p.example {
+		return 8080
+	}
+	return 80
 }
 
 // link is the pod's link to its node.

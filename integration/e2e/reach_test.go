@@ -53,7 +53,7 @@ func (p *pod) askedAt(nic string, a netip.Addr) []question {
 }
 
 func (p *pod) question(from string, to, sees netip.Addr, replyBy string) question {
-	return question{from: machines[from], to: netip.AddrPortFrom(to, 80), answers: p.name, sees: sees, pod: p, replyBy: replyBy}
+	return question{from: machines[from], to: netip.AddrPortFrom(to, p.port()), answers: p.name, sees: sees, pod: p, replyBy: replyBy}
 }
 
 // asking are the questions of the pod, from each address that it has.
