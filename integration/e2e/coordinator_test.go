@@ -114,7 +114,11 @@ func overlayOneNIC(t *testing.T) {
 		}
 		for _, addr := range p.nics[0].addrs {
 			p.rules(t, addr, fmt.Sprintf("32764:\tfrom %s lookup 101", addr))
-			wantIn(t, run(t, machines[p.node], "ip", familyOf(addr), "route", "show", "table", "500"), addr.String()+" dev cni0")
+			route := addr.String() + " dev cni0"
+			if addr.Is6() {
+				route = fmt.Sprintf("%s via %s dev cni0", addr, of(addr, p.overlay))
+			}
+			wantIn(t, run(t, machines[p.node], "ip", familyOf(addr), "route", "show", "table", "500"), route)
 		}
 	}
 	reachEachOther(t, a, b)
