@@ -43,6 +43,7 @@ type link struct {
 	loopback  bool
 	arp       bool   // an Ethernet link that resolves addresses by ARP and NDP
 	info      []byte // IFLA_INFO_DATA of a type that has details
+	settings  settings
 }
 
 // newGroup is the group (ip-link(8), GROUP) that a link is in between its making,
@@ -83,6 +84,8 @@ func decodeLink(b []byte) link {
 					l.info = slices.Clone(v) // the buffer is used again
 				}
 			})
+		case unix.IFLA_AF_SPEC:
+			l.settings = decodeSettings(v)
 		}
 	})
 	if l.Group == newGroup && l.Alias == "" {
@@ -95,6 +98,7 @@ func decodeLink(b []byte) link {
 func (s *Space) remember(l link) {
 	s.index[l.Name] = l.index
 	s.name[l.index] = l.Name
+	s.settings[l.Name] = l.settings
 	if l.elsewhere {
 		s.parents[l.Name] = l.peer
 	}
@@ -107,6 +111,7 @@ func (s *Space) forget(name string) {
 	delete(s.name, s.index[name])
 	delete(s.index, name)
 	delete(s.ends, name)
+	delete(s.settings, name)
 }
 
 // fetchLink asks for one link; ok is false if there is none of that name.

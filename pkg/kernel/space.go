@@ -49,6 +49,8 @@ type Space struct {
 	index map[string]int // of links, by name
 	name  map[int]string
 	ends  map[string]vethEnd
+	// settings are those of links, as the last answer has them.
+	settings map[string]settings
 	// parents are the ifindexes, in another namespace, of what links sit on.
 	parents map[string]int
 
@@ -294,6 +296,7 @@ func (s *Space) reset() {
 	s.index = map[string]int{"lo": 1} // init_net and every other: loopback_net_init
 	s.name = map[int]string{1: "lo"}
 	s.ends = map[string]vethEnd{}
+	s.settings = map[string]settings{}
 	s.parents = map[string]int{}
 	s.leading = map[netstate.Family]int{}
 }

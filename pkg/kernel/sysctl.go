@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -18,10 +19,15 @@ func (s *Space) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error 
 	if _, ok := s.index[want.Dev]; !ok && want.Device() != "" {
 		return nil
 	}
-	err := s.withSysctl(want, unix.O_RDONLY, func(fd int) (err error) {
-		want.Value, err = readNumber(fd)
-		return err
-	})
+	var err error
+	if have, ok := s.setting(want); ok {
+		want.Value = have
+	} else {
+		err = s.withSysctl(want, unix.O_RDONLY, func(fd int) (err error) {
+			want.Value, err = readNumber(fd)
+			return err
+		})
+	}
 	if withoutIPv6(want, err) {
 		snap.Put(s.ns, want)
 		return nil
@@ -50,19 +56,107 @@ func (s *Space) applySysctl(op netstate.Op) error {
 		return nil // it was written when its link was made, and goes with it
 	}
 	set := op.After.(netstate.Sysctl)
-	err := s.withSysctl(set, unix.O_RDWR, func(fd int) error {
-		// A new link may have it already. To write disable_ipv6 the kernel tries
-		// again and again until nobody else changes a link (addrconf_disable_ipv6).
-		if have, err := readNumber(fd); err != nil || have == set.Value {
-			return err
-		}
-		_, err := unix.Pwrite(fd, strconv.AppendInt(nil, int64(set.Value), 10), 0)
+	// A new link may have it already. To write disable_ipv6 the kernel tries again
+	// and again until nobody else changes a link (addrconf_disable_ipv6).
+	if have, ok, err := s.settingNow(set); err != nil || ok && have == set.Value {
+		return err
+	}
+	err := s.withSysctl(set, unix.O_WRONLY, func(fd int) error {
+		_, err := unix.Write(fd, strconv.AppendInt(nil, int64(set.Value), 10))
 		return err
 	})
+	s.note(set, err == nil)
 	if withoutIPv6(set, err) {
 		return nil
 	}
 	return err
+}
+
+// setting is what the last answer about a link has of one of its settings, or what
+// was written since; ok is false if that isn't known.
+func (s *Space) setting(c netstate.Sysctl) (value int, ok bool) {
+	if i, numbered := placeOf(c); numbered {
+		v := s.settings[c.Dev][i]
+		return v.value, v.known
+	}
+	return 0, false
+}
+
+// settingNow is the same, of a link that nobody asked for yet, too.
+func (s *Space) settingNow(c netstate.Sysctl) (value int, ok bool, err error) {
+	if value, ok = s.setting(c); !ok && c.Device() != "" {
+		_, _, err = s.fetchLink(c.Dev)
+		value, ok = s.setting(c)
+	}
+	return value, ok, err
+}
+
+// note keeps what was written, if it was.
+func (s *Space) note(c netstate.Sysctl, written bool) {
+	if i, numbered := placeOf(c); numbered {
+		all := s.settings[c.Dev]
+		all[i].value, all[i].known = c.Value, written
+		s.settings[c.Dev] = all
+	}
+}
+
+// numbered are the settings that are read out of the answer about their link, with
+// their places there: IPV4_DEVCONF_* of linux/ip.h, which begin with 1, and DEVCONF_*
+// of linux/ipv6.h. To open a file takes the kernel the longer the more namespaces
+// there are: those of one name are in one chain of its cache (proc_sys_compare).
+var numbered = [...]struct {
+	family netstate.Family
+	name   string
+	place  int
+}{
+	{netstate.IPv4, "rp_filter", 7},
+	{netstate.IPv4, "arp_announce", 17},
+	{netstate.IPv4, "arp_ignore", 18},
+	{netstate.IPv4, "arp_notify", 21},
+	{netstate.IPv6, "accept_ra", 3},
+	{netstate.IPv6, "disable_ipv6", 26},
+	{netstate.IPv6, "ndisc_notify", 29},
+}
+
+// settings are those that are numbered.
+type settings [len(numbered)]struct {
+	value int
+	known bool
+}
+
+// placeOf returns where among them a setting is.
+func placeOf(c netstate.Sysctl) (i int, ok bool) {
+	for i, n := range numbered {
+		if n.family == c.Family && n.name == c.Name {
+			return i, c.Device() != ""
+		}
+	}
+	return 0, false
+}
+
+// decodeSettings reads IFLA_AF_SPEC.
+func decodeSettings(spec []byte) settings {
+	const inetConf, inet6Conf = 1, 2 // IFLA_INET_CONF, IFLA_INET6_CONF
+	var out settings
+	attrs(spec, func(family uint16, v []byte) {
+		attrs(v, func(typ uint16, v []byte) {
+			switch {
+			case family == unix.AF_INET && typ == inetConf:
+				out.read(netstate.IPv4, v)
+			case family == unix.AF_INET6 && typ == inet6Conf:
+				out.read(netstate.IPv6, v)
+			}
+		})
+	})
+	return out
+}
+
+func (s *settings) read(f netstate.Family, conf []byte) {
+	for i, n := range numbered {
+		if at := 4 * n.place; n.family == f && at+4 <= len(conf) {
+			s[i].value, s[i].known = int(int32(nl.NativeEndian().Uint32(conf[at:]))), true
+		}
+	}
 }
 
 // withoutIPv6 reports whether a setting is of IPv6 and the link, or the kernel,
