@@ -17,18 +17,17 @@ func Release(k *kernel.Kernel, snap *netstate.Snapshot, table int, dev, mac stri
 	if err := k.Host.ReadLink(snap, dev); err != nil {
 		return nil, err
 	}
-	var ops []netstate.Op
+	var ops, neighs []netstate.Op
 	for _, a := range addrs {
 		n := netstate.Neigh{Dev: dev, Dst: a}
 		if err := k.Host.ReadNeigh(snap, dev, a); err != nil {
-			return ops, err
+			return append(ops, neighs...), err
 		}
 		if have, ok := netstate.Get(snap, host, n); ok && mac != "" && have.MAC.String() != mac {
 			continue
 		}
-		ops = append(ops,
-			netstate.Op{NS: host, Before: netstate.NewRoute(table, netstate.Single(a), netip.Addr{}, dev, netip.Addr{})},
-			netstate.Op{NS: host, Before: n})
+		ops = append(ops, netstate.Op{NS: host, Before: netstate.NewRoute(table, netstate.Single(a), netip.Addr{}, dev, netip.Addr{})})
+		neighs = append(neighs, netstate.Op{NS: host, Before: n})
 	}
-	return ops, nil
+	return append(ops, neighs...), nil // those of one kind are one datagram
 }
