@@ -46,7 +46,7 @@ func flavoured(t *testing.T, flavour string) string {
 // addBy is add with a $PATH.
 func (a *attachment) addBy(t *testing.T, path string, over ...keys) {
 	t.Helper()
-	a.call("ADD", over...).with("PATH", path).fine(t)
+	a.keep(t, a.call("ADD", over...).with("PATH", path).fine(t))
 }
 
 // mangle is all that tables mangle hold, in both flavours and both families.

@@ -237,8 +237,13 @@ func (o outcome) asError() (*types.Error, error) {
 // add runs ADD, which must succeed, and keeps the result for the scene.
 func (a *attachment) add(t *testing.T, over ...keys) *types100.Result {
 	t.Helper()
+	return a.keep(t, a.call("ADD", over...).fine(t))
+}
+
+func (a *attachment) keep(t *testing.T, printed string) *types100.Result {
+	t.Helper()
 	r := new(types100.Result)
-	if err := json.Unmarshal([]byte(a.call("ADD", over...).fine(t)), r); err != nil {
+	if err := json.Unmarshal([]byte(printed), r); err != nil {
 		t.Fatal(err)
 	}
 	a.Results[a.nic] = r
