@@ -38,14 +38,13 @@ func TestManyPodsAtOnce(t *testing.T) {
 	if err := network.Add(t.Context(), first, lab.NIC); err != nil {
 		t.Fatal(err)
 	}
-	before := stateOf(t, l)
-
 	pods := make([]*lab.Pod, 50)
 	for i := range pods {
 		if pods[i], err = l.NewPod(fmt.Sprintf("pod%d", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	before := stateOf(t, l)
 	each := func(what string, f func(*lab.Pod) error) {
 		t.Helper()
 		if err := atOnce(pods, f); err != nil {
