@@ -26,6 +26,7 @@ type hop struct {
 	oif    int
 	via    netip.Addr
 	onlink bool
+	flags  uint8 // RTNH_F_*
 }
 
 // rtmHeader is struct rtmsg of linux/rtnetlink.h.
@@ -79,7 +80,7 @@ func decodeHops(b []byte) []hop {
 		if n < unix.SizeofRtNexthop || n > len(b) {
 			return out
 		}
-		h := hop{oif: int(nl.NativeEndian().Uint32(b[4:])), onlink: b[2]&unix.RTNH_F_ONLINK != 0}
+		h := hop{oif: int(nl.NativeEndian().Uint32(b[4:])), onlink: b[2]&unix.RTNH_F_ONLINK != 0, flags: b[2]}
 		attrs(b[unix.SizeofRtNexthop:n], func(typ uint16, v []byte) {
 			if typ == unix.RTA_GATEWAY {
 				h.via, _ = netip.AddrFromSlice(v)

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fib
+
+import (
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// isBroadcast reports whether a is 255.255.255.255, all hosts of the link.
+func isBroadcast(a netip.Addr) bool { return a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
+
+// output4 is ip_route_output_key_hash_rcu of net/ipv4/route.c.
+func (s *Space) output4(f Flow) Decision {
+	d := Decision{Flow: f, merged: s.Merged}
+	refuse := func(err syscall.Errno, why string) Decision {
+		d.Err, d.Why = err, why
+		return d
+	}
+	everybody := isBroadcast(f.Dst) || f.Dst.IsMulticast()
+	if f.Src.IsValid() {
+		switch {
+		case f.Src.IsMulticast() || isBroadcast(f.Src):
+			return refuse(syscall.EINVAL, f.Src.String()+" can't be a source")
+		case len(s.linksOf(f.Src)) == 0:
+			return refuse(syscall.ENETUNREACH, "no link has the source "+f.Src.String())
+		case f.Out == "" && everybody:
+			return s.made4(d, s.linksOf(f.Src), Unicast)
+		}
+	}
+	if f.Out != "" {
+		out, ok := s.Link(f.Out)
+		switch {
+		case !ok:
+			return refuse(syscall.ENODEV, "there is no link "+f.Out)
+		case !out.Up:
+			return refuse(syscall.ENETUNREACH, "link "+f.Out+" is down")
+		case isBroadcast(f.Dst) || isLocalMulticast(f.Dst):
+			return s.made4(d, []way{onLink(f.Out)}, Unicast)
+		case f.Dst.IsMulticast() && !f.Src.IsValid():
+			d.Flow.Src = s.select4(f.Out, netip.Addr{}, netstate.ScopeGlobal)
+		}
+	}
+	got := s.lookup(&d, func(table int) found { return s.table4(table, d.Flow, true) })
+	switch {
+	case got.err == 0:
+		d = s.made4(d, s.alternatives4(got), got.route.Kind)
+	case f.Out != "":
+		// The kernel takes what its tables don't know to be on the link.
+		d = s.made4(d, []way{onLink(f.Out)}, Unicast)
+	default:
+		d.Err = got.err
+	}
+	d.Flow = f
+	return d
+}
+
+// made4 is __mkroute_output, with the choice of the source before it.
+func (s *Space) made4(d Decision, ways []way, kind Kind) Decision {
+	d.Kind = kind
+	switch {
+	case isBroadcast(d.Flow.Dst):
+		d.Kind = Broadcast
+	case d.Flow.Dst.IsMulticast():
+		d.Kind = Multicast
+	}
+	for _, w := range ways {
+		c := Choice{Route: w.route, Hop: w.hop, Src: d.Flow.Src}
+		if !c.Src.IsValid() {
+			c.Src = s.source4(w, d.Flow.Dst)
+		}
+		out, _ := s.Link(w.hop.Dev)
+		if c.Src.IsLoopback() && !out.Loopback && d.Kind != Local && !out.Conf.RouteLocalnet && !s.All.RouteLocalnet {
+			d.mayRefuse, d.Why = true, "the source "+c.Src.String()+" must not leave by "+w.hop.Dev
+			continue
+		}
+		c.Hop = s.used(c.Hop)
+		// A group that only the default route leads to is on the link.
+		if d.Kind == Broadcast || d.Kind == Multicast && w.route != nil && w.route.Dst.Bits() < 4 {
+			c.Hop.Via = netip.Addr{}
+		}
+		d.Choices = append(d.Choices, c)
+	}
+	if d.mayRefuse && len(d.Choices) == 0 {
+		d.Err = syscall.EINVAL
+	}
+	return d
+}
+
+// used is a hop as packets take it: a gateway that is one of the namespace's own
+// addresses on that link is none (fib_check_nh, rt_set_nexthop).
+func (s *Space) used(h Hop) Hop {
+	own := func(a Addr) bool { return a.Prefix.Addr() == h.Via }
+	if h.Via.Is4() && !h.Onlink && slices.ContainsFunc(s.on(h.Dev, h.Via), own) {
+		h.Via = netip.Addr{}
+	}
+	return h
+}
+
+// linksOf returns the ways by the links that an address is local on (__ip_dev_find).
+// The whole subnet of the loopback is.
+func (s *Space) linksOf(a netip.Addr) []way {
+	var out []way
+	for _, have := range s.Addrs {
+		if have.Prefix.Addr() == a {
+			out = append(out, onLink(have.Dev))
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	got := s.table4(netstate.TableLocal, Flow{Dst: a}, true)
+	if got.route == nil || got.route.Kind != Local {
+		return nil
+	}
+	return []way{onLink(got.hops[0].hop.Dev)}
+}
+
+// onLink is a way by a link without a route.
+func onLink(dev string) way { return way{hop: Hop{NextHop: NextHop{Dev: dev}}} }
+
+// isLocalMulticast reports whether a is of 224.0.0.0/24, which no router forwards.
+func isLocalMulticast(a netip.Addr) bool {
+	return a.Is4() && a.IsLinkLocalMulticast()
+}
+
+// table4 is fib_table_lookup of net/ipv4/fib_trie.c; with carrier, a hop whose link
+// has none doesn't count where the settings say so.
+func (s *Space) table4(table int, f Flow, carrier bool) found {
+	for _, r := range s.candidates(table, f) {
+		if s.Merged && table == netstate.TableLocal && s.longerInMain(r, f) {
+			return found{}
+		}
+		if err := refusals[r.Kind]; r.TOS == 0 && err != 0 {
+			return found{route: r, err: err}
+		}
+		if r.TOS != 0 || r.Dead {
+			continue
+		}
+		var ways []way
+		for _, h := range r.Hops {
+			if !h.Dead && !(carrier && h.LinkDown && s.ignoresLinkDown4(h.Dev)) && (f.Out == "" || f.Out == h.Dev) {
+				ways = append(ways, way{r, h})
+			}
+		}
+		if len(ways) > 0 {
+			return found{route: r, hops: ways}
+		}
+	}
+	return found{}
+}
+
+// longerInMain reports whether main has a longer prefix than a route of local: where
+// both are one table, that one is found.
+func (s *Space) longerInMain(r *Route, f Flow) bool {
+	in := s.candidates(netstate.TableMain, f)
+	return len(in) > 0 && in[0].Dst.Bits() > r.Dst.Bits()
+}
+
+func (s *Space) ignoresLinkDown4(dev string) bool {
+	l, _ := s.Link(dev)
+	return l.Conf.IgnoreLinkDown || s.All.IgnoreLinkDown
+}
+
+// alternatives4 are the ways of what was found, and of the other default routes of
+// the same metric (fib_select_default): which of those is taken depends on what is
+// known of their gateways.
+func (s *Space) alternatives4(got found) []way {
+	ways := got.hops
+	if len(got.route.Hops) > 1 || got.route.Dst.Bits() != 0 || got.route.Kind != Unicast {
+		return ways
+	}
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		if r != got.route && r.Table == got.route.Table && r.Dst == got.route.Dst && r.Metric == got.route.Metric &&
+			r.Scope == got.route.Scope && r.Kind == Unicast && !r.Dead && r.TOS == 0 && len(r.Hops) > 0 && r.Hops[0].Via.IsValid() {
+			ways = append(ways, way{r, r.Hops[0]})
+		}
+	}
+	return ways
+}
+
+// source4 is the address that the kernel sends from by a way (fib_result_prefsrc).
+func (s *Space) source4(w way, dst netip.Addr) netip.Addr {
+	switch {
+	case w.route == nil:
+		return s.select4(w.hop.Dev, netip.Addr{}, netstate.ScopeLink)
+	case w.route.Src.IsValid():
+		return w.route.Src
+	case w.route.Kind == Local:
+		return dst
+	}
+	via := w.hop.Via
+	if !via.Is4() {
+		via = netip.Addr{}
+	}
+	return s.select4(w.hop.Dev, via, w.route.Scope)
+}
+
+// select4 is inet_select_addr of net/ipv4/devinet.c: an address of the link in the
+// subnet of the gateway, or else its first one, or else one of another link.
+func (s *Space) select4(dev string, via netip.Addr, scope netstate.Scope) netip.Addr {
+	localnet := netstate.ScopeHost
+	if l, _ := s.Link(dev); l.Conf.RouteLocalnet || s.All.RouteLocalnet {
+		localnet = netstate.ScopeLink
+	}
+	var first netip.Addr
+	any4 := netip.IPv4Unspecified()
+	for _, a := range s.on(dev, any4) {
+		if a.Secondary || min(a.Scope, localnet) > scope {
+			continue
+		}
+		if !via.IsValid() || a.Peer.Contains(via) {
+			return a.Prefix.Addr()
+		}
+		if !first.IsValid() {
+			first = a.Prefix.Addr()
+		}
+	}
+	if first.IsValid() {
+		return first
+	}
+	for _, l := range s.Links {
+		for _, a := range s.on(l.Name, any4) {
+			if !a.Secondary && a.Scope != netstate.ScopeLink && a.Scope <= scope {
+				return a.Prefix.Addr()
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// input4 is ip_route_input_slow of net/ipv4/route.c.
+func (s *Space) input4(f Flow) Decision {
+	d := Decision{Flow: f, merged: s.Merged}
+	refuse := func(err syscall.Errno, why string) Decision {
+		d.Err, d.Why = err, why
+		return d
+	}
+	in, ok := s.Link(f.In)
+	localnet := in.Conf.RouteLocalnet || s.All.RouteLocalnet
+	switch {
+	case !ok:
+		return refuse(syscall.ENODEV, "there is no link "+f.In)
+	case f.Dst.IsMulticast():
+		d.Kind = Multicast
+		d.Choices = []Choice{{Hop: Hop{NextHop: NextHop{Dev: loopback}}}}
+		return d
+	case !f.Src.IsValid() && isBroadcast(f.Dst): // such as a DHCP client's
+		d.Kind = Broadcast
+		d.Choices = []Choice{{Hop: Hop{NextHop: NextHop{Dev: loopback}}}}
+		return d
+	case !f.Src.IsValid() || f.Src.IsMulticast() || isBroadcast(f.Src) || f.Dst.IsUnspecified():
+		return refuse(syscall.EINVAL, "such a packet can't be")
+	case isBroadcast(f.Dst):
+		return s.delivered4(d, nil, Broadcast)
+	case (f.Dst.IsLoopback() || f.Src.IsLoopback()) && !localnet:
+		return refuse(syscall.EINVAL, "addresses of the loopback don't come from outside (route_localnet 0)")
+	}
+	got := s.lookup(&d, func(table int) found { return s.table4(table, f, true) })
+	switch {
+	case got.err != 0 && !in.Conf.Forwarding:
+		return refuse(syscall.EHOSTUNREACH, "no route, and "+f.In+" does not forward")
+	case got.err != 0:
+		return refuse(got.err, "")
+	case got.route.Kind == Broadcast || got.route.Kind == Local:
+		return s.delivered4(d, got.hops[:1], got.route.Kind)
+	case !in.Conf.Forwarding:
+		return refuse(syscall.EHOSTUNREACH, "it isn't for this namespace, and "+f.In+" does not forward (forwarding 0)")
+	case got.route.Kind != Unicast:
+		return refuse(syscall.EINVAL, "a route of type "+got.route.Kind.String()+" takes nothing from outside")
+	}
+	d.Kind = Unicast
+	for _, w := range got.hops {
+		c := Choice{Route: w.route, Hop: s.used(w.hop)}
+		if d = s.checked4(d, in, c.Hop.Dev); d.Err == 0 {
+			d.Choices = append(d.Choices, c)
+		}
+		d.mayRefuse, d.Err = d.mayRefuse || d.Err != 0, 0
+	}
+	if len(d.Choices) == 0 {
+		d.Err = syscall.EXDEV
+	}
+	return d
+}
+
+// delivered4 is the end of the way of a packet that is for the namespace.
+func (s *Space) delivered4(d Decision, ways []way, kind Kind) Decision {
+	d.Kind = kind
+	c := Choice{Hop: Hop{NextHop: NextHop{Dev: loopback}}}
+	for _, w := range ways {
+		c.Route, c.Hop = w.route, w.hop
+	}
+	d.Choices = []Choice{c}
+	in, _ := s.Link(d.Flow.In)
+	if kind == Broadcast {
+		f := d.Flow
+		d.Flow.Dst = netip.Addr{}
+		d = s.checked4(d, in, "")
+		d.Flow = f
+		return d
+	}
+	return s.checked4(d, in, "")
+}
+
+// checked4 is fib_validate_source of net/ipv4/fib_frontend.c: whether a packet that
+// leaves by out, or is delivered if that is "", may come from its source by in.
+func (s *Space) checked4(d Decision, in Link, out string) Decision {
+	f := d.Flow
+	filter := max(in.Conf.RPFilter, s.All.RPFilter)
+	acceptLocal := in.Conf.AcceptLocal || s.All.AcceptLocal
+	refuse := func(err syscall.Errno, why string) Decision {
+		d.Err, d.Why = err, why
+		return d
+	}
+	if filter == 0 && (in.Name != out || !in.Conf.SendRedirects && !s.All.SendRedirects) {
+		if acceptLocal {
+			return d
+		}
+		if s.Merged && !s.hasLocalRoutes() {
+			if s.has(f.Src) {
+				return refuse(syscall.EINVAL, "the source "+f.Src.String()+" is one of the namespace's own (accept_local 0)")
+			}
+			return d
+		}
+	}
+	reverse := s.reverse(f, in, out)
+	d.Reverse = &reverse
+	back := slices.ContainsFunc(reverse.Choices, func(c Choice) bool {
+		return slices.ContainsFunc(c.Route.Hops, func(h Hop) bool { return h.Dev == in.Name })
+	})
+	switch {
+	case reverse.Err == 0 && reverse.Kind != Unicast && !(reverse.Kind == Local && acceptLocal):
+		return refuse(syscall.EINVAL, "the source "+f.Src.String()+" is a "+reverse.Kind.String()+" address here")
+	case reverse.Err == 0 && (back || reverse.Kind == Local && in.Loopback):
+		return d
+	case filter != 0 && (reverse.Err != 0 || len(s.on(in.Name, f.Src)) == 0):
+		return refuse(syscall.EXDEV, "rp_filter: there is no way back to "+f.Src.String()+" by "+in.Name)
+	case filter == 1 && reverse.Err == 0:
+		return refuse(syscall.EXDEV, "rp_filter: the way back to "+f.Src.String()+" is by "+reverse.Choices[0].Hop.Dev+", not by "+in.Name)
+	}
+	return d
+}
+
+// hasLocalRoutes reports whether somebody else than the kernel made an address local.
+func (s *Space) hasLocalRoutes() bool {
+	return slices.ContainsFunc(s.Routes, func(r Route) bool {
+		return r.Kind == Local && !r.ipv6() && r.Proto != protoKernel
+	})
+}
+
+// protoKernel is RTPROT_KERNEL.
+const protoKernel = 2
+
+// reverse looks for the way back to the source of a packet.
+func (s *Space) reverse(f Flow, in Link, out string) Decision {
+	back := Flow{Src: f.Dst, Dst: f.Src, In: out, Protocol: f.Protocol, SrcPort: f.DstPort, DstPort: f.SrcPort}
+	if in.Conf.SourceMark || s.All.SourceMark {
+		back.Mark = f.Mark
+	}
+	d := Decision{Flow: back, merged: s.Merged}
+	got := s.lookup(&d, func(table int) found { return s.table4(table, back, true) })
+	if got.err != 0 {
+		d.Err = got.err
+		return d
+	}
+	d.Kind = got.route.Kind
+	for _, w := range got.hops {
+		d.Choices = append(d.Choices, Choice{Route: w.route, Hop: w.hop})
+	}
+	return d
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fib
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// How strict a lookup is, RT6_LOOKUP_F_* of net/ip6_route.h.
+type strictness struct {
+	iface     bool // the link must be the one that was asked for
+	reachable bool // gateways that are known not to answer don't count
+}
+
+// output6 is ip6_route_output_flags of net/ipv6/route.c.
+func (s *Space) output6(f Flow) Decision {
+	d := Decision{Flow: f}
+	strict := strictness{iface: needsLink(f.Dst) || f.Out != "" && !f.Src.IsValid(), reachable: !s.Forwarding6}
+	got := s.lookup(&d, func(table int) found { return s.table6(table, f, f.Out, strict) })
+	return s.made6(d, got)
+}
+
+// input6 is ip6_route_input_lookup: unlike IPv4, nothing is asked about the source,
+// and what isn't for the namespace is only dropped when it is forwarded.
+func (s *Space) input6(f Flow) Decision {
+	d := Decision{Flow: f}
+	strict := strictness{iface: needsLink(f.Dst), reachable: !s.Forwarding6}
+	got := s.lookup(&d, func(table int) found { return s.table6(table, f, f.In, strict) })
+	return s.made6(d, got)
+}
+
+// needsLink is rt6_need_strict: such addresses mean something on one link only.
+func needsLink(a netip.Addr) bool { return a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsLoopback() }
+
+func (s *Space) made6(d Decision, got found) Decision {
+	if got.err != 0 {
+		d.Err = got.err
+		return d
+	}
+	d.Kind = got.route.Kind
+	for _, w := range got.hops {
+		c := Choice{Route: w.route, Hop: w.hop, Src: d.Flow.Src}
+		if !c.Src.IsValid() {
+			if c.Src = w.route.Src; !c.Src.IsValid() {
+				c.Src = s.source6(w.hop.Dev, d.Flow.Dst)
+			}
+		}
+		d.Choices = append(d.Choices, c)
+	}
+	return d
+}
+
+// table6 is fib6_table_lookup: from the most specific prefix on, until one has a
+// route that will do; if none has, also by gateways that don't answer.
+func (s *Space) table6(table int, f Flow, dev string, strict strictness) found {
+	nodes := prefixes(s.candidates(table, f))
+	for len(nodes) > 0 && s.hidden(nodes[0][0]) {
+		nodes = nodes[1:]
+	}
+	for _, node := range nodes {
+		if got := s.select6(node, dev, strict); got.route != nil {
+			return got
+		}
+	}
+	if strict.reachable {
+		strict.reachable = false
+		return s.table6(table, f, dev, strict)
+	}
+	return found{}
+}
+
+// hidden reports whether a route for all sources is not found where a lookup begins,
+// for there are others to the same destination, each for some sources
+// (fib6_node_lookup_1: a subtree without a match leads to the next shorter prefix, in
+// the end to the default).
+func (s *Space) hidden(r *Route) bool {
+	return !r.From.IsValid() && r.Dst.Bits() > 0 && slices.ContainsFunc(s.Routes, func(o Route) bool {
+		return o.Table == r.Table && o.Dst == r.Dst && o.From.IsValid()
+	})
+}
+
+// prefixes puts routes with the same destination and source together.
+func prefixes(routes []*Route) [][]*Route {
+	var out [][]*Route
+	for i, r := range routes {
+		if i > 0 && r.Dst == routes[i-1].Dst && r.From == routes[i-1].From {
+			out[len(out)-1] = append(out[len(out)-1], r)
+			continue
+		}
+		out = append(out, []*Route{r})
+	}
+	return out
+}
+
+// select6 is rt6_select: among the routes to a prefix, the best one of the lowest
+// metric; if none of those will do, the best one of all others.
+func (s *Space) select6(node []*Route, dev string, strict strictness) found {
+	lowest := 0
+	for lowest < len(node) && node[lowest].Metric == node[0].Metric {
+		lowest++
+	}
+	for _, routes := range [][]*Route{node[:lowest], node[lowest:]} {
+		best, score := way{}, -1
+		for _, r := range routes {
+			for _, h := range r.Hops {
+				if n, ok := s.score(r, h, dev, strict); ok && n > score {
+					best, score = way{r, h}, n
+				}
+			}
+		}
+		if best.route != nil {
+			return s.found6(best, dev, strict)
+		}
+	}
+	return found{}
+}
+
+// score is find_match with rt6_score_route; ok is false for a hop that won't do.
+func (s *Space) score(r *Route, h Hop, dev string, strict strictness) (n int, ok bool) {
+	l, _ := s.Link(h.Dev)
+	if h.Dead || h.LinkDown && l.IgnoreLinkDown6 {
+		return 0, false
+	}
+	if dev == "" || dev == h.Dev {
+		n = 2
+	} else if strict.iface {
+		return 0, false
+	}
+	if strict.reachable && h.Via.IsValid() && s.Failed[h.NextHop] {
+		return 0, false
+	}
+	return n | int(r.Pref^2)<<2, true // IPV6_DECODE_PREF
+}
+
+// found6 is the route with every hop that may be chosen (fib6_select_path).
+func (s *Space) found6(best way, dev string, strict strictness) found {
+	got := found{route: best.route, err: refusals[best.route.Kind]}
+	for _, h := range best.route.Hops {
+		if _, ok := s.score(best.route, h, dev, strict); ok || h == best.hop {
+			got.hops = append(got.hops, way{best.route, h})
+		}
+	}
+	return got
+}
