@@ -32,6 +32,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(explainCommand(), installCommand(), labCommand(), repairCommand(), waitCommand())
+	root.AddCommand(explainCommand(), installCommand(), labCommand(), repairCommand(), traceCommand(), waitCommand())
 	return root
 }

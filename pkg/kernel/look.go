@@ -96,3 +96,64 @@ func (s *Space) ReadNeighs(snap *netstate.Snapshot) error {
 	}
 	return nil
 }
+
+// FindMark puts the reply marks of the namespace into the snapshot, by what else is in
+// there: bits that a rule of ours asks for, links, and the neighbours that are
+// permanent. Marks that are none of those are put as damaged.
+func (s *Space) FindMark(snap *netstate.Snapshot) error {
+	for _, m := range s.possibleMarks(snap) {
+		if have, ok := netstate.Get(snap, s.ns, m); ok && have.Damage == "" {
+			continue
+		}
+		if err := s.ReadMark(snap, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// possibleMarks are all marks that the pod's plugin may have made.
+func (s *Space) possibleMarks(snap *netstate.Snapshot) (out []netstate.Mark) {
+	for _, r := range netstate.All[netstate.Rule](snap, s.ns) {
+		if !r.Owned() || r.Mask == 0 {
+			continue
+		}
+		var froms []netstate.Mark
+		for _, l := range netstate.All[netstate.Link](snap, s.ns) {
+			froms = append(froms, netstate.Mark{Dev: l.Name, Bits: r.Mask})
+		}
+		for _, n := range netstate.All[netstate.Neigh](snap, s.ns) {
+			if n.Permanent {
+				froms = append(froms, netstate.Mark{Dev: n.Dev, From: n.MAC, Bits: r.Mask})
+			}
+		}
+		for _, m := range froms {
+			out = append(out, m)
+			m.Backend, m.Family = netstate.Iptables, r.Family
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// FindSourceCheck puts the check of sources into the snapshot, if there is something of
+// its name. Unlike [Space.ReadSourceCheck] it doesn't try out what the kernel can do.
+func (s *Space) FindSourceCheck(snap *netstate.Snapshot) error {
+	var check netstate.SourceCheck
+	var chains []nftChain
+	c, err := s.nft()
+	if err == nil {
+		chains, err = c.nftChains(sourcesIn)
+	}
+	if noNftables(err) || err == nil && len(chains) == 0 {
+		return nil
+	}
+	if err == nil {
+		check.Damage, err = buildSourceCheck().damage(c, chains)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: read table inet %s: %w", s.ns, sourcesIn.name, err)
+	}
+	snap.Put(s.ns, check)
+	return nil
+}

@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // snapLen is how much of a frame is kept: all headers that Frame tells of.
 const snapLen = 128
+
+// timespecSize is the size of struct timespec on a 64-bit machine.
+const timespecSize = 16
 
 // Capture records the frames that pass the links of a namespace. The kernel
 // queues a frame before it delivers it: who has seen an answer finds every frame
@@ -35,8 +39,11 @@ func (n *Netns) Capture(link string) (*Capture, error) {
 		if err != nil {
 			return err
 		}
-		if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20); err != nil {
-			return err
+		stamps := unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE
+		for option, value := range map[int]int{unix.SO_RCVBUFFORCE: 16 << 20, unix.SO_TIMESTAMPING: stamps} {
+			if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, option, value); err != nil {
+				return err
+			}
 		}
 		to := &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL)}
 		if link != "" {
@@ -58,8 +65,8 @@ func (n *Netns) Capture(link string) (*Capture, error) {
 // Frames returns every frame recorded so far, in order.
 func (c *Capture) Frames() ([]Frame, error) {
 	for {
-		buf := make([]byte, snapLen)
-		size, from, err := unix.Recvfrom(c.fd, buf, 0)
+		buf, control := make([]byte, snapLen), make([]byte, unix.CmsgSpace(3*timespecSize))
+		size, controlSize, _, from, err := unix.Recvmsg(c.fd, buf, control, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -72,11 +79,22 @@ func (c *Capture) Frames() ([]Frame, error) {
 		at := from.(*unix.SockaddrLinklayer)
 		f := parseFrame(buf[:size])
 		f.Outgoing = at.Pkttype == unix.PACKET_OUTGOING
+		f.Time = timestamp(control[:controlSize])
 		if f.Link, err = c.linkName(at.Ifindex); err != nil {
 			return nil, err
 		}
 		c.frames = append(c.frames, f)
 	}
+}
+
+// timestamp is when the kernel saw a frame, the first of struct scm_timestamping.
+func timestamp(control []byte) time.Time {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil || len(messages) == 0 || len(messages[0].Data) < timespecSize {
+		return time.Time{}
+	}
+	data := messages[0].Data
+	return time.Unix(int64(binary.NativeEndian.Uint64(data)), int64(binary.NativeEndian.Uint64(data[8:])))
 }
 
 // dropped reports frames that the kernel had no room for: a capture with gaps

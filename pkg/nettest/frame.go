@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,7 @@ import (
 // Frame is one Ethernet frame as it passed a link. Of ICMP, ports are 0; of what
 // is neither IPv4 nor IPv6, only the MACs and EtherType are read.
 type Frame struct {
+	Time           time.Time // when the kernel saw it; zero until it has begun to note that
 	Link           string
 	Outgoing       bool // from this namespace onto the link
 	SrcMAC, DstMAC net.HardwareAddr

@@ -174,6 +174,15 @@ func (n *Netns) dial(network string, to netip.AddrPort, socket Socket) (c net.Co
 	return c, err
 }
 
+// Connect makes a TCP connection, and closes it at once.
+func (n *Netns) Connect(to netip.AddrPort, socket Socket) error {
+	c, err := n.dial("tcp", to, socket)
+	if err != nil {
+		return fmt.Errorf("%s connects to %s: %w", n.name, to, brief(err))
+	}
+	return c.Close()
+}
+
 func ask(c net.Conn) (answer Answer, err error) {
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/multihome/multihome/pkg/fib"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// inward follows a packet that comes to the pod by a link, and the pod's reply.
+func (t *tracer) inward() error {
+	far, own := t.q.To.Addr(), t.q.From
+	t.trace.From = own.String()
+	fromNode := false
+	if host := t.hostLink(t.q.In); host != "" {
+		var err error
+		if fromNode, err = t.fromNode(host); err != nil {
+			return err
+		}
+	}
+	leg, d, err := t.pass(netstate.Pod, t.flow(far, own, t.q.In, 0))
+	if err != nil {
+		return err
+	}
+	t.trace.Request = append(t.trace.Request, leg)
+	if d.Err != 0 || d.Kind != fib.Local {
+		t.trace.Verdict = "the pod does not take it: " + leg.Ends
+		return nil
+	}
+	reply, err := t.answer(fromNode)
+	if err != nil {
+		return err
+	}
+	t.trace.Reply = []Leg{reply}
+	if reply.Out == "" {
+		t.trace.Verdict = "it is not answered: " + reply.Ends
+		return nil
+	}
+	if err := t.answerByNode(&t.trace.Reply[0]); err != nil {
+		return err
+	}
+	if reply.Out == t.q.In {
+		t.trace.Symmetric = t.trace.Verdict == ""
+		if t.trace.Symmetric {
+			t.trace.Verdict = "the reply goes back by the same way: asked by " + t.q.In + ", answered by " + reply.Out
+		}
+		return nil
+	}
+	parting := fmt.Sprintf("the ways part: asked by %s, answered by %s%s", t.q.In, reply.Out, t.decidedBy(reply))
+	if t.trace.Verdict != "" {
+		parting += "; " + t.trace.Verdict
+	}
+	t.trace.Verdict = parting
+	return nil
+}
+
+// fromNode adds the node's way to the pod's address, and reports whether the packet is
+// the node's own or was sent on by it.
+func (t *tracer) fromNode(host string) (bool, error) {
+	far, own := t.q.To.Addr(), t.q.From
+	f := t.flow(netip.Addr{}, own, "", 0)
+	if t.linkWith(netstate.Host, far) != "" {
+		f = t.flow(far, own, "", 0)
+	}
+	leg, _, err := t.pass(netstate.Host, f)
+	if err != nil || leg.Out != host && t.bridgeOf(host) != leg.Out {
+		// A macvlan's own traffic comes by the wire as well: nothing says that this is the node's.
+		return t.podEnd(host) != "", err
+	}
+	t.trace.Request = append(t.trace.Request, leg)
+	return true, nil
+}
+
+// answer is the pod's decision on the reply. What is marked on its way out is routed
+// anew, but it needs a route before that, too.
+func (t *tracer) answer(fromNode bool) (Leg, error) {
+	f := t.flow(t.q.From, t.q.To.Addr(), "", t.q.Mark)
+	m, ok := t.mark(fromNode)
+	if !ok {
+		leg, _, err := t.pass(netstate.Pod, f)
+		return leg, err
+	}
+	before, err := t.decide(netstate.Pod, f)
+	if err != nil {
+		return Leg{}, err
+	}
+	if before.Err != 0 {
+		leg, _, err := t.pass(netstate.Pod, f)
+		leg.Notes = append(leg.Notes, fmt.Sprintf("it would get the mark %#x, but only a packet that has a route is sent so far", m.Bits))
+		return leg, err
+	}
+	f.Mark |= m.Bits
+	leg, _, err := t.pass(netstate.Pod, f)
+	from := ""
+	if m.From != (netstate.MAC{}) {
+		from = " from the node's " + m.From.String()
+	}
+	leg.Notes = append([]string{fmt.Sprintf("marked %#x (%s): its connection came in by %s%s", m.Bits, markTable(m), m.Dev, from)}, leg.Notes...)
+	return leg, err
+}
+
+func markTable(m netstate.Mark) string {
+	if m.Backend == netstate.Iptables {
+		return "table " + netstate.MangleTable
+	}
+	return "table inet " + netstate.MarkTable
+}
+
+// mark returns the reply mark of a connection that came in by the link.
+func (t *tracer) mark(fromNode bool) (netstate.Mark, bool) {
+	for _, key := range []netstate.Mark{{}, {Backend: netstate.Iptables, Family: netstate.FamilyOf(t.q.To.Addr())}} {
+		m, ok := netstate.Get(t.Snapshot, netstate.Pod, key)
+		if ok && m.Damage == "" && m.Dev == t.q.In && (m.From == netstate.MAC{} || fromNode) {
+			return m, true
+		}
+	}
+	return netstate.Mark{}, false
+}
+
+// answerByNode follows the reply through the node, if it goes there.
+func (t *tracer) answerByNode(reply *Leg) error {
+	in := t.hostLink(reply.Out)
+	if in == "" || t.podEnd(in) == "" && reply.Out != t.q.In {
+		return nil
+	}
+	if t.podEnd(in) == "" && len(t.trace.Request) == 1 {
+		return nil // it came by the wire, and goes back by it
+	}
+	leg, d, err := t.pass(netstate.Host, t.flow(t.q.From, t.q.To.Addr(), in, 0))
+	if err != nil {
+		return err
+	}
+	t.checkSource(&leg, t.q.From)
+	t.trace.Reply = append(t.trace.Reply, leg)
+	if d.Err != 0 || leg.Out == "" && d.Kind == fib.Unicast {
+		t.trace.Verdict = "the reply does not get through the node: " + leg.Ends
+	}
+	return nil
+}

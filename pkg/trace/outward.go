@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+
+	"github.com/multihome/multihome/pkg/fib"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// outward follows a packet that the pod sends.
+func (t *tracer) outward() error {
+	leg, d, err := t.send()
+	if err != nil {
+		return err
+	}
+	src := leg.source
+	t.trace.From = source(cmp.Or(src, t.q.From))
+	t.trace.Request = []Leg{leg}
+	if leg.Out == "" {
+		t.trace.Symmetric = d.Err == 0
+		t.trace.Verdict = "it stays in the pod"
+		if d.Err != 0 {
+			t.trace.Verdict = "it is not sent: " + d.Err.Error()
+		}
+		return nil
+	}
+	if in := t.nodeLink(leg.Out, d); in != "" {
+		return t.byNode(src, leg.Out, in, d)
+	}
+	return t.byWire(src, leg.Out)
+}
+
+// send is the pod's decision. A packet without a source gets one by a first lookup;
+// IPv4 then asks again with it (ip_route_connect), IPv6 takes what it found
+// (ip6_dst_lookup_tail).
+func (t *tracer) send() (Leg, fib.Decision, error) {
+	f := t.flow(t.q.From, t.q.To.Addr(), "", t.q.Mark)
+	if f.Src.IsValid() || f.Dst.Is6() {
+		leg, d, err := t.pass(netstate.Pod, f)
+		if err == nil && !f.Src.IsValid() && leg.Out != "" {
+			err = t.later(&leg, f)
+		}
+		return leg, d, err
+	}
+	first, err := t.decide(netstate.Pod, f)
+	if err != nil {
+		return Leg{}, first, err
+	}
+	if first.Err == 0 {
+		f.Src = first.Choices[0].Src
+	}
+	leg, d, err := t.pass(netstate.Pod, f)
+	if first.Err == 0 && first.Choices[0].Hop.Dev != leg.Out && leg.Out != "" {
+		leg.Notes = append(leg.Notes, fmt.Sprintf("the source %s was found by a first lookup without one, which led to %s", f.Src, first.Choices[0].Hop.Dev))
+	}
+	return leg, d, err
+}
+
+// later warns of a connection whose later packets, which have a source, are routed
+// otherwise than its first one.
+func (t *tracer) later(l *Leg, f fib.Flow) error {
+	f.Src = l.source
+	d, err := t.decide(netstate.Pod, f)
+	switch {
+	case err != nil:
+		return err
+	case d.Err != 0:
+		l.Notes = append(l.Notes, "once the connection has its source, no route is left to it: "+d.Err.Error())
+	case d.Choices[0].Hop.Dev != l.Out:
+		l.Notes = append(l.Notes, "when the kernel looks again, with the source, it goes by "+d.Choices[0].Hop.Dev)
+	}
+	return nil
+}
+
+// byNode follows a packet through the node, which it enters by in, and its reply.
+func (t *tracer) byNode(src netip.Addr, out, in string, sent fib.Decision) error {
+	dst := t.q.To.Addr()
+	leg, d, err := t.pass(netstate.Host, t.flow(src, dst, in, 0))
+	if err != nil {
+		return err
+	}
+	t.checkSource(&leg, src)
+	led := t.led(sent)
+	if led != "" && leg.Out != "" {
+		leg.Notes = append([]string{led}, leg.Notes...)
+	}
+	t.trace.Request = append(t.trace.Request, leg)
+	if d.Err != 0 || leg.Out == "" && d.Kind == fib.Unicast {
+		t.trace.Verdict = "it does not get through the node: " + leg.Ends
+		return nil
+	}
+	if dev := t.linkWith(netstate.Pod, src); led == "" && leg.Out != "" && t.Parents[dev] != "" {
+		t.trace.Request[1].Notes = append(t.trace.Request[1].Notes, fmt.Sprintf("%s is reached on the wire, by %s of the pod: unless the node hides it, the reply does not come by the node", src, dev))
+		return t.enters(src, out, dev)
+	}
+	reply := t.flow(dst, src, leg.Out, 0)
+	if led != "" && leg.Out != "" {
+		reply = t.flow(netip.Addr{}, src, "", 0) // from an endpoint, which nothing here tells
+	}
+	back, _, err := t.pass(netstate.Host, reply)
+	if err != nil {
+		return err
+	}
+	t.trace.Reply = []Leg{back}
+	if back.Out == "" {
+		t.trace.Verdict = "the reply does not get through the node: " + back.Ends
+		return nil
+	}
+	return t.comesBack(src, out, back)
+}
+
+// led says that an address is one of many that coordinator leads to the node; "" if
+// it isn't.
+func (t *tracer) led(sent fib.Decision) string {
+	r := sent.Choices[0].Route
+	if r == nil || r.Proto != netstate.Proto || r.Dst.IsSingleIP() || r.Dst.Bits() == 0 || !sent.Choices[0].Hop.Via.IsValid() {
+		return ""
+	}
+	return fmt.Sprintf("%s is in %s, which is led to the node (serviceCIDR, overlayPodCIDR, hijackCIDR): of a Service's address kube-proxy makes an endpoint's before the node routes; this is for the address as it is",
+		sent.Flow.Dst, r.Dst)
+}
+
+// comesBack follows a reply that leaves the node into the pod.
+func (t *tracer) comesBack(src netip.Addr, out string, back Leg) error {
+	dev, lost := t.podLink(back.Out, src)
+	if lost != "" {
+		t.trace.Verdict = "the reply is lost: " + lost
+		return nil
+	}
+	return t.enters(src, out, dev)
+}
+
+// byWire follows a packet that leaves for the network that a NIC of the pod is in.
+func (t *tracer) byWire(src netip.Addr, out string) error {
+	leg := &t.trace.Request[0]
+	dst := t.q.To.Addr()
+	parent := t.Parents[out]
+	if parent != "" {
+		leg.Notes = append(leg.Notes, "it goes onto the wire by "+parent+" of the node, past the node's own routing")
+	} else {
+		leg.Notes = append(leg.Notes, "it goes onto the wire")
+	}
+	if own := t.linkWith(netstate.Host, dst); own != "" && parent != "" {
+		t.trace.Verdict = fmt.Sprintf("it does not arrive: %s is the node's own, on %s, and a link that sits on %s does not reach it", dst, own, parent)
+		return nil
+	}
+	dev := t.linkWith(netstate.Pod, src)
+	if dev == "" {
+		t.trace.Verdict = "no reply comes back: the pod has no address " + source(src)
+		return nil
+	}
+	return t.enters(src, out, dev)
+}
+
+// enters lets the reply come into the pod by dev, where the request left by out.
+func (t *tracer) enters(src netip.Addr, out, dev string) error {
+	leg, d, err := t.pass(netstate.Pod, t.flow(t.q.To.Addr(), src, dev, 0))
+	if err != nil {
+		return err
+	}
+	t.trace.Reply = append(t.trace.Reply, leg)
+	switch {
+	case d.Err != 0 || d.Kind != fib.Local:
+		t.trace.Verdict = fmt.Sprintf("the reply comes in by %s and is not taken: %s", dev, leg.Ends)
+	case dev == out:
+		t.trace.Symmetric = true
+		t.trace.Verdict = "the reply comes back by the same way: sent by " + out + ", answered by " + dev
+	default:
+		t.trace.Verdict = fmt.Sprintf("the ways part: sent by %s%s, answered by %s", out, t.decidedBy(t.trace.Request[0]), dev)
+	}
+	return nil
+}
+
+// decidedBy names the rule that decided in a namespace.
+func (t *tracer) decidedBy(l Leg) string {
+	for _, s := range l.Steps {
+		if s.Decides {
+			return " (" + s.Rule + ")"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/trace"
+)
+
+// TestProbe compares what is seen of real packets with what was traced.
+func TestProbe(t *testing.T) {
+	scenario, err := lab.FindScenario("underlay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := scenario.Up(t.Context(), cniPath...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	host := s.Web.HostEnd(lab.NIC)
+	for _, c := range []struct {
+		line     string
+		seen     []string
+		answered bool
+	}{
+		{"--to 10.6.168.123", byNode(host, "10.6.168.171", "10.6.168.123"), true},
+		{"--to fd00:6::123", byNode(host, "fd00:6::171", "fd00:6::123"), true},
+		{"--to 10.6.168.123:8080", byNode(host, "10.6.168.171", "10.6.168.123"), true},
+		{"--to 10.6.168.123 --in veth0", fromNode(host, "10.6.168.123", "10.6.168.171"), true},
+		{"--to 10.6.0.50", []string{
+			"request pod out eth0 10.6.168.171 > 10.6.0.50", "request node out ens192 10.6.168.171 > 10.6.0.50",
+			"reply node in ens192 10.6.0.50 > 10.6.168.171", "reply pod in eth0 10.6.0.50 > 10.6.168.171",
+		}, true},
+		{"--to 10.6.0.77", nil, false}, // nobody has its MAC
+	} {
+		t.Run(c.line, func(t *testing.T) {
+			q := query(t, s.Web.Name(), c.line)
+			var got *trace.Trace
+			err := s.Node.Do(func() error {
+				k, err := kernel.Look(s.Web.Path())
+				if err != nil {
+					return err
+				}
+				defer k.Close()
+				if got, err = trace.Follow(k, q); err != nil {
+					return err
+				}
+				return got.Send(s.Web.Path(), q)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var seen []string
+			for _, p := range got.Probe.Seen {
+				seen = append(seen, fmt.Sprintf("%s %s %s %s %s", word(p.Reply, "reply", "request"), p.Where, word(p.Out, "out", "in"), p.Link, p.Packet))
+			}
+			if diff := cmp.Diff(c.seen, seen); diff != "" {
+				t.Errorf("seen (-want +got):\n%s", diff)
+			}
+			if got.Probe.Answered != c.answered {
+				t.Errorf("answered %t: %s", got.Probe.Answered, got.Probe.Error)
+			}
+			if c.answered && got.Probe.Differs != "" {
+				t.Errorf("not as traced: %s", got.Probe.Differs)
+			}
+		})
+	}
+}
+
+func word(is bool, yes, no string) string {
+	if is {
+		return yes
+	}
+	return no
+}
+
+// byNode is what is seen of a packet of the pod to the node.
+func byNode(host, pod, node string) []string {
+	there, back := pod+" > "+node, node+" > "+pod
+	return []string{"request pod out veth0 " + there, "request node in " + host + " " + there, "reply node out " + host + " " + back, "reply pod in veth0 " + back}
+}
+
+// fromNode is the same the other way round.
+func fromNode(host, node, pod string) []string {
+	there, back := node+" > "+pod, pod+" > "+node
+	return []string{"request node out " + host + " " + there, "request pod in veth0 " + there, "reply pod out veth0 " + back, "reply node in " + host + " " + back}
+}
+
+// TestProbeFindsWhatTraceCannotSee has a filter in the node that drops what the routes
+// would let through.
+func TestProbeFindsWhatTraceCannotSee(t *testing.T) {
+	scenario, err := lab.FindScenario("underlay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := scenario.Up(t.Context(), cniPath...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Node.SetSysctl("ipv4/icmp_echo_ignore_all", "1"); err != nil {
+		t.Fatal(err)
+	}
+	q := query(t, s.Web.Name(), "--to 10.6.168.123")
+	err = s.Node.Do(func() error {
+		k, err := kernel.Look(s.Web.Path())
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		got, err := trace.Follow(k, q)
+		if err != nil {
+			return err
+		}
+		if err := got.Send(s.Web.Path(), q); err != nil {
+			return err
+		}
+		if !got.Symmetric || got.Probe.Answered || !strings.Contains(got.Probe.Differs, "no answer came") || len(got.Probe.Seen) != 2 {
+			t.Errorf("traced %q, probed %+v", got.Verdict, got.Probe)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

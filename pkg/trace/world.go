@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trace
+
+import (
+	"errors"
+
+	"github.com/multihome/multihome/pkg/fib"
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// World is the pod and its node.
+type World struct {
+	*netstate.Snapshot                   // links, neighbours, marks and the check of sources
+	Parents            map[string]string // the links of the node that those of the pod sit on
+	Spaces             map[netstate.NS]*fib.Space
+	// Ask puts a question to the kernel of a namespace.
+	Ask func(netstate.NS, fib.Flow) (fib.Answer, error)
+}
+
+// Follow reads the pod and its node and follows a packet, and does so once more where
+// the kernel disagrees: it may have been changed since it was read.
+func Follow(k *kernel.Kernel, q Query) (*Trace, error) {
+	for try := 1; ; try++ {
+		world, err := Read(k)
+		if err != nil {
+			return nil, err
+		}
+		t, err := world.Do(q)
+		if err != nil || t.Err() == nil || try == 2 {
+			return t, err
+		}
+	}
+}
+
+// Read reads what a trace goes by.
+func Read(k *kernel.Kernel) (World, error) {
+	w := World{Snapshot: netstate.NewSnapshot(), Spaces: map[netstate.NS]*fib.Space{}}
+	w.Ask = func(ns netstate.NS, f fib.Flow) (fib.Answer, error) { return k.Space(ns).Decide(f) }
+	var err error
+	if w.Parents, err = k.ReadAll(w.Snapshot); err != nil {
+		return w, err
+	}
+	err = errors.Join(k.Pod.FindMark(w.Snapshot), k.Host.FindSourceCheck(w.Snapshot))
+	for _, ns := range []netstate.NS{netstate.Host, netstate.Pod} {
+		space, failed := k.Space(ns).ReadFIB()
+		w.Spaces[ns], err = space, errors.Join(err, failed)
+	}
+	return w, err
+}
