@@ -36,11 +36,11 @@ tests() { # tests WHAT: all there are of a kind
 	host) run host ./... ;;
 	uml)
 		on_uml uml -strikes 1
-		# That kernel is an older one, too (6.1): the engine's tests, and each mode by
+		# That kernel is an older one, too (6.1): the engine's tests, trace's, and each mode by
 		# traffic, once more. It has next to nothing of nf_tables, so tests that look
 		# at that can't run there.
 		export CGO_ENABLED=0
-		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/lab
+		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/lab ./pkg/fib ./pkg/trace
 		run older-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
 		run older-whole -exec "$PWD/hack/uml.sh" ./integration -built ../bin -run "$older"
 		;;

@@ -14,16 +14,16 @@ import (
 func (t *tracer) inward() error {
 	far, own := t.q.To.Addr(), t.q.From
 	t.trace.From = own.String()
-	fromNode := false
-	if host := t.hostLink(t.q.In); host != "" {
-		var err error
-		if fromNode, err = t.fromNode(host); err != nil {
-			return err
-		}
+	fromNode, elsewhere, err := t.fromNode()
+	if err != nil {
+		return err
 	}
 	leg, d, err := t.pass(netstate.Pod, t.flow(far, own, t.q.In, 0))
 	if err != nil {
 		return err
+	}
+	if elsewhere != "" {
+		leg.Notes = append(leg.Notes, elsewhere)
 	}
 	t.trace.Request = append(t.trace.Request, leg)
 	if d.Err != 0 || d.Kind != fib.Local {
@@ -57,21 +57,30 @@ func (t *tracer) inward() error {
 	return nil
 }
 
-// fromNode adds the node's way to the pod's address, and reports whether the packet is
-// the node's own or was sent on by it.
-func (t *tracer) fromNode(host string) (bool, error) {
-	far, own := t.q.To.Addr(), t.q.From
-	f := t.flow(netip.Addr{}, own, "", 0)
-	if t.linkWith(netstate.Host, far) != "" {
-		f = t.flow(far, own, "", 0)
+// fromNode adds the node's way to the pod's address, and reports whether the packet
+// comes from the node, be it the node's own or sent on by it. Where the node has another
+// way to that address, elsewhere says so.
+func (t *tracer) fromNode() (comes bool, elsewhere string, err error) {
+	host := t.hostLink(t.q.In)
+	if host == "" {
+		return false, "", nil
+	}
+	f := t.flow(netip.Addr{}, t.q.From, "", 0)
+	if t.linkWith(netstate.Host, t.q.To.Addr()) != "" {
+		f.Src = t.q.To.Addr()
 	}
 	leg, _, err := t.pass(netstate.Host, f)
-	if err != nil || leg.Out != host && t.bridgeOf(host) != leg.Out {
-		// A macvlan's own traffic comes by the wire as well: nothing says that this is the node's.
-		return t.podEnd(host) != "", err
+	own := t.podEnd(host) != "" // by a macvlan, also what comes by the wire comes in there
+	switch {
+	case err != nil:
+		return false, "", err
+	case leg.Out == host && (own || f.Src.IsValid()):
+		t.trace.Request = append(t.trace.Request, leg)
+		return true, "", nil
+	case own:
+		return true, fmt.Sprintf("the node does not send what is for %s by %s: there it %s", t.q.From, host, leg.Ends), nil
 	}
-	t.trace.Request = append(t.trace.Request, leg)
-	return true, nil
+	return false, "", nil
 }
 
 // answer is the pod's decision on the reply. What is marked on its way out is routed
@@ -133,9 +142,9 @@ func (t *tracer) answerByNode(reply *Leg) error {
 	if err != nil {
 		return err
 	}
-	t.checkSource(&leg, t.q.From)
+	passes := t.checkSource(&leg, t.q.From)
 	t.trace.Reply = append(t.trace.Reply, leg)
-	if d.Err != 0 || leg.Out == "" && d.Kind == fib.Unicast {
+	if !passes || d.Err != 0 || leg.Out == "" && d.Kind == fib.Unicast {
 		t.trace.Verdict = "the reply does not get through the node: " + leg.Ends
 	}
 	return nil

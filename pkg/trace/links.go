@@ -119,11 +119,12 @@ func (t *tracer) beside() []string {
 	return slices.Sorted(maps.Keys(links))
 }
 
-// checkSource says what the node's check of sources makes of a packet that came in.
-func (t *tracer) checkSource(l *Leg, src netip.Addr) {
+// checkSource says what the node's check of sources makes of a packet that came in, and
+// reports whether it lets that pass.
+func (t *tracer) checkSource(l *Leg, src netip.Addr) bool {
 	check, ok := netstate.Get(t.Snapshot, netstate.Host, netstate.SourceCheck{})
 	if !ok || check.Damage != "" || t.link(netstate.Host, l.In).Group != netstate.SourceGroup {
-		return
+		return true
 	}
 	d := t.Spaces[netstate.Host].Output(fib.Flow{Dst: src})
 	by := "nowhere"
@@ -135,7 +136,8 @@ func (t *tracer) checkSource(l *Leg, src netip.Addr) {
 	}
 	if by == l.In {
 		l.Notes = append(l.Notes, fmt.Sprintf("table inet %s: the way back to %s is by %s", netstate.SourceTable, src, by))
-		return
+		return true
 	}
 	l.Ends, l.Out = fmt.Sprintf("dropped by table inet %s: the way back to %s is by %s, not by %s", netstate.SourceTable, src, by, l.In), ""
+	return false
 }

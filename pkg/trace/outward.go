@@ -83,13 +83,13 @@ func (t *tracer) byNode(src netip.Addr, out, in string, sent fib.Decision) error
 	if err != nil {
 		return err
 	}
-	t.checkSource(&leg, src)
+	passes := t.checkSource(&leg, src)
 	led := t.led(sent)
 	if led != "" && leg.Out != "" {
 		leg.Notes = append([]string{led}, leg.Notes...)
 	}
 	t.trace.Request = append(t.trace.Request, leg)
-	if d.Err != 0 || leg.Out == "" && d.Kind == fib.Unicast {
+	if !passes || d.Err != 0 || leg.Out == "" && d.Kind == fib.Unicast {
 		t.trace.Verdict = "it does not get through the node: " + leg.Ends
 		return nil
 	}

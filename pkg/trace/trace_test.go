@@ -218,3 +218,28 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Errorf("%s (-want +got):\n%s", path, diff)
 	}
 }
+
+// TestPage holds the page to the goldens that it quotes.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/trace.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var goldens []byte
+	for _, name := range []string{"underlay-nftables.txt", "broken.txt"} {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		goldens = append(goldens, text...)
+	}
+	quotes := regexp.MustCompile("(?s)```\n(\\$ .*?)```").FindAllSubmatch(macs.ReplaceAll(page, []byte("MAC")), -1)
+	if len(quotes) == 0 {
+		t.Error("no golden on the page")
+	}
+	for _, q := range quotes {
+		if !bytes.Contains(goldens, q[1]) {
+			t.Errorf("what the page says was printed otherwise by now:\n%s", q[1])
+		}
+	}
+}
