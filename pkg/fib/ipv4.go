@@ -44,7 +44,7 @@ func (s *Space) output4(f Flow) Decision {
 			d.Flow.Src = s.select4(f.Out, netip.Addr{}, netstate.ScopeGlobal)
 		}
 	}
-	got := s.lookup(&d, func(table int) found { return s.table4(table, d.Flow, true) })
+	got := s.lookup(&d, func(table int) found { return s.table4(table, d.Flow) })
 	switch {
 	case got.err == 0:
 		d = s.made4(d, s.alternatives4(got), got.route.Kind)
@@ -112,7 +112,7 @@ func (s *Space) linksOf(a netip.Addr) []way {
 	if len(out) > 0 {
 		return out
 	}
-	got := s.table4(netstate.TableLocal, Flow{Dst: a}, true)
+	got := s.table4(netstate.TableLocal, Flow{Dst: a})
 	if got.route == nil || got.route.Kind != Local {
 		return nil
 	}
@@ -127,9 +127,8 @@ func isLocalMulticast(a netip.Addr) bool {
 	return a.Is4() && a.IsLinkLocalMulticast()
 }
 
-// table4 is fib_table_lookup of net/ipv4/fib_trie.c; with carrier, a hop whose link
-// has none doesn't count where the settings say so.
-func (s *Space) table4(table int, f Flow, carrier bool) found {
+// table4 is fib_table_lookup of net/ipv4/fib_trie.c.
+func (s *Space) table4(table int, f Flow) found {
 	for _, r := range s.candidates(table, f) {
 		if s.Merged && table == netstate.TableLocal && s.longerInMain(r, f) {
 			return found{}
@@ -137,12 +136,12 @@ func (s *Space) table4(table int, f Flow, carrier bool) found {
 		if err := refusals[r.Kind]; r.TOS == 0 && err != 0 {
 			return found{route: r, err: err}
 		}
-		if r.TOS != 0 || r.Dead {
+		if r.TOS != 0 {
 			continue
 		}
 		var ways []way
 		for _, h := range r.Hops {
-			if !h.Dead && !(carrier && h.LinkDown && s.ignoresLinkDown4(h.Dev)) && (f.Out == "" || f.Out == h.Dev) {
+			if !h.Dead && (f.Out == "" || f.Out == h.Dev) {
 				ways = append(ways, way{r, h})
 			}
 		}
@@ -160,11 +159,6 @@ func (s *Space) longerInMain(r *Route, f Flow) bool {
 	return len(in) > 0 && in[0].Dst.Bits() > r.Dst.Bits()
 }
 
-func (s *Space) ignoresLinkDown4(dev string) bool {
-	l, _ := s.Link(dev)
-	return l.Conf.IgnoreLinkDown || s.All.IgnoreLinkDown
-}
-
 // alternatives4 are the ways of what was found, and of the other default routes of
 // the same metric (fib_select_default): which of those is taken depends on what is
 // known of their gateways.
@@ -176,7 +170,7 @@ func (s *Space) alternatives4(got found) []way {
 	for i := range s.Routes {
 		r := &s.Routes[i]
 		if r != got.route && r.Table == got.route.Table && r.Dst == got.route.Dst && r.Metric == got.route.Metric &&
-			r.Scope == got.route.Scope && r.Kind == Unicast && !r.Dead && r.TOS == 0 && len(r.Hops) > 0 && r.Hops[0].Via.IsValid() {
+			r.Scope == got.route.Scope && r.Kind == Unicast && r.TOS == 0 && len(r.Hops) > 0 && !r.Hops[0].Dead && r.Hops[0].Via.IsValid() {
 			ways = append(ways, way{r, r.Hops[0]})
 		}
 	}
@@ -260,7 +254,7 @@ func (s *Space) input4(f Flow) Decision {
 	case (f.Dst.IsLoopback() || f.Src.IsLoopback()) && !localnet:
 		return refuse(syscall.EINVAL, "addresses of the loopback don't come from outside (route_localnet 0)")
 	}
-	got := s.lookup(&d, func(table int) found { return s.table4(table, f, true) })
+	got := s.lookup(&d, func(table int) found { return s.table4(table, f) })
 	switch {
 	case got.err != 0 && !in.Conf.Forwarding:
 		return refuse(syscall.EHOSTUNREACH, "no route, and "+f.In+" does not forward")
@@ -362,7 +356,7 @@ func (s *Space) reverse(f Flow, in Link, out string) Decision {
 		back.Mark = f.Mark
 	}
 	d := Decision{Flow: back, merged: s.Merged}
-	got := s.lookup(&d, func(table int) found { return s.table4(table, back, true) })
+	got := s.lookup(&d, func(table int) found { return s.table4(table, back) })
 	if got.err != 0 {
 		d.Err = got.err
 		return d

@@ -118,8 +118,7 @@ func (s *Space) select6(node []*Route, dev string, strict strictness) found {
 
 // score is find_match with rt6_score_route; ok is false for a hop that won't do.
 func (s *Space) score(r *Route, h Hop, dev string, strict strictness) (n int, ok bool) {
-	l, _ := s.Link(h.Dev)
-	if h.Dead || h.LinkDown && l.IgnoreLinkDown6 {
+	if h.Dead {
 		return 0, false
 	}
 	if dev == "" || dev == h.Dev {

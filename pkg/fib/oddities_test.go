@@ -6,11 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/multihome/multihome/pkg/fib"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -55,6 +57,10 @@ func newOddities(t *testing.T, seed uint64) oddities {
 	o.ip("addr add 10.4.0.2/24 dev still0")
 	o.ip("addr add 10.5.0.2 peer 10.5.1.1/24 dev c0")
 	o.ip("addr add 2001:db8::2/64 dev c0 nodad preferred_lft 0")
+	// Addresses of several labels and scopes on one link (RFC 6724, section 2.1).
+	for _, a := range []string{"2001:0:1::2", "2001:10::2", "2002:1::2", "2001:db8:1::2", "fec0::2"} {
+		o.ip("addr add %s/64 dev a0 nodad", a)
+	}
 	o.ip("addr add 169.254.7.7/16 dev c0 scope link")
 	if err := far.SetDown("still0"); err != nil {
 		t.Fatal(err)
@@ -200,7 +206,7 @@ func (o oddities) run(line string) (out []byte, err error) {
 	return out, err
 }
 
-var rounds = flag.Uint64("rounds", 12, "how many namespaces of oddities are drawn")
+var rounds = flag.Uint64("rounds", 24, "how many namespaces of oddities are drawn")
 
 func TestAgreesOnOddities(t *testing.T) {
 	seen := outcomes{}
@@ -240,5 +246,39 @@ func (o oddities) log(lines ...string) {
 	for _, line := range lines {
 		out, _ := o.run(line)
 		o.t.Logf("ip %s\n%s", line, out)
+	}
+}
+
+// TestAgreesOnGatewaysThatDoNotAnswer: of IPv6 gateways, those that are known not to
+// answer are the last that the kernel takes, where it isn't a router.
+func TestAgreesOnGatewaysThatDoNotAnswer(t *testing.T) {
+	for _, forwarding := range []string{"0", "1"} {
+		o := newOddities(t, 0)
+		for _, line := range []string{"-6 rule flush", "-6 route flush table 100", "-6 rule add pref 0 lookup local", "-6 rule add pref 1 lookup 100", "-6 rule add pref 32766 lookup main"} {
+			o.try(line)
+		}
+		o.ip("-6 route add default via fd00:1::5 dev a0 metric 7 table 100")
+		o.ip("-6 route add default via fd00:2::5 dev b0 metric 2000 table 100")
+		o.ip("-6 neigh replace fd00:1::5 dev a0 nud failed")
+		if err := o.ns.SetSysctl("ipv6/conf/all/forwarding", forwarding); err != nil {
+			t.Fatal(err)
+		}
+		err := o.ns.Do(func() error {
+			k, err := kernel.OpenHost()
+			if err != nil {
+				return err
+			}
+			defer k.Close()
+			compare(t, k.Host, 1)
+			want := map[string]string{"0": "b0", "1": "a0"}[forwarding]
+			got, err := k.Host.Decide(fib.Flow{Dst: netip.MustParseAddr("2a00::1")})
+			if got.Dev != want {
+				t.Errorf("forwarding %s: the kernel goes by %v, want %s: what this is about is not there", forwarding, got, want)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -39,20 +39,18 @@ type Link struct {
 	Group    int
 	Conf     Settings // net.ipv4.conf.<name>
 
-	IgnoreLinkDown6  bool // net.ipv6.conf.<name>.ignore_routes_with_linkdown
 	OwnAddressesOnly bool // net.ipv6.conf.<name>.use_oif_addrs_only
 	PreferTemporary  bool // net.ipv6.conf.<name>.use_tempaddr is 2
 }
 
 // Settings are those of net.ipv4.conf that routing depends on.
 type Settings struct {
-	Forwarding     bool
-	RPFilter       int
-	AcceptLocal    bool
-	RouteLocalnet  bool
-	SourceMark     bool // src_valid_mark
-	SendRedirects  bool
-	IgnoreLinkDown bool // ignore_routes_with_linkdown
+	Forwarding    bool
+	RPFilter      int
+	AcceptLocal   bool
+	RouteLocalnet bool
+	SourceMark    bool // src_valid_mark
+	SendRedirects bool
 }
 
 // Addr is an address of a link.
@@ -111,16 +109,14 @@ type Route struct {
 	Src    netip.Addr // preferred source
 	Proto  netstate.Protocol
 	Pref   uint8 // IPv6: ICMPV6_ROUTER_PREF_*
-	Dead   bool  // of an IPv4 route, all of its next hops are
 	Hops   []Hop // several: any of them is taken
 }
 
 // Hop is a way of a route.
 type Hop struct {
 	NextHop
-	Onlink   bool
-	Dead     bool // its link is down
-	LinkDown bool // its link has no carrier
+	Onlink bool
+	Dead   bool // its link is down, or has no carrier and such routes are to be ignored
 }
 
 // String is the route in the syntax of ip(8).

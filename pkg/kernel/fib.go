@@ -68,10 +68,10 @@ func decodeConf(b []byte) (l fib.Link) {
 				case family == unix.AF_INET && typ == ipv4Conf:
 					l.Conf = fib.Settings{
 						Forwarding: at(0) != 0, SendRedirects: at(5) != 0, RPFilter: at(7), AcceptLocal: at(22) != 0,
-						SourceMark: at(23) != 0, RouteLocalnet: at(25) != 0, IgnoreLinkDown: at(28) != 0,
+						SourceMark: at(23) != 0, RouteLocalnet: at(25) != 0,
 					}
 				case family == unix.AF_INET6 && typ == ipv6Conf:
-					l.PreferTemporary, l.OwnAddressesOnly, l.IgnoreLinkDown6 = at(10) >= 2, at(37) != 0, at(39) != 0
+					l.PreferTemporary, l.OwnAddressesOnly = at(10) >= 2, at(37) != 0
 				}
 			})
 		})
@@ -239,9 +239,6 @@ func decodeFIBRoute(b []byte) (fib.Route, []fibHop) {
 		Kind: fib.Kind(plain.kind), Table: plain.Table, Dst: plain.Dst, TOS: msg.Tos, Metric: plain.Metric,
 		Scope: plain.Scope, Src: plain.Src, Proto: plain.Proto,
 	}
-	if msg.Family == unix.AF_INET {
-		r.Dead = msg.Flags&unix.RTNH_F_DEAD != 0 && plain.hops == nil
-	}
 	attrs(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) {
 		switch typ {
 		case unix.RTA_SRC:
@@ -254,7 +251,7 @@ func decodeFIBRoute(b []byte) (fib.Route, []fibHop) {
 	hop := func(flags uint32, oif int, via netip.Addr) fibHop {
 		return fibHop{fib.Hop{
 			NextHop: fib.NextHop{Via: via}, Onlink: flags&unix.RTNH_F_ONLINK != 0,
-			Dead: flags&unix.RTNH_F_DEAD != 0, LinkDown: flags&unix.RTNH_F_LINKDOWN != 0,
+			Dead: flags&unix.RTNH_F_DEAD != 0, // also where it is to be ignored (fib_nexthop_info)
 		}, oif}
 	}
 	if plain.hops == nil {
@@ -324,7 +321,6 @@ func (s *Space) fibSettings(out *fib.Space) error {
 		{netstate.IPv4, "route_localnet", func(n int) { out.All.RouteLocalnet = n != 0 }},
 		{netstate.IPv4, "src_valid_mark", func(n int) { out.All.SourceMark = n != 0 }},
 		{netstate.IPv4, "send_redirects", func(n int) { out.All.SendRedirects = n != 0 }},
-		{netstate.IPv4, "ignore_routes_with_linkdown", func(n int) { out.All.IgnoreLinkDown = n != 0 }},
 		{netstate.IPv6, "forwarding", func(n int) { out.Forwarding6 = n != 0 }},
 	} {
 		n, err := read(item.f, item.name)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -98,8 +99,8 @@ func (s *Space) ReadNeighs(snap *netstate.Snapshot) error {
 }
 
 // FindMark puts the reply marks of the namespace into the snapshot, by what else is in
-// there: bits that a rule of ours asks for, links, and the neighbours that are
-// permanent. Marks that are none of those are put as damaged.
+// there: the bits that rules of ours ask for, and the neighbours that are permanent,
+// whose link the marks are about. Marks that are none of those are put as damaged.
 func (s *Space) FindMark(snap *netstate.Snapshot) error {
 	for _, m := range s.possibleMarks(snap) {
 		if have, ok := netstate.Get(snap, s.ns, m); ok && have.Damage == "" {
@@ -112,25 +113,25 @@ func (s *Space) FindMark(snap *netstate.Snapshot) error {
 	return nil
 }
 
-// possibleMarks are all marks that the pod's plugin may have made.
+// possibleMarks are all marks that the pod's plugin may have made, each once: from all
+// of a link that the pod has for itself, or from the node alone.
 func (s *Space) possibleMarks(snap *netstate.Snapshot) (out []netstate.Mark) {
 	for _, r := range netstate.All[netstate.Rule](snap, s.ns) {
 		if !r.Owned() || r.Mask == 0 {
 			continue
 		}
-		var froms []netstate.Mark
-		for _, l := range netstate.All[netstate.Link](snap, s.ns) {
-			froms = append(froms, netstate.Mark{Dev: l.Name, Bits: r.Mask})
-		}
 		for _, n := range netstate.All[netstate.Neigh](snap, s.ns) {
-			if n.Permanent {
-				froms = append(froms, netstate.Mark{Dev: n.Dev, From: n.MAC, Bits: r.Mask})
+			m := netstate.Mark{Dev: n.Dev, Bits: r.Mask}
+			if l, _ := netstate.Get(snap, s.ns, netstate.Link{Name: n.Dev}); l.Type != "veth" {
+				m.From = n.MAC
 			}
-		}
-		for _, m := range froms {
-			out = append(out, m)
-			m.Backend, m.Family = netstate.Iptables, r.Family
-			out = append(out, m)
+			ofFamily := m
+			ofFamily.Backend, ofFamily.Family = netstate.Iptables, r.Family
+			for _, m := range []netstate.Mark{m, ofFamily} {
+				if n.Permanent && !slices.Contains(out, m) {
+					out = append(out, m)
+				}
+			}
 		}
 	}
 	return out
