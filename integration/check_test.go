@@ -46,6 +46,7 @@ func TestCheckNamesWhatIsDamaged(t *testing.T) {
 		{pod, deleteRule("output", 1), "nft is table inet multihome"},
 		{pod, "nft delete chain inet multihome output", "nft is table inet multihome"},
 		{pod, "nft add rule inet multihome output drop", "nft is table inet multihome"},
+		{pod, "nft chain inet multihome output '{ policy drop; }'", "nft is table inet multihome"},
 		{pod, "ip link set veth0 address 02:00:00:00:00:02", "link is veth0 address 02:00:00:00:00:02"},
 		{pod, "echo 1 >/proc/sys/net/ipv4/conf/veth0/rp_filter", "sysctl is net/ipv4/conf/veth0/rp_filter=1"},
 		{pod, "ip link set veth0 down", "link is veth0"},

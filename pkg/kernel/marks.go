@@ -23,8 +23,8 @@ func buildMark(m netstate.Mark) ruleset {
 	return ruleset{
 		nftTable: marksIn,
 		chains: []nftChain{
-			{marksIn, "prerouting", "filter", unix.NF_INET_PRE_ROUTING, priorityMangle},
-			{marksIn, "output", "route", unix.NF_INET_LOCAL_OUT, priorityMangle},
+			{marksIn, "prerouting", "filter", unix.NF_INET_PRE_ROUTING, priorityMangle, false},
+			{marksIn, "output", "route", unix.NF_INET_LOCAL_OUT, priorityMangle, false},
 		},
 		rules: []nftRule{
 			{chain: "prerouting", expressions: markEntering(m)},

@@ -22,7 +22,14 @@ type nftChain struct {
 	table          nftTable
 	name, kind     string
 	hook, priority uint32
+	drops          bool // by its policy
 }
+
+// Verdicts of linux/netfilter.h, which are policies of chains, too.
+const (
+	nfDrop   = 0
+	nfAccept = 1
+)
 
 // nftRule is a rule of a chain.
 type nftRule struct {
@@ -160,6 +167,8 @@ func (c *conn) nftChains(of nftTable) ([]nftChain, error) {
 				h.name = unix.ByteSliceToString(v)
 			case unix.NFTA_CHAIN_TYPE:
 				h.kind = unix.ByteSliceToString(v)
+			case unix.NFTA_CHAIN_POLICY:
+				h.drops = binary.BigEndian.Uint32(v) == nfDrop
 			case unix.NFTA_CHAIN_HOOK:
 				attrs(v, func(typ uint16, v []byte) {
 					switch typ {
@@ -178,7 +187,15 @@ func (c *conn) nftChains(of nftTable) ([]nftChain, error) {
 // nftRules lists the rules of a table, of each chain in their order; the kernel
 // does the filtering.
 func (c *conn) nftRules(of nftTable) ([]nftRule, error) {
-	req := nftRequest(unix.NFT_MSG_GETRULE, 0, of.family, text(unix.NFTA_RULE_TABLE, of.name))
+	return c.dumpRules(nftRequest(unix.NFT_MSG_GETRULE, 0, of.family, text(unix.NFTA_RULE_TABLE, of.name)))
+}
+
+// nftRulesOf lists the rules of one chain.
+func (c *conn) nftRulesOf(h nftChain) ([]nftRule, error) {
+	return c.dumpRules(nftRequest(unix.NFT_MSG_GETRULE, 0, h.table.family, text(unix.NFTA_RULE_TABLE, h.table.name), text(unix.NFTA_RULE_CHAIN, h.name)))
+}
+
+func (c *conn) dumpRules(req *nl.NetlinkRequest) ([]nftRule, error) {
 	return dump(c, req, func(b []byte) (r nftRule, ok bool) {
 		attrs(b[nl.SizeofNfgenmsg:], func(typ uint16, v []byte) {
 			switch typ {
@@ -224,21 +241,33 @@ func (e expression) is(want expression) bool {
 
 // jump is the chain that an expression sends packets to and back, "" if it is
 // none that does.
-func (e expression) jump() (chain string) {
-	const jump = 0xfffffffd // NFT_JUMP of linux/netfilter/nf_tables.h
-	attrs(e.attr(unix.NFTA_IMMEDIATE_DATA), func(_ uint16, v []byte) {
-		code := uint32(0)
+func (e expression) jump() string {
+	const jump = -3 // NFT_JUMP of linux/netfilter/nf_tables.h
+	if code, chain := e.verdict(); code == jump {
+		return chain
+	}
+	return ""
+}
+
+// noVerdict is none of the verdicts there are.
+const noVerdict = -1 << 31
+
+// verdict is what becomes of packets by an expression, and the chain that they are
+// sent to, if so.
+func (e expression) verdict() (code int32, chain string) {
+	code = noVerdict
+	attrs(e.attr(unix.NFTA_IMMEDIATE_DATA), func(typ uint16, v []byte) {
+		if typ != unix.NFTA_DATA_VERDICT {
+			return // data for a register
+		}
 		attrs(v, func(typ uint16, v []byte) {
 			switch typ {
 			case unix.NFTA_VERDICT_CODE:
-				code = binary.BigEndian.Uint32(v)
+				code = int32(binary.BigEndian.Uint32(v))
 			case unix.NFTA_VERDICT_CHAIN:
 				chain = unix.ByteSliceToString(v)
 			}
 		})
-		if code != jump {
-			chain = ""
-		}
 	})
-	return chain
+	return code, chain
 }

@@ -22,7 +22,7 @@ const priorityRaw = 1<<32 - 300
 func buildSourceCheck() ruleset {
 	return ruleset{
 		nftTable: sourcesIn,
-		chains:   []nftChain{{sourcesIn, "prerouting", "filter", unix.NF_INET_PRE_ROUTING, priorityRaw}},
+		chains:   []nftChain{{sourcesIn, "prerouting", "filter", unix.NF_INET_PRE_ROUTING, priorityRaw, false}},
 		rules: []nftRule{{chain: "prerouting", expressions: []expression{
 			meta(unix.NFT_META_IIFGROUP), compare(unix.NFT_CMP_EQ, number(netstate.SourceGroup)),
 			reversePath(), compare(unix.NFT_CMP_EQ, number(0)),
@@ -41,7 +41,6 @@ func reversePath() expression {
 }
 
 func drop() expression {
-	const nfDrop = 0 // NF_DROP of linux/netfilter.h
 	verdict := nest(unix.NFTA_DATA_VERDICT, big(unix.NFTA_VERDICT_CODE, nfDrop))
 	verdict.typ &^= unix.NLA_F_NESTED // as the kernel tells it
 	return expression{"immediate", []attribute{

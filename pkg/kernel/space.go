@@ -136,6 +136,19 @@ func (k *Kernel) PodNetns(path string) Netns {
 	return Netns{path, st.Ino}
 }
 
+// Gone reports whether the namespace is no more: nothing is at its path, or what is no
+// network namespace, as the file is that one was bound to, or, if its inode is known,
+// another one.
+func (n Netns) Gone() bool {
+	fd, err := openNetns(n.Path)
+	if err != nil {
+		return errors.Is(err, ErrNoNetns)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	return n.Inode != 0 && unix.Fstat(fd, &st) == nil && st.Ino != n.Inode
+}
+
 // Holds reports whether a namespace is still where it was, and has an address: so
 // its pod is alive, or at least not known to be dead.
 func (k *Kernel) Holds(n Netns, addr netip.Addr) (bool, error) {

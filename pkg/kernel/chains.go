@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/coreos/go-iptables/iptables"
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// Chain is a chain of netfilter, whoever made it. What its rules do is known of
+// those that forwarded packets pass, and only as far as it is asked for here.
+type Chain struct {
+	Family string // as nft(8) calls it: ip, ip6, inet
+	Table  string
+	Name   string
+	Legacy bool // of iptables' older flavour, which has nothing to do with nf_tables
+
+	Forward bool // packets that the node forwards begin here: hook forward
+	Drops   bool // what no rule decides: by its policy, or by an unconditional last rule
+	// AcceptsIn and AcceptsOut are the links from which, and to which, a rule of the
+	// chain lets everything pass; a '*' at the end of a name stands for any end.
+	AcceptsIn, AcceptsOut []string
+	DropsInvalid          bool // a rule drops what conntrack takes for invalid
+}
+
+// String names the chain as nft(8) does, or iptables(8).
+func (c Chain) String() string {
+	if c.Legacy {
+		return map[string]string{"ip": "iptables-legacy", "ip6": "ip6tables-legacy"}[c.Family] + " -t " + c.Table + " " + c.Name
+	}
+	return c.Family + " " + c.Table + " " + c.Name
+}
+
+// invalidChains are those with rules about invalid packets that packets jump to
+// from hook forward: kube-proxy's.
+var invalidChains = []string{"KUBE-FORWARD"}
+
+// nftFamilies are those in which IP packets are filtered.
+var nftFamilies = map[uint8]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_INET: "inet"}
+
+// Chains returns all chains there are for IP packets, of both flavours. What is not
+// known is named in the error, which comes beside the others.
+func (s *Space) Chains() ([]Chain, error) {
+	out, errNft := s.nftablesChains()
+	legacy, errLegacy := s.legacyChains()
+	return append(out, legacy...), errors.Join(errNft, errLegacy)
+}
+
+func (s *Space) nftablesChains() ([]Chain, error) {
+	c, err := s.nft()
+	var tables []nftTable
+	if err == nil {
+		tables, err = c.nftTables()
+	}
+	if noNftables(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: list tables of nftables: %w", s.ns, err)
+	}
+	var out []Chain
+	for _, t := range tables {
+		if nftFamilies[t.family] == "" {
+			continue
+		}
+		chains, err := c.nftChains(t)
+		if err != nil {
+			return out, fmt.Errorf("%s: list chains of table %s %s: %w", s.ns, nftFamilies[t.family], t.name, err)
+		}
+		for _, h := range chains {
+			chain := Chain{Family: nftFamilies[t.family], Table: t.name, Name: h.name}
+			// A chain without a hook has no type either; that of hook prerouting is 0.
+			chain.Forward = h.kind == "filter" && h.hook == unix.NF_INET_FORWARD
+			if chain.Forward || slices.Contains(invalidChains, h.name) {
+				rules, err := c.nftRulesOf(h)
+				if err != nil {
+					return out, fmt.Errorf("%s: list rules of chain %s: %w", s.ns, chain, err)
+				}
+				chain.Drops = chain.Forward && h.drops
+				chain.look(rules)
+			}
+			out = append(out, chain)
+		}
+	}
+	return out, nil
+}
+
+// look notes what the rules of a chain do.
+func (c *Chain) look(rules []nftRule) {
+	for i, r := range rules {
+		var list []expression
+		invalid := false
+		for _, e := range r.expressions {
+			comment := e.name == "match" && unix.ByteSliceToString(e.attr(unix.NFTA_MATCH_NAME)) == "comment"
+			if e.name != "counter" && !comment {
+				list = append(list, e)
+			}
+			invalid = invalid || isInvalid(e)
+		}
+		var verdict int32 = noVerdict
+		if n := len(list); n > 0 && list[n-1].name == "immediate" {
+			verdict, _ = list[n-1].verdict()
+		}
+		switch {
+		case verdict == nfDrop && invalid:
+			c.DropsInvalid = true
+		case len(list) == 1 && i == len(rules)-1 && (verdict == nfDrop || list[0].name == "reject"):
+			c.Drops = c.Forward
+		case len(list) == 3 && verdict == nfAccept:
+			c.accept(list[0], list[1])
+		}
+	}
+}
+
+// isInvalid reports whether an expression is the extension of iptables for the states
+// of conntrack, or loads them: nobody drops packets by another of them.
+func isInvalid(e expression) bool {
+	return e.name == "match" && unix.ByteSliceToString(e.attr(unix.NFTA_MATCH_NAME)) == "conntrack" || e.is(ct(unix.NFT_CT_STATE))
+}
+
+// accept notes the link that two expressions ask for: meta iifname NAME.
+func (c *Chain) accept(load, cmp expression) {
+	var name string
+	attrs(cmp.attr(unix.NFTA_CMP_DATA), func(typ uint16, v []byte) {
+		if typ == unix.NFTA_DATA_VALUE {
+			name = unix.ByteSliceToString(v)
+			if !bytes.ContainsRune(v, 0) {
+				name += "*"
+			}
+		}
+	})
+	switch {
+	case name == "" || !cmp.is(expression{"cmp", []attribute{big(unix.NFTA_CMP_OP, unix.NFT_CMP_EQ)}}):
+	case load.is(meta(unix.NFT_META_IIFNAME)):
+		c.AcceptsIn = append(c.AcceptsIn, name)
+	case load.is(meta(unix.NFT_META_OIFNAME)):
+		c.AcceptsOut = append(c.AcceptsOut, name)
+	}
+}
+
+// legacyChains returns those of the tables filter and nat of the older flavour, as
+// far as the namespace has these tables: to look into one would make it.
+func (s *Space) legacyChains() (out []Chain, err error) {
+	err = s.enter(func() error {
+		for _, f := range families {
+			names, err := os.ReadFile(xtables[f].legacy)
+			if err != nil {
+				continue // the kernel has no such flavour, or nobody used it
+			}
+			for _, table := range []string{"filter", "nat"} {
+				if !slices.Contains(strings.Fields(string(names)), table) {
+					continue
+				}
+				chains, err := legacyChainsOf(f, table)
+				if err != nil {
+					return fmt.Errorf("%s: list chains of iptables-legacy's table %s: %w", s.ns, table, err)
+				}
+				out = append(out, chains...)
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+func legacyChainsOf(f netstate.Family, table string) ([]Chain, error) {
+	program, err := firstInPath(xtables[f].program+"-legacy", xtables[f].program)
+	if err != nil {
+		return nil, err
+	}
+	x, err := iptables.New(iptables.IPFamily(xtables[f].protocol), iptables.Path(program), iptables.Timeout(xtablesWait))
+	if err != nil {
+		return nil, err
+	}
+	names, err := x.ListChains(table)
+	if err != nil {
+		return nil, err
+	}
+	var out []Chain
+	for _, name := range names {
+		c := Chain{Family: nftFamilies[xtables[f].nft.family], Table: table, Name: name, Legacy: true}
+		c.Forward = table == "filter" && name == "FORWARD"
+		if c.Forward || slices.Contains(invalidChains, name) {
+			lines, err := x.List(table, name)
+			if err != nil {
+				return nil, err
+			}
+			for _, line := range lines {
+				c.lookLegacy(strings.Fields(line))
+			}
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// lookLegacy notes what a line says as iptables -S prints it.
+func (c *Chain) lookLegacy(words []string) {
+	does := func(target string) bool { return slices.Equal(words[len(words)-2:], []string{"-j", target}) }
+	switch {
+	case len(words) < 3:
+	case words[0] == "-P":
+		c.Drops = words[2] == "DROP"
+	case does("DROP") && slices.Contains(words, "INVALID"):
+		c.DropsInvalid = true
+	case len(words) == 6 && words[2] == "-i" && does("ACCEPT"):
+		c.AcceptsIn = append(c.AcceptsIn, strings.Replace(words[3], "+", "*", 1))
+	case len(words) == 6 && words[2] == "-o" && does("ACCEPT"):
+		c.AcceptsOut = append(c.AcceptsOut, strings.Replace(words[3], "+", "*", 1))
+	}
+}
