@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -40,6 +39,7 @@ var plugins = map[string]plugin.Plugin{
 type Options struct {
 	CacheDirs []string // of libcni, with "results" in each
 	ConfDir   string   // of the node's configurations, which go before cached ones; "" for none
+	Only      string   // the container ID of the one pod that is repaired; "" for all
 	DryRun    bool
 	// Did is called with each operation that was done, or would be.
 	Did func(a plugin.Attachment, op netstate.Op)
@@ -79,6 +79,9 @@ func (o Options) attachments() ([][]attached, error) {
 			found, err := ofOurs(cni, cached, current)
 			errs = append(errs, err)
 			for _, a := range found {
+				if o.Only != "" && a.ContainerID != o.Only {
+					continue
+				}
 				i := slices.IndexFunc(pods, func(p []attached) bool { return p[0].SamePod(a.Attachment) })
 				if i < 0 {
 					pods = append(pods, nil)
@@ -154,7 +157,7 @@ func stdin(list *libcni.NetworkConfigList, own []byte, prevResult any) ([]byte, 
 // repairPod repairs the attachments of a pod, and then removes what none of them
 // asks for.
 func (o Options) repairPod(pod []attached) error {
-	if _, err := os.Stat(pod[0].netns); errors.Is(err, fs.ErrNotExist) {
+	if (kernel.Netns{Path: pod[0].netns}).Gone() {
 		return nil // it is dead: GC's business
 	}
 	var wanted []netstate.Item
