@@ -7,7 +7,7 @@ package deploy
 
 import "embed"
 
-//go:embed rt_protos.d networkd.conf.d NetworkManager.conf.d
+//go:embed rt_protos.d networkd.conf.d network NetworkManager.conf.d sysctl.d
 var files embed.FS
 
 // DropIn is a configuration file for other software of the node.
@@ -21,7 +21,9 @@ type DropIn struct {
 var DropIns = []DropIn{
 	{For: "iproute2", Path: "iproute2/rt_protos.d/multihome.conf", file: "rt_protos.d/multihome.conf"},
 	{For: "networkd", Path: "systemd/networkd.conf.d/multihome.conf", file: "networkd.conf.d/multihome.conf"},
+	{For: "networkd-links", Path: "systemd/network/05-multihome.network", file: "network/05-multihome.network"},
 	{For: "networkmanager", Path: "NetworkManager/conf.d/zz-multihome.conf", file: "NetworkManager.conf.d/zz-multihome.conf"},
+	{For: "sysctl", Path: "sysctl.d/90-multihome.conf", file: "sysctl.d/90-multihome.conf"},
 }
 
 // Text is what the file holds.

@@ -13,8 +13,18 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// NetworkManager is to leave the links alone that the plugins make, and no others.
-func TestNetworkManager(t *testing.T) {
+// NetworkManager and systemd-networkd are to leave the links alone that the plugins
+// make, and no others.
+func TestLinks(t *testing.T) {
+	for software, pattern := range map[string]string{
+		"networkmanager": `interface-name:([^;\n]+)`,
+		"networkd-links": `(?:Name=| )(\S*[?*]\S*)`,
+	} {
+		t.Run(software, func(t *testing.T) { leavesLinksAlone(t, software, regexp.MustCompile(pattern)) })
+	}
+}
+
+func leavesLinksAlone(t *testing.T, software string, pattern *regexp.Regexp) {
 	want := map[string]bool{
 		"lo": false, "ens192": false, "eth0": false, "ens192.100": false,
 		"veth1a2b3c4": false, "vethwepl12345": false, // Docker's, Weave's
@@ -26,10 +36,10 @@ func TestNetworkManager(t *testing.T) {
 	}
 	var patterns []string
 	for _, d := range deploy.DropIns {
-		if d.For != "networkmanager" {
+		if d.For != software {
 			continue
 		}
-		for _, m := range regexp.MustCompile(`interface-name:([^;\n]+)`).FindAllSubmatch(d.Text(), -1) {
+		for _, m := range pattern.FindAllSubmatch(d.Text(), -1) {
 			patterns = append(patterns, string(m[1]))
 		}
 	}

@@ -42,7 +42,7 @@ func TestChartAndBaseSayTheSame(t *testing.T) {
 // The DaemonSet's pods may do nothing but write files of root's in the directories
 // that are theirs, and only while they install.
 func TestLeastPrivilege(t *testing.T) {
-	d := only(t, rendered(t, "dropIns: [iproute2, networkd, networkmanager]"))
+	d := only(t, rendered(t, "dropIns: [iproute2, networkd, networkd-links, networkmanager, sysctl]"))
 	selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
 	if err != nil || !selector.Matches(labels.Set(d.Spec.Template.Labels)) {
 		t.Errorf("%v selects no pod of its own (%v)", d.Spec.Selector, err)
@@ -81,8 +81,8 @@ func TestPaths(t *testing.T) {
 	}{
 		{"", []string{"iproute2"}, "/opt/cni/bin", "/etc"},
 		{"dropIns: []", nil, "/opt/cni/bin", "/etc"},
-		{"{dropIns: [networkmanager, iproute2, networkd], cniBinDir: /usr/libexec/cni, etcDir: /usr/local/etc}",
-			[]string{"networkmanager", "iproute2", "networkd"}, "/usr/libexec/cni", "/usr/local/etc"},
+		{"{dropIns: [networkmanager, iproute2, sysctl, networkd, networkd-links], cniBinDir: /usr/libexec/cni, etcDir: /usr/local/etc}",
+			[]string{"networkmanager", "iproute2", "sysctl", "networkd", "networkd-links"}, "/usr/libexec/cni", "/usr/local/etc"},
 	} {
 		pod := only(t, rendered(t, test.values)).Spec.Template.Spec
 		want := map[string]string{"/host/opt/cni/bin": test.bin}

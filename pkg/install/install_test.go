@@ -229,7 +229,7 @@ func TestInstallFails(t *testing.T) {
 		},
 		"no such drop-in": {
 			dropIns: []string{"iproute2", "networkd.conf"},
-			want:    `no drop-in for "networkd.conf": there are iproute2, networkd, networkmanager`,
+			want:    `no drop-in for "networkd.conf": there are iproute2, networkd, networkd-links, networkmanager, sysctl`,
 		},
 	}
 	for name, test := range tests {
@@ -270,7 +270,10 @@ func TestDropIns(t *testing.T) {
 		got = append(got, name)
 	}
 	slices.Sort(got)
-	want := []string{"NetworkManager/conf.d/zz-multihome.conf", "iproute2/rt_protos.d/multihome.conf", "systemd/networkd.conf.d/multihome.conf"}
+	want := []string{
+		"NetworkManager/conf.d/zz-multihome.conf", "iproute2/rt_protos.d/multihome.conf", "sysctl.d/90-multihome.conf",
+		"systemd/network/05-multihome.network", "systemd/networkd.conf.d/multihome.conf",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
