@@ -319,6 +319,17 @@ func (p Plugin) remove(t *Task) error {
 	return p.Records.Remove(t.Pod(), t.IfName)
 }
 
+// Release does what DEL does for an attachment whose pod is no more, without a runtime
+// that asks for it.
+func (p Plugin) Release(a Attachment) error {
+	k, err := kernel.OpenHost()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	return p.remove(&Task{Attachment: a, Kernel: k, Snapshot: netstate.NewSnapshot(), Log: slog.New(slog.DiscardHandler)})
+}
+
 // Readable returns the records without those that are none. DEL goes on without
 // them, for a runtime repeats one that failed for ever: they are named on standard
 // error, which runtimes log. But where the node couldn't read them this time, the

@@ -1,0 +1,694 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/multihome/multihome/pkg/doctor"
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/report"
+)
+
+// ward is a node for doctor to look at, with an /etc, an /opt and programs of its own.
+type ward struct {
+	t    *testing.T
+	node *lab.Lab
+	dir  string
+}
+
+// stubs stand for what changes more than a network namespace: they do to the node's
+// files, and to the programs that run there, what the real ones do.
+var stubs = map[string]string{
+	"systemctl": `case $1 in
+		disable) shift 2; for unit; do rm -f /etc/systemd/system/*.wants/$unit; done ;;
+		restart|reload) ;;
+		*) exit 1 ;;
+	esac`,
+	"cilium":     `test "$1 $2" = "config set" && echo "$4" >$DIR/cilium/tmp/cilium/config-map/$3`,
+	"kube-proxy": `test "$1" = --cleanup && nft delete table ip kube-proxy`,
+	"kubectl": `test "$1 $2 $3 $4 $5" = "-n kube-system set env daemonset/calico-node"
+		kill $(cat $DIR/calico-node.pid)
+		env "$6" $DIR/bin/calico-node wait >$DIR/log 2>&1 &
+		echo $! >$DIR/calico-node.pid`,
+}
+
+func newWard(t *testing.T, l *lab.Lab) *ward {
+	t.Helper()
+	dir, err := os.MkdirTemp("/var/tmp", "doctor-") // t.TempDir may be below /run, of which the node has its own
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	p := &ward{t, l, dir}
+	for name, script := range stubs {
+		p.write("bin/"+name, "#!/bin/sh -e\n"+script+"\n")
+	}
+	p.sh(`cd "$DIR"; chmod +x bin/*; mkdir -p opt/cni/bin cilium/tmp/cilium/config-map
+		cp -a /etc etc; rm -rf etc/cni etc/systemd etc/NetworkManager etc/sysctl.d; mkdir -p etc/cni/net.d etc/systemd/system etc/modules-load.d etc/sysctl.d
+		mount --bind etc /etc; mount --bind opt /opt`)
+	t.Cleanup(func() { p.sh("umount /etc /opt") })
+	return p
+}
+
+// write writes a file below the node's directory.
+func (p *ward) write(name, text string) {
+	p.t.Helper()
+	path := filepath.Join(p.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *ward) command(argv ...string) *exec.Cmd {
+	c := exec.CommandContext(p.t.Context(), argv[0], argv[1:]...)
+	c.Env = append(os.Environ(), "PATH="+filepath.Join(p.dir, "bin")+":"+plugins+":"+os.Getenv("PATH"), "DIR="+p.dir, "MULTIHOME="+filepath.Join(plugins, "multihome"))
+	return c
+}
+
+// sh runs a script on the node, which must succeed.
+func (p *ward) sh(script string) {
+	p.t.Helper()
+	c := exec.Command("sh", "-euc", script)
+	c.Env = p.command("sh").Env
+	var out []byte
+	if err := p.node.Node.Run(func() (err error) { out, err = c.CombinedOutput(); return err }); err != nil {
+		p.t.Fatalf("%s: %v: %s", script, err, out)
+	}
+}
+
+// runs starts a program that does nothing under another name, in a root directory
+// or, with "", in that of all, until the test ends. Its process ID is in a file.
+func (p *ward) runs(name, root string, env ...string) {
+	p.t.Helper()
+	path := filepath.Join(p.dir, "bin", name)
+	argv := []string{path, "wait"}
+	if root != "" {
+		path = filepath.Join(p.dir, root, name)
+		argv = []string{"chroot", filepath.Join(p.dir, root), "/" + name, "wait"}
+	}
+	p.sh("cp $MULTIHOME '" + path + "'")
+	p.write(name+".pid", "")
+	c := p.command(append([]string{"sh", "-c", `echo $$ >"$0"; exec "$@"`, filepath.Join(p.dir, name+".pid")}, argv...)...)
+	c.Env = append(c.Env, env...)
+	if err := p.node.Node.Run(c.Start); err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() {
+		p.sh("kill $(cat $DIR/" + name + ".pid) || true")
+		_ = c.Wait()
+	})
+	// Until it is what it shall be.
+	p.sh(fmt.Sprintf(`until pid=$(cat $DIR/%s.pid) && test -n "$pid" && test "$(cat /proc/$pid/comm)" = %.15s; do sleep 0.02; done`, name, name))
+}
+
+// doctor runs `multihome doctor`, and holds its exit status against its report.
+func (p *ward) doctor(args ...string) doctor.Report {
+	p.t.Helper()
+	args = append([]string{filepath.Join(plugins, "multihome"), "doctor", "-o", "json"}, args...)
+	c := p.command(args...)
+	var stdout, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &stdout, &stderr
+	errRun := p.node.Node.Run(c.Run)
+	var r doctor.Report
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
+		p.t.Fatalf("%v: %v: %s%s", errRun, err, stdout.String(), stderr.String())
+	}
+	want := 0
+	if !r.Healthy() {
+		want = 1
+	} else if len(r.Unseen) > 0 {
+		want = 2
+	}
+	if got := c.ProcessState.ExitCode(); got != want || len(r.Unseen) > 0 {
+		p.t.Errorf("exit status %d, want %d; not looked at: %v; %s", got, want, r.Unseen, stderr.String())
+	}
+	return r
+}
+
+// of returns the findings of a kind.
+func findingsOf(r doctor.Report, id string) (out []doctor.Finding) {
+	for _, f := range r.Findings {
+		if f.ID == id {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// ailment is a condition that doctor finds. What is wrong is done by a script on the
+// node, or by a function; what the comments of the remedy say is done by hand.
+type ailment struct {
+	id       string
+	severity doctor.Severity
+	what     string // a part of what it says
+	scene    func(t *testing.T) *lab.Scene
+	cause    string
+	do       func(t *testing.T, p *ward, s *lab.Scene)
+	byHand   func(t *testing.T, p *ward, s *lab.Scene)
+	breaks   bool // traffic suffers
+}
+
+func scene(chained ...string) func(t *testing.T) *lab.Scene {
+	return func(t *testing.T) *lab.Scene { t.Helper(); return newScene(t, lab.Ens192(), chained...) }
+}
+
+// conflist writes the scene's network into the node's directory of configurations,
+// with another chain.
+func conflist(chained ...string) func(t *testing.T, p *ward, s *lab.Scene) {
+	return func(_ *testing.T, p *ward, s *lab.Scene) {
+		p.write("etc/cni/net.d/lan.conflist", s.LANs[0].Conflist(chained...))
+	}
+}
+
+// ailments are one for each kind at least, but for those that need another kernel:
+// see TestDoctor of integration/uml.
+var ailments = map[string]ailment{
+	"IPv4 is not forwarded": {
+		id: "ip-forward", severity: doctor.Problem, what: "net.ipv4.ip_forward is 0", breaks: true,
+		cause: "sysctl -w net.ipv4.ip_forward=0",
+	},
+	"IPv6 is not forwarded": {
+		id: "ip-forward", severity: doctor.Problem, what: "net.ipv6.conf.all.forwarding is 0", breaks: true,
+		cause: "sysctl -w net.ipv6.conf.all.forwarding=0",
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { // it takes the default route, which is of an advertisement for all it knows
+			p.sh("ip -6 route replace default via fd00:6::1 dev ens192")
+		},
+	},
+	"rp_filter of all": {
+		id: "rp-filter-all", severity: doctor.Note, what: "all.rp_filter is 1, with 1 NIC",
+		cause: "sysctl -w net.ipv4.conf.all.rp_filter=1",
+	},
+	"proxy ARP": {
+		id: "proxy-arp", severity: doctor.Problem, what: "conf.ens192.proxy_arp is 1",
+		cause: "sysctl -w net.ipv4.conf.ens192.proxy_arp=1",
+	},
+	"arp_ignore": {
+		id: "arp-ignore", severity: doctor.Problem, what: "conf.all.arp_ignore is 8",
+		cause: "sysctl -w net.ipv4.conf.all.arp_ignore=8",
+	},
+	"FORWARD drops": {
+		id: "forward-policy", severity: doctor.Problem, what: "chain ip filter FORWARD drops", breaks: true,
+		cause: "iptables -P FORWARD DROP; ip6tables -P FORWARD DROP",
+	},
+	"FORWARD of iptables-legacy drops": {
+		id: "forward-policy", severity: doctor.Problem, what: "chain iptables-legacy -t filter FORWARD drops", breaks: true,
+		cause: "iptables-legacy -P FORWARD DROP",
+	},
+	"a firewall rejects": {
+		id: "forward-policy", severity: doctor.Problem, what: "chain inet firewalld filter_FORWARD drops what is forwarded from or to veth*", breaks: true,
+		cause: "nft 'table inet firewalld { chain filter_FORWARD { type filter hook forward priority filter + 10; ct state established,related accept; reject with icmpx admin-prohibited; }; }'",
+	},
+	"FORWARD drops what is for the node's macvlan": {
+		id: "forward-policy", severity: doctor.Problem, what: "drops what is forwarded from or to veth*, ens192.host",
+		scene: scene(with(`"hostLink": "macvlan"`)),
+		cause: "iptables -P FORWARD DROP; iptables -A FORWARD -i veth+ -j ACCEPT; iptables -A FORWARD -o veth+ -j ACCEPT",
+	},
+	"kube-proxy drops invalid packets": {
+		id: "conntrack-invalid", severity: doctor.Note, what: "chain ip filter KUBE-FORWARD drops invalid packets",
+		cause: "iptables -N KUBE-FORWARD; iptables -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP; iptables -A FORWARD -j KUBE-FORWARD",
+	},
+	"two modes of kube-proxy": {
+		id: "kube-proxy-modes", severity: doctor.Warning, what: "iptables and nftables",
+		cause: "iptables -t nat -N KUBE-SVC-NPX46M4PTMTKRN6Y; nft 'table ip kube-proxy { chain services { }; }'",
+	},
+	"networkd manages foreign rules": {
+		id: "networkd-foreign", severity: doctor.Problem, what: "ManageForeignRoutingPolicyRules is yes",
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) { p.runs("systemd-networkd", "") },
+	},
+	"networkd manages foreign routes": {
+		id: "networkd-foreign", severity: doctor.Problem, what: "ManageForeignRoutes is true",
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.write("etc/systemd/networkd.conf", "[Network]\nManageForeignRoutingPolicyRules=no\nManageForeignRoutes=true\n")
+			p.runs("systemd-networkd", "")
+		},
+	},
+	"networkd takes links": {
+		id: "networkd-links", severity: doctor.Warning, what: "/etc/systemd/network/10-all.network takes links such as veth",
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.write("etc/systemd/network/10-all.network", "[Match]\nName=*\n\n[Network]\nDHCP=yes\n")
+			p.runs("systemd-networkd", "")
+		},
+	},
+	"NetworkManager manages links": {
+		id: "networkmanager-links", severity: doctor.Warning, what: "links such as ens192.host",
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.write("etc/NetworkManager/conf.d/calico.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*;interface-name:tunl*\n")
+			p.runs("NetworkManager", "")
+		},
+	},
+	"nm-cloud-setup is enabled": {
+		id: "nm-cloud-setup", severity: doctor.Warning, what: "nm-cloud-setup.timer is enabled",
+		cause: "mkdir -p /etc/systemd/system/timers.target.wants; ln -s /usr/lib/systemd/system/nm-cloud-setup.timer /etc/systemd/system/timers.target.wants/",
+	},
+	"nm-cloud-setup was there": {
+		id: "nm-cloud-setup", severity: doctor.Warning, what: "rule pref 30400 from 10.6.168.123 lookup 30400",
+		cause: "ip rule add pref 30400 from 10.6.168.123 lookup 30400",
+	},
+	"Cilium renamed Multus": {
+		id: "cilium-exclusive", severity: doctor.Problem, what: "/etc/cni/net.d/00-multus.conf.cilium_bak",
+		cause: "echo '{}' >/etc/cni/net.d/00-multus.conf.cilium_bak",
+	},
+	"Cilium will": {
+		id: "cilium-exclusive", severity: doctor.Problem, what: "cni-exclusive is true",
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) { p.runs("cilium-agent", "cilium") },
+	},
+	"Cilium checks sources": {
+		id: "cilium-source-check", severity: doctor.Warning, what: "enable-source-ip-verification is true, and there is route 10.6.168.199 dev lxc1",
+		cause: "ip link add lxc1 up type bridge; ip route add 10.6.168.199 dev lxc1 table 500 proto 109",
+		do:    func(_ *testing.T, p *ward, _ *lab.Scene) { p.runs("cilium-agent", "cilium") },
+	},
+	"Cilium translates within connect()": {
+		id: "cilium-socket-lb", severity: doctor.Warning, what: "cluster-pool-ipv4-cidr is 10.244.0.0/16",
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.write("cilium/tmp/cilium/config-map/cluster-pool-ipv4-cidr", "10.244.0.0/16")
+			p.runs("cilium-agent", "cilium")
+		},
+		byHand: conflist(with(`"overlayPodCIDR": ["10.244.0.0/16"]`)),
+	},
+	"Cilium translates on the node alone": {
+		id: "cilium-socket-lb", severity: doctor.Warning, what: "bpf-lb-sock-hostns-only is true",
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.write("cilium/tmp/cilium/config-map/bpf-lb-sock-hostns-only", "true")
+			p.runs("cilium-agent", "cilium")
+		},
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.write("cilium/tmp/cilium/config-map/bpf-lb-sock-hostns-only", "false")
+		},
+	},
+	"Felix takes our table": {
+		id: "felix-tables", severity: doctor.Problem, what: "table 200 is ours, and Felix takes 1-250 by default",
+		scene: scene(with(`"hostRuleTable": 200`)),
+		do:    func(_ *testing.T, p *ward, _ *lab.Scene) { p.runs("calico-node", "") },
+	},
+	"Felix is told to": {
+		id: "felix-tables", severity: doctor.Problem, what: "table 500 is ours, and Felix takes 100-1000 by FELIX_ROUTETABLERANGES=100-1000",
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.runs("calico-node", "", "FELIX_ROUTETABLERANGES=100-1000")
+		},
+	},
+	"macvlan and ipvlan": {
+		id: "shared-parent", severity: doctor.Problem, what: "ens192 has macvlans by network macvlan-ens192, and ipvlans by /etc/cni/net.d/other.conflist",
+		cause: `echo '{"name": "other", "plugins": [{"type": "ipvlan", "master": "ens192"}]}' >/etc/cni/net.d/other.conflist`,
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.sh("sed -i s/ipvlan/macvlan/ /etc/cni/net.d/other.conflist")
+		},
+	},
+	"a dead pod by the node's macvlan": {
+		id: "leftovers", severity: doctor.Warning, what: "coordinator: eth0 of ",
+		scene: scene(with(`"hostLink": "macvlan"`)),
+		do:    func(t *testing.T, p *ward, s *lab.Scene) { dies(t, p, s) },
+	},
+	"a dead pod of route": {
+		id: "leftovers", severity: doctor.Warning, what: "route: eth0 of ",
+		scene: scene(routed),
+		do:    func(t *testing.T, p *ward, s *lab.Scene) { dies(t, p, s) },
+	},
+	"a dead pod of ifacer": {
+		id: "leftovers", severity: doctor.Warning, what: "ifacer: eth0 of ",
+		do: func(t *testing.T, p *ward, s *lab.Scene) {
+			dead := dies(t, p, s)
+			a := plugin.Attachment{Network: "vlan100", ContainerID: dead.ContainerID, IfName: lab.NIC}
+			err := s.Node.Run(func() error {
+				_, err := kernel.LinkUsers.Write(a.Pod(), kernel.Record{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Links: []string{"ens192.100"}})
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+	},
+	"rules and routes are flushed": {
+		id: "drift", severity: doctor.Problem, what: "eth0: ", breaks: true,
+		cause: "ip rule del pref 1000; ip route flush table 500",
+	},
+	"the node has another address": {
+		id: "drift", severity: doctor.Problem, what: "10.6.168.124",
+		cause: "ip addr add 10.6.168.124/16 dev ens192",
+	},
+	"a setting of a link of ours": {
+		id: "drift", severity: doctor.Problem, what: "rp_filter",
+		do: func(_ *testing.T, p *ward, s *lab.Scene) {
+			p.sh("sysctl -w net.ipv4.conf." + s.Web.HostEnd(lab.NIC) + ".rp_filter=2")
+		},
+	},
+	"an address is given twice": {
+		id: "duplicate-address", severity: doctor.Problem, what: "10.6.168.171 is on ",
+		do: func(t *testing.T, _ *ward, s *lab.Scene) {
+			sh(t, s.App.Netns, "ip link add eth9 type bridge; ip addr add 10.6.168.171/32 dev eth9")
+		},
+		byHand: func(t *testing.T, _ *ward, s *lab.Scene) {
+			sh(t, s.App.Netns, "ip link del eth9")
+		},
+	},
+	"no default route": {
+		id: "no-default-route", severity: doctor.Warning, what: "10.6.168.171/16 on eth0, and no IPv4 default route",
+		do: func(t *testing.T, _ *ward, s *lab.Scene) { sh(t, s.Web.Netns, "ip route del default") },
+	},
+	"Services of kube-proxy in mode nftables beyond serviceCIDR": {
+		id: "service-range", severity: doctor.Warning, what: "no route of ours to fd00:10:112::10",
+		cause:  "nft 'table ip6 kube-proxy { set cluster-ips { type ipv6_addr; elements = { fd00:10:96::10, fd00:10:112::10 }; }; }'",
+		byHand: conflist(strings.Replace(chained, `"fd00:10:96::/108"`, `"fd00:10:96::/108", "fd00:10:112::/108"`, 1)),
+	},
+	"Services of kube-proxy in mode ipvs beyond serviceCIDR": {
+		id: "service-range", severity: doctor.Warning, what: "no route of ours to 10.112.0.10",
+		cause:  "ip link add kube-ipvs0 type bridge; ip addr add 10.112.0.10/32 dev kube-ipvs0",
+		byHand: conflist(strings.Replace(chained, `"10.96.0.0/12"`, `"10.96.0.0/12", "10.112.0.0/12"`, 1)),
+	},
+}
+
+// dies lets a third pod come, and end its life without DEL: what its namespace was
+// bound to is an empty file afterwards, until somebody removes it.
+func dies(t *testing.T, p *ward, s *lab.Scene) *lab.Pod {
+	t.Helper()
+	dead, err := s.NewPod("dead")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Attachments[0].Network.Add(t.Context(), dead, lab.NIC); err != nil {
+		t.Fatal(err)
+	}
+	p.sh("umount /run/netns/dead")
+	return dead
+}
+
+// TestDoctor brings about each condition, sees it found, does literally what the
+// remedy says, and sees it gone.
+func TestDoctor(t *testing.T) {
+	for name, a := range ailments {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if a.scene == nil {
+				a.scene = scene(chained)
+			}
+			s := a.scene(t)
+			p := newWard(t, s.Lab)
+			if r := p.doctor(); len(r.Findings) > 0 {
+				t.Errorf("before anything is wrong: %+v", r.Findings)
+			}
+			if a.cause != "" {
+				p.sh(a.cause)
+			}
+			if a.do != nil {
+				a.do(t, p, s)
+			}
+			if a.breaks && !anyFailed(lab.RunAll(s.Checks("tcp"))) {
+				t.Error("the control: traffic doesn't suffer")
+			}
+			found := findingsOf(p.doctor(), a.id)
+			is := func(f doctor.Finding) bool { return f.Severity == a.severity && strings.Contains(f.What, a.what) }
+			if !slices.ContainsFunc(found, is) {
+				t.Fatalf("want %s %s: … %s …, got %+v", a.severity, a.id, a.what, found)
+			}
+			if a.byHand != nil {
+				a.byHand(t, p, s)
+			}
+			for _, f := range found {
+				p.sh(f.Remedy)
+			}
+			if left := findingsOf(p.doctor(), a.id); len(left) > 0 {
+				t.Errorf("after the remedy:\n%s\nthere is still %+v", found[0].Remedy, left)
+			}
+			if a.breaks {
+				holds(t, s)
+			}
+		})
+	}
+}
+
+// elsewhere are the kinds that have tests of their own: here, and in integration/uml.
+var elsewhere = []string{"no-gateway", "neighbour-table", "module-missing"}
+
+// TestDoctorsKinds wants a test for each.
+func TestDoctorsKinds(t *testing.T) {
+	tested := slices.Clone(elsewhere)
+	for _, a := range ailments {
+		tested = append(tested, a.id)
+	}
+	for _, k := range doctor.Kinds {
+		if !slices.Contains(tested, k.ID) {
+			t.Errorf("%s has no test", k.ID)
+		}
+	}
+}
+
+// TestDoctorOfManyNICs has warnings that depend on what else is there.
+func TestDoctorOfManyNICs(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, twoLANs["dual"], chained)
+	p := newWard(t, s.Lab)
+	if r := p.doctor(); len(r.Findings) > 0 {
+		t.Errorf("a healthy node: %+v", r.Findings)
+	}
+	p.sh("sysctl -w net.ipv4.conf.all.rp_filter=1")
+	if f := findingsOf(p.doctor(), "rp-filter-all"); len(f) != 1 || f[0].Severity != doctor.Warning {
+		t.Errorf("strict for two NICs: %+v", f)
+	}
+	p.sh("sysctl -w net.ipv4.conf.all.rp_filter=2")
+	if f := findingsOf(p.doctor(), "rp-filter-all"); len(f) != 1 || f[0].Severity != doctor.Note {
+		t.Errorf("loose for two NICs: %+v", f)
+	}
+}
+
+// TestDoctorOfGateways has a LAN whose IPAM names no gateway, until it does.
+func TestDoctorOfGateways(t *testing.T) {
+	t.Parallel()
+	s := emptySite(t, twoLANs["v4"], chained)
+	s.plug(t, 0, lab.NIC)
+	p := newWard(t, s.Lab)
+	plug := func(gateway string) *lab.Network {
+		n, err := s.Network(`{"cniVersion": "1.1.0", "name": "storage", "plugins": [{"type": "macvlan", "master": "ens224", "mode": "bridge",
+			"ipam": {"type": "static", "addresses": [{"address": "10.7.168.171/16"`+gateway+`}]}}, `+chained+"]}", cniPath()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Add(t.Context(), s.web, "net1"); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	n := plug("")
+	found := findingsOf(p.doctor(), "no-gateway")
+	if len(found) != 1 || found[0].Severity != doctor.Note || !strings.Contains(found[0].Remedy, "a gateway for net1 in the IPAM of network storage") {
+		t.Errorf("no gateway: %+v", found)
+	}
+	if err := n.Del(t.Context(), s.web, "net1"); err != nil {
+		t.Fatal(err)
+	}
+	plug(`, "gateway": "10.7.0.1"`)
+	if r := p.doctor(); len(r.Findings) > 0 {
+		t.Errorf("with a gateway: %+v", r.Findings)
+	}
+}
+
+// TestDoctorOfOverlay: what the node forwards to an underlay NIC is answered by that.
+func TestDoctorOfOverlay(t *testing.T) {
+	t.Parallel()
+	s := emptySite(t, threeLANs(), chained)
+	s.overlay(t, "calico")
+	s.plug(t, 1, "net1")
+	p := newWard(t, s.Lab)
+	if r := p.doctor(); len(r.Findings) > 0 {
+		t.Errorf("a healthy node: %+v", r.Findings)
+	}
+	p.sh(ailments["kube-proxy drops invalid packets"].cause)
+	if f := findingsOf(p.doctor(), "conntrack-invalid"); len(f) != 1 || f[0].Severity != doctor.Warning {
+		t.Errorf("invalid packets are dropped: %+v", f)
+	}
+}
+
+// TestDoctorOfOnePod hears of that pod and of the node, and mends that pod alone.
+func TestDoctorOfOnePod(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, lab.Ens192(), chained)
+	p := newWard(t, s.Lab)
+	p.sh("sysctl -w net.ipv4.conf.all.rp_filter=2")
+	for _, pod := range []*lab.Pod{s.Web, s.App} {
+		sh(t, pod.Netns, "ip rule del pref 32763")
+	}
+	ids := func(r doctor.Report) (out []string) {
+		for _, f := range r.Findings {
+			out = append(out, f.ID)
+		}
+		return out
+	}
+	for args, want := range map[string][]string{
+		"":                          {"drift", "drift", "rp-filter-all"},
+		s.Web.ContainerID[:12]:      {"drift", "rp-filter-all"},
+		s.Web.NetNS:                 {"drift", "rp-filter-all"},
+		s.Outside.Path():            {"rp-filter-all"},
+		"--fix " + s.Outside.Path(): {"rp-filter-all"},
+	} {
+		r := p.doctor(strings.Fields(args)...)
+		if got := ids(r); !slices.Equal(got, want) || len(r.Fixed) > 0 {
+			t.Errorf("doctor %s: %v, fixed %v, want %v", args, got, r.Fixed, want)
+		}
+	}
+	r := p.doctor("--fix", s.Web.ContainerID)
+	if got := ids(r); !slices.Equal(got, []string{"rp-filter-all"}) || len(r.Fixed) != 1 || !strings.Contains(r.Fixed[0], "ip rule add pref 32763") {
+		t.Errorf("doctor --fix of web: %v, fixed %v", got, r.Fixed)
+	}
+	if r := p.doctor("--fix"); len(r.Fixed) != 1 || !strings.Contains(r.Fixed[0], s.App.ContainerID) {
+		t.Errorf("doctor --fix of all: fixed %v", r.Fixed)
+	}
+	if r := p.doctor("--fix"); len(r.Fixed) > 0 || len(r.Findings) != 1 {
+		t.Errorf("doctor --fix again: %+v", r)
+	}
+	holds(t, s)
+}
+
+// TestDoctorFixesOursAlone has everything wrong at once: --fix changes nothing that
+// is others', and what dead pods and living ones have is right afterwards.
+func TestDoctorFixesOursAlone(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
+	p := newWard(t, s.Lab)
+	foreignOn(t, s)
+	p.sh("sysctl -w net.ipv4.ip_forward=0; iptables -P FORWARD DROP; ip rule add pref 30400 from 10.6.168.123 lookup 30400")
+	p.sh("cp -a /etc $DIR/before")
+	dies(t, p, s)
+	others := func() string {
+		return sh(t, s.Node.Netns, "iptables-save | grep -v ^#; nft list tables; ip rule | grep -v 109; ip route show table 30400; sysctl net.ipv4.ip_forward net.ipv4.conf.ens192")
+	}
+	before := others()
+	if r := p.doctor("--fix"); len(r.Fixed) == 0 || len(findingsOf(r, "leftovers")) > 0 || len(findingsOf(r, "ip-forward")) == 0 {
+		t.Errorf("fixed %v, and there is %+v", r.Fixed, r.Findings)
+	}
+	if after := others(); after != before {
+		t.Errorf("what is others' was\n%s\nand is\n%s", before, after)
+	}
+	p.sh("diff -r --no-dereference /etc $DIR/before")
+	if got := sh(t, s.Node.Netns, "ip route show table 500 10.6.168.173; ip -6 route show table 500 fd00:6::173"); got != "" {
+		t.Errorf("of the dead pod there is %s", got)
+	}
+}
+
+// foreignOn gives the node what is not ours in places that are.
+func foreignOn(t *testing.T, s *lab.Scene) {
+	t.Helper()
+	sh(t, s.Node.Netns, "ip route add 192.0.2.77 dev ens192 table 500; ip route add 192.0.2.78 dev ens192 table 30400")
+}
+
+// TestDoctorInAContainer has the node's files at another place.
+func TestDoctorInAContainer(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, lab.Ens192(), chained)
+	p := newWard(t, s.Lab)
+	p.sh("mkdir $DIR/host; mount --rbind / $DIR/host; mount -t tmpfs tmpfs $DIR/host/etc; mkdir -p $DIR/host/etc/cni/net.d; echo '{}' >$DIR/host/etc/cni/net.d/00-multus.conf.cilium_bak")
+	t.Cleanup(func() { p.sh("umount -l $DIR/host") })
+	r := p.doctor("--root", filepath.Join(p.dir, "host"))
+	if len(r.Pods) != 2 || len(r.Findings) != 1 || r.Findings[0].ID != "cilium-exclusive" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestDoctorSaysWhatItCannotSee lacks what it needs.
+func TestDoctorSaysWhatItCannotSee(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, lab.Ens192(), chained)
+	p := newWard(t, s.Lab)
+	run := func(want int, words string, argv ...string) {
+		t.Helper()
+		c := p.command(argv...)
+		var out []byte
+		_ = p.node.Node.Run(func() (err error) { out, err = c.CombinedOutput(); return err })
+		if got := c.ProcessState.ExitCode(); got != want || !strings.Contains(string(out), words) {
+			t.Errorf("%v: exit status %d, want %d and %q:\n%s", argv, got, want, words, out)
+		}
+	}
+	bin := filepath.Join(plugins, "multihome")
+	run(2, `pod "nobody": no namespace, process or container`, bin, "doctor", "nobody")
+	run(2, "unknown flag: --nonsense", bin, "doctor", "--nonsense")
+	run(2, "accepts at most 1 arg", bin, "doctor", "a", "b")
+	run(2, "root /nowhere: no such file", bin, "doctor", "--root", "/nowhere")
+	run(2, "kernel: create a network namespace: operation not permitted", "capsh", "--drop=cap_sys_admin", "--", "-c", bin+" doctor")
+	run(2, "nobody knows the pod's namespace, so it may live: see --cache-dir", bin, "doctor", "--fix", "--cache-dir", "/nowhere")
+	holds(t, s)
+	p.write("etc/cni/net.d/broken.conflist", "{")
+	run(2, "configuration /etc/cni/net.d/broken.conflist: unexpected end", bin, "doctor")
+}
+
+// TestDoctorOfScenarios has nothing to find in any scenario that this kernel can
+// have; what it says is in testdata/doctor-NAME.txtar, in every format.
+func TestDoctorOfScenarios(t *testing.T) {
+	for _, scenario := range lab.Scenarios() {
+		if scenario.Possible() != nil {
+			continue // it is on the user-mode kernel
+		}
+		t.Run(scenario.Name, func(t *testing.T) {
+			t.Parallel()
+			s, err := scenario.Up(t.Context(), cniPath()...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			p := newWard(t, s.Lab)
+			if r := p.doctor(); len(r.Findings) > 0 {
+				t.Errorf("a healthy node: %+v", r.Findings)
+			}
+			p.golden("doctor-"+scenario.Name, 0)
+		})
+	}
+}
+
+// TestDoctorSick has several findings at once.
+func TestDoctorSick(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, lab.Ens192(), chained)
+	p := newWard(t, s.Lab)
+	p.sh(`sysctl -w net.ipv4.conf.all.rp_filter=2; iptables -P FORWARD DROP; ip rule del pref 1000; ip -n web route del default
+		ip rule add pref 30400 from 10.6.168.123 lookup 30400; echo '{}' >/etc/cni/net.d/00-multus.conf.cilium_bak`)
+	p.golden("doctor-sick", 1)
+}
+
+// golden compares what doctor says in each format, and its exit status, with a file.
+func (p *ward) golden(name string, status int) {
+	p.t.Helper()
+	var a txtar.Archive
+	for _, format := range report.Formats {
+		c := p.command(filepath.Join(plugins, "multihome"), "doctor", "-o", format)
+		var out []byte
+		_ = p.node.Node.Run(func() (err error) { out, err = c.CombinedOutput(); return err })
+		if got := c.ProcessState.ExitCode(); got != status {
+			p.t.Errorf("exit status %d, want %d", got, status)
+		}
+		a.Files = append(a.Files, txtar.File{Name: "multihome doctor -o " + format, Data: bytes.ReplaceAll(out, []byte("is not seen in this PID namespace"), []byte("doesn't run"))})
+	}
+	file, got := filepath.Join("testdata", name+".txtar"), txtar.Format(&a)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if d := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(string(got), "\n")); d != "" {
+		p.t.Errorf("%s (-want +got):\n%s", file, d)
+	}
+}

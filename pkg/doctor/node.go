@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containernetworking/cni/libcni"
+
+	"github.com/multihome/multihome/pkg/inspect"
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// The two sides of an attachment, for short.
+const (
+	host  = netstate.Host
+	inPod = netstate.Pod
+)
+
+var families = []netstate.Family{netstate.IPv4, netstate.IPv6}
+
+// node is what the checks go by.
+type node struct {
+	options  Options
+	only     *inspect.Pod // nil: all
+	kernel   *kernel.Kernel
+	snapshot *netstate.Snapshot // of the node
+	chains   []kernel.Chain
+	programs map[string]string // process IDs of those that run in the node's network namespace, by name
+	networks []network
+	pods     []pod // living ones, with a NIC by a plugin of ours
+	report   *Report
+}
+
+// pod is a living pod, and what it holds.
+type pod struct {
+	inspect.Pod
+	snapshot *netstate.Snapshot
+}
+
+// network is a configuration of the node, or one that a pod was added with.
+type network struct {
+	name, file string // the file is "" for the latter
+	plugins    []map[string]any
+}
+
+// ours are the types of the suite's plugins.
+var ours = []string{"coordinator", "veth", "route", "ifacer"}
+
+// observe reads what the checks go by.
+func observe(o Options, only *inspect.Pod) (*node, error) {
+	n := &node{options: o, only: only, snapshot: netstate.NewSnapshot(), report: &Report{Node: []Fact{}, Pods: []Patient{}, Findings: []Finding{}}}
+	n.unseen("networks", n.readNetworks())
+	n.unseen("programs", n.readPrograms())
+	// Each pod is opened and closed by itself, before the node is opened to stay.
+	n.readPods()
+	var err error
+	if n.kernel, err = kernel.OpenHost(); err != nil {
+		return nil, err
+	}
+	if _, err := n.kernel.ReadAll(n.snapshot); err != nil {
+		n.kernel.Close()
+		return nil, err
+	}
+	n.chains, err = n.kernel.Host.Chains()
+	n.unseen("netfilter", err)
+	return n, nil
+}
+
+// absent says that a program doesn't run, as far as that can be told: there may be
+// processes outside of the PID namespace, if it isn't the machine's, in which the
+// kernel's own threads are visible.
+func absent() string {
+	if comm, err := os.ReadFile("/proc/2/comm"); err != nil || string(comm) != "kthreadd\n" {
+		return "is not seen in this PID namespace"
+	}
+	return "doesn't run"
+}
+
+// readNetworks reads the node's configurations, and those that pods were added with.
+func (n *node) readNetworks() error {
+	var errs []error
+	files, err := libcni.ConfFiles(n.options.ConfDir, []string{".conflist"})
+	errs = append(errs, err)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err == nil {
+			err = n.addNetwork(file, data)
+		}
+		errs = append(errs, err)
+	}
+	for _, pod := range inspect.Pods(n.options.CacheDirs) {
+		for _, a := range pod.Attachments {
+			known := slices.ContainsFunc(n.networks, func(k network) bool { return k.name == a.Network })
+			if a.Config != nil && !known {
+				errs = append(errs, n.addNetwork("", a.Config))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (n *node) addNetwork(file string, data []byte) error {
+	var list struct {
+		Name    string           `json:"name"`
+		Plugins []map[string]any `json:"plugins"`
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return fmt.Errorf("configuration %s: %w", file, err)
+	}
+	n.networks = append(n.networks, network{list.Name, file, list.Plugins})
+	return nil
+}
+
+// where says where a network is configured.
+func (n network) where() string {
+	if n.file == "" {
+		return "network " + n.name
+	}
+	return n.file
+}
+
+// text returns a key of a plugin as a string, "" if it is none.
+func text(plugin map[string]any, key string) string {
+	s, _ := plugin[key].(string)
+	return s
+}
+
+// comms are the names by which the kernel knows programs, of which it keeps fifteen
+// bytes (TASK_COMM_LEN), that a check asks for.
+var comms = []string{"systemd-network", "NetworkManager", "cilium-agent", "calico-node"}
+
+// readPrograms finds the processes in the node's network namespace.
+func (n *node) readPrograms() error {
+	n.programs = map[string]string{}
+	if comm, _ := os.ReadFile("/proc/1/comm"); os.Getpid() == 1 || strings.TrimSpace(string(comm)) == "pause" {
+		return errors.New("a container without hostPID doesn't see the node's processes")
+	}
+	here, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return err
+	}
+	files, err := filepath.Glob("/proc/[0-9]*/comm")
+	for _, file := range files {
+		comm, err := os.ReadFile(file)
+		name := strings.TrimSpace(string(comm))
+		if err != nil || !slices.Contains(comms, name) {
+			continue
+		}
+		dir := filepath.Dir(file)
+		if there, err := os.Readlink(filepath.Join(dir, "ns/net")); err == nil && there == here {
+			n.programs[name] = filepath.Base(dir)
+		}
+	}
+	return err
+}
+
+// readPods reads the living pods that have to do with this suite, or the one that is
+// asked for.
+func (n *node) readPods() {
+	list := inspect.Pods(n.options.CacheDirs)
+	if n.only != nil {
+		list = []inspect.Pod{*n.only}
+	}
+	for _, p := range list {
+		if n.only == nil && !usesOurs(p) {
+			continue
+		}
+		if n.only == nil && (kernel.Netns{Path: p.Netns}).Gone() {
+			continue // leftovers, if there are any
+		}
+		if p.Name == "" {
+			p.Name = p.ContainerID
+		}
+		snap, err := readPod(p)
+		if err != nil {
+			n.unseen("pods", err)
+			continue
+		}
+		n.pods = append(n.pods, pod{p, snap})
+		var nics []string
+		for _, a := range p.Attachments {
+			nics = append(nics, a.IfName)
+		}
+		n.report.Pods = append(n.report.Pods, Patient{Name: p.Name, ContainerID: p.ContainerID, NICs: strings.Join(nics, ", ")})
+	}
+}
+
+func readPod(p inspect.Pod) (*netstate.Snapshot, error) {
+	k, err := p.Look()
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	snap := netstate.NewSnapshot()
+	if err := k.ReadPod(snap); err != nil {
+		return nil, fmt.Errorf("pod %s: %w", p.Name, err)
+	}
+	return snap, nil
+}
+
+// usesOurs reports whether a plugin of this suite is in a chain of a pod's, or left a
+// record.
+func usesOurs(p inspect.Pod) bool {
+	return slices.ContainsFunc(p.Attachments, func(a inspect.Attachment) bool {
+		if a.Config == nil {
+			return true
+		}
+		n := node{}
+		if n.addNetwork("", a.Config) != nil {
+			return false
+		}
+		return slices.ContainsFunc(n.networks[0].plugins, func(p map[string]any) bool { return slices.Contains(ours, text(p, "type")) })
+	})
+}
+
+// link returns a link of the node.
+func (n *node) link(name string) (netstate.Link, bool) {
+	return netstate.Get(n.snapshot, host, netstate.Link{Name: name})
+}
+
+// links returns the names of the node's links that begin so.
+func (n *node) links(prefix string) (out []string) {
+	for _, l := range netstate.All[netstate.Link](n.snapshot, host) {
+		if strings.HasPrefix(l.Name, prefix) {
+			out = append(out, l.Name)
+		}
+	}
+	return out
+}
+
+// nics returns the names of the links that carry the node's own addresses.
+func (n *node) nics() (out []string) {
+	for _, a := range netstate.All[netstate.Addr](n.snapshot, host) {
+		addr := a.Prefix.Addr()
+		l, _ := n.link(a.Dev)
+		if kernel.IsNodes(a.Dev) && !l.Owned() && !addr.IsLinkLocalUnicast() && !slices.Contains(out, a.Dev) {
+			out = append(out, a.Dev)
+		}
+	}
+	return out
+}
+
+// forwards reports whether the node has to forward a family: it has addresses of it,
+// and so has a pod, or the Services of a network; or it is IPv4, and there are none yet.
+func (n *node) forwards(f netstate.Family) bool {
+	if !n.hasFamily(f) {
+		return false
+	}
+	for _, p := range n.pods {
+		if slices.ContainsFunc(p.addrs(""), func(a netstate.Addr) bool { return netstate.FamilyOf(a.Prefix.Addr()) == f }) {
+			return true
+		}
+	}
+	for _, network := range n.networks {
+		for _, p := range network.plugins {
+			cidrs := fmt.Sprint(p["serviceCIDR"], p["service_cidr"])
+			if f == netstate.IPv6 && strings.Contains(cidrs, ":") || f == netstate.IPv4 && strings.Contains(cidrs, ".") {
+				return true
+			}
+		}
+	}
+	return f == netstate.IPv4 && len(n.pods)+len(n.networks) == 0
+}
+
+// hasFamily reports whether the node has addresses of its own of a family.
+func (n *node) hasFamily(f netstate.Family) bool {
+	return slices.ContainsFunc(netstate.All[netstate.Addr](n.snapshot, host), func(a netstate.Addr) bool {
+		addr := a.Prefix.Addr()
+		return netstate.FamilyOf(addr) == f && !addr.IsLinkLocalUnicast() && kernel.IsNodes(a.Dev)
+	})
+}
+
+// sysctl reads a setting below /proc/sys/net; key is written with slashes.
+func sysctl(key string) (int, error) {
+	data, err := os.ReadFile(filepath.Join("/proc/sys/net", key))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(data)))
+}
