@@ -61,6 +61,9 @@ nothing sent but with --probe.`,
 	f.StringVar(&o.in, "in", "", "the pod's link by which a packet from --to comes in")
 	f.BoolVar(&o.probe, "probe", false, "send real packets as well, and tell where they are seen")
 	_ = c.MarkFlagRequired("to") // fails for an unknown flag
+	for _, name := range []string{"to", "from", "mark", "in"} {
+		_ = c.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions) // likewise
+	}
 	outputFlag(c, &o.format)
 	cacheFlag(c, &o.cacheDirs)
 	return c

@@ -259,7 +259,7 @@ func TestAgreesOnGatewaysThatDoNotAnswer(t *testing.T) {
 		}
 		o.ip("-6 route add default via fd00:1::5 dev a0 metric 7 table 100")
 		o.ip("-6 route add default via fd00:2::5 dev b0 metric 2000 table 100")
-		o.ip("-6 neigh replace fd00:1::5 dev a0 nud failed")
+		o.ip("-6 neigh replace fd00:1::5 dev a0 nud failed extern_learn")
 		if err := o.ns.SetSysctl("ipv6/conf/all/forwarding", forwarding); err != nil {
 			t.Fatal(err)
 		}

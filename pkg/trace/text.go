@@ -68,12 +68,14 @@ func writeSteps(b *strings.Builder, s report.Style, steps []Step) {
 		fmt.Fprintf(tw, "  %s\t%s\n", step.Rule, step.Result)
 	}
 	_ = tw.Flush() // a Builder doesn't fail
-	for i, line := range strings.Split(strings.TrimSuffix(table.String(), "\n"), "\n") {
-		if len(steps) > 0 && !steps[i].Decides {
-			line = s.Faint(line)
+	lines := strings.Split(table.String(), "\n")
+	for i, step := range steps {
+		switch {
+		case !step.Decides:
+			lines[i] = s.Faint(lines[i])
+		case strings.HasSuffix(step.Rule, "proto multihome"):
+			lines[i] = s.Ours(lines[i])
 		}
-		if len(steps) > 0 {
-			b.WriteString(line + "\n")
-		}
+		b.WriteString(lines[i] + "\n")
 	}
 }
