@@ -30,7 +30,7 @@ func (t *tracer) inward() error {
 		t.trace.Verdict = "the pod does not take it: " + leg.Ends
 		return nil
 	}
-	reply, err := t.answer(fromNode)
+	reply, d, err := t.answer(fromNode)
 	if err != nil {
 		return err
 	}
@@ -39,8 +39,10 @@ func (t *tracer) inward() error {
 		t.trace.Verdict = "it is not answered: " + reply.Ends
 		return nil
 	}
-	if err := t.answerByNode(&t.trace.Reply[0]); err != nil {
-		return err
+	if in := t.nodeLink(reply.Out, d); in != "" {
+		if err := t.answerByNode(in); err != nil {
+			return err
+		}
 	}
 	if reply.Out == t.q.In {
 		t.trace.Symmetric = t.trace.Verdict == ""
@@ -49,7 +51,7 @@ func (t *tracer) inward() error {
 		}
 		return nil
 	}
-	parting := fmt.Sprintf("the ways part: asked by %s, answered by %s%s", t.q.In, reply.Out, t.decidedBy(reply))
+	parting := fmt.Sprintf("the ways part: asked by %s, answered by %s%s", t.q.In, reply.Out, decidedBy(reply))
 	if t.trace.Verdict != "" {
 		parting += "; " + t.trace.Verdict
 	}
@@ -85,30 +87,29 @@ func (t *tracer) fromNode() (comes bool, elsewhere string, err error) {
 
 // answer is the pod's decision on the reply. What is marked on its way out is routed
 // anew, but it needs a route before that, too.
-func (t *tracer) answer(fromNode bool) (Leg, error) {
+func (t *tracer) answer(fromNode bool) (Leg, fib.Decision, error) {
 	f := t.flow(t.q.From, t.q.To.Addr(), "", t.q.Mark)
-	m, ok := t.mark(fromNode)
-	if !ok {
-		leg, _, err := t.pass(netstate.Pod, f)
-		return leg, err
+	m, marked := t.mark(fromNode)
+	if !marked {
+		return t.pass(netstate.Pod, f)
 	}
 	before, err := t.decide(netstate.Pod, f)
 	if err != nil {
-		return Leg{}, err
+		return Leg{}, before, err
 	}
 	if before.Err != 0 {
-		leg, _, err := t.pass(netstate.Pod, f)
+		leg, d, err := t.pass(netstate.Pod, f)
 		leg.Notes = append(leg.Notes, fmt.Sprintf("it would get the mark %#x, but only a packet that has a route is sent so far", m.Bits))
-		return leg, err
+		return leg, d, err
 	}
 	f.Mark |= m.Bits
-	leg, _, err := t.pass(netstate.Pod, f)
+	leg, d, err := t.pass(netstate.Pod, f)
 	from := ""
 	if m.From != (netstate.MAC{}) {
 		from = " from the node's " + m.From.String()
 	}
 	leg.Notes = append([]string{fmt.Sprintf("marked %#x (%s): its connection came in by %s%s", m.Bits, markTable(m), m.Dev, from)}, leg.Notes...)
-	return leg, err
+	return leg, d, err
 }
 
 func markTable(m netstate.Mark) string {
@@ -129,15 +130,8 @@ func (t *tracer) mark(fromNode bool) (netstate.Mark, bool) {
 	return netstate.Mark{}, false
 }
 
-// answerByNode follows the reply through the node, if it goes there.
-func (t *tracer) answerByNode(reply *Leg) error {
-	in := t.hostLink(reply.Out)
-	if in == "" || t.podEnd(in) == "" && reply.Out != t.q.In {
-		return nil
-	}
-	if t.podEnd(in) == "" && len(t.trace.Request) == 1 {
-		return nil // it came by the wire, and goes back by it
-	}
+// answerByNode follows the reply through the node, which it enters by in.
+func (t *tracer) answerByNode(in string) error {
 	leg, d, err := t.pass(netstate.Host, t.flow(t.q.From, t.q.To.Addr(), in, 0))
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func (t *tracer) outward() error {
 		return nil
 	}
 	if in := t.nodeLink(leg.Out, d); in != "" {
-		return t.byNode(src, leg.Out, in, d)
+		return t.byNode(src, leg.Out, in)
 	}
 	return t.byWire(src, leg.Out)
 }
@@ -77,14 +77,14 @@ func (t *tracer) later(l *Leg, f fib.Flow) error {
 }
 
 // byNode follows a packet through the node, which it enters by in, and its reply.
-func (t *tracer) byNode(src netip.Addr, out, in string, sent fib.Decision) error {
+func (t *tracer) byNode(src netip.Addr, out, in string) error {
 	dst := t.q.To.Addr()
 	leg, d, err := t.pass(netstate.Host, t.flow(src, dst, in, 0))
 	if err != nil {
 		return err
 	}
 	passes := t.checkSource(&leg, src)
-	led := t.led(sent)
+	led := t.led()
 	if led != "" && leg.Out != "" {
 		leg.Notes = append([]string{led}, leg.Notes...)
 	}
@@ -113,15 +113,16 @@ func (t *tracer) byNode(src netip.Addr, out, in string, sent fib.Decision) error
 	return t.comesBack(src, out, back)
 }
 
-// led says that an address is one of many that coordinator leads to the node; "" if
-// it isn't.
-func (t *tracer) led(sent fib.Decision) string {
-	r := sent.Choices[0].Route
-	if r == nil || r.Proto != netstate.Proto || r.Dst.IsSingleIP() || r.Dst.Bits() == 0 || !sent.Choices[0].Hop.Via.IsValid() {
-		return ""
+// led says that an address is one of many that routes of ours lead to the node, be it
+// that they are those that decide or not; "" if it isn't.
+func (t *tracer) led() string {
+	to := t.q.To.Addr()
+	for _, r := range t.Spaces[netstate.Pod].Routes {
+		if r.Proto == netstate.Proto && r.Dst.Contains(to) && !r.Dst.IsSingleIP() && r.Dst.Bits() > 0 && len(r.Hops) > 0 && r.Hops[0].Via.IsValid() {
+			return fmt.Sprintf("%s is in %s, which is led to the node (serviceCIDR, overlayPodCIDR, hijackCIDR): of a Service's address kube-proxy makes an endpoint's before the node routes; this is for the address as it is", to, r.Dst)
+		}
 	}
-	return fmt.Sprintf("%s is in %s, which is led to the node (serviceCIDR, overlayPodCIDR, hijackCIDR): of a Service's address kube-proxy makes an endpoint's before the node routes; this is for the address as it is",
-		sent.Flow.Dst, r.Dst)
+	return ""
 }
 
 // comesBack follows a reply that leaves the node into the pod.
@@ -170,13 +171,13 @@ func (t *tracer) enters(src netip.Addr, out, dev string) error {
 		t.trace.Symmetric = true
 		t.trace.Verdict = "the reply comes back by the same way: sent by " + out + ", answered by " + dev
 	default:
-		t.trace.Verdict = fmt.Sprintf("the ways part: sent by %s%s, answered by %s", out, t.decidedBy(t.trace.Request[0]), dev)
+		t.trace.Verdict = fmt.Sprintf("the ways part: sent by %s%s, answered by %s", out, decidedBy(t.trace.Request[0]), dev)
 	}
 	return nil
 }
 
 // decidedBy names the rule that decided in a namespace.
-func (t *tracer) decidedBy(l Leg) string {
+func decidedBy(l Leg) string {
 	for _, s := range l.Steps {
 		if s.Decides {
 			return " (" + s.Rule + ")"
