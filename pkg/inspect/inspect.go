@@ -27,10 +27,11 @@ var CacheDirs = []string{"/var/lib/cni", "/var/lib/cni/multus"}
 
 // Pod is a pod of this node.
 type Pod struct {
-	ContainerID string       // of its sandbox; "" if nobody noted it
-	Name        string       // namespace/name in Kubernetes, or what it was asked for by
-	Netns       string       // path of its network namespace
-	Attachments []Attachment // by interface name; those that a runtime or we noted
+	ContainerID string          // of its sandbox; "" if nobody noted it
+	Name        string          // namespace/name in Kubernetes, or what it was asked for by
+	Netns       string          // path of its network namespace
+	Attachments []Attachment    // by interface name; those that a runtime or we noted
+	Records     []kernel.Record // that we have of it, by interface name
 }
 
 // Attachment is a NIC of a pod, as it was noted at ADD.
@@ -60,17 +61,19 @@ func Pods(cacheDirs []string) []Pod {
 			p.note(Attachment{cached.Network, cached.IfName, cached.Config, result(dir, cached)})
 		}
 	}
-	for _, records := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes} {
+	for _, records := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes, kernel.LinkUsers} {
 		list, _ := records.Read("")
 		for _, r := range list {
 			p := pod(r.ContainerID)
 			p.Netns = cmp.Or(p.Netns, r.Netns.Path)
 			p.note(Attachment{Network: r.Network, IfName: r.IfName})
+			p.Records = append(p.Records, r)
 		}
 	}
 	var out []Pod
 	for _, p := range byID {
 		slices.SortFunc(p.Attachments, func(a, b Attachment) int { return cmp.Compare(a.IfName, b.IfName) })
+		slices.SortStableFunc(p.Records, func(a, b kernel.Record) int { return cmp.Compare(a.IfName, b.IfName) })
 		out = append(out, *p)
 	}
 	slices.SortFunc(out, func(a, b Pod) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
@@ -202,6 +205,9 @@ func (p Pod) Read() (State, error) {
 	defer k.Close()
 	out := State{Snapshot: netstate.NewSnapshot()}
 	out.Parents, err = k.ReadAll(out.Snapshot)
+	if err == nil {
+		err = readMarks(k, out.Snapshot)
+	}
 	if err != nil {
 		return State{}, fmt.Errorf("pod %s: %w", p.Name, err)
 	}

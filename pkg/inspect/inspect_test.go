@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -175,5 +176,73 @@ func TestReadTakesNoLock(t *testing.T) {
 	state, err := Pod{Name: "pod", Netns: pod.Path()}.Read()
 	if err != nil || len(netstate.All[netstate.Link](state.Snapshot, netstate.Pod)) == 0 {
 		t.Errorf("%v, %v", state, err)
+	}
+}
+
+// TestReadMarks reads reply marks as they should be by what leads to them, and then
+// with a rule more.
+func TestReadMarks(t *testing.T) {
+	node, err := nettest.NewNetns("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	pod, err := nettest.NewNetns("pod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pod.Close()
+	mac := netstate.MAC{2, 0, 0, 0, 0, 9}
+	script := func(n *nettest.Netns, text string) {
+		t.Helper()
+		if err := n.Do(func() error {
+			out, err := exec.Command("sh", "-ec", text).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script(node, fmt.Sprintf(`ip link add uplink up type veth peer name wire
+		ip link add eth0 link uplink netns %d type macvlan mode bridge`, process(t, pod)))
+	script(pod, fmt.Sprintf(`ip link set eth0 up
+		ip addr add 10.9.0.5/16 dev eth0
+		ip rule add pref 32763 fwmark 0x10/0x10 lookup 100 protocol 109
+		ip route add default via 10.9.0.1 dev eth0 table 100 proto 109
+		ip neigh add 10.9.0.1 dev eth0 lladdr %s nud permanent
+		nft -f - <<END
+%sEND`, mac, netstate.Mark{Dev: "eth0", From: mac, Bits: 0x10}.Ruleset()))
+	script(node, fmt.Sprintf("nft -f - <<END\n%sEND", netstate.SourceCheck{}.Ruleset()))
+
+	read := func() (found []string) {
+		t.Helper()
+		if err := node.Do(func() error {
+			got, err := Pod{Name: "pod", Netns: pod.Path()}.Read()
+			for _, m := range netstate.All[netstate.Mark](got.Snapshot, netstate.Pod) {
+				found = append(found, m.String())
+			}
+			for _, c := range netstate.All[netstate.SourceCheck](got.Snapshot, netstate.Host) {
+				found = append(found, c.String())
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if got, want := read(), []string{"table inet multihome iifname eth0 from 02:00:00:00:00:09 mark 0x10", "table inet multihome-sources"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	script(pod, "nft add rule inet multihome output accept")
+	script(node, "nft add rule inet multihome-sources prerouting accept")
+	if got, want := read(), []string{`table inet multihome damaged "chain output"`, `table inet multihome-sources damaged "chain prerouting"`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	script(pod, "nft delete table inet multihome")
+	script(node, "nft delete table inet multihome-sources")
+	if got := read(); len(got) > 0 {
+		t.Errorf("got %q, want none", got)
 	}
 }

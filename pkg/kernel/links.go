@@ -259,7 +259,10 @@ func (k *Kernel) ReadParent(snap *netstate.Snapshot, podDev string) (string, err
 		return "", nil
 	}
 	l, ok, err := k.Host.fetchIndex(index)
-	if ok {
+	if err == nil && ok {
+		err = k.Host.resolve(&l)
+	}
+	if err == nil && ok {
 		snap.Put(netstate.Host, l.Link)
 	}
 	return l.Name, err

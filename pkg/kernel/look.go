@@ -14,11 +14,14 @@ import (
 )
 
 // ReadAll puts what both namespaces hold into the snapshot: links, addresses, rules,
-// unicast routes of every table, and neighbours. It returns the links of the node
+// unicast routes of every table, neighbours, and the node's check of sources. It returns the links of the node
 // that links of the pod sit on, by the names of those. No plugin does that, for it
 // takes as long as the node is large.
 func (k *Kernel) ReadAll(snap *netstate.Snapshot) (parents map[string]string, err error) {
-	if err := k.Host.readAll(snap); err != nil || k.Pod == nil {
+	if err := k.Host.readAll(snap); err != nil {
+		return nil, err
+	}
+	if err := k.Host.lookForSourceCheck(snap); err != nil || k.Pod == nil {
 		return nil, err
 	}
 	if err := k.Pod.readAll(snap); err != nil {

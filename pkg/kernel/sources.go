@@ -65,13 +65,31 @@ func (s *Space) ReadSourceCheck(snap *netstate.Snapshot, want netstate.SourceChe
 	if missing {
 		return nil
 	}
+	return s.putSourceCheck(snap, chains, err)
+}
+
+// lookForSourceCheck is ReadSourceCheck without trying anything out: what isn't
+// there isn't in the snapshot.
+func (s *Space) lookForSourceCheck(snap *netstate.Snapshot) error {
+	have, err := s.listTables()
+	if err != nil || !have.hasNft(sourcesIn) {
+		return err
+	}
+	chains, err := s.nftConn.nftChains(sourcesIn)
+	return s.putSourceCheck(snap, chains, err)
+}
+
+// putSourceCheck puts the check into the snapshot that has these chains, or an
+// error in place of them.
+func (s *Space) putSourceCheck(snap *netstate.Snapshot, chains []nftChain, err error) error {
+	var c netstate.SourceCheck
 	if err == nil {
-		want.Damage, err = buildSourceCheck().damage(c, chains)
+		c.Damage, err = buildSourceCheck().damage(s.nftConn, chains)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: read table inet %s: %w", s.ns, sourcesIn.name, err)
 	}
-	snap.Put(s.ns, want)
+	snap.Put(s.ns, c)
 	return nil
 }
 
