@@ -101,8 +101,11 @@ func (n *Network) runs(plugin string) bool {
 	return slices.ContainsFunc(n.list.Plugins, func(p *libcni.PluginConfig) bool { return p.Network.Type == plugin })
 }
 
+// runtimeConf is what a runtime of Kubernetes hands to plugins.
 func runtimeConf(pod *Pod, ifname string) *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: pod.ContainerID, NetNS: pod.NetNS, IfName: ifname}
+	return &libcni.RuntimeConf{ContainerID: pod.ContainerID, NetNS: pod.NetNS, IfName: ifname, Args: [][2]string{
+		{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", pod.Name()},
+	}}
 }
 
 // failed says which verb failed for which NIC.
