@@ -220,6 +220,7 @@ func banned(deps []string) []string {
 			"github.com/containernetworking/plugins/pkg/ip",
 			"github.com/containernetworking/plugins/pkg/ipam",
 			"github.com/spf13",
+			"golang.org/x/image",
 			"testing",
 			module+"/pkg/lab",
 			module+"/pkg/nettest",
