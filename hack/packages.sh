@@ -17,6 +17,7 @@ need iptables iptables
 need tcpdump tcpdump
 need curl curl
 need strace strace
+need graphviz dot
 need user-mode-linux linux.uml             # for hack/uml.sh
 need kmod /sbin/modprobe                   # for hack/uml.sh
 need gcc gcc                          # for go test -race

@@ -42,6 +42,7 @@ tests() { # tests WHAT: all there are of a kind
 		export CGO_ENABLED=0
 		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/lab ./pkg/fib ./pkg/trace
 		run older-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
+		run older-show -exec "$PWD/hack/uml.sh" ./pkg/show -run '^TestStates$/^(vlan|bond)$'
 		run older-whole -exec "$PWD/hack/uml.sh" ./integration -built ../bin -run "$older"
 		;;
 	fault)

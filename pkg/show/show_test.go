@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package show_test
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"html"
+	"image"
+	"image/png"
+	"io"
+	"math"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/multihome/multihome/pkg/canvas"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/report"
+	"github.com/multihome/multihome/pkg/show"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens")
+
+// states are the names of what is in testdata.
+func states(t *testing.T) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no states: %v", err)
+	}
+	for _, f := range files {
+		names = append(names, strings.TrimSuffix(filepath.Base(f), ".txtar"))
+	}
+	return names
+}
+
+func TestOutputs(t *testing.T) {
+	for _, name := range states(t) {
+		v := show.Of(read(t, name))
+		for format, suffix := range map[string]string{"text": ".txt", "json": ".json", "yaml": ".yaml"} {
+			var b bytes.Buffer
+			if err := report.Write(&b, format, v); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, "testdata/"+name+suffix, b.String())
+		}
+	}
+}
+
+// TestTextIsReadable wants lines that a terminal can show.
+func TestTextIsReadable(t *testing.T) {
+	for _, name := range states(t) {
+		var b bytes.Buffer
+		if err := report.Write(&b, "text", show.Of(read(t, name))); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSpace(line)); n > 100 {
+				t.Errorf("%s: %d columns: %s", name, n, line)
+			}
+		}
+	}
+}
+
+// TestPictures holds the pictures to goldens; the documentation shows those that are
+// SVG.
+func TestPictures(t *testing.T) {
+	for _, name := range states(t) {
+		v := show.Of(read(t, name))
+		var svg, dot bytes.Buffer
+		if err := errors.Join(v.Picture().WriteSVG(&svg), v.WriteDot(&dot)); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "../../docs/images/"+name+".svg", svg.String())
+		golden(t, "testdata/"+name+".dot", dot.String())
+	}
+}
+
+// TestSVGIsXML wants well-formed pictures with all that the text says of addresses.
+func TestSVGIsXML(t *testing.T) {
+	for _, name := range states(t) {
+		v := show.Of(read(t, name))
+		var svg bytes.Buffer
+		if err := v.Picture().WriteSVG(&svg); err != nil {
+			t.Fatal(err)
+		}
+		words := ""
+		d := xml.NewDecoder(&svg)
+		for {
+			token, err := d.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if text, ok := token.(xml.CharData); ok {
+				words += string(text)
+			}
+		}
+		for _, n := range slices.Concat(v.Pod.NICs, v.Node.NICs) {
+			for _, a := range n.Addresses {
+				if !strings.Contains(words, n.Name) || !strings.Contains(words, a.Prefix.String()) {
+					t.Errorf("%s: no %s with %s", name, n.Name, a.Prefix)
+				}
+			}
+		}
+	}
+}
+
+// TestPNG wants the pictures that the SVGs have: their size, and on the places of lines
+// and text what is drawn there.
+func TestPNG(t *testing.T) {
+	for _, name := range states(t) {
+		t.Run(name, func(t *testing.T) {
+			c := show.Of(read(t, name)).Picture()
+			var b bytes.Buffer
+			if err := c.WritePNG(&b); err != nil {
+				t.Fatal(err)
+			}
+			got, err := png.Decode(&b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if size := got.Bounds().Size(); size.X != int(c.Width*density) || size.Y != int(math.Ceil(c.Height*density)) {
+				t.Errorf("%v, want twice %v by %v", size, c.Width, c.Height)
+			}
+			for _, i := range c.Items {
+				switch i := i.(type) {
+				case canvas.Text:
+					if inked(got, i.Bounds(), i.Colour) < 8*len(i.Words) {
+						t.Errorf("%q isn't to be seen", i.Words)
+					}
+				case canvas.Line:
+					for _, s := range i.Segments() {
+						if inked(got, s, i.Colour) < int(s.W*s.H*density*density)/4 {
+							t.Errorf("a line by %v isn't to be seen", i.Points)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// density is how many pixels of a PNG there are to one of a picture.
+const density = 2
+
+// inked counts the pixels of an area that have a colour, more or less.
+func inked(picture image.Image, in canvas.Box, colour canvas.Colour) (n int) {
+	for y := int(in.Y * density); y < int((in.Y+in.H)*density); y++ {
+		for x := int(in.X * density); x < int((in.X+in.W)*density); x++ {
+			if r, g, b, _ := picture.At(x, y).RGBA(); near(r, colour.R) && near(g, colour.G) && near(b, colour.B) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func near(have uint32, want uint8) bool {
+	d := int(have>>8) - int(want)
+	return -40 < d && d < 40
+}
+
+// TestDot wants graphs that graphviz draws.
+func TestDot(t *testing.T) {
+	views := []show.View{show.Of(large()), show.Of(bare())}
+	for _, name := range states(t) {
+		views = append(views, show.Of(read(t, name)))
+	}
+	for _, v := range views {
+		c := exec.Command("dot", "-Tsvg")
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		c.Stdout, c.Stderr = &out, &out
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(v.WriteDot(in), in.Close(), c.Wait()); err != nil {
+			t.Errorf("%s: %v: %s", v.Name, err, out.String())
+		}
+		drawn := html.UnescapeString(out.String())
+		for _, n := range v.Pod.NICs {
+			if !strings.Contains(drawn, n.Name) {
+				t.Errorf("%s: no %s", v.Name, n.Name)
+			}
+		}
+	}
+}
+
+// TestMarksThatAreNotAsTheyShouldBe wants that said where the rule is that needs them.
+func TestMarksThatAreNotAsTheyShouldBe(t *testing.T) {
+	for want, mark := range map[string]*netstate.Mark{
+		"but nothing marks them":                nil,
+		"isn't as it should be: chain output":   {Damage: "chain output"},
+		"netfilter, table inet multihome, sets": {Dev: "veth0", Bits: 1 << 28},
+	} {
+		pod, state := read(t, "underlay")
+		without := netstate.NewSnapshot()
+		for _, line := range state.Lines() {
+			if ns, o, err := netstate.Parse(line); err == nil && o.Kind() != netstate.KindNft {
+				without.Put(ns, o)
+			}
+		}
+		if state.Snapshot = without; mark != nil {
+			state.Put(netstate.Pod, *mark)
+		}
+		v := show.Of(pod, state)
+		var text string
+		for _, i := range v.Picture().Items {
+			if t, ok := i.(canvas.Text); ok {
+				text += t.Words + " "
+			}
+		}
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in the picture: %s", want, text)
+		}
+		var b bytes.Buffer
+		if err := report.Write(&b, "text", v); err != nil {
+			t.Fatal(err)
+		}
+		if want = strings.Replace(want, "netfilter, table inet multihome, sets", "table inet multihome  replies", 1); !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in:\n%s", want, b.String())
+		}
+	}
+}
