@@ -43,6 +43,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(doctorCommand(), explainCommand(), installCommand(), labCommand(), repairCommand(), traceCommand(), waitCommand())
+	root.AddCommand(doctorCommand(), explainCommand(), installCommand(), labCommand(), repairCommand(), showCommand(), traceCommand(), waitCommand())
 	return root
 }
