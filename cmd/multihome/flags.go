@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -16,8 +17,26 @@ import (
 // those of [report.Write].
 func outputFlag(c *cobra.Command, format *string, more ...string) {
 	formats := slices.Concat(report.Formats, more)
-	c.Flags().StringVarP(format, "output", "o", formats[0], "one of "+strings.Join(formats, ", "))
+	*format = formats[0]
+	c.Flags().VarP(choice{format, formats}, "output", "o", "one of "+strings.Join(formats, ", "))
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag
+}
+
+// choice is a flag that takes one of some words.
+type choice struct {
+	value *string
+	among []string
+}
+
+func (c choice) Type() string   { return "format" }
+func (c choice) String() string { return *c.value }
+
+func (c choice) Set(word string) error {
+	if !slices.Contains(c.among, word) {
+		return fmt.Errorf("want one of %s", strings.Join(c.among, ", "))
+	}
+	*c.value = word
+	return nil
 }
 
 // cacheFlag adds the flag for where runtimes keep what plugins answered.

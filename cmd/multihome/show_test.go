@@ -85,7 +85,7 @@ func TestShow(t *testing.T) {
 	}{
 		{terminal, "web -o png", "multihome: show: a terminal can't show png; redirect it to a file: multihome show web -o png > pod.png\n"},
 		{nil, "-o svg", "multihome: show: -o svg is for one pod; name it\n"},
-		{nil, "web -o gif", `want one of`},
+		{nil, "web -o gif", `"-o, --output" flag: want one of text, json, yaml, svg, png, dot`},
 		{nil, "nobody", `multihome: pod "nobody": no namespace, process or container of this node is called so`},
 		{nil, "web app", "accepts at most 1 arg"},
 	} {
