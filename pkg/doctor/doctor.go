@@ -109,6 +109,7 @@ var checks = []check{
 	{"networks", parents},
 	{"leftovers", leftovers},
 	{"drift", drift},
+	{"NICs", lost},
 	{"addresses", duplicates},
 	{"ways out", waysOut},
 	{"services", services},

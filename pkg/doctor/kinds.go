@@ -9,5 +9,5 @@ var Kinds = []Kind{
 	networkdForeign, networkdLinks, networkManagerLinks, nmCloudSetup,
 	ciliumExclusive, ciliumSourceCheck, ciliumSocketLB, felixTables,
 	neighbourTable, moduleMissing, sharedParent,
-	leftover, drifted, duplicateAddress, noDefaultRoute, noGateway, serviceRange,
+	leftover, drifted, nicGone, duplicateAddress, noDefaultRoute, noGateway, serviceRange,
 }

@@ -88,7 +88,7 @@ func absent() string {
 // readNetworks reads the node's configurations, and those that pods were added with.
 func (n *node) readNetworks() error {
 	var errs []error
-	files, err := libcni.ConfFiles(n.options.ConfDir, []string{".conflist"})
+	files, err := libcni.ConfFiles(n.options.ConfDir, []string{".conflist", ".conf", ".json"})
 	errs = append(errs, err)
 	for _, file := range files {
 		data, err := os.ReadFile(file)
@@ -115,6 +115,12 @@ func (n *node) addNetwork(file string, data []byte) error {
 	}
 	if err := json.Unmarshal(data, &list); err != nil {
 		return fmt.Errorf("configuration %s: %w", file, err)
+	}
+	if list.Plugins == nil { // a plugin by itself
+		var single map[string]any
+		if err := json.Unmarshal(data, &single); err == nil {
+			list.Plugins = append(list.Plugins, single)
+		}
 	}
 	n.networks = append(n.networks, network{list.Name, file, list.Plugins})
 	return nil

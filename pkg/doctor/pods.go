@@ -55,6 +55,26 @@ func (p pod) addrs(dev string) []netstate.Addr {
 	})
 }
 
+var nicGone = Kind{
+	ID: "nic-gone", Severity: Problem,
+	What:   "a living pod has lost a NIC that it was given",
+	Why:    "A macvlan, ipvlan or VLAN goes with the link that it sits on: a restart of the node's network, or a reloaded driver, deletes it in the pod as well (multus#1008). The plugin that made it does so with a new pod only.",
+	Remedy: "# delete the pod, so that it is made anew: WHO",
+}
+
+// lost looks for NICs that were noted and are not there.
+func lost(n *node) error {
+	for i := range n.pods {
+		p := &n.pods[i]
+		for _, a := range p.Attachments {
+			if _, ok := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName}); !ok {
+				n.foundIn(p, nicGone, fmt.Sprintf("%s of network %s is not there", a.IfName, a.Network), "WHO", p.Name)
+			}
+		}
+	}
+	return nil
+}
+
 var noDefaultRoute = Kind{
 	ID: "no-default-route", Severity: Warning,
 	What: "a pod has addresses of a family and no default route for it",
