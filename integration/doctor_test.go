@@ -63,7 +63,8 @@ func newWard(t *testing.T, l *lab.Lab) *ward {
 		p.write("bin/"+name, "#!/bin/sh -e\n"+script+"\n")
 	}
 	p.sh(`cd "$DIR"; chmod +x bin/*; mkdir -p opt/cni/bin cilium/tmp/cilium/config-map
-		cp -a /etc etc; rm -rf etc/cni etc/systemd etc/NetworkManager etc/sysctl.d; mkdir -p etc/cni/net.d etc/systemd/system etc/modules-load.d etc/sysctl.d
+		mkdir -p etc/cni/net.d etc/systemd/system etc/modules-load.d etc/sysctl.d
+		for f in alternatives iproute2 ld.so.cache ld.so.conf ld.so.conf.d nsswitch.conf passwd protocols; do test ! -e /etc/$f || cp -a /etc/$f etc; done
 		mount --bind etc /etc; mount --bind opt /opt`)
 	t.Cleanup(func() { p.sh("umount /etc /opt") })
 	return p
