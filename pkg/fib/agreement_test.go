@@ -77,11 +77,11 @@ func compare(t *testing.T, s *kernel.Space, seed uint64) outcomes {
 	if err != nil {
 		t.Fatal(err)
 	}
-	make := maker{rand.New(rand.NewPCG(seed, 1)), space}
+	draw := maker{rand.New(rand.NewPCG(seed, 1)), space}
 	seen := outcomes{}
 	wrong := 0
 	for range tuples {
-		f := make.flow()
+		f := draw.flow()
 		decide := space.Output
 		if f.In != "" {
 			decide = space.Input

@@ -52,6 +52,9 @@ type Decision struct {
 	mayRefuse bool // some of the ways that it could take are not allowed to it
 }
 
+// Refused reports whether the packet doesn't go its way.
+func (d Decision) Refused() bool { return d.Err != 0 }
+
 // Step is a rule that was asked.
 type Step struct {
 	Rule Rule

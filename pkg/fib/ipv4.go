@@ -327,7 +327,7 @@ func (s *Space) checked4(d Decision, in Link, out string) Decision {
 		return slices.ContainsFunc(c.Route.Hops, func(h Hop) bool { return h.Dev == in.Name })
 	})
 	switch {
-	case reverse.Err == 0 && reverse.Kind != Unicast && !(reverse.Kind == Local && acceptLocal):
+	case reverse.Err == 0 && reverse.Kind != Unicast && (reverse.Kind != Local || !acceptLocal):
 		return refuse(syscall.EINVAL, "the source "+f.Src.String()+" is a "+reverse.Kind.String()+" address here")
 	case reverse.Err == 0 && (back || reverse.Kind == Local && in.Loopback):
 		return d

@@ -26,7 +26,7 @@ func (t *tracer) inward() error {
 		leg.Notes = append(leg.Notes, elsewhere)
 	}
 	t.trace.Request = append(t.trace.Request, leg)
-	if d.Err != 0 || d.Kind != fib.Local {
+	if d.Refused() || d.Kind != fib.Local {
 		t.trace.Verdict = "the pod does not take it: " + leg.Ends
 		return nil
 	}
@@ -97,7 +97,7 @@ func (t *tracer) answer(fromNode bool) (Leg, fib.Decision, error) {
 	if err != nil {
 		return Leg{}, before, err
 	}
-	if before.Err != 0 {
+	if before.Refused() {
 		leg, d, err := t.pass(netstate.Pod, f)
 		leg.Notes = append(leg.Notes, fmt.Sprintf("it would get the mark %#x, but only a packet that has a route is sent so far", m.Bits))
 		return leg, d, err
@@ -138,7 +138,7 @@ func (t *tracer) answerByNode(in string) error {
 	}
 	passes := t.checkSource(&leg, t.q.From)
 	t.trace.Reply = append(t.trace.Reply, leg)
-	if !passes || d.Err != 0 || leg.Out == "" && d.Kind == fib.Unicast {
+	if !passes || d.Refused() || leg.Out == "" && d.Kind == fib.Unicast {
 		t.trace.Verdict = "the reply does not get through the node: " + leg.Ends
 	}
 	return nil

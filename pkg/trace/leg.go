@@ -22,9 +22,9 @@ func (t *tracer) pass(ns netstate.NS, f fib.Flow) (Leg, fib.Decision, error) {
 		return l, d, err
 	}
 	switch {
-	case d.Err != 0 && f.In == "":
+	case d.Refused() && f.In == "":
 		l.Ends = "not sent: " + d.Err.Error() + because(d.Why)
-	case d.Err != 0:
+	case d.Refused():
 		l.Ends = "dropped" + because(d.Why)
 		if d.Why == "" {
 			l.Ends += ": " + d.Err.Error()
@@ -37,7 +37,7 @@ func (t *tracer) pass(ns netstate.NS, f fib.Flow) (Leg, fib.Decision, error) {
 	default:
 		t.leave(&l, ns, d)
 	}
-	if f.In != "" && d.Err == 0 {
+	if f.In != "" && !d.Refused() {
 		l.Notes = append(l.Notes, t.reverse(ns, d)...)
 	}
 	return l, d, nil

@@ -21,9 +21,9 @@ func (t *tracer) outward() error {
 	t.trace.From = source(cmp.Or(src, t.q.From))
 	t.trace.Request = []Leg{leg}
 	if leg.Out == "" {
-		t.trace.Symmetric = d.Err == 0
+		t.trace.Symmetric = !d.Refused()
 		t.trace.Verdict = "it stays in the pod"
-		if d.Err != 0 {
+		if d.Refused() {
 			t.trace.Verdict = "it is not sent: " + d.Err.Error()
 		}
 		return nil
@@ -50,11 +50,11 @@ func (t *tracer) send() (Leg, fib.Decision, error) {
 	if err != nil {
 		return Leg{}, first, err
 	}
-	if first.Err == 0 {
+	if !first.Refused() {
 		f.Src = first.Choices[0].Src
 	}
 	leg, d, err := t.pass(netstate.Pod, f)
-	if first.Err == 0 && first.Choices[0].Hop.Dev != leg.Out && leg.Out != "" {
+	if !first.Refused() && first.Choices[0].Hop.Dev != leg.Out && leg.Out != "" {
 		leg.Notes = append(leg.Notes, fmt.Sprintf("the source %s was found by a first lookup without one, which led to %s", f.Src, first.Choices[0].Hop.Dev))
 	}
 	return leg, d, err
@@ -68,7 +68,7 @@ func (t *tracer) later(l *Leg, f fib.Flow) error {
 	switch {
 	case err != nil:
 		return err
-	case d.Err != 0:
+	case d.Refused():
 		l.Notes = append(l.Notes, "once the connection has its source, no route is left to it: "+d.Err.Error())
 	case d.Choices[0].Hop.Dev != l.Out:
 		l.Notes = append(l.Notes, "when the kernel looks again, with the source, it goes by "+d.Choices[0].Hop.Dev)
@@ -89,7 +89,7 @@ func (t *tracer) byNode(src netip.Addr, out, in string) error {
 		leg.Notes = append([]string{led}, leg.Notes...)
 	}
 	t.trace.Request = append(t.trace.Request, leg)
-	if !passes || d.Err != 0 || leg.Out == "" && d.Kind == fib.Unicast {
+	if !passes || d.Refused() || leg.Out == "" && d.Kind == fib.Unicast {
 		t.trace.Verdict = "it does not get through the node: " + leg.Ends
 		return nil
 	}
@@ -165,7 +165,7 @@ func (t *tracer) enters(src netip.Addr, out, dev string) error {
 	}
 	t.trace.Reply = append(t.trace.Reply, leg)
 	switch {
-	case d.Err != 0 || d.Kind != fib.Local:
+	case d.Refused() || d.Kind != fib.Local:
 		t.trace.Verdict = fmt.Sprintf("the reply comes in by %s and is not taken: %s", dev, leg.Ends)
 	case dev == out:
 		t.trace.Symmetric = true

@@ -87,8 +87,8 @@ func (t *Trace) Send(pod string, q Query) error {
 // there is none, sightings may be out of order.
 func awaitStamps(pod *nettest.Netns, c watched) error {
 	for range 100 {
-		if pod.Ping(netip.AddrFrom4([4]byte{127, 0, 0, 1}), nettest.Socket{}) != nil {
-			return nil
+		if err := pod.Ping(netip.AddrFrom4([4]byte{127, 0, 0, 1}), nettest.Socket{}); err != nil {
+			return nil //nolint:nilerr // without a loopback there is nothing to wait for
 		}
 		frames, err := c.Frames()
 		if err != nil || slices.ContainsFunc(frames, func(f nettest.Frame) bool { return !f.Time.IsZero() }) {
@@ -241,7 +241,7 @@ func (p *Probe) write(b *strings.Builder, s report.Style) {
 		if seen.Out {
 			direction = "out by"
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s %s\t%s\n", what, seen.Where, direction, seen.Link, seen.Packet)
+		_, _ = fmt.Fprintf(tw, "  %s\t%s\t%s %s\t%s\n", what, seen.Where, direction, seen.Link, seen.Packet)
 	}
 	_ = tw.Flush() // a Builder doesn't fail
 	if len(p.Seen) == 0 {

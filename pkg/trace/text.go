@@ -65,7 +65,7 @@ func writeSteps(b *strings.Builder, s report.Style, steps []Step) {
 	var table strings.Builder
 	tw := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, step := range steps {
-		fmt.Fprintf(tw, "  %s\t%s\n", step.Rule, step.Result)
+		_, _ = fmt.Fprintf(tw, "  %s\t%s\n", step.Rule, step.Result)
 	}
 	_ = tw.Flush() // a Builder doesn't fail
 	lines := strings.Split(table.String(), "\n")
