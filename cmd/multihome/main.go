@@ -39,7 +39,7 @@ const errorStatus = "multihome/error-status"
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "multihome",
-		Short:         "Install the multihome CNI plugins, show and repair what they do",
+		Short:         "Install the multihome CNI plugins; explain, show, trace and mend what they do",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
