@@ -16,7 +16,7 @@ import (
 // ServiceAddrs returns the ClusterIPs that kube-proxy translates by nf_tables: in mode
 // nftables they are the set cluster-ips of its table (pkg/proxy/nftables), in mode
 // iptables the destinations in chain KUBE-SERVICES of table nat (pkg/proxy/iptables).
-// Each is named once.
+// Each is named once, in order: a set of nf_tables has them in another one each time.
 func (s *Space) ServiceAddrs() ([]netip.Addr, error) {
 	c, err := s.nft()
 	if err != nil {
@@ -44,6 +44,7 @@ func (s *Space) ServiceAddrs() ([]netip.Addr, error) {
 			}
 		}
 	}
+	slices.SortFunc(out, netip.Addr.Compare)
 	return out, nil
 }
 
