@@ -66,12 +66,14 @@ func newOddities(t *testing.T, seed uint64) oddities {
 		t.Fatal(err)
 	}
 	o.sysctls()
+	var lines []string
 	for range 30 {
-		o.try(o.route())
+		lines = append(lines, o.route())
 	}
 	for range 12 {
-		o.try(o.rule())
+		lines = append(lines, o.rule())
 	}
+	o.try(lines...)
 	// After the routes, so that some are dead.
 	if err := ns.SetDown("down0"); err != nil {
 		t.Fatal(err)
@@ -194,8 +196,21 @@ func (o oddities) ip(format string, a ...any) {
 }
 
 // try does what the kernel may refuse: that it is there already, for instance.
-func (o oddities) try(line string) {
-	_, _ = o.run(line)
+func (o oddities) try(lines ...string) {
+	_ = o.ns.Do(func() error {
+		for _, family := range []string{"-4", "-6"} {
+			c := exec.Command("ip", family, "-force", "-batch", "-")
+			var batch strings.Builder
+			for _, line := range lines {
+				if rest, ipv6 := strings.CutPrefix(line, "-6 "); ipv6 == (family == "-6") {
+					batch.WriteString(rest + "\n")
+				}
+			}
+			c.Stdin = strings.NewReader(batch.String())
+			_ = c.Run()
+		}
+		return nil
+	})
 }
 
 func (o oddities) run(line string) (out []byte, err error) {
@@ -254,9 +269,7 @@ func (o oddities) log(lines ...string) {
 func TestAgreesOnGatewaysThatDoNotAnswer(t *testing.T) {
 	for _, forwarding := range []string{"0", "1"} {
 		o := newOddities(t, 0)
-		for _, line := range []string{"-6 rule flush", "-6 route flush table 100", "-6 rule add pref 0 lookup local", "-6 rule add pref 1 lookup 100", "-6 rule add pref 32766 lookup main"} {
-			o.try(line)
-		}
+		o.try("-6 rule flush", "-6 route flush table 100", "-6 rule add pref 0 lookup local", "-6 rule add pref 1 lookup 100", "-6 rule add pref 32766 lookup main")
 		o.ip("-6 route add default via fd00:1::5 dev a0 metric 7 table 100")
 		o.ip("-6 route add default via fd00:2::5 dev b0 metric 2000 table 100")
 		o.ip("-6 neigh replace fd00:1::5 dev a0 nud failed extern_learn")

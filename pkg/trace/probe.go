@@ -180,8 +180,9 @@ func (p *Probe) look(captures []watched, match matcher) error {
 			}
 		}
 	}
-	// What a macvlan hands up has the time at which the node's link got it.
-	slices.SortStableFunc(all, func(a, b seen) int { return cmp.Or(a.frame.Time.Compare(b.frame.Time), cmp.Compare(a.Where, b.Where)) })
+	slices.SortStableFunc(all, func(a, b seen) int {
+		return cmp.Or(a.frame.Time.Compare(b.frame.Time), cmp.Compare(a.rank(), b.rank()))
+	})
 	for _, s := range all {
 		if !slices.ContainsFunc(p.Seen, func(have Sighting) bool {
 			have.Packet = s.Packet
@@ -191,6 +192,24 @@ func (p *Probe) look(captures []watched, match matcher) error {
 		}
 	}
 	return nil
+}
+
+// rank orders sightings of the same time: a clock may be coarse, and what a macvlan
+// hands up has the time at which the node's link got it.
+func (s Sighting) rank() int {
+	n := 0
+	switch {
+	case s.Out && s.Where == "node":
+		n = 1
+	case !s.Out && s.Where == "node":
+		n = 2
+	case !s.Out:
+		n = 3
+	}
+	if s.Reply {
+		n += 4
+	}
+	return n
 }
 
 // compare says where packets went another way than traced.
