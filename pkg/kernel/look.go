@@ -139,25 +139,3 @@ func (s *Space) possibleMarks(snap *netstate.Snapshot) (out []netstate.Mark) {
 	}
 	return out
 }
-
-// FindSourceCheck puts the check of sources into the snapshot, if there is something of
-// its name. Unlike [Space.ReadSourceCheck] it doesn't try out what the kernel can do.
-func (s *Space) FindSourceCheck(snap *netstate.Snapshot) error {
-	var check netstate.SourceCheck
-	var chains []nftChain
-	c, err := s.nft()
-	if err == nil {
-		chains, err = c.nftChains(sourcesIn)
-	}
-	if noNftables(err) || err == nil && len(chains) == 0 {
-		return nil
-	}
-	if err == nil {
-		check.Damage, err = buildSourceCheck().damage(c, chains)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: read table inet %s: %w", s.ns, sourcesIn.name, err)
-	}
-	snap.Put(s.ns, check)
-	return nil
-}

@@ -42,7 +42,7 @@ func Read(k *kernel.Kernel) (World, error) {
 	if w.Parents, err = k.ReadAll(w.Snapshot); err != nil {
 		return w, err
 	}
-	err = errors.Join(k.Pod.FindMark(w.Snapshot), k.Host.FindSourceCheck(w.Snapshot))
+	err = k.Pod.FindMark(w.Snapshot)
 	for _, ns := range []netstate.NS{netstate.Host, netstate.Pod} {
 		space, failed := k.Space(ns).ReadFIB()
 		w.Spaces[ns], err = space, errors.Join(err, failed)
