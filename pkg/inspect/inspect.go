@@ -203,15 +203,21 @@ func (p Pod) Read() (State, error) {
 		return State{}, err
 	}
 	defer k.Close()
-	out := State{Snapshot: netstate.NewSnapshot()}
-	out.Parents, err = k.ReadAll(out.Snapshot)
-	if err == nil {
-		err = readMarks(k, out.Snapshot)
-	}
+	out, err := Read(k)
 	if err != nil {
 		return State{}, fmt.Errorf("pod %s: %w", p.Name, err)
 	}
 	return out, nil
+}
+
+// Read reads all that a pod and its node hold whose namespaces are open.
+func Read(k *kernel.Kernel) (State, error) {
+	out := State{Snapshot: netstate.NewSnapshot()}
+	var err error
+	if out.Parents, err = k.ReadAll(out.Snapshot); err != nil {
+		return State{}, err
+	}
+	return out, readMarks(k, out.Snapshot)
 }
 
 // Look opens the namespaces of the pod and its node for reading.

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -14,9 +13,9 @@ import (
 )
 
 // ReadAll puts what both namespaces hold into the snapshot: links, addresses, rules,
-// unicast routes of every table, neighbours, and the node's check of sources. It returns the links of the node
-// that links of the pod sit on, by the names of those. No plugin does that, for it
-// takes as long as the node is large.
+// unicast routes of every table, neighbours, and the node's check of sources. It
+// returns the links of the node that links of the pod sit on, by the names of those. No
+// plugin does that, for it takes as long as the node is large.
 func (k *Kernel) ReadAll(snap *netstate.Snapshot) (parents map[string]string, err error) {
 	if err := k.Host.readAll(snap); err != nil {
 		return nil, err
@@ -99,43 +98,4 @@ func (s *Space) ReadNeighs(snap *netstate.Snapshot) error {
 		}
 	}
 	return nil
-}
-
-// FindMark puts the reply marks of the namespace into the snapshot, by what else is in
-// there: the bits that rules of ours ask for, and the neighbours that are permanent,
-// whose link the marks are about. Marks that are none of those are put as damaged.
-func (s *Space) FindMark(snap *netstate.Snapshot) error {
-	for _, m := range s.possibleMarks(snap) {
-		if have, ok := netstate.Get(snap, s.ns, m); ok && have.Damage == "" {
-			continue
-		}
-		if err := s.ReadMark(snap, m); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// possibleMarks are all marks that the pod's plugin may have made, each once: from all
-// of a link that the pod has for itself, or from the node alone.
-func (s *Space) possibleMarks(snap *netstate.Snapshot) (out []netstate.Mark) {
-	for _, r := range netstate.All[netstate.Rule](snap, s.ns) {
-		if !r.Owned() || r.Mask == 0 {
-			continue
-		}
-		for _, n := range netstate.All[netstate.Neigh](snap, s.ns) {
-			m := netstate.Mark{Dev: n.Dev, Bits: r.Mask}
-			if l, _ := netstate.Get(snap, s.ns, netstate.Link{Name: n.Dev}); l.Type != "veth" {
-				m.From = n.MAC
-			}
-			ofFamily := m
-			ofFamily.Backend, ofFamily.Family = netstate.Iptables, r.Family
-			for _, m := range []netstate.Mark{m, ofFamily} {
-				if n.Permanent && !slices.Contains(out, m) {
-					out = append(out, m)
-				}
-			}
-		}
-	}
-	return out
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/multihome/multihome/pkg/fib"
+	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/nettest"
@@ -83,8 +84,8 @@ func TestDisagreement(t *testing.T) {
 		},
 	}
 	w := trace.World{
-		Snapshot: netstate.NewSnapshot(),
-		Spaces:   map[netstate.NS]*fib.Space{netstate.Pod: space, netstate.Host: space},
+		State:  inspect.State{Snapshot: netstate.NewSnapshot()},
+		Spaces: map[netstate.NS]*fib.Space{netstate.Pod: space, netstate.Host: space},
 		Ask: func(_ netstate.NS, f fib.Flow) (fib.Answer, error) {
 			if f.In != "" {
 				return fib.Answer{Kind: fib.Local, Table: netstate.TableMain, Dev: "lo"}, nil
@@ -110,7 +111,7 @@ func TestDisagreement(t *testing.T) {
 }
 
 func TestQueriesThatMakeNoSense(t *testing.T) {
-	w := trace.World{Snapshot: netstate.NewSnapshot(), Spaces: map[netstate.NS]*fib.Space{netstate.Pod: {}, netstate.Host: {}}}
+	w := trace.World{State: inspect.State{Snapshot: netstate.NewSnapshot()}, Spaces: map[netstate.NS]*fib.Space{netstate.Pod: {}, netstate.Host: {}}}
 	for line, want := range map[string]string{
 		"--to 224.0.0.1":               "to 224.0.0.1: want the address of one host",
 		"--to 255.255.255.255":         "to 255.255.255.255: want the address of one host",

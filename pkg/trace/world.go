@@ -6,15 +6,15 @@ import (
 	"errors"
 
 	"github.com/multihome/multihome/pkg/fib"
+	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
 // World is the pod and its node.
 type World struct {
-	*netstate.Snapshot                   // links, neighbours, marks and the check of sources
-	Parents            map[string]string // the links of the node that those of the pod sit on
-	Spaces             map[netstate.NS]*fib.Space
+	inspect.State
+	Spaces map[netstate.NS]*fib.Space
 	// Ask puts a question to the kernel of a namespace.
 	Ask func(netstate.NS, fib.Flow) (fib.Answer, error)
 }
@@ -35,14 +35,12 @@ func Follow(k *kernel.Kernel, q Query) (*Trace, error) {
 }
 
 // Read reads what a trace goes by.
-func Read(k *kernel.Kernel) (World, error) {
-	w := World{Snapshot: netstate.NewSnapshot(), Spaces: map[netstate.NS]*fib.Space{}}
+func Read(k *kernel.Kernel) (w World, err error) {
+	w.Spaces = map[netstate.NS]*fib.Space{}
 	w.Ask = func(ns netstate.NS, f fib.Flow) (fib.Answer, error) { return k.Space(ns).Decide(f) }
-	var err error
-	if w.Parents, err = k.ReadAll(w.Snapshot); err != nil {
+	if w.State, err = inspect.Read(k); err != nil {
 		return w, err
 	}
-	err = k.Pod.FindMark(w.Snapshot)
 	for _, ns := range []netstate.NS{netstate.Host, netstate.Pod} {
 		space, failed := k.Space(ns).ReadFIB()
 		w.Spaces[ns], err = space, errors.Join(err, failed)
