@@ -207,8 +207,9 @@ var nmCloudSetup = Kind{
 COMMANDS`,
 }
 
-// cloudSetupPriorities are those of nm-cloud-setup's rules.
-const cloudSetupFirst, cloudSetupLast = 30200, 30599
+// The priorities of nm-cloud-setup's rules: 30200 and 30400, each with the number of one
+// of 100 NICs added, and 30350 between them (_nmc_mangle_connection in its main.c).
+const cloudSetupFirst, cloudSetupLast = 30200, 30499
 
 func cloudSetup(n *node) error {
 	enabled, err := filepath.Glob("/etc/systemd/system/*.wants/nm-cloud-setup.*")
