@@ -13,8 +13,8 @@ shift
 # older are the tests of whole plugins that run on the older kernel as well.
 older='^Test(Traffic|TrafficWithoutCoordinator|HostLinkMacvlan|RouteTraffic|SBR|AddAgain|PrintedOutputs|VethWithoutVeth|TwoNICsByBridge|ExplainLinkScenarios|DoctorOfScenarios)$'
 
-# nftables are tests of pkg/kernel that need nf_tables with the family inet.
-nftables='^Test(ClosedLater|SimulatorDoesWhatNftablesDoes)$'
+# nftables are tests of pkg/kernel that need nf_tables with the families inet and ip.
+nftables='^Test(Chains|ClosedLater|ServiceAddrs|SimulatorDoesWhatNftablesDoes)$'
 
 mkdir -p .cache
 rm -f .cache/test*.json

@@ -404,7 +404,7 @@ func TestMarksWithoutNftables(t *testing.T) {
 	s := newStage(t, lab.Ens192())
 	s.app.add(t)
 	before := ourChains(t, s.Web.Netns)
-	s.web.withoutNftables(t, "ADD").fine(t)
+	s.web.keep(t, s.web.withoutNftables(t, "ADD").fine(t))
 	s.web.withoutNftables(t, "CHECK").fine(t)
 	if rules := sh(t, s.Web.Netns, "iptables-legacy -t mangle -S; ip6tables-legacy -t mangle -S"); strings.Count(rules, "-N MULTIHOME") != 4 {
 		t.Errorf("not all chains are there:\n%s", rules)

@@ -72,7 +72,9 @@ func TestTwoNICsAtOnce(t *testing.T) {
 		errs := make([]error, len(further))
 		var wg sync.WaitGroup
 		for i, n := range further {
-			pods[i] = &lab.Pod{Netns: s.web.Netns, ContainerID: s.web.ContainerID, Results: map[string]*types100.Result{}}
+			pod := *s.web
+			pod.Results = map[string]*types100.Result{}
+			pods[i] = &pod
 			wg.Go(func() { errs[i] = n.network.Add(t.Context(), pods[i], n.name) })
 		}
 		wg.Wait()
