@@ -51,11 +51,11 @@ them, and the tables that rules lead to. It goes to standard output.`,
 			}
 			pod, err := inspect.Find(args[0], cacheDirs)
 			if err != nil {
-				return err
+				return fmt.Errorf("show: %w", err)
 			}
 			state, err := pod.Read()
 			if err != nil {
-				return err
+				return fmt.Errorf("show: %w", err)
 			}
 			return writeView(c.OutOrStdout(), format, show.Of(pod, state))
 		},

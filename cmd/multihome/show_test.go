@@ -86,7 +86,7 @@ func TestShow(t *testing.T) {
 		{terminal, "web -o png", "multihome: show: a terminal can't show png; redirect it to a file: multihome show web -o png > pod.png\n"},
 		{nil, "-o svg", "multihome: show: -o svg is for one pod; name it\n"},
 		{nil, "web -o gif", `"-o, --output" flag: want one of text, json, yaml, svg, png, dot`},
-		{nil, "nobody", `multihome: pod "nobody": no namespace, process or container of this node is called so`},
+		{nil, "nobody", `multihome: show: pod "nobody": no namespace, process or container of this node is called so`},
 		{nil, "web app", "accepts at most 1 arg"},
 	} {
 		if _, errs, ok := run(test.to, strings.Fields(test.args)...); ok || !strings.Contains(errs, test.want) {

@@ -24,19 +24,10 @@ import (
 	"github.com/containernetworking/cni/pkg/utils"
 
 	"github.com/multihome/multihome/pkg/coordinator"
-	"github.com/multihome/multihome/pkg/ifacer"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
-	"github.com/multihome/multihome/pkg/route"
+	"github.com/multihome/multihome/pkg/suite"
 )
-
-// plugins are ours, by the type that a configuration calls them.
-var plugins = map[string]plugin.Plugin{
-	"coordinator": coordinator.Plugin("coordinator", coordinator.Load),
-	"veth":        coordinator.Plugin("veth", coordinator.LoadOlder),
-	"ifacer":      ifacer.Plugin(),
-	"route":       route.Plugin(),
-}
 
 // Options are what is to be explained, and for which pod.
 type Options struct {
@@ -111,7 +102,7 @@ func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 	r := &Report{Network: list.Name, IfName: o.IfName, ContainerID: id, Netns: netns, at: at, Operations: []Operation{}}
 	for _, conf := range list.Plugins {
 		s := step{typ: conf.Network.Type, conf: conf.Bytes}
-		s.Plugin, s.ours = plugins[s.typ]
+		s.Plugin, s.ours = suite.Plugins[s.typ]
 		r.begin(s.typ)
 		if !s.ours {
 			notes, err := p.other(s)

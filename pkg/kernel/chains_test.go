@@ -66,30 +66,38 @@ func TestChains(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			node, err := nettest.NewNetns("node")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer node.Close()
-			err = node.Do(func() error {
-				if out, err := exec.Command("sh", "-ec", test.script).CombinedOutput(); err != nil {
-					return fmt.Errorf("%w: %s", err, out)
-				}
-				k, err := OpenHost()
-				if err != nil {
-					return err
-				}
-				defer k.Close()
+			onNode(t, test.script, func(k *Kernel) error {
 				got, err := k.Host.Chains()
 				if diff := cmp.Diff(test.want, got); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
 				return err
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
 		})
+	}
+}
+
+// onNode runs a script in a new namespace, and then f there.
+func onNode(t *testing.T, script string, f func(k *Kernel) error) {
+	t.Helper()
+	node, err := nettest.NewNetns("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	err = node.Do(func() error {
+		if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		k, err := OpenHost()
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		return f(k)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

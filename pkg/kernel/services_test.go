@@ -4,12 +4,9 @@ package kernel
 
 import (
 	"fmt"
-	"os/exec"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/multihome/multihome/pkg/nettest"
 )
 
 // TestServiceAddrs lets nft and iptables make what kube-proxy makes.
@@ -34,29 +31,13 @@ func TestServiceAddrs(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			node, err := nettest.NewNetns("node")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer node.Close()
-			err = node.Do(func() error {
-				if out, err := exec.Command("sh", "-ec", test.script).CombinedOutput(); err != nil {
-					return fmt.Errorf("%w: %s", err, out)
-				}
-				k, err := OpenHost()
-				if err != nil {
-					return err
-				}
-				defer k.Close()
+			onNode(t, test.script, func(k *Kernel) error {
 				got, err := k.Host.ServiceAddrs()
 				if diff := cmp.Diff(test.want, fmt.Sprint(got)); diff != "" {
 					t.Errorf("(-want +got):\n%s", diff)
 				}
 				return err
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
 		})
 	}
 }

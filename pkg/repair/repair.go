@@ -21,19 +21,11 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/skel"
 
-	"github.com/multihome/multihome/pkg/coordinator"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
-	"github.com/multihome/multihome/pkg/route"
+	"github.com/multihome/multihome/pkg/suite"
 )
-
-// plugins are those that have something to repair in a pod.
-var plugins = map[string]plugin.Plugin{
-	"coordinator": coordinator.Plugin("coordinator", coordinator.Load),
-	"veth":        coordinator.Plugin("veth", coordinator.LoadOlder),
-	"route":       route.Plugin(),
-}
 
 // Options say where to look, and whether to change anything.
 type Options struct {
@@ -124,8 +116,8 @@ func ofOurs(cni *libcni.CNIConfig, cached *libcni.NetworkAttachment, current map
 	}
 	var out []attached
 	for _, p := range list.Plugins {
-		if _, ours := plugins[p.Network.Type]; !ours {
-			continue
+		if of, ours := suite.Plugins[p.Network.Type]; !ours || of.NodeOnly {
+			continue // it has nothing to repair in a pod
 		}
 		a := attached{
 			Attachment: plugin.Attachment{Network: list.Name, ContainerID: cached.ContainerID, IfName: cached.IfName},
@@ -162,7 +154,7 @@ func (o Options) repairPod(pod []attached) error {
 	}
 	var wanted []netstate.Item
 	for _, a := range pod {
-		plan, ops, err := plugins[a.typ].Reconcile(&skel.CmdArgs{
+		plan, ops, err := suite.Plugins[a.typ].Reconcile(&skel.CmdArgs{
 			ContainerID: a.ContainerID, Netns: a.netns, IfName: a.IfName, StdinData: a.stdin,
 		}, o.DryRun)
 		for _, op := range ops {

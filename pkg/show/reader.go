@@ -14,6 +14,7 @@ import (
 	"github.com/multihome/multihome/pkg/coordinator"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/suite"
 )
 
 const (
@@ -71,19 +72,12 @@ func purposes(config []byte) (out []purpose) {
 		return nil
 	}
 	for _, p := range list.Plugins {
-		load := coordinator.Load
-		switch p.Network.Type {
-		case "coordinator":
-		case "veth":
-			load = coordinator.LoadOlder
-		default:
-			continue
-		}
 		var raw map[string]json.RawMessage
-		if json.Unmarshal(p.Bytes, &raw) != nil {
+		of, ours := suite.Plugins[p.Network.Type]
+		if !ours || json.Unmarshal(p.Bytes, &raw) != nil {
 			continue
 		}
-		conf, err := load(raw)
+		conf, err := of.Load(raw)
 		c, ok := conf.(*coordinator.Config)
 		if err != nil || !ok { // nil: it says to do nothing
 			continue
