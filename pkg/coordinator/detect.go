@@ -64,7 +64,7 @@ func (c *Config) Probe(t *plugin.Task) error {
 	if !c.DetectIPConflict && !c.DetectGateway {
 		return nil
 	}
-	addrs, err := nicAddrs(t)
+	addrs, err := nicAddrs(&t.View)
 	if err != nil {
 		return err
 	}
@@ -78,15 +78,15 @@ func (c *Config) Probe(t *plugin.Task) error {
 		}
 	}
 	if c.DetectGateway {
-		return t.Kernel.Pod.Gateways(t.IfName, c.gateways(t, addrs), c.Detect)
+		return t.Kernel.Pod.Gateways(t.IfName, c.gateways(&t.View, addrs), c.Detect)
 	}
 	return nil
 }
 
 // gateways returns the NIC's gateways, each with the address to ask it from: one
 // of its subnet, or else the first of its family.
-func (c *Config) gateways(t *plugin.Task, addrs []netip.Addr) map[netip.Addr]netip.Addr {
-	b := &builder{c: c, t: t, nic: t.IfName, addrs: addrs}
+func (c *Config) gateways(v *plugin.View, addrs []netip.Addr) map[netip.Addr]netip.Addr {
+	b := &builder{c: c, v: v, nic: v.IfName, addrs: addrs}
 	out := map[netip.Addr]netip.Addr{}
 	for _, f := range families {
 		for _, r := range b.defaultsOf(f, b.nic, b.tableHolding(f, b.nic)) {
@@ -100,7 +100,7 @@ func (c *Config) gateways(t *plugin.Task, addrs []netip.Addr) map[netip.Addr]net
 
 // onSubnet returns the NIC's address in whose subnet a neighbour is.
 func (b *builder) onSubnet(neighbour, otherwise netip.Addr) netip.Addr {
-	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Dev == b.nic && a.Prefix.Contains(neighbour) {
 			return a.Prefix.Addr()
 		}

@@ -110,7 +110,7 @@ func TestGateways(t *testing.T) {
 		{name: "a default without a gateway", state: nic + `pod: route default dev net1 scope link`, prev: addrs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			task := &plugin.Task{Attachment: plugin.Attachment{IfName: "net1"}, Prev: &current.Result{}, Snapshot: netstate.NewSnapshot()}
+			task := &plugin.View{Attachment: plugin.Attachment{IfName: "net1"}, Prev: &current.Result{}, Snapshot: netstate.NewSnapshot()}
 			if err := json.Unmarshal([]byte(`{"cniVersion": "1.1.0", "interfaces": [{"name": "net1", "sandbox": "/run/netns/pod-a"}], `+tt.prev+`}`), task.Prev); err != nil {
 				t.Fatal(err)
 			}

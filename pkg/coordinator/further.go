@@ -22,7 +22,7 @@ func (b *builder) further() error {
 		return err
 	}
 	b.rpFilter(b.nic)
-	first := b.c.firstAddrs(b.t)
+	first := b.c.firstAddrs(b.v)
 	for _, s := range b.sides {
 		src := s.pod[0] // the first NIC's, unless it has none of the family
 		if of := ofFamily(first, s.family); len(of) > 0 {
@@ -59,7 +59,7 @@ func (b *builder) further() error {
 // answered by that other NIC.
 func (b *builder) firstTable(nic string, addrs []netip.Addr) error {
 	table := b.c.ReplyTable - 1
-	for _, s := range b.c.sides(b.t, addrs) {
+	for _, s := range b.c.sides(b.v, addrs) {
 		b.ownTable(s.family, nic, addrs, table)
 		b.nodeRoutes(s, table, b.wire.pod, netip.Addr{}, netip.Addr{})
 	}
@@ -80,23 +80,23 @@ func (b *builder) own(nic string, addrs []netip.Addr) owntable.NIC {
 
 // ownTable holds a NIC's own ways: what main has by this NIC, and its default.
 func (b *builder) ownTable(f netstate.Family, nic string, addrs []netip.Addr, table int) {
-	b.own(nic, addrs).Want(&b.plan, b.t.Snapshot, f, table)
+	b.own(nic, addrs).Want(&b.plan, b.v.Snapshot, f, table)
 }
 
 // tableOf returns the NIC's table, from first on.
 func (b *builder) tableOf(nic string, addrs []netip.Addr, first int) (int, error) {
-	return b.own(nic, addrs).Table(b.t.Snapshot, first)
+	return b.own(nic, addrs).Table(b.v.Snapshot, first)
 }
 
 // defaultsOf returns a NIC's default routes, as main or its table has them.
 func (b *builder) defaultsOf(f netstate.Family, nic string, table int) []netstate.Route {
-	return b.own(nic, nil).Defaults(b.t.Snapshot, f, table)
+	return b.own(nic, nil).Defaults(b.v.Snapshot, f, table)
 }
 
 // toRules are the older veth's: to each address of the NIC with the length of its
 // subnet, which the kernel keeps and shows as it was given.
 func (b *builder) toRules(table int) {
-	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Dev == b.nic {
 			b.plan.Want(pod, "what goes to a NIC's subnet leaves by it", netstate.Rule{
 				Family: netstate.FamilyOf(a.Prefix.Addr()), Priority: toPrio, To: a.Prefix, Table: table, Proto: netstate.Proto,
@@ -107,15 +107,15 @@ func (b *builder) toRules(table int) {
 
 // prevGateway is the gateway that prevResult gives the attachment's NIC.
 func (b *builder) prevGateway(f netstate.Family) netip.Addr {
-	for _, ip := range b.t.Prev.IPs {
-		if ip.Interface != nil && b.t.Prev.Interfaces[*ip.Interface].Name != b.nic {
+	for _, ip := range b.v.Prev.IPs {
+		if ip.Interface != nil && b.v.Prev.Interfaces[*ip.Interface].Name != b.nic {
 			continue
 		}
 		if a, ok := netip.AddrFromSlice(ip.Gateway); ok && netstate.FamilyOf(a.Unmap()) == f {
 			return a.Unmap()
 		}
 	}
-	for _, r := range b.t.Prev.Routes {
+	for _, r := range b.v.Prev.Routes {
 		ones, _ := r.Dst.Mask.Size()
 		if a, ok := netip.AddrFromSlice(r.GW); ok && ones == 0 && netstate.FamilyOf(a.Unmap()) == f {
 			return a.Unmap()
@@ -126,7 +126,7 @@ func (b *builder) prevGateway(f netstate.Family) netip.Addr {
 
 // prevDefault reports whether prevResult has a default route of a family.
 func (b *builder) prevDefault(f netstate.Family) bool {
-	return slices.ContainsFunc(b.t.Prev.Routes, func(r *types.Route) bool {
+	return slices.ContainsFunc(b.v.Prev.Routes, func(r *types.Route) bool {
 		ones, _ := r.Dst.Mask.Size()
 		return ones == 0 && (r.Dst.IP.To4() != nil) == (f == netstate.IPv4)
 	})
@@ -134,7 +134,7 @@ func (b *builder) prevDefault(f netstate.Family) bool {
 
 // hasFurther reports whether other NICs of the pod have tables of ours.
 func (b *builder) hasFurther() bool {
-	return slices.ContainsFunc(netstate.All[netstate.Rule](b.t.Snapshot, pod), func(r netstate.Rule) bool {
+	return slices.ContainsFunc(netstate.All[netstate.Rule](b.v.Snapshot, pod), func(r netstate.Rule) bool {
 		return r.Owned() && r.Priority == owntable.Priority && r.Table >= b.c.FirstTable
 	})
 }
@@ -143,7 +143,7 @@ func (b *builder) hasFurther() bool {
 // (arp_ignore, arp_announce: Documentation/networking/ip-sysctl.rst).
 func (b *builder) sharedSubnet() {
 	subnets := map[netip.Prefix][]string{}
-	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		subnet := a.Prefix.Masked()
 		if a.Prefix.Addr().Is4() && !a.Prefix.IsSingleIP() && !slices.Contains(subnets[subnet], a.Dev) {
 			subnets[subnet] = append(subnets[subnet], a.Dev)
@@ -212,7 +212,7 @@ func (b *builder) tableHolding(f netstate.Family, nic string) int {
 }
 
 func (b *builder) isReplyTable(table int) bool {
-	return table == b.c.ReplyTable && isUnderlay(b.t.Snapshot)
+	return table == b.c.ReplyTable && isUnderlay(b.v.Snapshot)
 }
 
 // hasOtherDefault reports whether main has a default by another of the pod's

@@ -21,7 +21,7 @@ func (c *Config) observeMarks(t *plugin.Task) error {
 	if c.OnlyMAC {
 		return nil
 	}
-	mode, err := c.modeOf(t)
+	mode, err := c.modeOf(&t.View)
 	if err != nil || mode == overlayNIC {
 		return err
 	}
@@ -40,18 +40,18 @@ func (c *Config) Status(t *plugin.Task) error {
 
 // markBackend is the one that the configuration names, or else the one that was
 // found.
-func (c *Config) markBackend(t *plugin.Task) netstate.Backend {
+func (c *Config) markBackend(v *plugin.View) netstate.Backend {
 	if allowed := markBackends[c.MarkBackend]; len(allowed) == 1 {
 		return allowed[0]
 	}
-	return t.Marks
+	return v.Marks
 }
 
 // marks wants m in one backend, and not in the other: an earlier ADD may have
 // used that.
 func (b *builder) marks(m netstate.Mark) {
 	const why, whyNot = "a connection that came from the node is answered by it", "markBackend: the other one has it"
-	backend := b.c.markBackend(b.t)
+	backend := b.c.markBackend(b.v)
 	if backend == netstate.Nftables {
 		b.plan.Want(pod, why, m)
 	} else {

@@ -13,13 +13,13 @@ import (
 
 // Observe reads the pod, and by which addresses it reaches its node.
 func (c *Config) Observe(t *plugin.Task) error {
-	if err := readable(t); err != nil {
+	if err := readable(&t.View); err != nil {
 		return err
 	}
 	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 		return err
 	}
-	addrs, err := nicAddrs(t)
+	addrs, err := nicAddrs(&t.View)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 		return nil
 	}
 	if t.IfName != c.PodDefaultNIC { // all the pod's NICs reach it as the first one does
-		addrs = append(c.firstAddrs(t), addrs...)
+		addrs = append(c.firstAddrs(&t.View), addrs...)
 	}
 	t.Node, err = t.Kernel.NodeAddrs(addrs)
 	return err
@@ -65,13 +65,13 @@ func (c *Config) nodeAddrs(has []netip.Addr) []netip.Addr {
 // firstAddrs returns the addresses of the pod's first NIC, for another NIC's plan:
 // first the one that the pod's routes to its node have as their source, as the
 // first NIC's prevResult wanted it.
-func (c *Config) firstAddrs(t *plugin.Task) []netip.Addr {
+func (c *Config) firstAddrs(v *plugin.View) []netip.Addr {
 	var chosen, rest []netip.Addr
-	routes := netstate.All[netstate.Route](t.Snapshot, netstate.Pod)
-	for _, a := range netstate.All[netstate.Addr](t.Snapshot, netstate.Pod) {
+	routes := netstate.All[netstate.Route](v.Snapshot, netstate.Pod)
+	for _, a := range netstate.All[netstate.Addr](v.Snapshot, netstate.Pod) {
 		addr := a.Prefix.Addr()
 		switch {
-		case a.Dev != c.PodDefaultNIC || a.Dynamic && t.Checking:
+		case a.Dev != c.PodDefaultNIC || a.Dynamic && v.Checking:
 		case slices.ContainsFunc(routes, func(r netstate.Route) bool { return r.Owned() && r.Src == addr }):
 			chosen = append(chosen, addr)
 		default:
@@ -82,11 +82,11 @@ func (c *Config) firstAddrs(t *plugin.Task) []netip.Addr {
 }
 
 // readable checks what the plugin before this one in the chain left.
-func readable(t *plugin.Task) error {
+func readable(v *plugin.View) error {
 	switch {
-	case t.Prev == nil:
+	case v.Prev == nil:
 		return plugin.Invalid("prevResult: missing: coordinator must be chained after the plugin that makes the NIC")
-	case len(t.Prev.Interfaces) == 0:
+	case len(v.Prev.Interfaces) == 0:
 		return plugin.Invalid("prevResult: interfaces: empty: want the NIC that the plugin before made")
 	}
 	return nil
@@ -96,21 +96,21 @@ func readable(t *plugin.Task) error {
 // first and in its order: they decide which address is the pod's source towards
 // services. What the interface has beyond them comes behind; where prevResult
 // has none, only addresses count that nobody assigned (RFC 4862).
-func nicAddrs(t *plugin.Task) ([]netip.Addr, error) {
-	if _, ok := netstate.Get(t.Snapshot, netstate.Pod, netstate.Link{Name: t.IfName}); !ok {
-		return nil, fmt.Errorf("pod: link %s: no such device", t.IfName)
+func nicAddrs(v *plugin.View) ([]netip.Addr, error) {
+	if _, ok := netstate.Get(v.Snapshot, netstate.Pod, netstate.Link{Name: v.IfName}); !ok {
+		return nil, fmt.Errorf("pod: link %s: no such device", v.IfName)
 	}
 	var onLink []netstate.Addr
-	for _, a := range netstate.All[netstate.Addr](t.Snapshot, netstate.Pod) {
-		if a.Dev == t.IfName {
+	for _, a := range netstate.All[netstate.Addr](v.Snapshot, netstate.Pod) {
+		if a.Dev == v.IfName {
 			onLink = append(onLink, a)
 		}
 	}
 	var out []netip.Addr
-	for _, ip := range t.Prev.IPs {
-		if i := ip.Interface; i != nil && (*i < 0 || *i >= len(t.Prev.Interfaces)) {
-			return nil, plugin.Invalid("prevResult: ips: %s: interface: %d: want the index of one of %d interfaces", ip.Address.String(), *i, len(t.Prev.Interfaces))
-		} else if i != nil && t.Prev.Interfaces[*i].Name != t.IfName {
+	for _, ip := range v.Prev.IPs {
+		if i := ip.Interface; i != nil && (*i < 0 || *i >= len(v.Prev.Interfaces)) {
+			return nil, plugin.Invalid("prevResult: ips: %s: interface: %d: want the index of one of %d interfaces", ip.Address.String(), *i, len(v.Prev.Interfaces))
+		} else if i != nil && v.Prev.Interfaces[*i].Name != v.IfName {
 			continue
 		}
 		a, ok := netip.AddrFromSlice(ip.Address.IP)
@@ -119,7 +119,7 @@ func nicAddrs(t *plugin.Task) ([]netip.Addr, error) {
 		}
 		a = a.Unmap()
 		if !slices.ContainsFunc(onLink, func(l netstate.Addr) bool { return l.Prefix.Addr() == a }) {
-			return nil, fmt.Errorf("pod: addr %s of prevResult is not on link %s", a, t.IfName)
+			return nil, fmt.Errorf("pod: addr %s of prevResult is not on link %s", a, v.IfName)
 		}
 		if !slices.Contains(out, a) {
 			out = append(out, a)
@@ -127,7 +127,7 @@ func nicAddrs(t *plugin.Task) ([]netip.Addr, error) {
 	}
 	assigned := len(out) > 0
 	for _, l := range onLink {
-		if assigned && l.Dynamic && t.Checking {
+		if assigned && l.Dynamic && v.Checking {
 			continue
 		}
 		if a := l.Prefix.Addr(); (assigned || l.Dynamic) && !slices.Contains(out, a) {
@@ -135,7 +135,7 @@ func nicAddrs(t *plugin.Task) ([]netip.Addr, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", t.IfName)
+		return nil, plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", v.IfName)
 	}
 	return out, nil
 }

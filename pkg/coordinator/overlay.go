@@ -22,7 +22,7 @@ func (b *builder) overlay() error {
 		return err
 	}
 	b.rpFilter("all", b.nic, first)
-	firstAddrs := b.c.firstAddrs(b.t)
+	firstAddrs := b.c.firstAddrs(b.v)
 	eth0Table := b.c.FirstTable - 1
 	for _, s := range b.sides {
 		firstOf := ofFamily(firstAddrs, s.family)
@@ -58,7 +58,7 @@ func (b *builder) overlay() error {
 // hostDevice is where the node reaches the pod's first NIC: the far end of its
 // veth, or the bridge that one is a port of.
 func (b *builder) hostDevice(eth0 netstate.Link) (name string, bridge bool, err error) {
-	far, ok := netstate.Get(b.t.Snapshot, host, netstate.Link{Name: eth0.Peer.Name})
+	far, ok := netstate.Get(b.v.Snapshot, host, netstate.Link{Name: eth0.Peer.Name})
 	if !ok || eth0.Peer.Name == "" {
 		return "", false, fmt.Errorf("pod: link %s is no veth to the node: mode overlay needs one", eth0.Name)
 	}

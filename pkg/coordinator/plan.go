@@ -27,24 +27,24 @@ const (
 var families = []netstate.Family{netstate.IPv4, netstate.IPv6}
 
 // Plan returns what shall be for the task's attachment.
-func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
-	if err := readable(t); err != nil {
+func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
+	if err := readable(v); err != nil {
 		return netstate.Plan{}, err
 	}
-	addrs, err := nicAddrs(t)
+	addrs, err := nicAddrs(v)
 	if err != nil {
 		return netstate.Plan{}, err
 	}
-	b := &builder{c: c, t: t, nic: t.IfName, addrs: addrs}
+	b := &builder{c: c, v: v, nic: v.IfName, addrs: addrs}
 	if c.OnlyMAC {
 		b.podMAC()
 		return b.plan, nil
 	}
-	b.sides = c.sides(t, addrs)
+	b.sides = c.sides(v, addrs)
 	if len(b.sides) == 0 {
 		return netstate.Plan{}, fmt.Errorf("host: no address of the node is of the family of %s: set nodeAddresses", addrs[0])
 	}
-	mode, err := c.modeOf(t)
+	mode, err := c.modeOf(v)
 	if err != nil {
 		return netstate.Plan{}, err
 	}
@@ -73,18 +73,18 @@ const (
 )
 
 // modeOf decides by the configuration and by what the pod has.
-func (c *Config) modeOf(t *plugin.Task) (mode, error) {
-	first := t.IfName == c.PodDefaultNIC
-	underlay := isUnderlay(t.Snapshot)
+func (c *Config) modeOf(v *plugin.View) (mode, error) {
+	first := v.IfName == c.PodDefaultNIC
+	underlay := isUnderlay(v.Snapshot)
 	switch {
-	case t.IfName == podEnd:
+	case v.IfName == podEnd:
 		return 0, plugin.Invalid("CNI_IFNAME: %s is the name of the pod's link to its node", podEnd)
 	case c.Mode == "overlay" && first:
-		return 0, plugin.Invalid("mode: overlay: link %s is the pod's first NIC (podDefaultCNINIC), which the overlay's plugin makes: chain coordinator behind the further ones", t.IfName)
+		return 0, plugin.Invalid("mode: overlay: link %s is the pod's first NIC (podDefaultCNINIC), which the overlay's plugin makes: chain coordinator behind the further ones", v.IfName)
 	case c.Mode == "overlay" && underlay:
 		return 0, plugin.Invalid("mode: overlay: the pod's first NIC, %s, is in underlay mode", c.PodDefaultNIC)
 	case c.Mode == "underlay" && !first && !underlay:
-		return 0, plugin.Invalid("mode: underlay: link %s: the pod has no %s: chain coordinator behind its first NIC, %s, as well, or use mode overlay", t.IfName, podEnd, c.PodDefaultNIC)
+		return 0, plugin.Invalid("mode: underlay: link %s: the pod has no %s: chain coordinator behind its first NIC, %s, as well, or use mode overlay", v.IfName, podEnd, c.PodDefaultNIC)
 	case first:
 		return firstNIC, nil
 	case underlay:
@@ -107,7 +107,7 @@ func isReplyRule(r netstate.Rule) bool { return r.Owned() && r.Priority == reply
 // builder puts a plan together.
 type builder struct {
 	c     *Config
-	t     *plugin.Task
+	v     *plugin.View
 	plan  netstate.Plan
 	nic   string       // the attachment's
 	addrs []netip.Addr // on it
@@ -133,10 +133,10 @@ type side struct {
 
 // sides returns the families in which both the NIC and its node have an
 // address: without a node address there is nobody to talk to.
-func (c *Config) sides(t *plugin.Task, addrs []netip.Addr) []side {
+func (c *Config) sides(v *plugin.View, addrs []netip.Addr) []side {
 	var out []side
 	for _, f := range families {
-		s := side{f, ofFamily(c.nodeAddrs(t.Node), f), ofFamily(addrs, f), c.hijacked(f)}
+		s := side{f, ofFamily(c.nodeAddrs(v.Node), f), ofFamily(addrs, f), c.hijacked(f)}
 		if len(s.node) > 0 && len(s.pod) > 0 {
 			out = append(out, s)
 		}
@@ -150,12 +150,12 @@ func ofFamily(addrs []netip.Addr, f netstate.Family) []netip.Addr {
 
 // link returns a link of the pod.
 func (b *builder) link(name string) (netstate.Link, bool) {
-	return netstate.Get(b.t.Snapshot, pod, netstate.Link{Name: name})
+	return netstate.Get(b.v.Snapshot, pod, netstate.Link{Name: name})
 }
 
 // routes returns the pod's routes of a family that satisfy ok.
 func (b *builder) routes(f netstate.Family, ok func(netstate.Route) bool) []netstate.Route {
-	return slices.DeleteFunc(netstate.All[netstate.Route](b.t.Snapshot, pod), func(r netstate.Route) bool {
+	return slices.DeleteFunc(netstate.All[netstate.Route](b.v.Snapshot, pod), func(r netstate.Route) bool {
 		return netstate.FamilyOf(r.Dst.Addr()) != f || !ok(r)
 	})
 }
@@ -197,7 +197,7 @@ func (b *builder) hostRoutes(s side, dev string, via netip.Addr, mac netstate.MA
 // source is what the node sends from to an address of the NIC: its address in the
 // same subnet, if it has one.
 func (b *builder) source(s side, to netip.Addr) netip.Addr {
-	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
+	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Dev != b.nic || a.Prefix.Addr() != to {
 			continue
 		}

@@ -29,11 +29,11 @@ func TestCheckIgnoresLateAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Task.Snapshot.Put(netstate.Pod, late)
+	c.View.Snapshot.Put(netstate.Pod, late)
 	if ops, err := c.Ops(); err != nil || len(ops) == 0 {
 		t.Errorf("ADD does %v, %v for the new address", ops, err)
 	}
-	c.Task.Checking = true
+	c.View.Checking = true
 	if ops, err := c.Ops(); err != nil || len(ops) != 0 {
 		t.Errorf("CHECK asks for %v, %v", ops, err)
 	}

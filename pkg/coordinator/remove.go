@@ -17,8 +17,8 @@ import (
 // Record notes a NIC's addresses and where the node's routes to them are. The
 // first NIC of a pod with a veth to its node needs none: all that is its own
 // hangs on the host end, whose alias names the attachment.
-func (c *Config) Record(t *plugin.Task, plan netstate.Plan) *kernel.Record {
-	if t.IfName == c.PodDefaultNIC && c.HostLink == linkVeth || c.OnlyMAC {
+func (c *Config) Record(v *plugin.View, plan netstate.Plan) *kernel.Record {
+	if v.IfName == c.PodDefaultNIC && c.HostLink == linkVeth || c.OnlyMAC {
 		return nil
 	}
 	r := &kernel.Record{Table: c.HostRuleTable}

@@ -42,7 +42,7 @@ func (b *builder) findWire() error {
 
 // vethEnds are derived, so that they are the same after every ADD.
 func (b *builder) vethEnds() wire {
-	id := b.t.ContainerID
+	id := b.v.ContainerID
 	return wire{
 		pod: podEnd, podMAC: plugin.EndMAC(pod, id),
 		host: plugin.HostEnd(id), hostMAC: plugin.EndMAC(host, id),
@@ -61,7 +61,7 @@ func (b *builder) veth() {
 		mtu = 0 // the NIC's MTU of back then: another plugin may have changed it since
 	}
 	b.plan.Want(host, "the node's end of its link to the pod", netstate.Link{
-		Name: w.host, Type: "veth", MAC: w.hostMAC, MTU: mtu, Up: true, Alias: b.t.Alias(), Group: b.settings().Group(),
+		Name: w.host, Type: "veth", MAC: w.hostMAC, MTU: mtu, Up: true, Alias: b.v.Alias(), Group: b.settings().Group(),
 		Peer: netstate.End{NS: pod, Name: w.pod, MAC: w.podMAC},
 	})
 	b.plan.Want(pod, "the pod's end of its link to the node", netstate.Link{
@@ -104,10 +104,10 @@ func (b *builder) bridge() error {
 	if !ok {
 		return fmt.Errorf("pod: link %s: no such device", b.c.PodDefaultNIC)
 	}
-	if err := hostlink.CanShare(nic, b.t.Parent); err != nil {
+	if err := hostlink.CanShare(nic, b.v.Parent); err != nil {
 		return fmt.Errorf("%w, use hostLink veth", err)
 	}
-	bridge, err := hostlink.On(b.t.Parent).Want(&b.plan, b.t.Snapshot, b.settings())
+	bridge, err := hostlink.On(b.v.Parent).Want(&b.plan, b.v.Snapshot, b.settings())
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func findLeft(o Options, only *inspect.Pod) (out []left, err error) {
 	alive := newCensus(o.CacheDirs)
 	errs := alive.errs
 	for _, p := range plugins {
-		attachments, err := p.Attachments(&plugin.Task{Kernel: k, Snapshot: netstate.NewSnapshot()})
+		attachments, err := p.Attachments(&plugin.Task{View: plugin.View{Snapshot: netstate.NewSnapshot()}, Kernel: k})
 		errs = append(errs, err)
 		for _, a := range attachments {
 			if only != nil && !a.SamePod(plugin.Attachment{ContainerID: only.ContainerID}) {

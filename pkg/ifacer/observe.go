@@ -23,20 +23,24 @@ func (c *Config) Observe(t *plugin.Task) error {
 			return err
 		}
 	}
-	if l, ok := link(t, c.BondName); ok && l.Type == "bond" {
+	var err error
+	if t.Own, err = ownRecord(t); err != nil {
+		t.Own = nil // it is replaced
+	}
+	if l, ok := link(&t.View, c.BondName); ok && l.Type == "bond" {
 		if err := t.Kernel.Host.ReadMembers(t.Snapshot, c.BondName); err != nil {
 			return err
 		}
 	}
-	joining := c.joining(t)
-	if c.missing(t) == "" && len(joining) == 0 {
+	joining := c.joining(&t.View)
+	if c.missing(&t.View) == "" && len(joining) == 0 {
 		return nil
 	}
 	if err := t.Kernel.Host.ReadLinks(t.Snapshot); err != nil {
 		return err
 	}
 	for _, name := range joining {
-		for _, l := range stack(t, name) {
+		for _, l := range stack(&t.View, name) {
 			if err := t.Kernel.Host.ReadOn(t.Snapshot, l.Name); err != nil {
 				return err
 			}
@@ -46,14 +50,14 @@ func (c *Config) Observe(t *plugin.Task) error {
 }
 
 // link returns a link of the node.
-func link(t *plugin.Task, name string) (netstate.Link, bool) {
-	return netstate.Get(t.Snapshot, host, netstate.Link{Name: name})
+func link(v *plugin.View, name string) (netstate.Link, bool) {
+	return netstate.Get(v.Snapshot, host, netstate.Link{Name: name})
 }
 
 // missing returns the first of the links to be made that isn't there.
-func (c *Config) missing(t *plugin.Task) string {
+func (c *Config) missing(v *plugin.View) string {
 	for _, name := range c.links() {
-		if _, ok := link(t, name); !ok {
+		if _, ok := link(v, name); !ok {
 			return name
 		}
 	}
@@ -61,12 +65,12 @@ func (c *Config) missing(t *plugin.Task) string {
 }
 
 // joining returns the interfaces that are to become members of the bond.
-func (c *Config) joining(t *plugin.Task) (out []string) {
+func (c *Config) joining(v *plugin.View) (out []string) {
 	if c.BondName == "" {
 		return nil
 	}
 	for _, name := range c.Interfaces {
-		if l, ok := link(t, name); ok && l.Master != c.BondName {
+		if l, ok := link(v, name); ok && l.Master != c.BondName {
 			out = append(out, name)
 		}
 	}
@@ -74,15 +78,15 @@ func (c *Config) joining(t *plugin.Task) (out []string) {
 }
 
 // stack returns a link with those of the node that sit on it, and on them.
-func stack(t *plugin.Task, name string) []netstate.Link {
-	l, ok := link(t, name)
+func stack(v *plugin.View, name string) []netstate.Link {
+	l, ok := link(v, name)
 	if !ok {
 		return nil
 	}
 	out := []netstate.Link{l}
-	for _, upper := range netstate.All[netstate.Link](t.Snapshot, host) {
+	for _, upper := range netstate.All[netstate.Link](v.Snapshot, host) {
 		if upper.Parent == name && upper.Name != name {
-			out = append(out, stack(t, upper.Name)...)
+			out = append(out, stack(v, upper.Name)...)
 		}
 	}
 	return out
@@ -90,13 +94,13 @@ func stack(t *plugin.Task, name string) []netstate.Link {
 
 // Record notes which links the attachment uses, besides those that another
 // ifacer of its chain has noted: what is made last is last.
-func (c *Config) Record(t *plugin.Task, _ netstate.Plan) *kernel.Record {
+func (c *Config) Record(v *plugin.View, _ netstate.Plan) *kernel.Record {
 	if len(c.links()) == 0 {
 		return nil
 	}
 	r := &kernel.Record{}
-	if own, err := ownRecord(t); err == nil && own != nil { // or else it is replaced
-		r.Links, r.RemoveUnused = own.Links, own.RemoveUnused
+	if v.Own != nil {
+		r.Links, r.RemoveUnused = v.Own.Links, v.Own.RemoveUnused
 	}
 	r.Links = with(r.Links, c.links())
 	if c.RemoveUnused {
@@ -124,12 +128,12 @@ func (c *Config) Status(t *plugin.Task) error {
 		}
 	}
 	for _, name := range c.Interfaces {
-		if _, ok := link(t, name); !ok {
+		if _, ok := link(&t.View, name); !ok {
 			return noDevice(name)
 		}
 	}
 	for _, name := range c.links() {
-		if _, ok := link(t, name); ok {
+		if _, ok := link(&t.View, name); ok {
 			continue
 		}
 		kind := "vlan"

@@ -14,10 +14,10 @@ import (
 
 // Plan returns what shall be on the node. A link that is there and can't be
 // brought to that without harm to those who use it is an error.
-func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
-	b := &builder{c: c, t: t}
+func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
+	b := &builder{c: c, v: v}
 	for _, name := range c.Interfaces {
-		if _, ok := link(t, name); !ok {
+		if _, ok := link(v, name); !ok {
 			return b.plan, noDevice(name)
 		}
 	}
@@ -36,7 +36,7 @@ func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
 // builder puts a plan together.
 type builder struct {
 	c    *Config
-	t    *plugin.Task
+	v    *plugin.View
 	plan netstate.Plan
 }
 
@@ -61,7 +61,7 @@ func typeOf(l netstate.Link) string {
 // bond is made down, gets its members, and then goes up: many of its options can
 // only be set while it is down.
 func (b *builder) bond() error {
-	have, there := link(b.t, b.c.BondName)
+	have, there := link(b.v, b.c.BondName)
 	bond := netstate.Link{Name: b.c.BondName, Type: "bond", Details: b.c.wanted(), MTU: b.c.MTU}
 	final := netstate.Link{Name: b.c.BondName, Up: true}
 	if there {
@@ -72,7 +72,7 @@ func (b *builder) bond() error {
 			bond.Details = b.c.fresh()
 		}
 	} else {
-		first, _ := link(b.t, b.c.Interfaces[0])
+		first, _ := link(b.v, b.c.Interfaces[0])
 		bond.MAC = first.MAC // or udev would give it another
 		bond.Details = b.c.fresh()
 		if active := b.c.BondOptions.Get(activeSlave); active != "" {
@@ -120,7 +120,7 @@ func (b *builder) verifyBond(have netstate.Link) error {
 }
 
 func (b *builder) members(bond string) (out []string) {
-	for _, l := range netstate.All[netstate.Link](b.t.Snapshot, host) {
+	for _, l := range netstate.All[netstate.Link](b.v.Snapshot, host) {
 		if l.Master == bond {
 			out = append(out, l.Name)
 		}
@@ -138,7 +138,7 @@ func blind(d netstate.Details) bool {
 // downMembers are the interfaces that nobody has set up.
 func (b *builder) downMembers() (out []string) {
 	for _, name := range b.c.Interfaces {
-		if l, _ := link(b.t, name); !l.Up {
+		if l, _ := link(b.v, name); !l.Up {
 			out = append(out, name)
 		}
 	}
@@ -148,7 +148,7 @@ func (b *builder) downMembers() (out []string) {
 // member makes an interface a member of the bond. It goes down on the way, so
 // that must be nobody's loss.
 func (b *builder) member(name string) error {
-	l, _ := link(b.t, name)
+	l, _ := link(b.v, name)
 	if l.Master != b.c.BondName && !b.c.Force {
 		if l.Master != "" {
 			return fmt.Errorf("host: link %s: master is %s, want %s: set force to take it", name, l.Master, b.c.BondName)
@@ -164,13 +164,13 @@ func (b *builder) member(name string) error {
 // carried returns what the node uses a NIC for, by itself or by a link on it: an
 // address or a default route.
 func (b *builder) carried(name string) string {
-	for _, l := range stack(b.t, name) {
-		for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, host) {
+	for _, l := range stack(b.v, name) {
+		for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, host) {
 			if a.Dev == l.Name {
 				return "addr " + a.String()
 			}
 		}
-		for _, r := range netstate.All[netstate.Route](b.t.Snapshot, host) {
+		for _, r := range netstate.All[netstate.Route](b.v.Snapshot, host) {
 			if r.Dev == l.Name && r.Dst.Bits() == 0 {
 				return "route " + r.String()
 			}
@@ -188,7 +188,7 @@ func (b *builder) vlan() error {
 	if err := b.fits(want.MTU); err != nil {
 		return err
 	}
-	have, there := link(b.t, want.Name)
+	have, there := link(b.v, want.Name)
 	if !there {
 		if other, taken := b.sameVLAN(want); taken {
 			return fmt.Errorf("host: link %s: %s of %s is %s already", want.Name, want.Details, want.Parent, other.Name)
@@ -219,7 +219,7 @@ func (b *builder) fits(mtu int) error {
 	if b.c.BondName != "" {
 		return nil // which is given the same
 	}
-	if parent, _ := link(b.t, b.c.parent()); mtu > parent.MTU {
+	if parent, _ := link(b.v, b.c.parent()); mtu > parent.MTU {
 		return mismatch(parent, "mtu", strconv.Itoa(parent.MTU), fmt.Sprintf("at least the %d of %s", mtu, b.c.vlanName()))
 	}
 	return nil
@@ -228,7 +228,7 @@ func (b *builder) fits(mtu int) error {
 // sameVLAN returns the link that already is this VLAN of this parent: the kernel
 // has each of them once, whatever its name.
 func (b *builder) sameVLAN(want netstate.Link) (netstate.Link, bool) {
-	for _, l := range netstate.All[netstate.Link](b.t.Snapshot, host) {
+	for _, l := range netstate.All[netstate.Link](b.v.Snapshot, host) {
 		if l.Type == "vlan" && l.Parent == want.Parent && l.Details == want.Details {
 			return l, true
 		}

@@ -67,7 +67,7 @@ func remove(t *plugin.Task) ([]netstate.Op, error) {
 	var ops []netstate.Op
 	var gone []string
 	for _, name := range slices.Backward(own.RemoveUnused) {
-		l, ok := link(t, name)
+		l, ok := link(&t.View, name)
 		down, ours := made(l)
 		if !ok || !ours || usedByOther(users, t.Attachment, name) {
 			continue
@@ -115,7 +115,7 @@ func inUse(t *plugin.Task, name string, gone []string) (bool, error) {
 			return true, nil
 		}
 	}
-	if l, _ := link(t, name); l.Master != "" {
+	if l, _ := link(&t.View, name); l.Master != "" {
 		return true, nil
 	}
 	carried := netstate.NewSnapshot()

@@ -30,7 +30,7 @@ var update = flag.Bool("update", false, "rewrite the goldens, and what pages quo
 type Suite struct {
 	Names []Name
 	// Del returns what DEL does in the pod; nil: that is not looked at.
-	Del func(*plugin.Task) []netstate.Op
+	Del func(*plugin.View) []netstate.Op
 }
 
 // Name is a plugin's name with what reads its configuration.
@@ -42,7 +42,7 @@ type Name struct {
 // Case is one of them: an attachment, its configuration and the state that is
 // found.
 type Case struct {
-	Task plugin.Task
+	View plugin.View
 
 	suite   Suite
 	archive *txtar.Archive
@@ -84,7 +84,7 @@ func (s Suite) Case(t *testing.T, name string) *Case {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Case{suite: s, archive: a, load: s.Names[0].Load, Task: plugin.Task{
+	c := &Case{suite: s, archive: a, load: s.Names[0].Load, View: plugin.View{
 		Attachment: plugin.Attachment{Network: "net", ContainerID: "pod-a", IfName: "eth0"},
 		Netns:      "/run/netns/pod-a",
 		Prev:       &current.Result{},
@@ -113,16 +113,16 @@ func (c *Case) read(t *testing.T, f txtar.File) {
 			}
 		}
 	case "ifname":
-		c.Task.IfName = data
+		c.View.IfName = data
 	case "prevResult":
-		if err := json.Unmarshal(f.Data, c.Task.Prev); err != nil {
+		if err := json.Unmarshal(f.Data, c.View.Prev); err != nil {
 			t.Fatal(err)
 		}
 	case "parent":
-		c.Task.Parent = data
+		c.View.Parent = data
 	case "node":
 		for _, addr := range strings.Fields(data) {
-			c.Task.Node = append(c.Task.Node, netip.MustParseAddr(addr))
+			c.View.Node = append(c.View.Node, netip.MustParseAddr(addr))
 		}
 	case "state":
 		c.put(t, strings.Split(data, "\n"))
@@ -138,7 +138,7 @@ func (c *Case) given(t *testing.T, name string) {
 	t.Helper()
 	before := c.suite.Case(t, name)
 	before.Add(t)
-	c.put(t, before.Task.Snapshot.Lines())
+	c.put(t, before.View.Snapshot.Lines())
 }
 
 func (c *Case) put(t *testing.T, lines []string) {
@@ -151,7 +151,7 @@ func (c *Case) put(t *testing.T, lines []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Task.Snapshot.Put(ns, o)
+		c.View.Snapshot.Put(ns, o)
 	}
 }
 
@@ -162,7 +162,7 @@ func (c *Case) Add(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	apply(t, c.Task.Snapshot, ops)
+	apply(t, c.View.Snapshot, ops)
 }
 
 // Ops is what ADD does between observing and applying.
@@ -175,11 +175,11 @@ func (c *Case) Ops() ([]netstate.Op, error) {
 	if err != nil || conf == nil {
 		return nil, err
 	}
-	plan, err := conf.Plan(&c.Task)
+	plan, err := conf.Plan(&c.View)
 	if err != nil {
 		return nil, err
 	}
-	return netstate.Diff(plan, c.Task.Snapshot)
+	return netstate.Diff(plan, c.View.Snapshot)
 }
 
 // run plans, and holds the result to the engine's properties: a second ADD does
@@ -191,18 +191,18 @@ func (c *Case) run(t *testing.T) (add, del string) {
 		return "error: " + err.Error() + "\n", ""
 	}
 	after := *c
-	after.Task.Snapshot = c.Task.Snapshot.Clone()
-	add = apply(t, after.Task.Snapshot, ops)
+	after.View.Snapshot = c.View.Snapshot.Clone()
+	add = apply(t, after.View.Snapshot, ops)
 	if more, err := after.Ops(); err != nil || len(more) > 0 {
 		t.Errorf("not a fixpoint: a second ADD does %v, %v", more, err)
 	}
-	undone := after.Task.Snapshot.Clone()
+	undone := after.View.Snapshot.Clone()
 	apply(t, undone, netstate.Reverse(ops))
-	if d := cmp.Diff(c.Task.Snapshot.Lines(), undone.Lines()); d != "" {
+	if d := cmp.Diff(c.View.Snapshot.Lines(), undone.Lines()); d != "" {
 		t.Errorf("undone (-before +after):\n%s", d)
 	}
 	if c.suite.Del != nil {
-		del = apply(t, after.Task.Snapshot, c.suite.Del(&after.Task))
+		del = apply(t, after.View.Snapshot, c.suite.Del(&after.View))
 	}
 	return add, del
 }

@@ -42,7 +42,7 @@ type Described struct {
 func (p Plugin) Simulate(args *skel.CmdArgs, d Described) (Explanation, error) {
 	return p.explain(args, func(t *Task, conf Conf) (plan netstate.Plan, ops []netstate.Op, err error) {
 		t.Snapshot, t.Node, t.Parent = d.Snapshot, d.Node, d.Parent
-		if plan, err = conf.Plan(t); err != nil {
+		if plan, err = conf.Plan(&t.View); err != nil {
 			return plan, nil, err
 		}
 		if ops, err = netstate.Diff(plan, t.Snapshot); err != nil {
@@ -72,5 +72,5 @@ func (p Plugin) explain(args *skel.CmdArgs, plan func(*Task, Conf) (netstate.Pla
 	if err != nil {
 		return Explanation{}, err
 	}
-	return Explanation{Conf: conf, Ops: ops, Record: conf.Record(t, wanted) != nil}, nil
+	return Explanation{Conf: conf, Ops: ops, Record: conf.Record(&t.View, wanted) != nil}, nil
 }

@@ -51,12 +51,11 @@ type Load func(raw map[string]json.RawMessage) (Conf, error)
 type Conf interface {
 	// Observe reads what Plan needs to know into the task.
 	Observe(t *Task) error
-	// Plan returns what shall be. It is pure: the task's snapshot, node
-	// addresses and prevResult are all it goes by.
-	Plan(t *Task) (netstate.Plan, error)
+	// Plan returns what shall be.
+	Plan(v *View) (netstate.Plan, error)
 	// Record returns what DEL will need to know of the attachment and the
 	// kernel has no room for; nil if that is nothing.
-	Record(t *Task, plan netstate.Plan) *kernel.Record
+	Record(v *View, plan netstate.Plan) *kernel.Record
 	// Status says why ADD can't work on this node now, if so.
 	Status(t *Task) error
 }
@@ -67,21 +66,28 @@ type Prober interface {
 	Probe(t *Task) error
 }
 
-// Task is one call of a verb.
-type Task struct {
+// View is all that a plan may go by: what was asked for, and what was observed. It
+// holds no kernel, no log and no lock, so that a plan can decide and nothing else.
+type View struct {
 	Attachment
 	Netns    string          // path of the pod's namespace, "" if there is none
 	Prev     *current.Result // nil if there is none
-	Kernel   *kernel.Kernel
 	Snapshot *netstate.Snapshot
-	Node     []netip.Addr               // the node's addresses: what pods call it by
-	Marks    netstate.Backend           // what holds reply marks in the pod
-	Parent   string                     // the node's link that the pod's first NIC sits on, where that is asked for
-	Keys     map[string]json.RawMessage // of the configuration
-	Log      *slog.Logger
+	Node     []netip.Addr     // the node's addresses: what pods call it by
+	Marks    netstate.Backend // what holds reply marks in the pod
+	Parent   string           // the node's link that the pod's first NIC sits on, where that is asked for
+	Own      *kernel.Record   // what an earlier call noted of the attachment, nil if it has noted nothing
 	// Checking is set in CHECK: nothing is asked for that came by itself since
 	// ADD, such as an address out of a router advertisement.
 	Checking bool
+}
+
+// Task is one call of a verb: the view, and what it takes to observe and to act.
+type Task struct {
+	View
+	Kernel *kernel.Kernel
+	Keys   map[string]json.RawMessage // of the configuration
+	Log    *slog.Logger
 
 	earlier []netstate.Op // that plugins before this one would have done, in an explanation
 
@@ -144,11 +150,13 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+err.Error(), "")
 	}
 	t := &Task{
-		Attachment: Attachment{Network: network.Name, ContainerID: args.ContainerID, IfName: args.IfName},
-		Netns:      args.Netns,
-		Keys:       raw,
-		Snapshot:   netstate.NewSnapshot(),
-		version:    network.CNIVersion,
+		View: View{
+			Attachment: Attachment{Network: network.Name, ContainerID: args.ContainerID, IfName: args.IfName},
+			Netns:      args.Netns,
+			Snapshot:   netstate.NewSnapshot(),
+		},
+		Keys:    raw,
+		version: network.CNIVersion,
 	}
 	var err error
 	t.Log, t.logFile, err = logging(raw)

@@ -48,7 +48,7 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 		return none, nil, err
 	}
 	t.Snapshot.Assume(t.earlier)
-	plan, err := conf.Plan(t)
+	plan, err := conf.Plan(&t.View)
 	if err != nil {
 		return none, nil, err
 	}
@@ -119,7 +119,7 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 			return err
 		}
 	}
-	fresh, err := p.record(t, conf.Record(t, plan))
+	fresh, err := p.record(t, conf.Record(&t.View, plan))
 	if err != nil {
 		return p.forget(t, fresh, err)
 	}
@@ -224,7 +224,7 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if conf.Record(t, plan) != nil { // without it, DEL and GC don't know what to remove
+	if conf.Record(&t.View, plan) != nil { // without it, DEL and GC don't know what to remove
 		_, err = p.Records.ReadOne(t.Pod(), t.IfName)
 	}
 	if len(ops) > 0 {
@@ -254,7 +254,7 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, dry bool) (netstate.Plan, []netsta
 	if err != nil || dry || len(ops) == 0 {
 		return plan, ops, err
 	}
-	if _, err := p.record(t, conf.Record(t, plan)); err != nil {
+	if _, err := p.record(t, conf.Record(&t.View, plan)); err != nil {
 		return plan, ops, err
 	}
 	return plan, ops, t.Kernel.Apply(ops)
@@ -327,7 +327,7 @@ func (p Plugin) Release(a Attachment) error {
 		return err
 	}
 	defer k.Close()
-	return p.remove(&Task{Attachment: a, Kernel: k, Snapshot: netstate.NewSnapshot(), Log: slog.New(slog.DiscardHandler)})
+	return p.remove(&Task{View: View{Attachment: a, Snapshot: netstate.NewSnapshot()}, Kernel: k, Log: slog.New(slog.DiscardHandler)})
 }
 
 // Readable returns the records without those that are none. DEL goes on without
@@ -374,7 +374,7 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 	errs := []error{err}
 	for _, a := range attachments {
 		if a.SameNetwork(t.Attachment) && !slices.ContainsFunc(valid, a.Same) {
-			errs = append(errs, p.remove(&Task{Attachment: a, Kernel: t.Kernel, Snapshot: netstate.NewSnapshot(), Log: t.Log}))
+			errs = append(errs, p.remove(&Task{View: View{Attachment: a, Snapshot: netstate.NewSnapshot()}, Kernel: t.Kernel, Log: t.Log}))
 		}
 	}
 	// No ADD is under way while it is decided what nobody uses; if one is, the

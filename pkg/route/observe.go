@@ -14,13 +14,13 @@ import (
 // Observe reads the pod and, for a bridge, that and by which addresses the pod
 // knows its node.
 func (c *Config) Observe(t *plugin.Task) error {
-	if err := readable(t); err != nil {
+	if err := readable(&t.View); err != nil {
 		return err
 	}
 	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 		return err
 	}
-	if _, err := nicOf(t); err != nil {
+	if _, err := nicOf(&t.View); err != nil {
 		return err
 	}
 	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
@@ -37,7 +37,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 		return err
 	}
 	var addrs []netip.Addr
-	for _, a := range addresses(t) {
+	for _, a := range addresses(&t.View) {
 		addrs = append(addrs, a.Addr())
 	}
 	t.Node, err = t.Kernel.NodeAddrs(addrs)
@@ -45,21 +45,21 @@ func (c *Config) Observe(t *plugin.Task) error {
 }
 
 // nicOf returns the attachment's NIC.
-func nicOf(t *plugin.Task) (netstate.Link, error) {
-	nic, ok := netstate.Get(t.Snapshot, pod, netstate.Link{Name: t.IfName})
+func nicOf(v *plugin.View) (netstate.Link, error) {
+	nic, ok := netstate.Get(v.Snapshot, pod, netstate.Link{Name: v.IfName})
 	if !ok {
-		return nic, fmt.Errorf("pod: link %s: no such device", t.IfName)
+		return nic, fmt.Errorf("pod: link %s: no such device", v.IfName)
 	}
 	return nic, nil
 }
 
 // readable checks what the plugin before this one in the chain left.
-func readable(t *plugin.Task) error {
-	if t.Prev == nil {
+func readable(v *plugin.View) error {
+	if v.Prev == nil {
 		return plugin.Invalid("prevResult: missing: route must be chained after the plugin that makes the NIC")
 	}
-	if len(addresses(t)) == 0 {
-		return plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", t.IfName)
+	if len(addresses(v)) == 0 {
+		return plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", v.IfName)
 	}
 	return nil
 }
@@ -67,10 +67,10 @@ func readable(t *plugin.Task) error {
 // addresses returns those that prevResult gives the attachment's NIC, with their
 // lengths. As the CNI project's sbr has it, an address that is said to be on no
 // interface, or on one that isn't there, is on the attachment's.
-func addresses(t *plugin.Task) []netip.Prefix {
+func addresses(v *plugin.View) []netip.Prefix {
 	var out []netip.Prefix
-	for _, ip := range t.Prev.IPs {
-		if i := ip.Interface; i != nil && *i >= 0 && *i < len(t.Prev.Interfaces) && t.Prev.Interfaces[*i].Name != t.IfName {
+	for _, ip := range v.Prev.IPs {
+		if i := ip.Interface; i != nil && *i >= 0 && *i < len(v.Prev.Interfaces) && v.Prev.Interfaces[*i].Name != v.IfName {
 			continue
 		}
 		a, ok := netip.AddrFromSlice(ip.Address.IP)

@@ -14,15 +14,15 @@ import (
 )
 
 // Plan returns what shall be for the task's attachment.
-func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
-	if err := readable(t); err != nil {
+func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
+	if err := readable(v); err != nil {
 		return netstate.Plan{}, err
 	}
-	nic, err := nicOf(t)
+	nic, err := nicOf(v)
 	if err != nil {
 		return netstate.Plan{}, err
 	}
-	b := &builder{c: c, t: t, nic: nic, addrs: addresses(t)}
+	b := &builder{c: c, v: v, nic: nic, addrs: addresses(v)}
 	if c.Bridge.Name != "" {
 		if err := b.bridge(); err != nil {
 			return netstate.Plan{}, err
@@ -40,7 +40,7 @@ func (c *Config) Plan(t *plugin.Task) (netstate.Plan, error) {
 // builder puts a plan together.
 type builder struct {
 	c     *Config
-	t     *plugin.Task
+	v     *plugin.View
 	plan  netstate.Plan
 	nic   netstate.Link
 	addrs []netip.Prefix // of prevResult
@@ -49,8 +49,8 @@ type builder struct {
 // onNIC returns the addresses that the attachment's NIC has.
 func (b *builder) onNIC() []netip.Prefix {
 	var out []netip.Prefix
-	for _, a := range netstate.All[netstate.Addr](b.t.Snapshot, pod) {
-		if a.Dev == b.t.IfName {
+	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
+		if a.Dev == b.v.IfName {
 			out = append(out, a.Prefix)
 		}
 	}
@@ -60,19 +60,19 @@ func (b *builder) onNIC() []netip.Prefix {
 // bridge is how the pod and its node, which a macvlan keeps apart, reach each
 // other: by a macvlan of the node's own.
 func (b *builder) bridge() error {
-	t, c, nic := b.t, b.c.Bridge, b.nic
+	v, c, nic := b.v, b.c.Bridge, b.nic
 	if err := hostlink.CanShare(nic, c.Parent); err != nil {
 		return err
 	}
-	if nic.Type == "macvlan" && t.Parent != "" && t.Parent != c.Parent {
-		return plugin.Invalid("master: %s: want %s, which link %s of the pod sits on", c.Parent, t.Parent, nic.Name)
+	if nic.Type == "macvlan" && v.Parent != "" && v.Parent != c.Parent {
+		return plugin.Invalid("master: %s: want %s, which link %s of the pod sits on", c.Parent, v.Parent, nic.Name)
 	}
 	for _, a := range b.addrs {
 		if !slices.ContainsFunc(b.onNIC(), func(p netip.Prefix) bool { return p.Addr() == a.Addr() }) {
 			return fmt.Errorf("pod: addr %s of prevResult is not on link %s", a.Addr(), nic.Name)
 		}
 	}
-	bridge, err := c.Want(&b.plan, t.Snapshot, hostlink.Settings{RPFilter: 1, IPv6: b.has(netstate.IPv6)})
+	bridge, err := c.Want(&b.plan, v.Snapshot, hostlink.Settings{RPFilter: 1, IPv6: b.has(netstate.IPv6)})
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (b *builder) bridge() error {
 		b.plan.Want(host, "the pod is on the same link", netstate.NewRoute(netstate.TableMain, netstate.Single(a.Addr()), netip.Addr{}, bridge.Name, b.source(a)))
 		b.plan.Want(host, "the pod is always there", netstate.Neigh{Dev: bridge.Name, Dst: a.Addr(), MAC: nic.MAC, Permanent: true})
 	}
-	for _, n := range t.Node {
+	for _, n := range v.Node {
 		if b.has(netstate.FamilyOf(n)) {
 			b.plan.Want(pod, "the node answers nobody by its macvlan", netstate.Neigh{Dev: nic.Name, Dst: n, MAC: bridge.MAC, Permanent: true})
 		}
@@ -98,7 +98,7 @@ func (b *builder) has(f netstate.Family) bool {
 // first that it comes across.
 func (b *builder) source(a netip.Prefix) netip.Addr {
 	f := netstate.FamilyOf(a.Addr())
-	of := slices.DeleteFunc(slices.Clone(b.t.Node), func(n netip.Addr) bool { return netstate.FamilyOf(n) != f })
+	of := slices.DeleteFunc(slices.Clone(b.v.Node), func(n netip.Addr) bool { return netstate.FamilyOf(n) != f })
 	i := slices.IndexFunc(of, a.Contains)
 	if len(of) < 2 || i < 0 {
 		return netip.Addr{}
@@ -108,7 +108,7 @@ func (b *builder) source(a netip.Prefix) netip.Addr {
 
 // Record notes a NIC's addresses, and what the node and the pod have for each
 // other.
-func (c *Config) Record(_ *plugin.Task, plan netstate.Plan) *kernel.Record {
+func (c *Config) Record(_ *plugin.View, plan netstate.Plan) *kernel.Record {
 	if c.Bridge.Name == "" {
 		return nil
 	}

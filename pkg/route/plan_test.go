@@ -12,8 +12,8 @@ import (
 
 var suite = plantest.Suite{
 	Names: []plantest.Name{{Name: "route", Load: Load}},
-	Del: func(t *plugin.Task) []netstate.Op {
-		r := remover{t: t}
+	Del: func(v *plugin.View) []netstate.Op {
+		r := remover{t: &plugin.Task{View: *v}}
 		r.sources()
 		return r.ops
 	},

@@ -132,7 +132,7 @@ func (r *remover) isOurHint(route netstate.Route) bool {
 func (r *remover) addrs() []netip.Addr {
 	out := slices.Clone(r.own.Addresses)
 	if r.t.Prev != nil {
-		for _, a := range addresses(r.t) {
+		for _, a := range addresses(&r.t.View) {
 			out = append(out, a.Addr())
 		}
 	}

@@ -35,17 +35,17 @@ func (b *builder) ownTables() error {
 	var taken []int
 	for _, a := range b.sources() {
 		nic := owntable.NIC{
-			Name: b.t.IfName, Addrs: []netip.Addr{a.Addr()}, Subnets: []netip.Prefix{a.Masked()},
+			Name: b.v.IfName, Addrs: []netip.Addr{a.Addr()}, Subnets: []netip.Prefix{a.Masked()},
 			Gateway: func(netstate.Family) netip.Addr { return b.gateway(a) },
 			Has:     func(r netstate.Route) bool { return b.isOf(r, a) },
 		}
-		table, err := nic.Table(b.t.Snapshot, firstTable, taken...)
+		table, err := nic.Table(b.v.Snapshot, firstTable, taken...)
 		if err != nil {
 			return err
 		}
 		taken = append(taken, table)
 		b.subnet(a, table)
-		nic.Want(&b.plan, b.t.Snapshot, netstate.FamilyOf(a.Addr()), table)
+		nic.Want(&b.plan, b.v.Snapshot, netstate.FamilyOf(a.Addr()), table)
 	}
 	if b.c.SourceHints {
 		b.sourceHints()
@@ -84,7 +84,7 @@ func (b *builder) gateway(a netip.Prefix) netip.Addr {
 	if a.Contains(configured) {
 		return configured
 	}
-	for _, ip := range b.t.Prev.IPs {
+	for _, ip := range b.v.Prev.IPs {
 		own, ok := netip.AddrFromSlice(ip.Address.IP)
 		if gw, hasGw := netip.AddrFromSlice(ip.Gateway); ok && hasGw && own.Unmap() == a.Addr() {
 			return gw.Unmap()
@@ -94,11 +94,11 @@ func (b *builder) gateway(a netip.Prefix) netip.Addr {
 		return configured
 	}
 	var candidates []netip.Addr
-	for _, ip := range b.t.Prev.IPs {
+	for _, ip := range b.v.Prev.IPs {
 		gw, _ := netip.AddrFromSlice(ip.Gateway)
 		candidates = append(candidates, gw.Unmap())
 	}
-	for _, r := range b.t.Prev.Routes {
+	for _, r := range b.v.Prev.Routes {
 		if ones, _ := r.Dst.Mask.Size(); ones == 0 {
 			gw, _ := netip.AddrFromSlice(r.GW)
 			candidates = append(candidates, gw.Unmap())
@@ -113,19 +113,19 @@ func (b *builder) gateway(a netip.Prefix) netip.Addr {
 // subnet is an address's own, which its table has even if main has not.
 func (b *builder) subnet(a netip.Prefix, table int) {
 	there := func(r netstate.Route) bool {
-		return r.Dev == b.t.IfName && r.Dst == a.Masked() && (r.Table == netstate.TableMain || r.Table == table)
+		return r.Dev == b.v.IfName && r.Dst == a.Masked() && (r.Table == netstate.TableMain || r.Table == table)
 	}
-	if a.IsSingleIP() || slices.ContainsFunc(netstate.All[netstate.Route](b.t.Snapshot, pod), there) {
+	if a.IsSingleIP() || slices.ContainsFunc(netstate.All[netstate.Route](b.v.Snapshot, pod), there) {
 		return
 	}
-	b.plan.Want(pod, "the address's own subnet", netstate.NewRoute(table, a, netip.Addr{}, b.t.IfName, a.Addr()))
+	b.plan.Want(pod, "the address's own subnet", netstate.NewRoute(table, a, netip.Addr{}, b.v.IfName, a.Addr()))
 }
 
 // sourceHints leaves main a way to each subnet, with the address that is to be
 // used for it, for who doesn't bind to one.
 func (b *builder) sourceHints() {
 	for _, a := range b.sources() {
-		if !a.IsSingleIP() && !slices.ContainsFunc(b.plan.Present, func(i netstate.Item) bool { return isHint(i.Object, a, b.t.IfName) }) {
+		if !a.IsSingleIP() && !slices.ContainsFunc(b.plan.Present, func(i netstate.Item) bool { return isHint(i.Object, a, b.v.IfName) }) {
 			b.plan.Want(pod, "addSourceHints", b.hint(a))
 		}
 	}
@@ -133,12 +133,12 @@ func (b *builder) sourceHints() {
 
 // hint is what the kernel has already for an IPv4 address.
 func (b *builder) hint(a netip.Prefix) netstate.Route {
-	for _, r := range netstate.All[netstate.Route](b.t.Snapshot, pod) {
-		if isHint(r, a, b.t.IfName) {
+	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
+		if isHint(r, a, b.v.IfName) {
 			return r
 		}
 	}
-	return netstate.NewRoute(netstate.TableMain, a, netip.Addr{}, b.t.IfName, a.Addr())
+	return netstate.NewRoute(netstate.TableMain, a, netip.Addr{}, b.v.IfName, a.Addr())
 }
 
 // isHint reports whether an object is a route of main to an address's subnet with
@@ -152,10 +152,10 @@ func isHint(o netstate.Object, a netip.Prefix, dev string) bool {
 // leads to that. Link-local destinations stay, and so does what the kernel would
 // make again.
 func (b *builder) dropMoved() {
-	for _, r := range slices.Backward(gatewaysLast(netstate.All[netstate.Route](b.t.Snapshot, pod))) {
+	for _, r := range slices.Backward(gatewaysLast(netstate.All[netstate.Route](b.v.Snapshot, pod))) {
 		moved := slices.ContainsFunc(b.sources(), func(a netip.Prefix) bool { return b.isOf(r, a) })
 		wanted := slices.ContainsFunc(b.plan.Present, func(i netstate.Item) bool { return i.NS == pod && i.Object.Key() == r.Key() })
-		if r.Table == netstate.TableMain && r.Dev == b.t.IfName && moved && !wanted && !r.Owned() && r.Proto != protoRA && !r.Dst.Addr().IsLinkLocalUnicast() {
+		if r.Table == netstate.TableMain && r.Dev == b.v.IfName && moved && !wanted && !r.Owned() && r.Proto != protoRA && !r.Dst.Addr().IsLinkLocalUnicast() {
 			b.plan.Unwant(pod, "it is in its address's own table", r)
 		}
 	}
