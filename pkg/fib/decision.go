@@ -10,7 +10,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Flow is what routing asks of a packet.
+// Flow holds the properties of a packet that routing looks at.
 type Flow struct {
 	Src      netip.Addr // not valid: the sender leaves it to the kernel
 	Dst      netip.Addr
@@ -23,7 +23,7 @@ type Flow struct {
 	SrcPort, DstPort uint16
 }
 
-// in is the link that rules take a packet to have come by: lo where it is made here.
+// in returns the incoming link as rules see it: lo for a packet made here.
 func (f Flow) in() string {
 	if f.In == "" {
 		return loopback
@@ -31,50 +31,49 @@ func (f Flow) in() string {
 	return f.In
 }
 
-// Decision is what becomes of a packet, and why.
+// Decision says what happens to a packet, and why.
 type Decision struct {
 	Flow  Flow
 	Steps []Step // the rules in the order in which they were asked
-	// Choices are the ways that the packet may take, all with equal right; none if
-	// Err is set, or if no route was needed.
+	// Choices are the equal next hops that the packet may take. Empty if Err is set,
+	// or if no route was needed.
 	Choices []Choice
 	Kind    Kind
-	// Err is what a program that sends the packet is told, or why it is dropped;
-	// 0 if it goes its way. Why says it in words where no rule or route does.
+	// Err is the error that the sending program gets, or the reason for a drop; 0 if
+	// the packet is sent or delivered. Why explains it where no rule or route does.
 	Err syscall.Errno
 	Why string
-	// Reverse is, for a packet that came in, the way back to its source that the
-	// kernel looked for, to see if that is by the link that it came by; nil if it
-	// did not.
+	// Reverse is the reverse path check of an incoming packet: the route back to its
+	// source, which should leave by the incoming link. nil if there was no check.
 	Reverse *Decision
 
 	merged    bool // the kernel calls table local main
 	mayRefuse bool // some of the ways that it could take are not allowed to it
 }
 
-// Refused reports whether the packet doesn't go its way.
+// Refused reports whether the packet is dropped or refused.
 func (d Decision) Refused() bool { return d.Err != 0 }
 
-// Step is a rule that was asked.
+// Step is one rule of the lookup.
 type Step struct {
 	Rule Rule
-	// Mismatch says why the rule is not about the packet, "" if it is.
+	// Mismatch says why the rule does not match the packet; "" if it does.
 	Mismatch string
-	// Route is what the rule's table had for the packet; nil if nothing, or if the
-	// rule has none.
+	// Route is the route found in the rule's table; nil if there is none, or if the
+	// rule looks up no table.
 	Route *Route
-	// PassedOver says why a rule that matches decided nothing, "" if it did.
+	// PassedOver says why a matching rule decided nothing; "" if it decided.
 	PassedOver string
 }
 
-// Choice is a way of the packet.
+// Choice is a next hop that the packet may take.
 type Choice struct {
 	Route *Route // nil: no route leads there, but the socket is bound to the link
 	Hop   Hop
 	Src   netip.Addr // the packet's source; what the kernel chooses if it had none
 }
 
-// Table is the routing table that decided; 0 if none did.
+// Table returns the routing table that decided; 0 if none did.
 func (c Choice) Table() int {
 	if c.Route == nil {
 		return 0
@@ -82,7 +81,7 @@ func (c Choice) Table() int {
 	return c.Route.Table
 }
 
-// Answer is a decision as the kernel tells it (RTM_GETROUTE).
+// Answer is the kernel's own decision (RTM_GETROUTE).
 type Answer struct {
 	Err   syscall.Errno
 	Kind  Kind
@@ -92,7 +91,7 @@ type Answer struct {
 	Src   netip.Addr // of a packet that had none; not valid: not told
 }
 
-// Allows reports whether the kernel's answer is what this decision says.
+// Allows reports whether the kernel's answer agrees with this decision.
 func (d Decision) Allows(a Answer) bool {
 	if d.mayRefuse && sameError(a.Err, syscall.EINVAL) {
 		return true
@@ -111,8 +110,8 @@ func (d Decision) Allows(a Answer) bool {
 	return false
 }
 
-// sameError: since Linux 6.14 a packet that is refused for its source is an invalid
-// argument where it was a link across devices before (inet_rtm_getroute).
+// sameError reports whether two errors mean the same. A packet refused for its source
+// is EINVAL since Linux 6.14 and was EXDEV before (inet_rtm_getroute).
 func sameError(a, b syscall.Errno) bool {
 	plain := func(e syscall.Errno) syscall.Errno {
 		if e == syscall.EXDEV {
@@ -123,7 +122,7 @@ func sameError(a, b syscall.Errno) bool {
 	return plain(a) == plain(b)
 }
 
-// Answers are what the kernel may answer.
+// Answers returns the answers that the kernel may give.
 func (d Decision) Answers() []Answer {
 	if d.Err != 0 {
 		return []Answer{{Err: d.Err}}
@@ -142,7 +141,7 @@ func (d Decision) Answers() []Answer {
 	return out
 }
 
-// String says what the answer is, in the words of ip(8).
+// String returns the answer as ip(8) prints it.
 func (a Answer) String() string {
 	if a.Err != 0 {
 		return a.Err.Error()
@@ -157,7 +156,7 @@ func (a Answer) String() string {
 	return s
 }
 
-// String is the question in the words of ip(8), route get.
+// String returns the question as arguments of ip route get.
 func (f Flow) String() string {
 	s := f.Dst.String()
 	if f.Src.IsValid() {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fib decides where a packet goes as the kernel does, and says why: which
-// rules it asks, which tables those lead to, which route of them is taken and what
-// source address a packet without one gets.
+// Package fib decides where a packet goes, as the kernel would, and says why: the
+// rules asked, the tables they lead to, the route taken, and the source address given
+// to a packet without one.
 //
-// A [Space] is all that the decision depends on, of one network namespace; package
-// kernel reads it. [Space.Output] is the decision on a packet that is made there,
-// [Space.Input] the one on a packet that comes in by a link. The package does no
-// input or output. Its authority is the kernel, which is asked the same thousands of
-// times by a test; comments name the functions of the kernel that code follows.
+// A [Space] holds everything in one network namespace that the decision depends on;
+// package kernel reads it. [Space.Output] decides on a packet made in the namespace,
+// [Space.Input] on a packet that comes in by a link. The package does no input or
+// output. The kernel is its authority: a test asks both the same question thousands of
+// times. Comments name the kernel functions that the code follows.
 //
-// What it doesn't know: VRFs (l3mdev), exceptions that redirects and path MTU
-// discovery leave behind, address labels that an administrator changed, and the hash
-// by which one of several equal next hops is chosen: all of those are returned.
+// The package does not know VRFs (l3mdev), exceptions left by redirects and path MTU
+// discovery, address labels changed by an administrator, and the hash that chooses one
+// of several equal next hops: it returns all of them.
 package fib

@@ -10,10 +10,10 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// isBroadcast reports whether a is 255.255.255.255, all hosts of the link.
+// isBroadcast reports whether a is 255.255.255.255: all hosts on the link.
 func isBroadcast(a netip.Addr) bool { return a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
-// output4 is ip_route_output_key_hash_rcu of net/ipv4/route.c.
+// output4 follows ip_route_output_key_hash_rcu of net/ipv4/route.c.
 func (s *Space) output4(f Flow) Decision {
 	d := Decision{Flow: f, merged: s.Merged}
 	refuse := func(err syscall.Errno, why string) Decision {
@@ -49,7 +49,7 @@ func (s *Space) output4(f Flow) Decision {
 	case got.err == 0:
 		d = s.made4(d, s.alternatives4(got), got.route.Kind)
 	case f.Out != "":
-		// The kernel takes what its tables don't know to be on the link.
+		// The kernel assumes that a destination without a route is on the link.
 		d = s.made4(d, []way{onLink(f.Out)}, Unicast)
 	default:
 		d.Err = got.err
@@ -58,7 +58,7 @@ func (s *Space) output4(f Flow) Decision {
 	return d
 }
 
-// made4 is __mkroute_output, with the choice of the source before it.
+// made4 follows __mkroute_output, after choosing the source.
 func (s *Space) made4(d Decision, ways []way, kind Kind) Decision {
 	d.Kind = kind
 	switch {
@@ -78,7 +78,7 @@ func (s *Space) made4(d Decision, ways []way, kind Kind) Decision {
 			continue
 		}
 		c.Hop = s.used(c.Hop)
-		// A group that only the default route leads to is on the link.
+		// A multicast group reached only by the default route is on the link.
 		if d.Kind == Broadcast || d.Kind == Multicast && w.route != nil && w.route.Dst.Bits() < 4 {
 			c.Hop.Via = netip.Addr{}
 		}
@@ -90,8 +90,8 @@ func (s *Space) made4(d Decision, ways []way, kind Kind) Decision {
 	return d
 }
 
-// used is a hop as packets take it: a gateway that is one of the namespace's own
-// addresses on that link is none (fib_check_nh, rt_set_nexthop).
+// used returns the hop as packets use it: the kernel ignores a gateway that is one of
+// the namespace's own addresses on that link (fib_check_nh, rt_set_nexthop).
 func (s *Space) used(h Hop) Hop {
 	own := func(a Addr) bool { return a.Prefix.Addr() == h.Via }
 	if h.Via.Is4() && !h.Onlink && slices.ContainsFunc(s.on(h.Dev, h.Via), own) {
@@ -100,8 +100,8 @@ func (s *Space) used(h Hop) Hop {
 	return h
 }
 
-// linksOf returns the ways by the links that an address is local on (__ip_dev_find).
-// The whole subnet of the loopback is.
+// linksOf returns the links that an address is local on (__ip_dev_find). The whole
+// loopback subnet is local.
 func (s *Space) linksOf(a netip.Addr) []way {
 	var out []way
 	for _, have := range s.Addrs {
@@ -119,15 +119,15 @@ func (s *Space) linksOf(a netip.Addr) []way {
 	return []way{onLink(got.hops[0].hop.Dev)}
 }
 
-// onLink is a way by a link without a route.
+// onLink returns a hop by a link without a route.
 func onLink(dev string) way { return way{hop: Hop{NextHop: NextHop{Dev: dev}}} }
 
-// isLocalMulticast reports whether a is of 224.0.0.0/24, which no router forwards.
+// isLocalMulticast reports whether a is in 224.0.0.0/24, which routers never forward.
 func isLocalMulticast(a netip.Addr) bool {
 	return a.Is4() && a.IsLinkLocalMulticast()
 }
 
-// table4 is fib_table_lookup of net/ipv4/fib_trie.c.
+// table4 follows fib_table_lookup of net/ipv4/fib_trie.c.
 func (s *Space) table4(table int, f Flow) found {
 	for _, r := range s.candidates(table, f) {
 		if s.Merged && table == netstate.TableLocal && s.longerInMain(r, f) {
@@ -152,16 +152,15 @@ func (s *Space) table4(table int, f Flow) found {
 	return found{}
 }
 
-// longerInMain reports whether main has a longer prefix than a route of local: where
-// both are one table, that one is found.
+// longerInMain reports whether main has a longer prefix than a route of local. While
+// both are one table, the longer prefix wins.
 func (s *Space) longerInMain(r *Route, f Flow) bool {
 	in := s.candidates(netstate.TableMain, f)
 	return len(in) > 0 && in[0].Dst.Bits() > r.Dst.Bits()
 }
 
-// alternatives4 are the ways of what was found, and of the other default routes of
-// the same metric (fib_select_default): which of those is taken depends on what is
-// known of their gateways.
+// alternatives4 returns the hops of the route found, and of other default routes with
+// the same metric (fib_select_default). The state of their gateways decides between them.
 func (s *Space) alternatives4(got found) []way {
 	ways := got.hops
 	if len(got.route.Hops) > 1 || got.route.Dst.Bits() != 0 || got.route.Kind != Unicast {
@@ -177,7 +176,7 @@ func (s *Space) alternatives4(got found) []way {
 	return ways
 }
 
-// source4 is the address that the kernel sends from by a way (fib_result_prefsrc).
+// source4 returns the source address for a hop (fib_result_prefsrc).
 func (s *Space) source4(w way, dst netip.Addr) netip.Addr {
 	switch {
 	case w.route == nil:
@@ -194,8 +193,8 @@ func (s *Space) source4(w way, dst netip.Addr) netip.Addr {
 	return s.select4(w.hop.Dev, via, w.route.Scope)
 }
 
-// select4 is inet_select_addr of net/ipv4/devinet.c: an address of the link in the
-// subnet of the gateway, or else its first one, or else one of another link.
+// select4 follows inet_select_addr of net/ipv4/devinet.c: it prefers an address of the
+// link in the gateway's subnet, then the link's first address, then another link's.
 func (s *Space) select4(dev string, via netip.Addr, scope netstate.Scope) netip.Addr {
 	localnet := netstate.ScopeHost
 	if l, _ := s.Link(dev); l.Conf.RouteLocalnet || s.All.RouteLocalnet {
@@ -227,7 +226,7 @@ func (s *Space) select4(dev string, via netip.Addr, scope netstate.Scope) netip.
 	return netip.Addr{}
 }
 
-// input4 is ip_route_input_slow of net/ipv4/route.c.
+// input4 follows ip_route_input_slow of net/ipv4/route.c.
 func (s *Space) input4(f Flow) Decision {
 	d := Decision{Flow: f, merged: s.Merged}
 	refuse := func(err syscall.Errno, why string) Decision {
@@ -281,7 +280,7 @@ func (s *Space) input4(f Flow) Decision {
 	return d
 }
 
-// delivered4 is the end of the way of a packet that is for the namespace.
+// delivered4 decides on a packet addressed to the namespace itself.
 func (s *Space) delivered4(d Decision, ways []way, kind Kind) Decision {
 	d.Kind = kind
 	c := Choice{Hop: Hop{NextHop: NextHop{Dev: loopback}}}
@@ -300,8 +299,8 @@ func (s *Space) delivered4(d Decision, ways []way, kind Kind) Decision {
 	return s.checked4(d, in, "")
 }
 
-// checked4 is fib_validate_source of net/ipv4/fib_frontend.c: whether a packet that
-// leaves by out, or is delivered if that is "", may come from its source by in.
+// checked4 follows fib_validate_source of net/ipv4/fib_frontend.c: it checks that a
+// packet's source may come in by in. The packet leaves by out; "" if it is delivered.
 func (s *Space) checked4(d Decision, in Link, out string) Decision {
 	f := d.Flow
 	filter := max(in.Conf.RPFilter, s.All.RPFilter)
@@ -339,7 +338,7 @@ func (s *Space) checked4(d Decision, in Link, out string) Decision {
 	return d
 }
 
-// hasLocalRoutes reports whether somebody else than the kernel made an address local.
+// hasLocalRoutes reports whether a route not made by the kernel makes an address local.
 func (s *Space) hasLocalRoutes() bool {
 	return slices.ContainsFunc(s.Routes, func(r Route) bool {
 		return r.Kind == Local && !r.ipv6() && r.Proto != protoKernel
@@ -349,7 +348,7 @@ func (s *Space) hasLocalRoutes() bool {
 // protoKernel is RTPROT_KERNEL.
 const protoKernel = 2
 
-// reverse looks for the way back to the source of a packet.
+// reverse looks up the route back to the source of a packet.
 func (s *Space) reverse(f Flow, in Link, out string) Decision {
 	back := Flow{Src: f.Dst, Dst: f.Src, In: out, Protocol: f.Protocol, SrcPort: f.DstPort, DstPort: f.SrcPort}
 	if in.Conf.SourceMark || s.All.SourceMark {

@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// How strict a lookup is, RT6_LOOKUP_F_* of net/ip6_route.h.
+// Flags of a lookup, RT6_LOOKUP_F_* of net/ip6_route.h.
 type strictness struct {
 	iface     bool // the link must be the one that was asked for
 	reachable bool // gateways that are known not to answer don't count
 }
 
-// output6 is ip6_route_output_flags of net/ipv6/route.c.
+// output6 follows ip6_route_output_flags of net/ipv6/route.c.
 func (s *Space) output6(f Flow) Decision {
 	d := Decision{Flow: f}
 	strict := strictness{iface: needsLink(f.Dst) || f.Out != "" && !f.Src.IsValid(), reachable: !s.Forwarding6}
@@ -21,8 +21,8 @@ func (s *Space) output6(f Flow) Decision {
 	return s.made6(d, got)
 }
 
-// input6 is ip6_route_input_lookup: unlike IPv4, nothing is asked about the source,
-// and what isn't for the namespace is only dropped when it is forwarded.
+// input6 follows ip6_route_input_lookup. Unlike IPv4 it does not check the source, and a
+// packet for another host is dropped only when it is forwarded.
 func (s *Space) input6(f Flow) Decision {
 	d := Decision{Flow: f}
 	strict := strictness{iface: needsLink(f.Dst), reachable: !s.Forwarding6}
@@ -30,7 +30,7 @@ func (s *Space) input6(f Flow) Decision {
 	return s.made6(d, got)
 }
 
-// needsLink is rt6_need_strict: such addresses mean something on one link only.
+// needsLink follows rt6_need_strict: such addresses are valid on one link only.
 func needsLink(a netip.Addr) bool { return a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsLoopback() }
 
 func (s *Space) made6(d Decision, got found) Decision {
@@ -51,8 +51,8 @@ func (s *Space) made6(d Decision, got found) Decision {
 	return d
 }
 
-// table6 is fib6_table_lookup: from the most specific prefix on, until one has a
-// route that will do; if none has, also by gateways that don't answer.
+// table6 follows fib6_table_lookup: it tries prefixes from the longest on until one has
+// a usable route; if none has, it also takes gateways that do not answer.
 func (s *Space) table6(table int, f Flow, dev string, strict strictness) found {
 	nodes := prefixes(s.candidates(table, f))
 	for len(nodes) > 0 && s.hidden(nodes[0][0]) {
@@ -70,17 +70,16 @@ func (s *Space) table6(table int, f Flow, dev string, strict strictness) found {
 	return found{}
 }
 
-// hidden reports whether a route for all sources is not found where a lookup begins,
-// for there are others to the same destination, each for some sources
-// (fib6_node_lookup_1: a subtree without a match leads to the next shorter prefix, in
-// the end to the default).
+// hidden reports whether a lookup misses a route for all sources because routes for
+// particular sources have the same destination (fib6_node_lookup_1: a subtree without a
+// match leads to the next shorter prefix, and at last to the default).
 func (s *Space) hidden(r *Route) bool {
 	return !r.From.IsValid() && r.Dst.Bits() > 0 && slices.ContainsFunc(s.Routes, func(o Route) bool {
 		return o.Table == r.Table && o.Dst == r.Dst && o.From.IsValid()
 	})
 }
 
-// prefixes puts routes with the same destination and source together.
+// prefixes groups routes with the same destination and source.
 func prefixes(routes []*Route) [][]*Route {
 	var out [][]*Route
 	for i, r := range routes {
@@ -93,8 +92,8 @@ func prefixes(routes []*Route) [][]*Route {
 	return out
 }
 
-// select6 is rt6_select: among the routes to a prefix, the best one of the lowest
-// metric; if none of those will do, the best one of all others.
+// select6 follows rt6_select: it takes the best route of the lowest metric; if none of
+// those is usable, the best of all others.
 func (s *Space) select6(node []*Route, dev string, strict strictness) found {
 	lowest := 0
 	for lowest < len(node) && node[lowest].Metric == node[0].Metric {
@@ -116,7 +115,7 @@ func (s *Space) select6(node []*Route, dev string, strict strictness) found {
 	return found{}
 }
 
-// score is find_match with rt6_score_route; ok is false for a hop that won't do.
+// score follows find_match and rt6_score_route; ok is false for an unusable hop.
 func (s *Space) score(r *Route, h Hop, dev string, strict strictness) (n int, ok bool) {
 	if h.Dead {
 		return 0, false
@@ -132,7 +131,7 @@ func (s *Space) score(r *Route, h Hop, dev string, strict strictness) (n int, ok
 	return n | int(r.Pref^2)<<2, true // IPV6_DECODE_PREF
 }
 
-// found6 is the route with every hop that may be chosen (fib6_select_path).
+// found6 returns the route with every hop that may be chosen (fib6_select_path).
 func (s *Space) found6(best way, dev string, strict strictness) found {
 	got := found{route: best.route, err: refusals[best.route.Kind]}
 	for _, h := range best.route.Hops {

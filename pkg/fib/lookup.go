@@ -12,7 +12,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Output decides on a packet that is made in the namespace.
+// Output decides on a packet made in the namespace.
 func (s *Space) Output(f Flow) Decision {
 	f.In, f.Src = "", given(f.Src)
 	if f.Dst.Is4() {
@@ -21,7 +21,7 @@ func (s *Space) Output(f Flow) Decision {
 	return s.output6(f)
 }
 
-// Input decides on a packet that comes in by f.In. To rules it is root's
+// Input decides on a packet that comes in by f.In. Rules see it as root's
 // (sock_net_uid).
 func (s *Space) Input(f Flow) Decision {
 	f.Out, f.UID, f.Src = "", 0, given(f.Src)
@@ -35,8 +35,7 @@ func (s *Space) Input(f Flow) Decision {
 	return d
 }
 
-// given makes the unspecified address, which says that there is none, one that isn't
-// valid.
+// given turns the unspecified address, which stands for none, into the invalid one.
 func given(a netip.Addr) netip.Addr {
 	if a.IsUnspecified() {
 		return netip.Addr{}
@@ -44,29 +43,29 @@ func given(a netip.Addr) netip.Addr {
 	return a
 }
 
-// found is what a table has for a packet.
+// found is the result of looking up one table.
 type found struct {
 	route *Route
 	hops  []way
 	err   syscall.Errno // of a route that refuses
 }
 
-// way is a next hop that may be taken, with its route.
+// way is a usable next hop with its route.
 type way struct {
 	route *Route
 	hop   Hop
 }
 
-// errAgain is what a route of type throw says: ask the next rule.
+// errAgain is the result of a throw route: ask the next rule.
 const errAgain = syscall.EAGAIN
 
-// refusals are the errors of routes that refuse (fib_props, ip6_rt_type_to_error).
+// refusals are the errors of refusing route types (fib_props, ip6_rt_type_to_error).
 var refusals = [256]syscall.Errno{
 	Blackhole: syscall.EINVAL, Unreachable: syscall.EHOSTUNREACH, Prohibit: syscall.EACCES, Throw: errAgain,
 }
 
-// lookup asks the rules (fib_rules_lookup) and writes down which; table is how a
-// table is searched.
+// lookup asks the rules in order (fib_rules_lookup) and notes each one; table searches
+// one table.
 func (s *Space) lookup(d *Decision, table func(int) found) found {
 	rules := s.rulesOf(d.Flow.Dst)
 	for i := 0; i < len(rules); i++ {
@@ -105,7 +104,7 @@ func (s *Space) lookup(d *Decision, table func(int) found) found {
 	return found{err: syscall.ENETUNREACH}
 }
 
-// rulesOf returns the rules of an address's family.
+// rulesOf returns the rules of the address's family.
 func (s *Space) rulesOf(a netip.Addr) []Rule {
 	var out []Rule
 	for _, r := range s.Rules {
@@ -116,7 +115,7 @@ func (s *Space) rulesOf(a netip.Addr) []Rule {
 	return out
 }
 
-// passedOver says why what a rule's table had doesn't count, "" if it does
+// passedOver says why a rule ignores the result of its table; "" if it takes it
 // (fib4_rule_suppress, fib6_rule_suppress).
 func (s *Space) passedOver(r Rule, got found) string {
 	switch {
@@ -135,8 +134,8 @@ func (s *Space) passedOver(r Rule, got found) string {
 	return ""
 }
 
-// candidates returns the routes of a table that hold an address, those with the
-// longest prefix first and otherwise in the kernel's order.
+// candidates returns the routes of a table whose destination contains an address:
+// longest prefix first, otherwise in the kernel's order.
 func (s *Space) candidates(table int, f Flow) []*Route {
 	var out []*Route
 	for i := range s.Routes {

@@ -10,11 +10,10 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Action is what a rule does with the packets that match it, FR_ACT_* of
-// linux/fib_rules.h.
+// Action is what a rule does with a matching packet, FR_ACT_* of linux/fib_rules.h.
 type Action uint8
 
-// The actions there are.
+// The actions of rules.
 const (
 	Lookup            Action = 1
 	Goto              Action = 2
@@ -40,19 +39,19 @@ type Rule struct {
 	SuppressPrefix int // routes with a prefix no longer than this don't count; -1: all do
 	SuppressGroup  int // routes by links of this group don't count; -1: all do
 
-	// Unknown names what the rule also asks for and this package doesn't know: it
-	// is taken for one that doesn't match.
+	// Unknown names a selector that this package does not know. Such a rule counts as
+	// not matching.
 	Unknown string
 }
 
-// Range has both of its ends in it.
+// Range is inclusive at both ends.
 type Range struct{ First, Last uint32 }
 
 func (r *Range) contains(n uint32) bool { return r == nil || n >= r.First && n <= r.Last }
 
 func (r *Range) String() string { return fmt.Sprintf("%d-%d", r.First, r.Last) }
 
-// String is the rule in the syntax of ip(8).
+// String returns the rule in the syntax of ip(8).
 func (r Rule) String() string {
 	plain := r.Rule.String() // pref … from … fwmark … lookup … proto …
 	head, tail, _ := strings.Cut(plain, " lookup ")
@@ -97,8 +96,8 @@ func (r Rule) String() string {
 	return b.String()
 }
 
-// mismatch says what of a packet the rule doesn't ask for, "" if it matches: as
-// fib_rule_match, fib4_rule_match and fib6_rule_match do.
+// mismatch names the selector that a packet does not match; "" if the rule matches.
+// It follows fib_rule_match, fib4_rule_match and fib6_rule_match.
 func (r Rule) mismatch(f Flow) string {
 	why := r.differs(f)
 	if !r.Invert {
@@ -141,8 +140,8 @@ func (r Rule) differs(f Flow) string {
 	return ""
 }
 
-// holds reports whether an address, or that there is none, is what a rule asks for.
-// A prefix of length 0 asks for nothing.
+// holds reports whether a rule's prefix contains an address, which may be missing. A
+// prefix of length 0 contains everything.
 func holds(p netip.Prefix, a netip.Addr) bool {
 	return !p.IsValid() || p.Bits() == 0 || a.IsValid() && p.Contains(a)
 }

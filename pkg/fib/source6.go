@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// source6 is the source of a packet that leaves by a link: ipv6_dev_get_saddr of
-// net/ipv6/addrconf.c, which is RFC 6724, section 5. It is not valid if there is none.
+// source6 returns the source of a packet that leaves by a link, as ipv6_dev_get_saddr of
+// net/ipv6/addrconf.c does by RFC 6724, section 5. It is invalid if there is none.
 func (s *Space) source6(dev string, dst netip.Addr) netip.Addr {
 	out, _ := s.Link(dev)
 	onlyOwn := dst.IsMulticast() || scopeOf(dst) <= scopeLink || out.OwnAddressesOnly
@@ -30,7 +30,7 @@ func (s *Space) source6(dev string, dst netip.Addr) netip.Addr {
 	return source
 }
 
-// scores are how good an address is by each rule in turn; the higher the better.
+// scores rates an address by each rule in turn; higher is better.
 func scores(a Addr, l Link, dev string, dst netip.Addr) []int {
 	addr := a.Prefix.Addr()
 	scope := scopeOf(addr)
@@ -77,16 +77,15 @@ func scopeOf(a netip.Addr) int {
 	return scopeGlobal
 }
 
-// network is the begin of a prefix. As these are bytes, no plugin that links the
-// package has to make them when it starts.
+// network is the leading bytes of a prefix: bytes, so that nothing is parsed at start.
 type network [16]byte
 
 func in(a netip.Addr, n network, bits int) bool {
 	return sameBits(a, netip.AddrFrom16(n)) >= bits
 }
 
-// labels are the kernel's (net/ipv6/addrlabel.c), a longer prefix before those that
-// it is in.
+// labels are the kernel's (net/ipv6/addrlabel.c), longer prefixes before the ones that
+// contain them.
 var labels = [...]struct {
 	network network
 	bits    int
@@ -111,7 +110,7 @@ func label(a netip.Addr) int {
 	return 0
 }
 
-// isORCHID reports whether an address is none of a place (RFC 4843).
+// isORCHID reports whether an address is a hash, not a location (RFC 4843).
 func isORCHID(a netip.Addr) bool { return in(a, network{0x20, 0x01, 0x00, 0x10}, 28) }
 
 // sameBits counts the leading bits that two addresses share.

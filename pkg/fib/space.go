@@ -11,21 +11,21 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Space is what the kernel decides by in one network namespace. Every list is in the
-// kernel's order: of what else is equal, it takes the first.
+// Space holds everything that routing depends on in one network namespace. Every list is
+// in the kernel's order: of equal entries the kernel takes the first.
 type Space struct {
 	Links  []Link
 	Addrs  []Addr
 	Rules  []Rule
 	Routes []Route
-	// Failed are the next hops that did not answer when they were last asked for
-	// their MAC, by link and address.
+	// Failed are the next hops whose MAC could not be resolved (NUD_FAILED), by link
+	// and address.
 	Failed map[NextHop]bool
 
-	// Merged: nobody ever added or deleted an IPv4 rule, so that the tables local
-	// and main are one (fib_unmerge).
+	// Merged is set while no IPv4 rule was ever added or deleted: then the tables
+	// local and main are one (fib_unmerge).
 	Merged bool
-	// All are the settings of net.ipv4.conf.all.
+	// All holds the settings of net.ipv4.conf.all.
 	All Settings
 	// Forwarding6 is net.ipv6.conf.all.forwarding.
 	Forwarding6 bool
@@ -43,7 +43,7 @@ type Link struct {
 	PreferTemporary  bool // net.ipv6.conf.<name>.use_tempaddr is 2
 }
 
-// Settings are those of net.ipv4.conf that routing depends on.
+// Settings holds the values of net.ipv4.conf that routing depends on.
 type Settings struct {
 	Forwarding    bool
 	RPFilter      int
@@ -75,7 +75,7 @@ type NextHop struct {
 // Kind is a route's type, RTN_* of linux/rtnetlink.h.
 type Kind uint8
 
-// The types of routes.
+// The types of routes that the kernel has.
 const (
 	Unicast     Kind = 1
 	Local       Kind = 2
@@ -112,14 +112,14 @@ type Route struct {
 	Hops   []Hop // several: any of them is taken
 }
 
-// Hop is a way of a route.
+// Hop is a next hop of a route.
 type Hop struct {
 	NextHop
 	Onlink bool
 	Dead   bool // its link is down, or has no carrier and such routes are to be ignored
 }
 
-// String is the route in the syntax of ip(8).
+// String returns the route in the syntax of ip(8).
 func (r Route) String() string {
 	route := netstate.Route{Table: r.Table, Dst: r.Dst, Metric: r.Metric, Src: r.Src, Scope: r.Scope, Proto: r.Proto}
 	prefix := ""
@@ -152,15 +152,15 @@ func (s *Space) Link(name string) (Link, bool) {
 	return s.Links[i], true
 }
 
-// loopback is the name of the loopback link, which every namespace has.
+// loopback is the name of the loopback link of every namespace.
 const loopback = "lo"
 
-// has reports whether an address is one of the namespace.
+// has reports whether the namespace has an address.
 func (s *Space) has(a netip.Addr) bool {
 	return slices.ContainsFunc(s.Addrs, func(have Addr) bool { return have.Prefix.Addr() == a })
 }
 
-// on returns the addresses of a link in the family of another address.
+// on returns a link's addresses of another address's family.
 func (s *Space) on(dev string, of netip.Addr) []Addr {
 	var out []Addr
 	for _, a := range s.Addrs {
