@@ -4,7 +4,7 @@
 // network namespaces of pod and node, and says whether the reply comes back by the
 // same way.
 //
-// Where a packet goes is decided by package fib, of what package kernel read; each
-// decision is then put to the kernel itself, which has the last word. Nothing is
-// written, and nothing sent but by a probe.
+// Package fib decides where a packet goes, by the state that package kernel read. The
+// kernel is then asked for its own decision and has the last word. Only a probe sends
+// packets; nothing is ever written.
 package trace

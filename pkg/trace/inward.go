@@ -59,9 +59,9 @@ func (t *tracer) inward() error {
 	return nil
 }
 
-// fromNode adds the node's way to the pod's address, and reports whether the packet
-// comes from the node, be it the node's own or sent on by it. Where the node has another
-// way to that address, elsewhere says so.
+// fromNode adds the node's route to the pod's address, and reports whether the packet
+// comes from the node: its own, or one that it forwards. If the node routes that address
+// by another link, elsewhere says so.
 func (t *tracer) fromNode() (comes bool, elsewhere string, err error) {
 	host := t.hostLink(t.q.In)
 	if host == "" {
@@ -85,8 +85,8 @@ func (t *tracer) fromNode() (comes bool, elsewhere string, err error) {
 	return false, "", nil
 }
 
-// answer is the pod's decision on the reply. What is marked on its way out is routed
-// anew, but it needs a route before that, too.
+// answer returns the pod's decision on the reply. A packet marked in the output hook is
+// routed again, but it needs a route before that, too.
 func (t *tracer) answer(fromNode bool) (Leg, fib.Decision, error) {
 	f := t.flow(t.q.From, t.q.To.Addr(), "", t.q.Mark)
 	m, marked := t.mark(fromNode)

@@ -11,7 +11,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// pass lets a packet pass through a namespace.
+// pass adds the passage of a packet through a namespace.
 func (t *tracer) pass(ns netstate.NS, f fib.Flow) (Leg, fib.Decision, error) {
 	d, err := t.decide(ns, f)
 	l := Leg{Where: where(ns), In: f.In, Steps: steps(d)}
@@ -50,7 +50,7 @@ func because(why string) string {
 	return ": " + why
 }
 
-// leave says by which link and to whom a packet leaves.
+// leave says by which link and to which next hop a packet leaves.
 func (t *tracer) leave(l *Leg, ns netstate.NS, d fib.Decision) {
 	c := d.Choices[0]
 	l.Out, l.source = c.Hop.Dev, c.Src
@@ -87,11 +87,11 @@ func source(a netip.Addr) string {
 	return a.String()
 }
 
-// steps says of each rule what came of it.
+// steps returns the rules with the result of each.
 func steps(d fib.Decision) []Step {
 	var out []Step
 	for _, s := range d.Steps {
-		// The kernel's own rules are there in every namespace.
+		// Every namespace has the kernel's own rules.
 		step := Step{Rule: strings.TrimSuffix(s.Rule.String(), " proto kernel"), Matches: s.Mismatch == "", Decides: s.Mismatch == "" && s.PassedOver == ""}
 		switch {
 		case s.Mismatch != "":
@@ -110,7 +110,7 @@ func steps(d fib.Decision) []Step {
 	return out
 }
 
-// neighbour says what is known of the next hop's MAC.
+// neighbour returns what the neighbour table says of the next hop's MAC.
 func (t *tracer) neighbour(ns netstate.NS, dev string, next netip.Addr) string {
 	n, ok := netstate.Get(t.Snapshot, ns, netstate.Neigh{Dev: dev, Dst: next})
 	if !ok {
@@ -133,7 +133,7 @@ func (t *tracer) neighbour(ns netstate.NS, dev string, next netip.Addr) string {
 	return text
 }
 
-// owners says whose a MAC is, of what is known.
+// owners names the links that have a MAC.
 func (t *tracer) owners(mac netstate.MAC) string {
 	var out []string
 	for _, ns := range []netstate.NS{netstate.Pod, netstate.Host} {
@@ -146,7 +146,7 @@ func (t *tracer) owners(mac netstate.MAC) string {
 	return strings.Join(out, " and ")
 }
 
-// reverse says what was asked about the source of a packet that came in.
+// reverse returns the result of the reverse path check of an incoming packet.
 func (t *tracer) reverse(ns netstate.NS, d fib.Decision) []string {
 	if d.Flow.Dst.Is6() {
 		return nil

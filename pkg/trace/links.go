@@ -27,9 +27,9 @@ func (t *tracer) linkWith(ns netstate.NS, a netip.Addr) string {
 	return ""
 }
 
-// hostLink returns the link of the node by which it hears what comes out of a link
-// of the pod: the far end of a veth, or the bridge that one is a port of, or a
-// macvlan that sits on the same link. It is "" if there is none.
+// hostLink returns the node's link that receives packets sent by a link of the pod: the
+// far end of a veth, the bridge that the far end is a port of, or a macvlan on the same
+// parent. "" if there is none.
 func (t *tracer) hostLink(podDev string) string {
 	if far := t.link(netstate.Pod, podDev).Peer; far.NS == netstate.Host {
 		if bridge := t.bridgeOf(far.Name); bridge != "" {
@@ -64,8 +64,8 @@ func (t *tracer) podEnd(hostDev string) string {
 	return ""
 }
 
-// nodeLink returns the link by which the node hears a packet of the pod, "" if it
-// doesn't. By a macvlan of its own it does if it is the neighbour.
+// nodeLink returns the node's link that receives a packet of the pod; "" if the node does
+// not receive it. A macvlan of the node receives packets sent to its own MAC only.
 func (t *tracer) nodeLink(podDev string, d fib.Decision) string {
 	host := t.hostLink(podDev)
 	if host == "" || t.podEnd(host) != "" {
@@ -82,8 +82,8 @@ func (t *tracer) nodeLink(podDev string, d fib.Decision) string {
 	return ""
 }
 
-// podLink returns the link by which the pod hears a packet to its address that leaves
-// the node by a link, or why it doesn't.
+// podLink returns the pod's link that receives a packet sent by the node's link, or why
+// the pod does not receive it.
 func (t *tracer) podLink(hostDev string, own netip.Addr) (dev, lost string) {
 	if end := t.podEnd(hostDev); end != "" {
 		return end, ""
@@ -102,7 +102,7 @@ func (t *tracer) podLink(hostDev string, own netip.Addr) (dev, lost string) {
 	return dev, ""
 }
 
-// beside are the links of the node that have to do with the pod's, or that lead out.
+// beside returns the node's links that are connected with the pod's, or that lead out.
 func (t *tracer) beside() []string {
 	links := map[string]bool{}
 	for _, l := range netstate.All[netstate.Link](t.Snapshot, netstate.Pod) {
@@ -119,8 +119,8 @@ func (t *tracer) beside() []string {
 	return slices.Sorted(maps.Keys(links))
 }
 
-// checkSource says what the node's check of sources makes of a packet that came in, and
-// reports whether it lets that pass.
+// checkSource reports whether the node's check of sources lets an incoming packet pass,
+// and says why.
 func (t *tracer) checkSource(l *Leg, src netip.Addr) bool {
 	check, ok := netstate.Get(t.Snapshot, netstate.Host, netstate.SourceCheck{})
 	if !ok || check.Damage != "" || t.link(netstate.Host, l.In).Group != netstate.SourceGroup {

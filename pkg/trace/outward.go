@@ -34,8 +34,8 @@ func (t *tracer) outward() error {
 	return t.byWire(src, leg.Out)
 }
 
-// send is the pod's decision. A packet without a source gets one by a first lookup;
-// IPv4 then asks again with it (ip_route_connect), IPv6 takes what it found
+// send returns the pod's decision. The first lookup gives a packet its source; IPv4 then
+// looks up again with that source (ip_route_connect), IPv6 keeps the first result
 // (ip6_dst_lookup_tail).
 func (t *tracer) send() (Leg, fib.Decision, error) {
 	f := t.flow(t.q.From, t.q.To.Addr(), "", t.q.Mark)
@@ -60,8 +60,8 @@ func (t *tracer) send() (Leg, fib.Decision, error) {
 	return leg, d, err
 }
 
-// later warns of a connection whose later packets, which have a source, are routed
-// otherwise than its first one.
+// later warns of a connection whose later packets, which have a source, take another
+// route than its first one.
 func (t *tracer) later(l *Leg, f fib.Flow) error {
 	f.Src = l.source
 	d, err := t.decide(netstate.Pod, f)
@@ -99,7 +99,7 @@ func (t *tracer) byNode(src netip.Addr, out, in string) error {
 	}
 	reply := t.flow(dst, src, leg.Out, 0)
 	if led != "" && leg.Out != "" {
-		reply = t.flow(netip.Addr{}, src, "", 0) // from an endpoint, which nothing here tells
+		reply = t.flow(netip.Addr{}, src, "", 0) // from an endpoint that is not known here
 	}
 	back, _, err := t.pass(netstate.Host, reply)
 	if err != nil {
@@ -113,8 +113,8 @@ func (t *tracer) byNode(src netip.Addr, out, in string) error {
 	return t.comesBack(src, out, back)
 }
 
-// led says that an address is one of many that routes of ours lead to the node, be it
-// that they are those that decide or not; "" if it isn't.
+// led says that one of our routes sends an address to the node, whether or not that
+// route decides here; "" if none does.
 func (t *tracer) led() string {
 	to := t.q.To.Addr()
 	for _, r := range t.Spaces[netstate.Pod].Routes {
@@ -125,7 +125,7 @@ func (t *tracer) led() string {
 	return ""
 }
 
-// comesBack follows a reply that leaves the node into the pod.
+// comesBack follows a reply from the node into the pod.
 func (t *tracer) comesBack(src netip.Addr, out string, back Leg) error {
 	dev, lost := t.podLink(back.Out, src)
 	if lost != "" {
@@ -135,7 +135,7 @@ func (t *tracer) comesBack(src netip.Addr, out string, back Leg) error {
 	return t.enters(src, out, dev)
 }
 
-// byWire follows a packet that leaves for the network that a NIC of the pod is in.
+// byWire follows a packet that leaves the pod by a NIC into its network.
 func (t *tracer) byWire(src netip.Addr, out string) error {
 	leg := &t.trace.Request[0]
 	dst := t.q.To.Addr()
@@ -157,7 +157,7 @@ func (t *tracer) byWire(src netip.Addr, out string) error {
 	return t.enters(src, out, dev)
 }
 
-// enters lets the reply come into the pod by dev, where the request left by out.
+// enters follows the reply into the pod by dev; the request left by out.
 func (t *tracer) enters(src netip.Addr, out, dev string) error {
 	leg, d, err := t.pass(netstate.Pod, t.flow(t.q.To.Addr(), src, dev, 0))
 	if err != nil {
@@ -176,7 +176,7 @@ func (t *tracer) enters(src netip.Addr, out, dev string) error {
 	return nil
 }
 
-// decidedBy names the rule that decided in a namespace.
+// decidedBy names the deciding rule of a namespace.
 func decidedBy(l Leg) string {
 	for _, s := range l.Steps {
 		if s.Decides {

@@ -18,16 +18,16 @@ import (
 	"github.com/multihome/multihome/pkg/report"
 )
 
-// Probe is what was seen of real packets on the way.
+// Probe is the result of sending real packets along the traced path.
 type Probe struct {
 	Sent string `json:"sent"`
-	// Answered: the sender got its answer; otherwise Error says what it was told.
+	// Answered is set if the sender got its answer; otherwise Error is its error.
 	Answered bool   `json:"answered"`
 	Error    string `json:"error,omitempty"`
-	// Seen are the links where a packet of the conversation was seen, each once for
-	// each direction, in the order of time.
+	// Seen are the links that carried packets of the conversation, one entry for each
+	// link and direction, in the order of time.
 	Seen []Sighting `json:"seen,omitempty"`
-	// Differs says where that is not the way that was traced, "" if nowhere.
+	// Differs says where the packets left the traced path; "" if nowhere.
 	Differs string `json:"differs,omitempty"`
 }
 
@@ -40,10 +40,10 @@ type Sighting struct {
 	Packet string `json:"packet"`
 }
 
-// Send sends what was traced: a TCP connection to the port, which is closed at once,
-// or else a ping. It is sent from the pod, with In from the node; in between, every
-// link of the pod is captured, and those of the node that have to do with the pod.
-// pod is the path of its namespace; the node's is that of the calling thread.
+// Send sends the traced packet: it opens and closes a TCP connection if there is a port,
+// else it pings. It sends from the pod, or from the node if In is set, and captures on
+// every link of the pod and on the node's links connected with it. pod is the path of
+// the pod's namespace; the node's is that of the calling thread.
 func (t *Trace) Send(pod string, q Query) error {
 	spaces := map[netstate.NS]*nettest.Netns{}
 	for ns, path := range map[netstate.NS]string{netstate.Pod: pod, netstate.Host: "/proc/thread-self/ns/net"} {
@@ -82,9 +82,9 @@ func (t *Trace) Send(pod string, q Query) error {
 	return nil
 }
 
-// awaitStamps waits until the kernel notes when frames pass, which it begins a moment
-// after it was asked to (net_enable_timestamp), by pinging the pod's loopback. Where
-// there is none, sightings may be out of order.
+// awaitStamps pings the pod's loopback until frames carry timestamps: the kernel starts
+// to take them a moment after the request (net_enable_timestamp). Without a loopback,
+// sightings may be out of order.
 func awaitStamps(pod *nettest.Netns, c watched) error {
 	for range 100 {
 		if err := pod.Ping(netip.AddrFrom4([4]byte{127, 0, 0, 1}), nettest.Socket{}); err != nil {
@@ -99,14 +99,14 @@ func awaitStamps(pod *nettest.Netns, c watched) error {
 	return nil
 }
 
-// watched is a link, all of a namespace with "", and its capture.
+// watched is a link and its capture; with link "", all links of a namespace.
 type watched struct {
 	where netstate.NS
 	link  string
 	*nettest.Capture
 }
 
-// matcher reports whether a frame is of the conversation, and of a reply.
+// matcher reports whether a frame belongs to the conversation, and whether it is a reply.
 type matcher func(nettest.Frame) (match, reply bool)
 
 // send sends the packets and waits for the answer.
@@ -126,7 +126,7 @@ func (t *Trace) send(spaces map[netstate.NS]*nettest.Netns, q Query) (*Probe, ma
 	var match matcher
 	p := &Probe{}
 	if to.Port() != 0 {
-		socket.Port = uint16(20000 + rand.IntN(10000)) // below those that the kernel gives away
+		socket.Port = uint16(20000 + rand.IntN(10000)) // below the ports that the kernel assigns
 		p.Sent, match = fmt.Sprintf("TCP connection to %s from the %s", to, from.Name()), tcpFrom(socket.Port)
 		err = from.Connect(to, socket)
 	} else {
@@ -139,7 +139,7 @@ func (t *Trace) send(spaces map[netstate.NS]*nettest.Netns, q Query) (*Probe, ma
 	return p, match, nil
 }
 
-// tcpFrom matches by the client's port, which NAT leaves alone where it is free.
+// tcpFrom matches by the client's port, which NAT keeps if it is free.
 func tcpFrom(port uint16) matcher {
 	return func(f nettest.Frame) (bool, bool) {
 		reply := f.Dst.Port() == port
@@ -194,8 +194,8 @@ func (p *Probe) look(captures []watched, match matcher) error {
 	return nil
 }
 
-// rank orders sightings of the same time: a clock may be coarse, and what a macvlan
-// hands up has the time at which the node's link got it.
+// rank orders sightings of the same time: a clock may be coarse, and a frame that a
+// macvlan hands up has the time at which the parent received it.
 func (s Sighting) rank() int {
 	n := 0
 	switch {
@@ -212,7 +212,7 @@ func (s Sighting) rank() int {
 	return n
 }
 
-// compare says where packets went another way than traced.
+// compare says where packets left the traced path.
 func (p *Probe) compare(t *Trace) {
 	var errs []error
 	differs := func(what, traced string, reply, out bool) {

@@ -60,7 +60,7 @@ func writeLegs(b *strings.Builder, s report.Style, what string, legs []Leg) {
 	}
 }
 
-// writeSteps puts the results of the rules below each other.
+// writeSteps writes the rules and their results as a table.
 func writeSteps(b *strings.Builder, s report.Style, steps []Step) {
 	var table strings.Builder
 	tw := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)

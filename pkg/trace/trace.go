@@ -11,17 +11,17 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Query is the packet to follow: one that the pod sends to To, or, with In, one that
-// comes from To to the pod by the pod's link In.
+// Query is the packet to follow: one from the pod to To or, with In, one from To that
+// enters the pod by its link In.
 type Query struct {
-	Pod  string // what it is called
+	Pod  string // the name that the user gave
 	To   netip.AddrPort
-	From netip.Addr // of the pod; not valid: the kernel's choice
+	From netip.Addr // of the pod; invalid: the kernel chooses
 	Mark uint32     // of the packets that the pod sends
 	In   string
 }
 
-// Trace is the way of a packet and of its reply.
+// Trace is the path of a packet and of its reply.
 type Trace struct {
 	Pod  string `json:"pod"`
 	From string `json:"from"`
@@ -32,13 +32,13 @@ type Trace struct {
 	Request []Leg `json:"request"`
 	Reply   []Leg `json:"reply,omitempty"`
 
-	// Symmetric: the reply takes the way of the request. Verdict says so, or where
-	// the two part, or where one ends.
+	// Symmetric is set if the reply takes the path of the request. Verdict says so, or
+	// where the two part, or where one ends.
 	Symmetric bool   `json:"symmetric"`
 	Verdict   string `json:"verdict"`
 
-	// Agreed is how many decisions the kernel was asked for that it confirmed;
-	// Disagreements are the others.
+	// Agreed counts the decisions that the kernel confirmed; Disagreements are the
+	// others.
 	Agreed        int      `json:"kernelAgrees"`
 	Disagreements []string `json:"disagreements,omitempty"`
 
@@ -61,19 +61,19 @@ type Leg struct {
 	source netip.Addr
 }
 
-// Step is a rule that was asked.
+// Step is one rule of a lookup.
 type Step struct {
 	Rule    string `json:"rule"`
 	Matches bool   `json:"matches"`
 	Decides bool   `json:"decides"`
-	// Result is why it doesn't match, or what its table has.
+	// Result says why the rule does not match, or what its table has.
 	Result string `json:"result"`
 }
 
-// ErrDisagrees is a trace that the kernel doesn't agree with.
+// ErrDisagrees is the error of a trace that the kernel contradicts.
 var ErrDisagrees = errors.New("the kernel decides otherwise: what it says counts, and this is a defect of trace, or due to something that it can't see")
 
-// Err is ErrDisagrees if the kernel doesn't agree.
+// Err returns ErrDisagrees if the kernel contradicts the trace.
 func (t *Trace) Err() error {
 	if len(t.Disagreements) > 0 {
 		return ErrDisagrees
@@ -113,7 +113,7 @@ func (w World) Do(q Query) (*Trace, error) {
 	return t.trace, err
 }
 
-// check refuses what can't be followed.
+// check refuses queries that can't be followed.
 func (t *tracer) check() error {
 	to := t.q.To.Addr()
 	switch {
@@ -137,8 +137,8 @@ func (t *tracer) check() error {
 	return nil
 }
 
-// asked is the address of the pod that a packet coming in is for, where that isn't
-// said: the first one of the link, or else of any.
+// asked returns the destination of an incoming packet if the query has none: the first
+// address of the link, else of any link.
 func (t *tracer) asked() netip.Addr {
 	var first netip.Addr
 	for _, a := range t.Spaces[netstate.Pod].Addrs {
@@ -156,7 +156,7 @@ func (t *tracer) asked() netip.Addr {
 	return first
 }
 
-// flow is a packet of the conversation.
+// flow returns a packet of the conversation.
 func (t *tracer) flow(src, dst netip.Addr, in string, mark uint32) fib.Flow {
 	f := fib.Flow{Src: src, Dst: dst, In: in, Mark: mark, Protocol: icmp}
 	if dst.Is6() {
@@ -180,7 +180,7 @@ const (
 	icmpv6 = 58
 )
 
-// decide asks package fib, and then the kernel whether it would do the same.
+// decide asks package fib, and then the kernel for its own decision.
 func (t *tracer) decide(ns netstate.NS, f fib.Flow) (fib.Decision, error) {
 	space := t.Spaces[ns]
 	decide := space.Output
@@ -201,7 +201,7 @@ func (t *tracer) decide(ns netstate.NS, f fib.Flow) (fib.Decision, error) {
 	return d, nil
 }
 
-// where is a namespace as people call it.
+// where returns the name of a namespace for people.
 func where(ns netstate.NS) string {
 	if ns == netstate.Host {
 		return "node"

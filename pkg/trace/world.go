@@ -19,8 +19,8 @@ type World struct {
 	Ask func(netstate.NS, fib.Flow) (fib.Answer, error)
 }
 
-// Follow reads the pod and its node and follows a packet, and does so once more where
-// the kernel disagrees: it may have been changed since it was read.
+// Follow reads the pod and its node and follows a packet. If the kernel disagrees, it
+// does both once more: the state may have changed in between.
 func Follow(k *kernel.Kernel, q Query) (*Trace, error) {
 	for try := 1; ; try++ {
 		world, err := Read(k)
@@ -34,7 +34,7 @@ func Follow(k *kernel.Kernel, q Query) (*Trace, error) {
 	}
 }
 
-// Read reads what a trace goes by.
+// Read reads the state that a trace depends on.
 func Read(k *kernel.Kernel) (w World, err error) {
 	w.Spaces = map[netstate.NS]*fib.Space{}
 	w.Ask = func(ns netstate.NS, f fib.Flow) (fib.Answer, error) { return k.Space(ns).Decide(f) }
