@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package inspect finds a pod by what people know of it, and reads all that the pod
-// and its node hold. It changes nothing, and takes no lock.
+// Package inspect finds a pod by a name, container ID, process ID or namespace, and reads
+// the state of the pod and its node. It changes nothing and takes no lock.
 package inspect
 
 import (
@@ -21,8 +21,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// CacheDirs are where runtimes keep the results of plugins, with "results" in each:
-// libcni's own default, and that of Multus.
+// CacheDirs are the directories, each with a subdirectory "results", in which runtimes
+// keep plugin results: libcni's default and Multus' own.
 var CacheDirs = []string{"/var/lib/cni", "/var/lib/cni/multus"}
 
 // Pod is a pod of this node.
@@ -31,10 +31,10 @@ type Pod struct {
 	Name        string          // namespace/name in Kubernetes, or what it was asked for by
 	Netns       string          // path of its network namespace
 	Attachments []Attachment    // by interface name; those that a runtime or we noted
-	Records     []kernel.Record // that we have of it, by interface name
+	Records     []kernel.Record // of this pod, by interface name
 }
 
-// Attachment is a NIC of a pod, as it was noted at ADD.
+// Attachment is a NIC of a pod as noted at ADD.
 type Attachment struct {
 	Network string
 	IfName  string
@@ -42,8 +42,8 @@ type Attachment struct {
 	Result  *types100.Result // of the chain; nil likewise
 }
 
-// Pods returns the pods that results or records are there of, living or dead. What
-// can't be read is left out.
+// Pods returns the pods, living or dead, that have results or records. It leaves out
+// unreadable files.
 func Pods(cacheDirs []string) []Pod {
 	byID := map[string]*Pod{}
 	pod := func(id string) *Pod {
@@ -80,14 +80,15 @@ func Pods(cacheDirs []string) []Pod {
 	return out
 }
 
-// note adds an attachment that isn't known yet.
+// note adds an attachment unless it is known.
 func (p *Pod) note(a Attachment) {
 	if !slices.ContainsFunc(p.Attachments, func(b Attachment) bool { return b.IfName == a.IfName }) {
 		p.Attachments = append(p.Attachments, a)
 	}
 }
 
-// kubernetesName is what kubelet's runtimes hand to plugins in CNI_ARGS.
+// kubernetesName returns the pod's namespace and name from CNI_ARGS, as kubelet's runtimes
+// set it.
 func kubernetesName(a *libcni.NetworkAttachment) string {
 	var namespace, name string
 	for _, arg := range a.CniArgs {
@@ -104,7 +105,7 @@ func kubernetesName(a *libcni.NetworkAttachment) string {
 	return namespace + "/" + name
 }
 
-// result returns what a chain answered, nil if that can't be read.
+// result returns the cached result of a chain; nil if it can't be read.
 func result(dir string, a *libcni.NetworkAttachment) *types100.Result {
 	list, err := libcni.ConfListFromBytes(a.Config)
 	if err != nil {
@@ -122,9 +123,8 @@ func result(dir string, a *libcni.NetworkAttachment) *types100.Result {
 	return out
 }
 
-// Find returns the pod that somebody means: by the path of a network namespace, the
-// name of one (ip netns), the ID of a process in it, or a container ID, of which a
-// prefix will do.
+// Find returns the pod of a name: the path or the name (ip netns) of its network
+// namespace, the ID of a process in it, or its container ID or a prefix of that.
 func Find(what string, cacheDirs []string) (Pod, error) {
 	pods := Pods(cacheDirs)
 	if path := netnsPath(what); path != "" {
@@ -149,14 +149,14 @@ func Find(what string, cacheDirs []string) (Pod, error) {
 	return Pod{}, fmt.Errorf("pod %q: it may be any of %s", what, strings.Join(ids, ", "))
 }
 
-// named returns the pod with a name that is at least its container ID.
+// named returns the pod of a namespace/name, or of a container ID or its prefix.
 func (p Pod) named() Pod {
 	p.Name = cmp.Or(p.Name, p.ContainerID)
 	return p
 }
 
-// netnsPath returns the path of the network namespace that something names, "" if it
-// names none.
+// netnsPath returns the path of the network namespace that a name stands for; "" if it
+// stands for none.
 func netnsPath(what string) string {
 	if strings.Contains(what, "/") {
 		return what
@@ -173,8 +173,8 @@ func netnsPath(what string) string {
 	return ""
 }
 
-// at returns the pod whose namespace is at a path: one that is noted with another
-// path to it, or one that nobody noted.
+// at returns the pod whose namespace is at a path, also if it was noted with another
+// path, or not at all.
 func at(path, what string, pods []Pod) (Pod, error) {
 	there, err := os.Stat(path)
 	if err != nil {
@@ -188,15 +188,15 @@ func at(path, what string, pods []Pod) (Pod, error) {
 	return Pod{Name: what, Netns: path}, nil
 }
 
-// State is what a pod and its node hold.
+// State is the network state of a pod and its node.
 type State struct {
 	*netstate.Snapshot
-	// Parents are the links of the node that links of the pod sit on, by the names of
-	// those: macvlan, ipvlan, vlan.
+	// Parents are the node's parents of the pod's links (macvlan, ipvlan, vlan), by the
+	// names of the pod's links.
 	Parents map[string]string
 }
 
-// Read reads all that the pod and its node hold.
+// Read opens the namespaces of the pod and its node, and reads both.
 func (p Pod) Read() (State, error) {
 	k, err := p.Look()
 	if err != nil {
@@ -210,7 +210,7 @@ func (p Pod) Read() (State, error) {
 	return out, nil
 }
 
-// Read reads all that a pod and its node hold whose namespaces are open.
+// Read reads a pod and its node by their open namespaces.
 func Read(k *kernel.Kernel) (State, error) {
 	out := State{Snapshot: netstate.NewSnapshot()}
 	var err error

@@ -9,8 +9,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// readMarks puts the pod's reply marks into the snapshot that holds everything else.
-// What they should be follows from that; what is there and isn't so is damaged.
+// readMarks adds the pod's reply marks to the snapshot. It derives the wanted marks from
+// the rest of the snapshot; marks that differ are noted as damaged.
 func readMarks(k *kernel.Kernel, snap *netstate.Snapshot) error {
 	want := wantedMark(snap)
 	if err := k.Pod.ReadMark(snap, want); err != nil {
@@ -25,9 +25,9 @@ func readMarks(k *kernel.Kernel, snap *netstate.Snapshot) error {
 	return nil
 }
 
-// wantedMark returns the marks that our rule for replies is there for, zero without
-// such a rule: its bits, the link that its table leads to, and where that isn't a
-// link of ours, the MAC that the node has there.
+// wantedMark returns the marks that our reply rule needs, zero without such a rule: the
+// rule's bits, the link of its table's route, and, if that is not a link of ours, the
+// node's MAC on that link.
 func wantedMark(snap *netstate.Snapshot) (m netstate.Mark) {
 	table := 0
 	for _, r := range netstate.All[netstate.Rule](snap, netstate.Pod) {
@@ -48,8 +48,8 @@ func wantedMark(snap *netstate.Snapshot) (m netstate.Mark) {
 	return m
 }
 
-// leadsToOurs reports whether a link of the pod is the end of a veth of ours, which
-// has its alias at the node's end.
+// leadsToOurs reports whether a link of the pod is a veth of ours: its host end has our
+// alias.
 func leadsToOurs(snap *netstate.Snapshot, dev string) bool {
 	l, _ := netstate.Get(snap, netstate.Pod, netstate.Link{Name: dev})
 	peer, _ := netstate.Get(snap, l.Peer.NS, netstate.Link{Name: l.Peer.Name})
