@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package report writes what the commands found: as text for people, in colours on
-// a terminal, or as JSON or YAML for programs.
+// Package report writes the results of commands: as text for people, coloured on a
+// terminal, or as JSON or YAML for programs.
 package report
 
 import (
@@ -14,13 +14,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Texter is what writes itself for people. For programs it is what encoding/json
-// makes of it.
+// Texter is a result that writes itself as text. For programs it is encoded by
+// encoding/json.
 type Texter interface {
 	WriteText(w io.Writer, s Style) error
 }
 
-// Formats are those that Write knows, the first one by default.
+// Formats are the output formats of Write; the first is the default.
 var Formats = []string{"text", "json", "yaml"}
 
 // Write writes v in one of the Formats.
@@ -46,13 +46,14 @@ func Write(w io.Writer, format string, v Texter) error {
 // Style colours words. The zero Style leaves them as they are.
 type Style struct{ colours bool }
 
-// StyleFor has colours if w is a terminal, and NO_COLOR (no-color.org) is not set.
+// StyleFor returns a style with colours if w is a terminal and NO_COLOR (no-color.org)
+// is not set.
 func StyleFor(w io.Writer) Style {
 	f, isFile := w.(*os.File)
 	return Style{isFile && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))}
 }
 
-// These say what a word is, in SGR sequences of ECMA-48, section 8.3.117.
+// These methods colour a word by its meaning, with SGR sequences (ECMA-48, 8.3.117).
 
 func (s Style) Head(text string) string  { return s.in("1", text) }  // a heading
 func (s Style) Faint(text string) string { return s.in("2", text) }  // of less interest
