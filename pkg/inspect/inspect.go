@@ -149,7 +149,7 @@ func Find(what string, cacheDirs []string) (Pod, error) {
 	return Pod{}, fmt.Errorf("pod %q: it may be any of %s", what, strings.Join(ids, ", "))
 }
 
-// named returns the pod of a namespace/name, or of a container ID or its prefix.
+// named returns the pod with a name: its container ID if it has no other.
 func (p Pod) named() Pod {
 	p.Name = cmp.Or(p.Name, p.ContainerID)
 	return p
