@@ -15,23 +15,23 @@ import (
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
-// Check is a question that a client asks a server, and what must be seen of it.
+// Check is a question from a client to a server, with the expected answer and path.
 type Check struct {
 	Name        string
-	Coordinator bool // what works only with coordinator, or route, in the chain
+	Coordinator bool // works only with coordinator or route in the chain
 
 	Network string // tcp or udp
 	From    *nettest.Netns
-	Source  netip.Addr // that From must ask from, if valid
+	Source  netip.Addr // address that From asks from, if valid
 	To      netip.AddrPort
-	Answers *nettest.Netns // who must answer
+	Answers *nettest.Netns // the machine or pod that must answer
 	Sees    netip.Addr     // the client's address as the server must see it
 
 	RequestBy string // the only link by which the request may leave From, if given
 	ReplyBy   string // the only link by which the reply may leave Answers, if given
 }
 
-// Result is what became of a check: what was seen, and why that is not enough.
+// Result is the result of a check: the answer, the links seen, and the fault if any.
 type Result struct {
 	Check
 	Evidence string
@@ -94,9 +94,8 @@ func (c Check) run() (evidence string, err error) {
 
 var asked atomic.Uint32
 
-// clientPort is a port below those that the kernel gives away, another one each
-// time: it tells the frames of one question from all others. NAT leaves the port
-// alone as long as nobody else has it.
+// clientPort returns a port below the ports that the kernel assigns, another one each
+// time, so that each question has frames of its own. NAT keeps the port if it is free.
 func clientPort() uint16 {
 	return uint16(20000 + asked.Add(1)%10000)
 }

@@ -12,11 +12,11 @@ import (
 	"syscall"
 )
 
-// claimPath is a file that says which lab is up. Whoever builds or serves that holds
-// a lock on it: once they have ended, however that was, it says nothing.
+// claimPath is the file that names the lab that is up. The processes that build and
+// serve the lab hold a lock on it; without a lock, the file means nothing.
 const claimPath = "/run/multihome-lab"
 
-// claim is what the file says.
+// claim is the content of the file.
 type claim struct {
 	Scenario string
 	Server   int // its process ID; 0 while the lab is being built
@@ -24,8 +24,8 @@ type claim struct {
 
 var errNotUp = errors.New("no lab is up: `multihome lab up` builds one")
 
-// openClaim opens the file and locks it, or says what the one claims who has. Flags
-// are those of open(2).
+// openClaim opens and locks the file. If another process has the lock, the error names
+// its lab. Flags are those of open(2).
 func openClaim(flags int) (*os.File, *claim, error) {
 	for {
 		f, err := os.OpenFile(claimPath, os.O_RDWR|flags, 0o600)
@@ -50,7 +50,7 @@ func openClaim(flags int) (*os.File, *claim, error) {
 	}
 }
 
-// isThere says whether nobody has removed the file since it was opened.
+// isThere reports whether the file is still in place since it was opened.
 func isThere(f *os.File) bool {
 	opened, err := f.Stat()
 	if err != nil {
@@ -65,8 +65,8 @@ func readClaim(f *os.File) (*claim, error) {
 	return c, json.NewDecoder(f).Decode(c)
 }
 
-// newClaim claims the place for a scenario, until the file that it returns, and all
-// copies that other processes got of it, are closed.
+// newClaim claims the place for a scenario, until the returned file and all its copies in
+// other processes are closed.
 func newClaim(scenario string) (*os.File, error) {
 	f, others, err := openClaim(os.O_CREATE)
 	if err != nil {
@@ -81,7 +81,7 @@ func newClaim(scenario string) (*os.File, error) {
 	return f, nil
 }
 
-// write replaces what the file says.
+// write replaces the content of the file.
 func (c claim) write(f *os.File) error {
 	b, err := json.Marshal(c)
 	if err != nil {
@@ -94,7 +94,7 @@ func (c claim) write(f *os.File) error {
 	return err
 }
 
-// current is the claim of the lab that is up, or an error.
+// current returns the claim of the lab that is up.
 func current() (*claim, error) {
 	f, c, err := openClaim(0)
 	if f != nil {

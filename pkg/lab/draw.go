@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Draw draws the ways between a pod, its node and the LAN.
+// Draw draws the paths between a pod, its node and the LAN.
 func (s *Scene) Draw(pod *Pod) string {
 	lan := s.LANs[0]
 	hostEnd, joint, bar, podEnd := pod.HostEnd(NIC), "---", "|", "veth0"
@@ -50,7 +50,7 @@ type Port struct {
 	Addrs      []netip.Prefix
 }
 
-// Ports are all with addresses that were given to them here, or by plugins.
+// Ports returns the links that have addresses, set by the lab or by plugins.
 func (s *Scene) Ports() []Port {
 	var ports []Port
 	for _, lan := range s.LANs {
@@ -73,7 +73,7 @@ func (s *Scene) Ports() []Port {
 	return append(ports, router, client)
 }
 
-// addrs prints up to two addresses, one in each line.
+// addrs prints up to two addresses, one per line.
 func addrs(in []netip.Prefix) [2]string {
 	var lines [2]string
 	for i := range min(len(in), len(lines)) {

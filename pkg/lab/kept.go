@@ -20,16 +20,16 @@ import (
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
-// A lab that is kept up is one process, its server, on its node: there, every
-// namespace of the lab has a name. Without it nothing of the lab is left.
+// A lab that is kept up is one process, its server, on the lab's node, where every
+// namespace of the lab has a name. The lab ends with that process.
 const (
 	othersDir = "/run/lab" // on the node, beside podsDir
 	nodeName  = "node"
 )
 
-// Keep builds a scenario like [Scenario.Up] and leaves it to a process that runs
-// server, which calls [Serve]. The scene tells what there is, but is closed. There can
-// be one at a time.
+// Keep builds a scenario like [Scenario.Up] and hands it over to a process that runs
+// server, which calls [Serve]. The returned scene describes the lab, but is closed. There
+// is one lab at a time.
 func (s Scenario) Keep(ctx context.Context, server *exec.Cmd, cniPath ...string) (scene *Scene, err error) {
 	if err := s.Possible(); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (s Scenario) Keep(ctx context.Context, server *exec.Cmd, cniPath ...string)
 	return scene, scene.start(server, place)
 }
 
-// pinned are the namespaces that have a name in these files.
+// pinned returns the namespaces that have a name in these files.
 func pinned() (map[string]string, error) {
 	paths := map[string]string{}
 	for _, dir := range []string{othersDir, podsDir} {
@@ -85,7 +85,7 @@ func OpenKept() (*Kept, error) {
 	}
 	k, err := c.open()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errNotUp // its server is just ending
+		return nil, errNotUp // its server is ending
 	}
 	return k, err
 }
@@ -102,13 +102,13 @@ func (c *claim) open() (*Kept, error) {
 	return k, nil
 }
 
-// Close lets go of what OpenKept opened; the lab stays up.
+// Close closes the namespaces that OpenKept opened; the lab stays up.
 func (k *Kept) Close() error { return k.Node.Close() }
 
-// Names are those of all namespaces, the node's and the pods' among them.
+// Names returns the names of all namespaces, including the node's and the pods'.
 func (k *Kept) Names() []string { return slices.Sorted(maps.Keys(k.paths)) }
 
-// Exec replaces this process by a command on a machine or in a pod; it returns only
+// Exec replaces this process by a command on a machine or in a pod; it returns only on
 // an error. The node has files of its own.
 func (k *Kept) Exec(name string, argv ...string) error {
 	if name == nodeName {
@@ -125,8 +125,8 @@ func (k *Kept) Exec(name string, argv ...string) error {
 	return n.Exec(argv...)
 }
 
-// Down removes the lab that is up, and ends all processes in there. It waits for one
-// that is being built.
+// Down removes the lab that is up and ends all its processes. It waits for a lab that is
+// being built.
 func Down(ctx context.Context) error {
 	for failed := 0; ; {
 		f, others, err := openClaim(0)
@@ -153,8 +153,8 @@ func Down(ctx context.Context) error {
 	}
 }
 
-// kill kills the processes in the lab's network namespaces, and the server when it
-// is the only one: it leads to the others.
+// kill kills the processes in the lab's network namespaces. The server, by which the
+// others are found, is killed last.
 func (c *claim) kill() error {
 	k, err := c.open()
 	if err != nil {
@@ -174,7 +174,7 @@ func (c *claim) kill() error {
 	return nil
 }
 
-// processes are those in the lab's network namespaces.
+// processes returns the processes in the lab's network namespaces.
 func (k *Kept) processes() (inside []int, err error) {
 	lab, err := k.ids()
 	if err != nil {
@@ -198,8 +198,8 @@ func (k *Kept) processes() (inside []int, err error) {
 	return inside, nil
 }
 
-// ids are what tells the lab's network namespaces from others. That of this process
-// is never one, even if somebody has given it a name on the lab's node.
+// ids returns the inodes of the lab's network namespaces, never that of this process,
+// even if it has a name on the lab's node.
 func (k *Kept) ids() (ids []fs.FileInfo, err error) {
 	own, err := os.Stat("/proc/self/ns/net")
 	if err != nil {

@@ -116,8 +116,8 @@ func (l *Lab) addLAN(lan LAN) error {
 	return nil
 }
 
-// port is what a machine is plugged in by; with gateway, its default is the LAN's
-// router.
+// port is the link by which a machine is plugged in; with gateway, its default route is
+// by the LAN's router.
 type port struct {
 	name    string // of the switch's end
 	netns   *nettest.Netns
@@ -136,7 +136,7 @@ func (l *Lab) nodeLAN() *LAN {
 	return nil
 }
 
-// nodeAddrs are the node's in that LAN.
+// nodeAddrs returns the node's addresses in that LAN.
 func (l *Lab) nodeAddrs() []netip.Prefix {
 	if lan := l.nodeLAN(); lan != nil {
 		return lan.Node
@@ -172,7 +172,7 @@ func (lan *LAN) Conflist(chained ...string) string {
 	return b.String()
 }
 
-// ifacer is the plugin that makes the NIC, and a comma, or nothing.
+// ifacer returns the configuration of the plugin that makes the NIC, with a comma, or "".
 func (lan *LAN) ifacer() string {
 	if lan.VLAN == 0 {
 		return ""
@@ -210,7 +210,7 @@ func (lan *LAN) routes() string {
 	return strings.Join(routes, ", ")
 }
 
-// inFamily returns the prefix that is of the family of an address, or none.
+// inFamily returns the prefix of the same family as an address, if there is one.
 func inFamily(in []netip.Prefix, of netip.Addr) netip.Prefix {
 	for _, p := range in {
 		if p.Addr().Is4() == of.Is4() {

@@ -14,19 +14,18 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
-// verbTime bounds a verb; a plugin that takes longer is killed.
+// verbTime bounds a verb: a slower plugin is killed.
 const verbTime = 30 * time.Second
 
-// Network is a CNI network of the node. Its plugins run on the node, and what
-// they and libcni keep in files is in the node's own /run and /var/lib/cni.
+// Network is a CNI network of the node. Its plugins run on the node; their files and
+// libcni's are in the node's own /run and /var/lib/cni.
 type Network struct {
 	lab  *Lab
 	list *libcni.NetworkConfigList
 	cni  *libcni.CNIConfig
 }
 
-// Network reads a conflist; its plugins are looked for in the directories of
-// cniPath.
+// Network reads a conflist, whose plugins are in the directories of cniPath.
 func (l *Lab) Network(conflist string, cniPath ...string) (*Network, error) {
 	list, err := libcni.NetworkConfFromBytes([]byte(conflist))
 	if err != nil {
@@ -74,7 +73,7 @@ func (n *Network) Del(ctx context.Context, pod *Pod, ifname string) error {
 	return n.failed("DEL", pod, ifname, err)
 }
 
-// GC has the plugins remove what belongs to no valid attachment.
+// GC makes the plugins remove everything that belongs to no valid attachment.
 func (n *Network) GC(ctx context.Context, valid ...types.GCAttachment) error {
 	err := n.run(ctx, func(ctx context.Context) error {
 		return n.cni.GCNetworkList(ctx, n.list, &libcni.GCArgs{ValidAttachments: valid})
@@ -85,7 +84,7 @@ func (n *Network) GC(ctx context.Context, valid ...types.GCAttachment) error {
 	return nil
 }
 
-// run runs a verb on the node, with the time that a runtime gives it.
+// run runs a verb on the node, with the time limit of a runtime.
 func (n *Network) run(ctx context.Context, verb func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, verbTime)
 	defer cancel()
@@ -96,19 +95,19 @@ func (n *Network) run(ctx context.Context, verb func(context.Context) error) err
 	return err
 }
 
-// runs says whether a plugin is in the network's chain.
+// runs reports whether a plugin is in the network's chain.
 func (n *Network) runs(plugin string) bool {
 	return slices.ContainsFunc(n.list.Plugins, func(p *libcni.PluginConfig) bool { return p.Network.Type == plugin })
 }
 
-// runtimeConf is what a runtime of Kubernetes hands to plugins.
+// runtimeConf returns the arguments that a runtime of Kubernetes gives to plugins.
 func runtimeConf(pod *Pod, ifname string) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: pod.ContainerID, NetNS: pod.NetNS, IfName: ifname, Args: [][2]string{
 		{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", pod.Name()},
 	}}
 }
 
-// failed says which verb failed for which NIC.
+// failed names the verb and the NIC in an error.
 func (n *Network) failed(verb string, pod *Pod, ifname string, err error) error {
 	if err == nil {
 		return nil

@@ -13,8 +13,7 @@ import (
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
-// Pod is a pod: a container ID, a namespace, and what the plugins answered for
-// each of its NICs.
+// Pod is a pod: a container ID, a namespace, and the plugins' result for each NIC.
 type Pod struct {
 	*nettest.Netns
 	NetNS       string // CNI_NETNS, a path in the node's files
@@ -22,11 +21,11 @@ type Pod struct {
 	Results     map[string]*types100.Result
 }
 
-// podsDir is where the node knows the namespaces of pods.
+// podsDir is the node's directory of pods' namespaces.
 const podsDir = "/run/netns"
 
-// NewPod makes a pod without a NIC. The container ID follows from the name, by which
-// the node knows the namespace.
+// NewPod makes a pod without a NIC. Its namespace has the pod's name on the node, and
+// the container ID is derived from it.
 func (l *Lab) NewPod(name string) (*Pod, error) {
 	n, err := nettest.NewNetns(name)
 	if err != nil {
@@ -59,7 +58,7 @@ func (p *Pod) Addrs(ifname string) []netip.Prefix {
 	return addrs
 }
 
-// way is the pod's link to its node: a link of its own, or else its first NIC.
+// way returns the pod's link to its node: veth0, or else its first NIC.
 func (p *Pod) way() string {
 	for _, i := range p.Results[NIC].Interfaces {
 		if i.Name == "veth0" {
@@ -69,8 +68,8 @@ func (p *Pod) way() string {
 	return NIC
 }
 
-// HostEnd returns the name of the node's link to the pod, as the result of a NIC
-// tells it, or "" if there is none.
+// HostEnd returns the name of the node's link to the pod, by the result of a NIC; "" if
+// there is none.
 func (p *Pod) HostEnd(ifname string) string {
 	result := p.Results[ifname]
 	if result == nil {

@@ -13,20 +13,19 @@ import (
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
-// Scenario is a scene in one of the ways that pods are attached to underlay
-// networks.
+// Scenario is a scene with one way of attaching pods to underlay networks.
 type Scenario struct {
 	Name  string
 	About string   // one sentence for people
 	Links []string // types of links, as ip(8) names them, whose drivers the kernel must have
-	Try   []string // what to look at in it, each a name and a command
+	Try   []string // things to look at, each a name and a command
 
 	lans     []LAN
 	behind   []netip.Prefix             // the node, for the router
 	networks func(lans []*LAN) []string // conflists of each pod's NICs: eth0, net1
 }
 
-// Coordinator is the plugin as a conflist has it.
+// Coordinator is the plugin's entry of a conflist.
 const Coordinator = `{
       "type": "coordinator",
       "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"]
@@ -43,7 +42,7 @@ const (
       "master": "ens192",
       "bridge": "ens192.host"
     }`
-	// cluster is an overlay network's part on this node.
+	// cluster is the part of an overlay network on this node.
 	cluster = `{
   "cniVersion": "1.1.0",
   "name": "cluster",
@@ -155,15 +154,15 @@ var scenarios = []Scenario{
 	},
 }
 
-// inFirst is for pods with one NIC, in the first LAN.
+// inFirst returns the networks of pods with one NIC, in the first LAN.
 func inFirst(plugin string) func([]*LAN) []string {
 	return func(lans []*LAN) []string { return []string{lans[0].Conflist(plugin)} }
 }
 
-// Scenarios returns all there are, the simplest first.
+// Scenarios returns all scenarios, the simplest first.
 func Scenarios() []Scenario { return scenarios }
 
-// FindScenario returns the one with a name.
+// FindScenario returns the scenario of a name.
 func FindScenario(name string) (Scenario, error) {
 	var names []string
 	for _, s := range scenarios {
@@ -175,10 +174,10 @@ func FindScenario(name string) (Scenario, error) {
 	return Scenario{}, fmt.Errorf("no scenario %q: there are %v", name, names)
 }
 
-// drivers are those that have another name than their type of links.
+// drivers are the drivers whose names differ from their type of links.
 var drivers = map[string]string{"vlan": "8021q", "bond": "bonding"}
 
-// Possible is an error that names the drivers that this kernel lacks for it.
+// Possible returns an error that names the drivers that this kernel lacks.
 func (s Scenario) Possible() error {
 	var missing []string
 	for _, kind := range s.Links {
@@ -196,8 +195,8 @@ func (s Scenario) Possible() error {
 	return fmt.Errorf("scenario %s needs drivers that this kernel lacks: %s", s.Name, strings.Join(missing, ", "))
 }
 
-// Up builds the scenario, with plugins of the directories of cniPath. What is not
-// Possible is refused before.
+// Up builds the scenario with the plugins in the directories of cniPath. It refuses a
+// scenario that is not Possible.
 func (s Scenario) Up(ctx context.Context, cniPath ...string) (*Scene, error) {
 	if err := s.Possible(); err != nil {
 		return nil, err
@@ -212,7 +211,7 @@ func (s Scenario) Up(ctx context.Context, cniPath ...string) (*Scene, error) {
 	return scene, nil
 }
 
-// build makes all but the servers.
+// build makes everything but the servers.
 func (s Scenario) build(ctx context.Context, cniPath []string) (*Scene, error) {
 	l, err := New(s.lans...)
 	if err != nil {
@@ -243,7 +242,7 @@ func (s Scenario) attach(ctx context.Context, l *Lab, cniPath []string) (*Scene,
 	return l.newSilentScene(ctx, networks)
 }
 
-// ens160 is the LAN of a node whose other NICs are for pods.
+// ens160 is the node's own LAN; its other NICs are for pods.
 func ens160() LAN {
 	return LAN{
 		NIC:    "ens160",
@@ -253,7 +252,7 @@ func ens160() LAN {
 	}
 }
 
-// vlan is a VLAN that the node has no address in.
+// vlan is a VLAN without an address of the node.
 func vlan(id int, nic string, uplinks ...string) LAN {
 	four := func(host string) netip.Prefix { return netip.MustParsePrefix(fmt.Sprintf("172.%d.%s/16", id, host)) }
 	six := func(host string) netip.Prefix { return netip.MustParsePrefix(fmt.Sprintf("fd00:%d::%s/64", id, host)) }

@@ -22,9 +22,8 @@ const (
 // clusterIPs are the addresses of the Service in a scene.
 var clusterIPs = prefixes("10.96.0.10/32", "fd00:10:96::10/128")
 
-// Scene is a lab with two pods on the same networks: web, which serves, also by a
-// Service with ClusterIPs and NodePorts, and app. The node, the clients and the
-// outside client serve as well.
+// Scene is a lab with two pods on the same networks: web, the endpoint of a Service with
+// ClusterIPs and NodePorts, and app. The node and the clients serve as well.
 type Scene struct {
 	*Lab
 	Network     *Network     // of the first NIC
@@ -32,13 +31,13 @@ type Scene struct {
 	Web, App    *Pod
 }
 
-// Attachment is a NIC that each pod of a scene has.
+// Attachment is a NIC of each pod of a scene.
 type Attachment struct {
 	IfName  string
 	Network *Network
 }
 
-// NIC is the name of the first NIC that each pod of a scene has.
+// NIC is the name of the first NIC of each pod of a scene.
 const NIC = "eth0"
 
 // NewScene adds the pods to a lab, with a NIC in each network: eth0, net1, net2.
@@ -50,7 +49,7 @@ func (l *Lab) NewScene(ctx context.Context, networks ...*Network) (*Scene, error
 	return s, s.serve()
 }
 
-// newSilentScene is one where nobody serves yet.
+// newSilentScene makes a scene without servers.
 func (l *Lab) newSilentScene(ctx context.Context, networks []*Network) (*Scene, error) {
 	s := &Scene{Lab: l, Network: networks[0]}
 	for i, network := range networks {
@@ -77,7 +76,7 @@ func (l *Lab) newSilentScene(ctx context.Context, networks []*Network) (*Scene, 
 	return s, s.setServices()
 }
 
-// Pods are web and app.
+// Pods returns web and app.
 func (s *Scene) Pods() []*Pod { return []*Pod{s.Web, s.App} }
 
 // serve starts all servers.
@@ -96,7 +95,7 @@ func (s *Scene) serve() error {
 	return nil
 }
 
-// reachesServices says whether pods do: route knows nothing of Services.
+// reachesServices reports whether pods reach Services: not with route alone.
 func (s *Scene) reachesServices() bool { return !s.Network.runs("route") }
 
 func (s *Scene) setServices() error {
@@ -112,8 +111,7 @@ func (s *Scene) setServices() error {
 	return s.Node.Run(func() error { return s.Node.SetServices(services...) })
 }
 
-// Services are where web is reached as a Service, in each address family: ClusterIPs
-// and NodePorts.
+// Services returns the ClusterIPs and NodePorts of web, for each address family.
 func (s *Scene) Services() []netip.AddrPort {
 	if !s.reachesServices() {
 		return nil
@@ -128,8 +126,7 @@ func (s *Scene) Services() []netip.AddrPort {
 	return at
 }
 
-// Del takes the NICs of both pods away, the last one of each first. It may be
-// repeated.
+// Del removes the NICs of both pods, the last one of each first. It may be repeated.
 func (s *Scene) Del(ctx context.Context) error {
 	var errs []error
 	for _, pod := range s.Pods() {
@@ -140,8 +137,7 @@ func (s *Scene) Del(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Checks are the sentences that the scene must hold to, in each address family
-// of its pods.
+// Checks returns the checks of the scene, for each address family of its pods.
 func (s *Scene) Checks(network string) []Check {
 	var checks []Check
 	for _, web := range s.Web.Addrs(NIC) {
@@ -158,7 +154,7 @@ func (s *Scene) Checks(network string) []Check {
 	return checks
 }
 
-// checks are about the first NIC.
+// checks returns the checks of the first NIC.
 func (s *Scene) checks(web netip.Prefix) []Check {
 	lan := s.LANs[0]
 	client, outsider := lan.Client, s.Outside
@@ -226,8 +222,8 @@ func (s *Scene) checks(web netip.Prefix) []Check {
 	return checks
 }
 
-// furtherChecks are about an address of a further NIC of web: it is answered, and
-// asks, by that NIC, but for the node and Services.
+// furtherChecks returns the checks of an address of web's further NIC: traffic from and to
+// it uses that NIC, except with the node and Services.
 func (s *Scene) furtherChecks(ifname string, web netip.Prefix) []Check {
 	way, node := s.Web.way(), inFamily(s.nodeAddrs(), web.Addr()).Addr()
 	to := netip.AddrPortFrom(web.Addr(), appPort)
@@ -264,8 +260,8 @@ func (s *Scene) furtherChecks(ifname string, web netip.Prefix) []Check {
 	return checks
 }
 
-// nodeSeen is the node's address as pods see it, in the family of another: that of
-// the node's end of their link if their first NIC is no LAN's.
+// nodeSeen returns the node's address as pods see it, in the family of another address.
+// If the first NIC is in no LAN, it is the address of the node's end of the pod's link.
 func (s *Scene) nodeSeen(of netip.Prefix) netip.Addr {
 	for _, ip := range s.Web.Results[NIC].IPs {
 		gateway, _ := netip.AddrFromSlice(ip.Gateway)
@@ -276,7 +272,7 @@ func (s *Scene) nodeSeen(of netip.Prefix) netip.Addr {
 	return inFamily(s.nodeAddrs(), of.Addr()).Addr()
 }
 
-// nodeBeside is the node's address in the subnet of another.
+// nodeBeside returns the node's address in the subnet of another address.
 func (s *Scene) nodeBeside(other netip.Prefix) netip.Addr {
 	for _, lan := range s.LANs {
 		if node := inFamily(lan.Node, other.Addr()); node.Contains(other.Addr()) {
@@ -286,7 +282,7 @@ func (s *Scene) nodeBeside(other netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
-// nicIn is the name of the pods' NIC in a LAN.
+// nicIn returns the name of the pods' NIC in a LAN.
 func (s *Scene) nicIn(lan *LAN) string {
 	for _, a := range s.Attachments {
 		for _, web := range s.Web.Addrs(a.IfName) {
@@ -298,7 +294,7 @@ func (s *Scene) nicIn(lan *LAN) string {
 	return ""
 }
 
-// at is the address in the family of another, and a port.
+// at returns the address of the family of another one, with a port.
 func at(in []netip.Prefix, of netip.Prefix, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(inFamily(in, of.Addr()).Addr(), port)
 }

@@ -40,12 +40,12 @@ func (s *Scene) start(server *exec.Cmd, place *os.File) error {
 	return server.Process.Release()
 }
 
-// listening is what a server says when it is.
+// listening is the word that a server prints when it listens.
 const listening = "listening\n"
 
-// Serve is the server of a lab that is kept up: it says who asks whom, by HTTP on the
-// port of a scene's servers, everywhere in the lab. It ends with ctx, and the lab with
-// it.
+// Serve is the server of a lab that is kept up. On every machine and pod it answers HTTP,
+// on the port of a scene's servers, with the names of asker and answerer. It ends with
+// ctx, and the lab ends with it.
 func Serve(ctx context.Context) error {
 	paths, err := pinned()
 	if err != nil {
@@ -57,7 +57,7 @@ func Serve(ctx context.Context) error {
 			return err
 		}
 		defer l.Close()
-		// Nobody reads what it would log.
+		// Nobody reads its log.
 		server := http.Server{Handler: says(name), ErrorLog: log.New(io.Discard, "", 0)}
 		go server.Serve(l) //nolint:errcheck // it ends with the process
 	}

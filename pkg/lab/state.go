@@ -10,7 +10,7 @@ import (
 	"github.com/multihome/multihome/pkg/show"
 )
 
-// WriteState writes what a pod and its node hold, as `multihome show` does on a node.
+// WriteState writes the state of a pod and its node, as `multihome show` does.
 func (l *Lab) WriteState(w io.Writer, pod *Pod) error {
 	var view show.View
 	err := l.Node.Run(func() error {
