@@ -105,7 +105,7 @@ func create(path string, dirs ...string) (f *os.File, err error) {
 	const tries = 20
 	for range tries {
 		if err = makeDirs(dirs...); err == nil {
-			f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+			f, err = openFile(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
