@@ -5,6 +5,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -14,6 +15,8 @@ import (
 // also after it looked for a module of that name, as it does for an ADD. Only making
 // one tells, so that is tried in a network namespace that nobody else sees.
 func (k *Kernel) LacksLink(kind string) (lacks bool, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return false, fmt.Errorf("create a network namespace: %w", err)
 	}
