@@ -3,12 +3,15 @@
 package plugin
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -141,24 +144,18 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	if err := json.Unmarshal(args.StdinData, &raw); err != nil {
 		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+err.Error(), "")
 	}
-	var network struct {
-		CNIVersion string          `json:"cniVersion"`
-		Name       string          `json:"name"`
-		PrevResult json.RawMessage `json:"prevResult"`
-	}
-	if err := json.Unmarshal(args.StdinData, &network); err != nil {
-		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+err.Error(), "")
-	}
 	t := &Task{
 		View: View{
-			Attachment: Attachment{Network: network.Name, ContainerID: args.ContainerID, IfName: args.IfName},
+			Attachment: Attachment{ContainerID: args.ContainerID, IfName: args.IfName},
 			Netns:      args.Netns,
 			Snapshot:   netstate.NewSnapshot(),
 		},
-		Keys:    raw,
-		version: network.CNIVersion,
+		Keys: raw,
 	}
-	var err error
+	err := errors.Join(parseKey(raw, "name", &t.Network), parseKey(raw, "cniVersion", &t.version))
+	if err != nil {
+		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+err.Error(), "")
+	}
 	t.Log, t.logFile, err = logging(raw)
 	t.Log = t.Log.With("plugin", p.Name, "network", t.Network, "container", t.ContainerID, "ifname", t.IfName)
 	if err != nil {
@@ -170,13 +167,14 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 			delete(raw, name)
 		}
 	}
-	if len(network.PrevResult) == 0 || string(network.PrevResult) == "null" {
+	_, prevResult := lookUp(raw, "prevResult")
+	if len(prevResult) == 0 || string(prevResult) == "null" {
 		return t, raw, nil
 	}
-	if err := refuseNulls(network.PrevResult); err != nil {
+	if err := refuseNulls(prevResult); err != nil {
 		return t, raw, err
 	}
-	result, err := version.NewResult(network.CNIVersion, network.PrevResult)
+	result, err := version.NewResult(t.version, prevResult)
 	if err == nil {
 		t.Prev, err = current.NewResultFromResult(result)
 	}
@@ -186,10 +184,39 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	return t, raw, nil
 }
 
+// lookUp returns the value of a key, and the key as the user wrote it: keys are matched
+// without regard to case.
+func lookUp(raw map[string]json.RawMessage, key string) (name string, value json.RawMessage) {
+	if value, ok := raw[key]; ok {
+		return key, value
+	}
+	for name, value := range raw {
+		if strings.EqualFold(name, key) {
+			return name, value
+		}
+	}
+	return "", nil
+}
+
+// parseKey reads the value of a key into v, and leaves v as it is if there is no such key.
+func parseKey(raw map[string]json.RawMessage, key string, v any) error {
+	name, value := lookUp(raw, key)
+	if value == nil {
+		return nil
+	}
+	if err := json.Unmarshal(value, v); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
 // refuseNulls returns an error for a result with null in one of its lists, where
 // nobody expects it: to convert such a one from an older version is a panic
 // (convertFrom04x of CNI's types/100).
 func refuseNulls(result json.RawMessage) error {
+	if !bytes.Contains(result, []byte("null")) {
+		return nil // as is usual, and read faster
+	}
 	var lists struct{ Interfaces, IPs, Routes []json.RawMessage }
 	if err := json.Unmarshal(result, &lists); err != nil {
 		return nil //nolint:nilerr // whoever reads it says what is wrong
@@ -213,5 +240,18 @@ func (t *Task) output(r *current.Result) error {
 	if err != nil {
 		return err
 	}
+	if newest, ok := converted.(*current.Result); ok {
+		return json.NewEncoder(os.Stdout).Encode((*printed)(newest))
+	}
 	return converted.PrintTo(os.Stdout)
+}
+
+// printed is a result as it is printed. The method of [current.Result] for that encodes
+// all of it three times, to leave out an empty dns.
+type printed struct {
+	CNIVersion string               `json:"cniVersion,omitempty"`
+	Interfaces []*current.Interface `json:"interfaces,omitempty"`
+	IPs        []*current.IPConfig  `json:"ips,omitempty"`
+	Routes     []*types.Route       `json:"routes,omitempty"`
+	DNS        types.DNS            `json:"dns,omitzero"`
 }
