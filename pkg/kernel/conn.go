@@ -24,14 +24,21 @@ const dumpTries = 20
 type conn struct {
 	fd  int
 	seq uint32
-	buf []byte
+	buffers
 	// waits is set when close would wait for what was deleted.
 	waits bool
 }
 
+// buffers are what a conn sends and receives with. Sockets that are used one after the
+// other have them in common: each page of memory that a process touches first costs as much
+// as a short system call.
+type buffers struct{ out, in []byte }
+
+func newBuffers() buffers { return buffers{make([]byte, 0, 1<<11), make([]byte, 1<<15)} }
+
 // dial opens a socket of a protocol, such as NETLINK_ROUTE, in the calling
 // thread's network namespace.
-func dial(protocol int) (*conn, error) {
+func dial(protocol int, b buffers) (*conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("netlink socket: %w", err)
@@ -50,7 +57,7 @@ func dial(protocol int) (*conn, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
-	return &conn{fd: fd, buf: make([]byte, 1<<15)}, nil
+	return &conn{fd: fd, buffers: b}, nil
 }
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
@@ -149,12 +156,16 @@ func (c *conn) exchange(each func(msg []byte), reqs []*nl.NetlinkRequest, ends .
 		return lost(err)
 	}
 	for {
-		msgs, err := c.receive()
+		b, err := c.receive()
 		if err != nil {
 			return lost(err)
 		}
-		for _, m := range msgs {
-			i := int(m.Header.Seq - reqs[0].Seq)
+		for len(b) > 0 {
+			var m message
+			if m, b, err = cut(b); err != nil {
+				return lost(err)
+			}
+			i := int(m.seq - reqs[0].Seq)
 			if i < 0 || i >= len(reqs) {
 				continue // an answer to a request that was given up
 			}
@@ -170,12 +181,32 @@ func (c *conn) exchange(each func(msg []byte), reqs []*nl.NetlinkRequest, ends .
 // firstError returns the first of these errors that is one.
 func firstError(errs []error) error { return cmp.Or(errs...) }
 
+// message is one of a datagram, with the data behind its header.
+type message struct {
+	typ, flags uint16
+	seq        uint32
+	data       []byte
+}
+
+// cut cuts the first message off a datagram.
+func cut(b []byte) (m message, rest []byte, err error) {
+	if len(b) < unix.NLMSG_HDRLEN {
+		return m, nil, unix.EINVAL
+	}
+	n := int(nl.NativeEndian().Uint32(b))
+	if n < unix.NLMSG_HDRLEN || n > len(b) {
+		return m, nil, unix.EINVAL
+	}
+	m = message{nl.NativeEndian().Uint16(b[4:]), nl.NativeEndian().Uint16(b[6:]), nl.NativeEndian().Uint32(b[8:]), b[unix.NLMSG_HDRLEN:n]}
+	return m, b[min((n+3)&^3, len(b)):], nil
+}
+
 // answer handles one message and reports whether its request is over.
-func answer(m syscall.NetlinkMessage, each func(msg []byte)) (over bool, err error) {
-	if m.Header.Flags&unix.NLM_F_DUMP_INTR != 0 {
+func answer(m message, each func(msg []byte)) (over bool, err error) {
+	if m.flags&unix.NLM_F_DUMP_INTR != 0 {
 		err = errInterrupted
 	}
-	switch m.Header.Type {
+	switch m.typ {
 	case unix.NLMSG_ERROR:
 		return true, ackError(m)
 	case unix.NLMSG_DONE:
@@ -185,31 +216,31 @@ func answer(m syscall.NetlinkMessage, each func(msg []byte)) (over bool, err err
 		return true, err
 	}
 	if each != nil {
-		each(m.Data)
+		each(m.data)
 	}
-	return m.Header.Flags&unix.NLM_F_MULTI == 0, err
+	return m.flags&unix.NLM_F_MULTI == 0, err
 }
 
 // ackError returns what an acknowledgement says, with the kernel's own words
 // where it has some (NLMSGERR_ATTR_MSG, which follows the echoed request).
-func ackError(m syscall.NetlinkMessage) error {
-	if len(m.Data) < 4 {
+func ackError(m message) error {
+	if len(m.data) < 4 {
 		return nil
 	}
-	errno := syscall.Errno(-int32(nl.NativeEndian().Uint32(m.Data)))
+	errno := syscall.Errno(-int32(nl.NativeEndian().Uint32(m.data)))
 	if errno == 0 {
 		return nil
 	}
-	if m.Header.Flags&unix.NLM_F_ACK_TLVS == 0 {
+	if m.flags&unix.NLM_F_ACK_TLVS == 0 {
 		return errno
 	}
-	rest := m.Data[4:]
-	if m.Header.Type == unix.NLMSG_ERROR {
+	rest := m.data[4:]
+	if m.typ == unix.NLMSG_ERROR {
 		if len(rest) < unix.NLMSG_HDRLEN {
 			return errno
 		}
 		n := unix.NLMSG_HDRLEN
-		if m.Header.Flags&unix.NLM_F_CAPPED == 0 {
+		if m.flags&unix.NLM_F_CAPPED == 0 {
 			n = int(nl.NativeEndian().Uint32(rest)+unix.NLMSG_ALIGNTO-1) &^ (unix.NLMSG_ALIGNTO - 1)
 		}
 		if n > len(rest) {
@@ -231,7 +262,7 @@ func ackError(m syscall.NetlinkMessage) error {
 
 // send numbers the requests and sends them as one datagram.
 func (c *conn) send(reqs []*nl.NetlinkRequest) error {
-	var b []byte
+	b := c.out[:0]
 	for _, r := range reqs {
 		c.seq++
 		r.Seq = c.seq
@@ -240,6 +271,7 @@ func (c *conn) send(reqs []*nl.NetlinkRequest) error {
 			b = append(b, 0)
 		}
 	}
+	c.out = b
 	for {
 		err := unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		if err != unix.EINTR {
@@ -248,10 +280,11 @@ func (c *conn) send(reqs []*nl.NetlinkRequest) error {
 	}
 }
 
-func (c *conn) receive() ([]syscall.NetlinkMessage, error) {
+// receive returns the next datagram, which the one after it overwrites.
+func (c *conn) receive() ([]byte, error) {
 	for {
 		// MSG_TRUNC makes the length that of the datagram, not of the buffer.
-		n, from, err := unix.Recvfrom(c.fd, c.buf, unix.MSG_TRUNC)
+		n, from, err := unix.Recvfrom(c.fd, c.in, unix.MSG_TRUNC)
 		if err == unix.EINTR {
 			continue
 		}
@@ -261,10 +294,10 @@ func (c *conn) receive() ([]syscall.NetlinkMessage, error) {
 		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
 			continue // not from the kernel
 		}
-		if n > len(c.buf) {
+		if n > len(c.in) {
 			return nil, fmt.Errorf("netlink answer of %d bytes: %w", n, unix.EMSGSIZE)
 		}
-		return syscall.ParseNetlinkMessage(c.buf[:n])
+		return c.in[:n], nil
 	}
 }
 

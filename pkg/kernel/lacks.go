@@ -21,7 +21,7 @@ func (k *Kernel) LacksLink(kind string) (lacks bool, err error) {
 		return false, fmt.Errorf("create a network namespace: %w", err)
 	}
 	defer k.Host.leave()
-	c, err := dial(unix.NETLINK_ROUTE)
+	c, err := dial(unix.NETLINK_ROUTE, k.Host.conn.buffers)
 	if err != nil {
 		return false, err
 	}

@@ -113,11 +113,11 @@ func (s *Space) linkNames() ([]string, error) {
 		}
 		defer func() { _ = unix.Close(fd) }()
 		for {
-			n, err := unix.Getdents(fd, s.conn.buf)
+			n, err := unix.Getdents(fd, s.conn.in)
 			if n <= 0 {
 				return err
 			}
-			_, _, names = unix.ParseDirent(s.conn.buf[:n], -1, names)
+			_, _, names = unix.ParseDirent(s.conn.in[:n], -1, names)
 		}
 	})
 	if err == nil {

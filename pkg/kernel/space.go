@@ -91,7 +91,7 @@ func open(netns string, lock bool) (*Kernel, error) {
 		return nil, err
 	}
 	err = k.Pod.enter(func() error {
-		c, err := dial(unix.NETLINK_ROUTE)
+		c, err := dial(unix.NETLINK_ROUTE, k.Host.conn.buffers)
 		k.Pod.conn = c
 		return err
 	})
@@ -104,7 +104,7 @@ func open(netns string, lock bool) (*Kernel, error) {
 
 // OpenHost opens the node's namespace alone.
 func OpenHost() (*Kernel, error) {
-	c, err := dial(unix.NETLINK_ROUTE)
+	c, err := dial(unix.NETLINK_ROUTE, newBuffers())
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func (k *Kernel) Holds(n Netns, addr netip.Addr) (bool, error) {
 	other := &Space{ns: netstate.Pod, fd: fd, home: k.Host.home}
 	other.reset()
 	err = other.enter(func() (err error) {
-		other.conn, err = dial(unix.NETLINK_ROUTE)
+		other.conn, err = dial(unix.NETLINK_ROUTE, k.Host.conn.buffers)
 		return err
 	})
 	if err != nil {

@@ -18,7 +18,7 @@ func (s *Space) nft() (*conn, error) {
 		return s.nftConn, nil
 	}
 	err := s.enter(func() (err error) {
-		s.nftConn, err = dial(unix.NETLINK_NETFILTER)
+		s.nftConn, err = dial(unix.NETLINK_NETFILTER, s.conn.buffers)
 		return err
 	})
 	return s.nftConn, err
