@@ -22,6 +22,8 @@ func (s *Space) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error 
 	var err error
 	if have, ok := s.setting(want); ok {
 		want.Value = have
+	} else if want.Key() == rpFilterOfAll {
+		want.Value, err = s.readRPFilterOfAll()
 	} else {
 		err = s.withSysctl(want, unix.O_RDONLY, func(fd int) (err error) {
 			want.Value, err = readNumber(fd)
@@ -41,6 +43,32 @@ func (s *Space) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error 
 	snap.Put(s.ns, want)
 	return nil
 }
+
+// rpFilterOfAll is the setting of all links that each ADD reads in its pod.
+var rpFilterOfAll = netstate.Sysctl{Family: netstate.IPv4, Dev: "all", Name: "rp_filter"}.Key()
+
+// readRPFilterOfAll asks for it without a file, as the settings of one link are read (see
+// numbered): inet_netconf_get_devconf of net/ipv4/devinet.c.
+func (s *Space) readRPFilterOfAll() (value int, err error) {
+	const ifindex, rpFilter = 1, 3 // NETCONFA_* of linux/netconf.h
+	const all = 1<<32 - 1          // NETCONFA_IFINDEX_ALL, -1
+	req := request(unix.RTM_GETNETCONF, 0, &netconfMsg{unix.AF_INET})
+	req.AddData(nl.NewRtAttr(ifindex, nl.Uint32Attr(all)))
+	err = s.conn.do(req, func(b []byte) {
+		attrs(b[min(len(b), netconfMsg{}.Len()):], func(typ uint16, v []byte) {
+			if typ == rpFilter {
+				value = int(int32(nl.NativeEndian().Uint32(v)))
+			}
+		})
+	})
+	return value, err
+}
+
+// netconfMsg is struct netconfmsg, padded.
+type netconfMsg struct{ family uint8 }
+
+func (m netconfMsg) Len() int          { return unix.NLMSG_ALIGNTO }
+func (m netconfMsg) Serialize() []byte { return []byte{m.family, 0, 0, 0} }
 
 func readNumber(fd int) (int, error) {
 	var buf [32]byte
