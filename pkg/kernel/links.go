@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -13,21 +14,30 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// vethEnd is what a veth says of its far end: its ifindex in another
-// namespace.
-type vethEnd struct {
-	index, far int
+// farLink is what a link says of one in another namespace, that it sits on or, of a
+// veth, that is its far end. An ifindex means nothing without its namespace.
+type farLink struct {
+	index   int // of the link that says so
+	far     int // IFLA_LINK
+	netnsid int // IFLA_LINK_NETNSID
+	veth    bool
 }
 
 // rtextSkipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: leave out
 // the counters, which are most of a link's answer.
 const rtextSkipStats = 1 << 3
 
-// linkRequest asks for one link, or for all with name "".
+// nameLen is how long a link's name may be: IFNAMSIZ without the zero.
+const nameLen = unix.IFNAMSIZ - 1
+
+// linkRequest asks for one link, by any of its names, or for all with name "".
 func linkRequest(name string) *nl.NetlinkRequest {
 	req := request(unix.RTM_GETLINK, 0, nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(rtextSkipStats)))
-	if name != "" {
+	switch {
+	case len(name) > nameLen: // only another name can be that long (ALTIFNAMSIZ)
+		req.AddData(nl.NewRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name)))
+	case name != "":
 		req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
 	}
 	return req
@@ -37,9 +47,11 @@ func linkRequest(name string) *nl.NetlinkRequest {
 type link struct {
 	netstate.Link
 	index     int
-	peer      int  // IFLA_LINK
-	master    int  // IFLA_MASTER
-	elsewhere bool // IFLA_LINK counts in another namespace
+	peer      int    // IFLA_LINK
+	master    int    // IFLA_MASTER
+	elsewhere bool   // IFLA_LINK counts in another namespace
+	netnsid   int    // of that one (IFLA_LINK_NETNSID)
+	portOf    string // the type of its master (IFLA_INFO_SLAVE_KIND)
 	loopback  bool
 	arp       bool   // an Ethernet link that resolves addresses by ARP and NDP
 	info      []byte // IFLA_INFO_DATA of a type that has details
@@ -74,12 +86,20 @@ func decodeLink(b []byte) link {
 		case unix.IFLA_MASTER:
 			l.master = int(nl.NativeEndian().Uint32(v))
 		case unix.IFLA_LINK_NETNSID:
-			l.elsewhere = true
+			l.elsewhere, l.netnsid = true, int(int32(nl.NativeEndian().Uint32(v)))
+		case unix.IFLA_PROP_LIST:
+			attrs(v, func(typ uint16, v []byte) {
+				if typ == unix.IFLA_ALT_IFNAME {
+					l.AltNames = strings.TrimSpace(l.AltNames + " " + unix.ByteSliceToString(v))
+				}
+			})
 		case unix.IFLA_LINKINFO:
 			attrs(v, func(typ uint16, v []byte) {
 				switch {
 				case typ == unix.IFLA_INFO_KIND:
 					l.Type = unix.ByteSliceToString(v)
+				case typ == unix.IFLA_INFO_SLAVE_KIND:
+					l.portOf = unix.ByteSliceToString(v)
 				case typ == unix.IFLA_INFO_DATA && netstate.HasDetails(l.Type):
 					l.info = slices.Clone(v) // the buffer is used again
 				}
@@ -100,10 +120,7 @@ func (s *Space) remember(l link) {
 	s.name[l.index] = l.Name
 	s.settings[l.Name] = l.settings
 	if l.elsewhere {
-		s.parents[l.Name] = l.peer
-	}
-	if l.Type == "veth" && l.elsewhere {
-		s.ends[l.Name] = vethEnd{l.index, l.peer}
+		s.ends[l.Name] = farLink{l.index, l.peer, l.netnsid, l.Type == "veth"}
 	}
 }
 
@@ -210,13 +227,39 @@ func (s *Space) Owned() ([]netstate.Link, error) {
 	return out, err
 }
 
+// onNode reports whether the link that one of the pod's names is the node's: the
+// namespace that it is in has the ID that the pod has for the node's.
+func (k *Kernel) onNode(f farLink) (bool, error) {
+	if k.Pod.hostID == nil {
+		req := request(unix.RTM_GETNSID, 0, nl.NewRtGenMsg())
+		req.AddData(nl.NewRtAttr(unix.NETNSA_FD, nl.Uint32Attr(uint32(k.Host.nsFD()))))
+		id := unix.NETNSA_NSID_NOT_ASSIGNED
+		err := k.Pod.conn.do(req, func(b []byte) {
+			attrs(b[unix.NLMSG_ALIGNTO:], func(typ uint16, v []byte) {
+				if typ == unix.NETNSA_NSID {
+					id = int(int32(nl.NativeEndian().Uint32(v)))
+				}
+			})
+		})
+		if err != nil {
+			return false, fmt.Errorf("%s: ID of the node's network namespace: %w", k.Pod.ns, err)
+		}
+		k.Pod.hostID = &id
+	}
+	return f.netnsid == *k.Pod.hostID, nil
+}
+
 // Pair records in the snapshot that two veths that were read are the ends of
-// one pair, if they are: each must name the other's ifindex.
-func (k *Kernel) Pair(snap *netstate.Snapshot, host, pod string) {
+// one pair, if they are: each must name the other's ifindex, and the pod's the
+// node's namespace.
+func (k *Kernel) Pair(snap *netstate.Snapshot, host, pod string) error {
 	h, okHost := k.Host.ends[host]
 	p, okPod := k.Pod.ends[pod]
-	if !okHost || !okPod || h.far != p.index || p.far != h.index {
-		return
+	if !okHost || !okPod || !h.veth || !p.veth || h.far != p.index || p.far != h.index {
+		return nil
+	}
+	if ok, err := k.onNode(p); err != nil || !ok {
+		return err
 	}
 	hl, _ := netstate.Get(snap, netstate.Host, netstate.Link{Name: host})
 	pl, _ := netstate.Get(snap, netstate.Pod, netstate.Link{Name: pod})
@@ -224,14 +267,18 @@ func (k *Kernel) Pair(snap *netstate.Snapshot, host, pod string) {
 	pl.Peer = netstate.End{NS: netstate.Host, Name: host, MAC: hl.MAC}
 	snap.Put(netstate.Host, hl)
 	snap.Put(netstate.Pod, pl)
+	return nil
 }
 
 // ReadPeer puts the host end of a pod's veth into the snapshot, and notes at
 // both that they are a pair. A link that isn't a veth to the node has none.
 func (k *Kernel) ReadPeer(snap *netstate.Snapshot, podDev string) error {
 	end, ok := k.Pod.ends[podDev]
-	if !ok {
+	if !ok || !end.veth {
 		return nil
+	}
+	if ok, err := k.onNode(end); err != nil || !ok {
+		return err
 	}
 	l, ok, err := k.Host.fetchIndex(end.far)
 	if err != nil || !ok || l.Type != "veth" || l.peer != end.index {
@@ -247,18 +294,20 @@ func (k *Kernel) ReadPeer(snap *netstate.Snapshot, podDev string) error {
 		}
 	}
 	snap.Put(netstate.Host, l.Link)
-	k.Pair(snap, l.Name, podDev)
-	return nil
+	return k.Pair(snap, l.Name, podDev)
 }
 
 // ReadParent puts the node's link that one of the pod's sits on into the
 // snapshot, and returns its name, "" if there is none.
 func (k *Kernel) ReadParent(snap *netstate.Snapshot, podDev string) (string, error) {
-	index, ok := k.Pod.parents[podDev]
-	if !ok {
+	end, ok := k.Pod.ends[podDev]
+	if !ok || end.veth {
 		return "", nil
 	}
-	l, ok, err := k.Host.fetchIndex(index)
+	if ok, err := k.onNode(end); err != nil || !ok {
+		return "", err
+	}
+	l, ok, err := k.Host.fetchIndex(end.far)
 	if err == nil && ok {
 		err = k.Host.resolve(&l)
 	}

@@ -90,7 +90,7 @@ func (k *Kernel) readHostLink(snap *netstate.Snapshot, want netstate.Link) error
 		return err
 	}
 	if want.Peer.NS == netstate.Pod && k.Pod != nil {
-		k.Pair(snap, want.Name, want.Peer.Name)
+		return k.Pair(snap, want.Name, want.Peer.Name)
 	}
 	return nil
 }

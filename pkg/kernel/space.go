@@ -48,11 +48,12 @@ type Space struct {
 
 	index map[string]int // of links, by name
 	name  map[int]string
-	ends  map[string]vethEnd
+	ends  map[string]farLink
 	// settings are those of links, as the last answer has them.
 	settings map[string]settings
-	// parents are the ifindexes, in another namespace, of what links sit on.
-	parents map[string]int
+	// hostID is what the namespace calls the node's (ip-netns(8), NETNSID); nil if
+	// nobody asked yet.
+	hostID *int
 
 	// leading is the table that the rules lead every packet to first, 0 if there
 	// is none; known once they were read.
@@ -307,9 +308,8 @@ func (k *Kernel) Space(ns netstate.NS) *Space {
 func (s *Space) reset() {
 	s.index = map[string]int{"lo": 1} // init_net and every other: loopback_net_init
 	s.name = map[int]string{1: "lo"}
-	s.ends = map[string]vethEnd{}
+	s.ends = map[string]farLink{}
 	s.settings = map[string]settings{}
-	s.parents = map[string]int{}
 	s.leading = map[netstate.Family]int{}
 }
 

@@ -5,6 +5,7 @@ package netstate
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -45,6 +46,7 @@ type End struct {
 // they don't name.
 type Link struct {
 	Name       string
+	AltNames   string // other names of it, separated by blanks; no plan changes them
 	Type       string // IFLA_INFO_KIND: veth, macvlan, …; "" for a physical device
 	MAC        MAC
 	MTU        int // bytes
@@ -97,6 +99,9 @@ func (l Link) String() string {
 	if l.Alias != "" {
 		fmt.Fprintf(&b, " alias %q", l.Alias)
 	}
+	for _, name := range strings.Fields(l.AltNames) {
+		fmt.Fprintf(&b, " altname %s", name)
+	}
 	if l.Type != "" {
 		fmt.Fprintf(&b, " type %s", l.Type)
 	}
@@ -114,6 +119,7 @@ func (l Link) String() string {
 
 func (l Link) over(have Object) Object {
 	h := have.(Link)
+	l.AltNames = h.AltNames
 	if l.Type == "" {
 		l.Type = h.Type
 	}
@@ -146,6 +152,29 @@ func (l Link) over(have Object) Object {
 	}
 	l.Details = h.Details.With(l.Details)
 	return l
+}
+
+// NamedLink returns the link of that name, which may be one of its other names
+// (IFLA_ALT_IFNAME), as the kernel finds it (__dev_get_by_name of net/core/dev.c).
+func NamedLink(s *Snapshot, ns NS, name string) (Link, bool) {
+	if l, ok := Get(s, ns, Link{Name: name}); ok {
+		return l, true
+	}
+	for _, l := range All[Link](s, ns) {
+		if slices.Contains(strings.Fields(l.AltNames), name) {
+			return l, true
+		}
+	}
+	return Link{}, false
+}
+
+// RealName returns the name by which all that is on a link names it; a name that no
+// link has stays as it is.
+func RealName(s *Snapshot, ns NS, name string) string {
+	if l, ok := NamedLink(s, ns, name); ok {
+		return l.Name
+	}
+	return name
 }
 
 // sameDevice reports whether two links of one name differ only in what can be

@@ -234,6 +234,8 @@ func (f *fields) link() Link {
 			alias, err := strconv.Unquote(f.next())
 			f.fail(err)
 			l.Alias = alias
+		case "altname":
+			l.AltNames = strings.TrimSpace(l.AltNames + " " + f.name())
 		case "type":
 			l.Type = f.name()
 			if HasDetails(l.Type) {
