@@ -503,7 +503,7 @@ func TestRouteStatus(t *testing.T) {
 	if e := status(keys{"bridge": "ens192"}).fails(t); e.Code != types.ErrInvalidNetworkConfig {
 		t.Errorf("with the master's name: %v", e)
 	}
-	sh(t, s.Node.Netns, "ip link add mine type bridge")
+	sh(t, s.Node.Netns, "ip link del "+bridge+"; ip link add mine type bridge")
 	if e := status(keys{"bridge": "mine"}).fails(t); e.Code != notAvailable || !strings.Contains(e.Msg, "want mine link ens192 type macvlan") {
 		t.Errorf("with a bridge in its place: %v", e)
 	}

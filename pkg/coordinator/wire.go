@@ -60,15 +60,16 @@ func (b *builder) veth() {
 	if _, there := b.link(podEnd); there && b.c.VethMTU == 0 {
 		mtu = 0 // the NIC's MTU of back then: another plugin may have changed it since
 	}
-	b.plan.Want(host, "the node's end of its link to the pod", netstate.Link{
+	end := netstate.Link{
 		Name: w.host, Type: "veth", MAC: w.hostMAC, MTU: mtu, Up: true, Alias: b.v.Alias(), Group: b.settings().Group(),
 		Peer: netstate.End{NS: pod, Name: w.pod, MAC: w.podMAC},
-	})
+	}
+	b.plan.Want(host, "the node's end of its link to the pod", end)
 	b.plan.Want(pod, "the pod's end of its link to the node", netstate.Link{
 		Name: w.pod, Type: "veth", MAC: w.podMAC, MTU: mtu, Up: true,
 		Peer: netstate.End{NS: host, Name: w.host, MAC: w.hostMAC},
 	})
-	b.settings().Want(&b.plan, w.host)
+	b.settings().Want(&b.plan, end)
 	if b.hasIPv6() {
 		b.plan.Want(pod, "IPv6 works on the link", netstate.Sysctl{Family: netstate.IPv6, Dev: w.pod, Name: "disable_ipv6", Value: 0})
 	}

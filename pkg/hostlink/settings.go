@@ -22,13 +22,15 @@ func (s Settings) Group() int {
 	return 0
 }
 
-// Want wants them for a link.
-func (s Settings) Want(plan *netstate.Plan, dev string) {
+// Want wants them for a link. The check of sources is about links in our group alone,
+// which one that somebody else made isn't in.
+func (s Settings) Want(plan *netstate.Plan, l netstate.Link) {
+	dev := l.Name
 	const why = "pods send from no address but their own"
 	if s.RPFilter >= 0 {
 		plan.Want(host, why, netstate.Sysctl{Family: netstate.IPv4, Dev: dev, Name: "rp_filter", Value: s.RPFilter})
 	}
-	if s.RPFilter == strict {
+	if l.Group == netstate.SourceGroup {
 		plan.WantShared(host, why, netstate.SourceCheck{})
 	}
 	plan.Want(host, "the node takes no routes from there", netstate.Sysctl{Family: netstate.IPv6, Dev: dev, Name: "accept_ra", Value: 0})

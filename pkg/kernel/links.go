@@ -181,6 +181,21 @@ func (s *Space) ReadLinks(snap *netstate.Snapshot) error {
 	return err
 }
 
+// ReadType puts the links of a type into the snapshot; the kernel does the filtering.
+func (s *Space) ReadType(snap *netstate.Snapshot, kind string) error {
+	req := linkRequest("")
+	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
+	req.AddData(info)
+	links, err := s.links(req)
+	for _, l := range links {
+		if l.Type == kind {
+			snap.Put(s.ns, l.Link)
+		}
+	}
+	return err
+}
+
 // ReadMembers puts the links that have this one as their master into the
 // snapshot; the kernel does the filtering.
 func (s *Space) ReadMembers(snap *netstate.Snapshot, master string) error {

@@ -91,15 +91,13 @@ func (c *Config) Status(t *plugin.Task) error {
 	if b.Name == "" {
 		return nil
 	}
-	for _, name := range []string{b.Parent, b.Name} {
-		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
-			return err
-		}
+	if err := b.Look(t.Kernel, t.Snapshot); err != nil {
+		return err
 	}
 	if err := b.Check(t.Snapshot); err != nil {
 		return err
 	}
-	if _, ok := netstate.Get(t.Snapshot, host, netstate.Link{Name: b.Name}); ok {
+	if _, ok := b.Find(t.Snapshot); ok {
 		return nil
 	}
 	return t.Kernel.Host.CanMake("macvlan")

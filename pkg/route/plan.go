@@ -64,7 +64,7 @@ func (b *builder) bridge() error {
 	if err := hostlink.CanShare(nic, c.Parent); err != nil {
 		return err
 	}
-	if nic.Type == "macvlan" && v.Parent != "" && v.Parent != c.Parent {
+	if nic.Type == "macvlan" && v.Parent != "" && v.Parent != netstate.RealName(v.Snapshot, host, c.Parent) {
 		return plugin.Invalid("master: %s: want %s, which link %s of the pod sits on", c.Parent, v.Parent, nic.Name)
 	}
 	for _, a := range b.addrs {
@@ -112,12 +112,12 @@ func (c *Config) Record(_ *plugin.View, plan netstate.Plan) *kernel.Record {
 	if c.Bridge.Name == "" {
 		return nil
 	}
-	r := &kernel.Record{Table: netstate.TableMain, Device: c.Bridge.Name}
+	r := &kernel.Record{Table: netstate.TableMain}
 	for _, item := range plan.Present {
 		n, ok := item.Object.(netstate.Neigh)
 		switch {
 		case ok && item.NS == host:
-			r.MAC = n.MAC.String()
+			r.Device, r.MAC = n.Dev, n.MAC.String()
 			r.Addresses = append(r.Addresses, n.Dst)
 		case ok:
 			r.Node = append(r.Node, n.Dst)

@@ -177,22 +177,22 @@ func unusedBridge(t *plugin.Task) ([]netstate.Op, error) {
 	if !c.RemoveUnused {
 		return nil, nil
 	}
+	snap := netstate.NewSnapshot()
+	if err := c.Bridge.Look(t.Kernel, snap); err != nil {
+		return nil, err
+	}
+	l, ok := c.Bridge.Find(snap)
+	if !ok || !c.Bridge.Made(l) {
+		return nil, nil
+	}
 	for _, set := range []kernel.Records{kernel.BridgeRoutes, kernel.NodeRoutes} {
 		records, err := set.Read("")
 		if err != nil { // who knows what it uses
 			return nil, err
 		}
-		if slices.ContainsFunc(records, func(r kernel.Record) bool { return r.Device == c.Bridge.Name }) {
+		if slices.ContainsFunc(records, func(r kernel.Record) bool { return r.Device == l.Name }) {
 			return nil, nil
 		}
-	}
-	snap := netstate.NewSnapshot()
-	if err := t.Kernel.Host.ReadLink(snap, c.Bridge.Name); err != nil {
-		return nil, err
-	}
-	l, ok := netstate.Get(snap, host, netstate.Link{Name: c.Bridge.Name})
-	if !ok || !c.Bridge.Made(l) {
-		return nil, nil
 	}
 	if err := t.Kernel.Host.ReadOn(snap, l.Name); err != nil {
 		return nil, err

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// byMacvlan is coordinator with the node's macvlan.
+var byMacvlan = keys{"hostLink": "macvlan"}
+
+// bothReached fails unless node and pod reach each other by every address of the pod's.
+func (s *stage) bothReached(t *testing.T, pods ...*attachment) {
+	t.Helper()
+	for _, p := range pods {
+		for i, a := range p.Addrs(lab.NIC) {
+			if err := s.Node.Ping(a.Addr(), nothing); err != nil {
+				t.Errorf("from the node to %s: %v", p.Name(), err)
+			}
+			if err := p.Ping(s.LANs[0].Node[i].Addr(), nothing); err != nil {
+				t.Errorf("from %s to the node: %v", p.Name(), err)
+			}
+		}
+	}
+}
+
+// macvlans fails unless the node has that many of its own.
+func (s *stage) macvlans(t *testing.T, want int) {
+	t.Helper()
+	if got := sh(t, s.Node.Netns, "ip -o link show type macvlan"); strings.Count(got, "\n") != want {
+		t.Errorf("the node has other macvlans of its own than %d:\n%s", want, got)
+	}
+}
+
+// TestOneBridgeOfManyNames: a parent has one macvlan of the node's, whatever it is
+// called by the plugins, or by the node by then. DEL and GC of who calls it by one
+// name leave it to who calls it by another.
+func TestOneBridgeOfManyNames(t *testing.T) {
+	mine := keys{"bridge": "mybr"}
+	for name, tt := range map[string]struct {
+		first, second func(*attachment, string) call
+		between       string
+	}{
+		"coordinator, then route": {
+			func(a *attachment, verb string) call { return a.call(verb, byMacvlan) },
+			func(a *attachment, verb string) call { return a.route(verb, mine) }, "true",
+		},
+		"route, then coordinator": {
+			func(a *attachment, verb string) call { return a.route(verb, mine) },
+			func(a *attachment, verb string) call { return a.call(verb, byMacvlan) }, "true",
+		},
+		"route twice": {
+			func(a *attachment, verb string) call { return a.route(verb, mine) },
+			func(a *attachment, verb string) call { return a.route(verb, keys{"bridge": "other"}) }, "true",
+		},
+		"renamed": {
+			func(a *attachment, verb string) call { return a.call(verb, byMacvlan) },
+			func(a *attachment, verb string) call { return a.call(verb, byMacvlan) },
+			"ip link set ens192.host down; ip link set ens192.host name shim; ip link set shim up",
+		},
+		"the parent has another MAC": {
+			func(a *attachment, verb string) call { return a.call(verb, byMacvlan) },
+			func(a *attachment, verb string) call { return a.route(verb, mine) },
+			"ip link set ens192 address 02:00:5e:00:53:01",
+		},
+		"somebody took the mark off": {
+			func(a *attachment, verb string) call { return a.call(verb, byMacvlan) },
+			func(a *attachment, verb string) call { return a.route(verb, mine) },
+			"ip link set ens192.host alias '' group 0",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			tt.first(s.web, "ADD").fine(t)
+			sh(t, s.Node.Netns, tt.between)
+			tt.second(s.app, "ADD").fine(t)
+			s.macvlans(t, 1)
+			if !strings.Contains(name, "renamed") { // with which its routes went
+				tt.first(s.web, "CHECK").fine(t)
+				s.bothReached(t, s.web)
+			}
+			tt.second(s.app, "CHECK").fine(t)
+			s.bothReached(t, s.app)
+			tt.first(s.web, "DEL").fine(t)
+			s.gcOfRoute(t, keys{"bridge": "mybr", "removeUnused": true})
+			tt.second(s.app, "CHECK").fine(t)
+			s.bothReached(t, s.app)
+			tt.second(s.app, "DEL").fine(t)
+			s.gcOfRoute(t, keys{"bridge": "third", "removeUnused": true})
+			if ours := !strings.Contains(name, "mark"); ours {
+				s.macvlans(t, 0)
+			}
+		})
+	}
+}
+
+// gcOfRoute is GC of a network that chains route and has no pod, with coordinator's
+// pods in another one.
+func (s *stage) gcOfRoute(t *testing.T, over keys) {
+	t.Helper()
+	c := s.web.route("GC", keys{"name": "none", "prevResult": nil, "cni.dev/valid-attachments": []types.GCAttachment{}}, over)
+	c.env = nil
+	c.fine(t)
+}
+
+// TestBridgeOfRenamedParent: the node's NIC gets another name while pods are on it.
+func TestBridgeOfRenamedParent(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.web.call("ADD", byMacvlan).fine(t)
+	sh(t, s.Node.Netns, "ip link set ens192 down; ip link set ens192 name uplink; ip link set uplink up; ip -6 addr add fd00:6::123/64 dev uplink nodad || true")
+	settle(t, s.Node.Netns)
+	s.app.call("ADD", byMacvlan).fine(t)
+	s.macvlans(t, 1)
+	s.app.call("CHECK", byMacvlan).fine(t)
+	s.bothReached(t, s.app)
+	s.web.call("ADD", byMacvlan).fine(t) // as repair does
+	s.bothReached(t, s.web)
+	s.macvlans(t, 1)
+}
+
+// TestBridgesAddedAtOnce by two names: one ADD makes it, and the other finds it.
+func TestBridgesAddedAtOnce(t *testing.T) {
+	for range 5 {
+		s := newStage(t, only(0))
+		calls := map[*lab.Pod]call{s.Web: s.web.call("ADD", byMacvlan), s.App: s.app.route("ADD", keys{"bridge": "mybr"})}
+		if err := atOnce(s.Pods(), func(p *lab.Pod) error {
+			out, err := calls[p].start(t.Context())
+			if err == nil && !out.state.Success() {
+				t.Error(out.stdout)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		s.macvlans(t, 1)
+	}
+}
+
+// TestSomebodyElsesMacvlan on the parent is left as it is, and in nobody's way, as long
+// as it has neither our name nor our MAC.
+func TestSomebodyElsesMacvlan(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	sh(t, s.Node.Netns, "ip link add shim link ens192 type macvlan mode bridge; ip addr add 10.6.200.1/32 dev shim; ip link set shim up; sysctl -qw net.ipv4.conf.shim.arp_ignore=0")
+	s.web.call("ADD", byMacvlan).fine(t)
+	s.bothReached(t, s.web)
+	s.macvlans(t, 2)
+	if got := sh(t, s.Node.Netns, "sysctl -n net.ipv4.conf.shim.arp_ignore; ip -o link show shim"); !strings.HasPrefix(got, "0\n") || strings.Contains(got, "multihome") {
+		t.Errorf("the other macvlan is not as it was: %s", got)
+	}
+}
+
+// TestModesOfMacvlan: a NIC that the node's macvlan doesn't reach is refused by every
+// plugin that has one, and nothing is changed.
+func TestModesOfMacvlan(t *testing.T) {
+	for _, mode := range []string{"private", "vepa", "passthru"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, lab.Ens192())
+			for _, a := range []*attachment{s.web, s.app} {
+				sh(t, a.Netns, "ip link del eth0")
+			}
+			sh(t, s.Node.Netns, "ip link add tmp link ens192 type macvlan mode "+mode)
+			sh(t, s.Node.Netns, "ip link set tmp netns "+s.Web.Path()+" name eth0")
+			for _, a := range s.Web.Addrs(lab.NIC) {
+				sh(t, s.Web.Netns, "ip addr add "+a.String()+" dev eth0 nodad")
+			}
+			sh(t, s.Web.Netns, "ip link set eth0 up")
+			settle(t, s.Web.Netns)
+			before := s.state(t)
+			for _, verb := range []string{"ADD", "CHECK"} {
+				for _, c := range []call{s.web.call(verb, byMacvlan), s.web.route(verb)} {
+					e := c.fails(t)
+					for _, words := range []string{"link eth0", "mode " + mode, "want mode bridge"} {
+						if !strings.Contains(e.Msg, words) {
+							t.Errorf("%s does not say %q: %s", verb, words, e.Msg)
+						}
+					}
+					if e.Code != types.ErrInvalidNetworkConfig {
+						t.Errorf("%s: code %d", verb, e.Code)
+					}
+				}
+			}
+			same(t, mode, before, slices.DeleteFunc(s.state(t), isLock))
+			s.web.call("ADD").fine(t) // by veth it goes
+			s.bothReached(t, s.web)
+		})
+	}
+}
