@@ -195,3 +195,57 @@ func TestModesOfMacvlan(t *testing.T) {
 		})
 	}
 }
+
+// TestUplinkBridges: the node's addresses are on a bridge over its NIC, which has a name
+// of a container network's, and pods sit on the bridge.
+func TestUplinkBridges(t *testing.T) {
+	for _, name := range []string{"cni-uplink", "docker-ext", "dummy0", "virbr-lan", "cali-lan", "veth-lan", "br0"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, lab.Ens192())
+			bridgeOver(t, l, name)
+			l.LANs[0].NIC = name // which networks are made for
+			s, err := l.NewScene(t.Context(), newNetwork(t, l, chained))
+			if err != nil {
+				t.Fatal(err)
+			}
+			holds(t, s)
+			if err := s.Network.Check(t.Context(), s.Web, lab.NIC); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// bridgeOver moves what the node has on its NIC to a bridge over it.
+func bridgeOver(t *testing.T, l *lab.Lab, name string) {
+	t.Helper()
+	lan := l.LANs[0]
+	sh(t, l.Node.Netns, "ip addr flush dev ens192 scope global; ip link add "+name+" type bridge; ip link set ens192 master "+name+"; ip link set "+name+" up")
+	for i, a := range lan.Node {
+		sh(t, l.Node.Netns, "ip addr add "+a.String()+" dev "+name+" nodad; ip route replace default via "+lan.Router[i].Addr().String()+" dev "+name)
+	}
+}
+
+// TestUplinkBridgeOfAnotherLAN: pods that don't sit on the bridge reach the node's address
+// there by the default route that leaves by it, and no address of a container network's
+// bridge is given to them.
+func TestUplinkBridgeOfAnotherLAN(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, lab.Ens192(), lab.Ens224())
+	bridgeOver(t, l, "docker-ext")
+	sh(t, l.Node.Netns, "ip link add cni0 type bridge; ip link add veth1 type veth peer name veth2; ip link set veth1 master cni0; ip addr add 10.244.0.1/24 dev cni0; ip link set cni0 up; ip link set veth1 up; ip link set veth2 up")
+	l.LANs[0], l.LANs[1] = l.LANs[1], l.LANs[0]
+	s, err := l.NewScene(t.Context(), newNetwork(t, l, chained))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range l.LANs[1].Node {
+		if err := s.Web.Ping(a.Addr(), nothing); err != nil {
+			t.Errorf("the node at %s: %v", a, err)
+		}
+	}
+	if got := sh(t, s.Web.Netns, "ip route show dev veth0"); strings.Contains(got, "10.244.0.1 ") {
+		t.Errorf("the pod takes an address of cni0 for the node's own:\n%s", got)
+	}
+}

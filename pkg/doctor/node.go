@@ -243,12 +243,15 @@ func (n *node) links(prefix string) (out []string) {
 	return out
 }
 
+// nodeLinks is what tells which links carry the node's own addresses.
+func (n *node) nodeLinks() kernel.NodeLinks { return kernel.NodeLinksOf(n.snapshot, n.parents()...) }
+
 // nics returns the names of the links that carry the node's own addresses.
 func (n *node) nics() (out []string) {
+	links := n.nodeLinks()
 	for _, a := range netstate.All[netstate.Addr](n.snapshot, host) {
 		addr := a.Prefix.Addr()
-		l, _ := n.link(a.Dev)
-		if kernel.IsNodes(a.Dev) && !l.Owned() && !addr.IsLinkLocalUnicast() && !slices.Contains(out, a.Dev) {
+		if links.Own(a.Dev) && !addr.IsLinkLocalUnicast() && !slices.Contains(out, a.Dev) {
 			out = append(out, a.Dev)
 		}
 	}
@@ -279,9 +282,10 @@ func (n *node) forwards(f netstate.Family) bool {
 
 // hasFamily reports whether the node has addresses of its own of a family.
 func (n *node) hasFamily(f netstate.Family) bool {
+	links := n.nodeLinks()
 	return slices.ContainsFunc(netstate.All[netstate.Addr](n.snapshot, host), func(a netstate.Addr) bool {
 		addr := a.Prefix.Addr()
-		return netstate.FamilyOf(addr) == f && !addr.IsLinkLocalUnicast() && kernel.IsNodes(a.Dev)
+		return netstate.FamilyOf(addr) == f && !addr.IsLinkLocalUnicast() && links.Own(a.Dev)
 	})
 }
 

@@ -62,8 +62,9 @@ func newDescribed(o Options) (*described, error) {
 	}
 	p.node = len(netstate.All[netstate.Link](p.Snapshot, netstate.Host)) > 0
 	p.Node = slices.Clone(o.NodeAddresses)
+	links := kernel.NodeLinksOf(p.Snapshot)
 	for _, a := range netstate.All[netstate.Addr](p.Snapshot, netstate.Host) {
-		if len(o.NodeAddresses) == 0 && kernel.IsNodes(a.Dev) {
+		if len(o.NodeAddresses) == 0 && links.Own(a.Dev) {
 			p.Node = append(p.Node, a.Prefix.Addr())
 		}
 	}

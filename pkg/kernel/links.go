@@ -47,11 +47,10 @@ func linkRequest(name string) *nl.NetlinkRequest {
 type link struct {
 	netstate.Link
 	index     int
-	peer      int    // IFLA_LINK
-	master    int    // IFLA_MASTER
-	elsewhere bool   // IFLA_LINK counts in another namespace
-	netnsid   int    // of that one (IFLA_LINK_NETNSID)
-	portOf    string // the type of its master (IFLA_INFO_SLAVE_KIND)
+	peer      int  // IFLA_LINK
+	master    int  // IFLA_MASTER
+	elsewhere bool // IFLA_LINK counts in another namespace
+	netnsid   int  // of that one (IFLA_LINK_NETNSID)
 	loopback  bool
 	arp       bool   // an Ethernet link that resolves addresses by ARP and NDP
 	info      []byte // IFLA_INFO_DATA of a type that has details
@@ -98,8 +97,6 @@ func decodeLink(b []byte) link {
 				switch {
 				case typ == unix.IFLA_INFO_KIND:
 					l.Type = unix.ByteSliceToString(v)
-				case typ == unix.IFLA_INFO_SLAVE_KIND:
-					l.portOf = unix.ByteSliceToString(v)
 				case typ == unix.IFLA_INFO_DATA && netstate.HasDetails(l.Type):
 					l.info = slices.Clone(v) // the buffer is used again
 				}

@@ -8,48 +8,25 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
-
-// notTheNodes are the links whose addresses are not the node's own: kube-proxy's
-// and other holders of service addresses, the host ends of pods, and the
-// bridges and tunnels of container networks. A '*' stands for any end.
-var notTheNodes = []string{
-	"lo", "kube-ipvs*", "dummy*", "nodelocaldns*",
-	"veth*", "cali*", "lxc*", "eni*", "azv*", "gke*",
-	"cni*", "cbr*", "docker*", "podman*", "virbr*", "kube-bridge",
-	"flannel*", "cilium*", "vxlan.calico", "tunl*", "weave*", "antrea-gw*", "ovn-k8s*", "vx-submariner",
-}
-
-// IsNodes reports whether a link may carry addresses of the node, by its name.
-func IsNodes(name string) bool {
-	return !slices.ContainsFunc(notTheNodes, func(p string) bool {
-		prefix, open := strings.CutSuffix(p, "*")
-		return name == prefix || open && strings.HasPrefix(name, prefix)
-	})
-}
 
 // NodeAddrs returns the addresses by which pods reach their node: of each
 // family first the one the kernel would send from towards the pod's first
 // address, then the global addresses of every link that is up and the node's
 // own, sorted.
 //
-// The number of addresses, links and routes on the node is hardly felt: links
-// that are left out by name are never asked for, and neither is any list that
-// has the others' addresses in it.
+// The number of addresses, links and routes on the node is hardly felt: only those
+// links are asked for their addresses that may have some of the node's.
 func (k *Kernel) NodeAddrs(pod []netip.Addr) ([]netip.Addr, error) {
-	names, err := k.Host.linkNames()
+	links, inVRF, err := k.nodeLinks()
 	if err != nil {
 		return nil, err
 	}
 	var own []ownAddr
-	for _, name := range names {
-		if !IsNodes(name) {
-			continue
-		}
-		addrs, err := k.Host.ownAddrs(name)
+	for _, l := range links {
+		addrs, err := k.Host.ownAddrs(l)
 		if err != nil {
 			return nil, err
 		}
@@ -71,6 +48,9 @@ func (k *Kernel) NodeAddrs(pod []netip.Addr) ([]netip.Addr, error) {
 			out = append(out, o.addr)
 		}
 	}
+	if len(out) == 0 && inVRF != "" {
+		return nil, fmt.Errorf("host: %s, and the node has no address outside of one, by which pods could reach it: give it one there, or take the link out of the VRF", inVRF)
+	}
 	return out, nil
 }
 
@@ -80,13 +60,8 @@ type ownAddr struct {
 	index int // of its link
 }
 
-// ownAddrs returns the global addresses of a link that is up and of a kind that
-// can carry the node's own.
-func (s *Space) ownAddrs(name string) ([]ownAddr, error) {
-	l, ok, err := s.fetchLink(name)
-	if err != nil || !ok || !l.Up || l.loopback || l.Type == "dummy" || l.Link.Owned() {
-		return nil, err
-	}
+// ownAddrs returns the global addresses of a link of the node's own.
+func (s *Space) ownAddrs(l link) ([]ownAddr, error) {
 	list, err := s.addrs(l.index)
 	if err != nil {
 		return nil, err

@@ -7,19 +7,6 @@ import (
 	"testing"
 )
 
-func TestIsNodes(t *testing.T) {
-	for name, want := range map[string]bool{
-		"eth0": true, "ens192": true, "bond0.100": true, "br-ex": true, "ens192.host": true, "vlan7": true, "locust": true,
-		"lo": false, "kube-ipvs0": false, "nodelocaldns": false, "dummy3": false,
-		"veth1234": false, "cali12ab": false, "lxc_health": false, "cni0": false, "docker0": false, "flannel.1": false, "tunl0": false,
-		"vxlan.calico": false, "vxlan.calico2": true,
-	} {
-		if got := IsNodes(name); got != want {
-			t.Errorf("IsNodes(%q) = %v, want %v", name, got, want)
-		}
-	}
-}
-
 func TestCommonBits(t *testing.T) {
 	for _, tt := range []struct {
 		a, b string
