@@ -249,3 +249,29 @@ func TestUplinkBridgeOfAnotherLAN(t *testing.T) {
 		t.Errorf("the pod takes an address of cni0 for the node's own:\n%s", got)
 	}
 }
+
+// TestGCWithoutNftables: what a kernel without nf_tables can't have isn't there to be
+// removed, be there pods of ours or none.
+func TestGCWithoutNftables(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	gc := func(plugin string, over keys, living ...types.GCAttachment) call {
+		c := s.web.withoutNftables(t, "GC", keys{"type": plugin, "serviceCIDR": nil, "prevResult": nil, "cni.dev/valid-attachments": append([]types.GCAttachment{}, living...)}, over)
+		c.env, c.plugin = map[string]string{"PATH": "/nowhere"}, plugin
+		return c
+	}
+	all := func(living ...types.GCAttachment) {
+		t.Helper()
+		gc("coordinator", nil, living...).fine(t)
+		gc("veth", nil, living...).fine(t)
+		gc("route", keys{"master": "ens192", "bridge": bridge, "removeUnused": true}, living...).fine(t)
+	}
+	before := s.state(t)
+	all()
+	same(t, "GC", before, s.state(t))
+	s.web.withoutNftables(t, "ADD", byMacvlan).fine(t)
+	all(types.GCAttachment{ContainerID: s.web.ContainerID, IfName: lab.NIC})
+	s.web.withoutNftables(t, "CHECK", byMacvlan).fine(t)
+	s.web.withoutNftables(t, "DEL", byMacvlan).fine(t)
+	all()
+}

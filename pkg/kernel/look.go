@@ -20,7 +20,7 @@ func (k *Kernel) ReadAll(snap *netstate.Snapshot) (parents map[string]string, er
 	if err := k.Host.readAll(snap); err != nil {
 		return nil, err
 	}
-	if err := k.Host.lookForSourceCheck(snap); err != nil || k.Pod == nil {
+	if err := k.Host.FindSourceCheck(snap); err != nil || k.Pod == nil {
 		return nil, err
 	}
 	if err := k.Pod.readAll(snap); err != nil {

@@ -48,15 +48,10 @@ func drop() expression {
 	}}
 }
 
-// ReadSourceCheck puts the check of sources into the snapshot, if there is
-// something of its name. Where the kernel can't have it, it counts as done: the
-// IPv4 half is rp_filter's, too.
+// ReadSourceCheck puts the check of sources into the snapshot for a plan that wants it.
+// Where the kernel can't have it, it counts as done: the IPv4 half is rp_filter's, too.
 func (s *Space) ReadSourceCheck(snap *netstate.Snapshot, want netstate.SourceCheck) error {
-	var chains []nftChain
-	c, err := s.nft()
-	if err == nil { // its chains tell of the table, too; there may be many tables
-		chains, err = c.nftChains(sourcesIn)
-	}
+	chains, err := s.sourceChains()
 	missing := err == nil && len(chains) == 0
 	if noNftables(err) || missing && s.lacksSourceCheck() {
 		snap.Put(s.ns, want)
@@ -68,15 +63,24 @@ func (s *Space) ReadSourceCheck(snap *netstate.Snapshot, want netstate.SourceChe
 	return s.putSourceCheck(snap, chains, err)
 }
 
-// lookForSourceCheck is ReadSourceCheck without trying anything out: what isn't
-// there isn't in the snapshot.
-func (s *Space) lookForSourceCheck(snap *netstate.Snapshot) error {
-	have, err := s.listTables()
-	if err != nil || !have.hasNft(sourcesIn) {
-		return err
+// FindSourceCheck puts it into the snapshot if there is something of its name: what the
+// kernel can't have isn't there, and nobody can delete it.
+func (s *Space) FindSourceCheck(snap *netstate.Snapshot) error {
+	chains, err := s.sourceChains()
+	if noNftables(err) || err == nil && len(chains) == 0 {
+		return nil
 	}
-	chains, err := s.nftConn.nftChains(sourcesIn)
 	return s.putSourceCheck(snap, chains, err)
+}
+
+// sourceChains lists the table's chains, which tell of the table, too: there may be many
+// tables.
+func (s *Space) sourceChains() ([]nftChain, error) {
+	c, err := s.nft()
+	if err != nil {
+		return nil, err
+	}
+	return c.nftChains(sourcesIn)
 }
 
 // putSourceCheck puts the check into the snapshot that has these chains, or an
