@@ -47,8 +47,22 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if t.IfName != c.PodDefaultNIC { // all the pod's NICs reach it as the first one does
 		addrs = append(c.firstAddrs(&t.View), addrs...)
 	}
-	t.Node, err = t.Kernel.NodeAddrs(addrs)
+	t.Node, err = t.Kernel.NodeAddrs(withSubnets(&t.View, addrs))
 	return err
+}
+
+// withSubnets returns addresses of the pod with the length of their subnet.
+func withSubnets(v *plugin.View, addrs []netip.Addr) []netip.Prefix {
+	var out []netip.Prefix
+	for _, addr := range addrs {
+		for _, a := range netstate.All[netstate.Addr](v.Snapshot, netstate.Pod) {
+			if a.Prefix.Addr() == addr {
+				out = append(out, a.Prefix)
+				break
+			}
+		}
+	}
+	return out
 }
 
 // nodeAddrs returns those addresses of the node that pods shall know: the ones that

@@ -40,6 +40,11 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 		b.podMAC()
 		return b.plan, nil
 	}
+	for _, a := range addrs {
+		if slices.Contains(c.NodeAddresses, a) {
+			return netstate.Plan{}, plugin.Invalid("nodeAddresses: %s: link %s of the pod has that address", a, b.nic)
+		}
+	}
 	b.sides = c.sides(v, addrs)
 	if len(b.sides) == 0 {
 		return netstate.Plan{}, fmt.Errorf("host: no address of the node is of the family of %s: set nodeAddresses", addrs[0])

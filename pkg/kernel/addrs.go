@@ -21,6 +21,9 @@ type addr struct {
 	scope     uint8
 	temporary bool // RFC 8981: soon replaced by another
 	failed    bool // somebody else has it (RFC 4862, 5.4.5)
+	// deprecated addresses are not for new connections (RFC 4862, 5.5.4), secondary
+	// ones came after another IPv4 address of the same subnet.
+	deprecated, secondary bool
 }
 
 func decodeAddr(b []byte) addr {
@@ -45,6 +48,8 @@ func decodeAddr(b []byte) addr {
 	a.Dynamic = flags&unix.IFA_F_PERMANENT == 0
 	a.Tentative = flags&unix.IFA_F_TENTATIVE != 0 && flags&unix.IFA_F_OPTIMISTIC == 0
 	a.temporary = local.Is6() && flags&unix.IFA_F_TEMPORARY != 0 // of IPv4 the flag says: secondary
+	a.secondary = local.Is4() && flags&unix.IFA_F_SECONDARY != 0
+	a.deprecated = flags&unix.IFA_F_DEPRECATED != 0
 	a.failed = flags&unix.IFA_F_DADFAILED != 0
 	return a
 }

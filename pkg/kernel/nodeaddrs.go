@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,13 +14,13 @@ import (
 )
 
 // NodeAddrs returns the addresses by which pods reach their node: of each
-// family first the one the kernel would send from towards the pod's first
-// address, then the global addresses of every link that is up and the node's
-// own, sorted.
+// family first the one to send from towards the pod's first address, then the
+// global addresses of every link that is up and the node's own, sorted. The pod's
+// addresses come with the length of their subnet.
 //
 // The number of addresses, links and routes on the node is hardly felt: only those
 // links are asked for their addresses that may have some of the node's.
-func (k *Kernel) NodeAddrs(pod []netip.Addr) ([]netip.Addr, error) {
+func (k *Kernel) NodeAddrs(pod []netip.Prefix) ([]netip.Addr, error) {
 	links, inVRF, err := k.nodeLinks()
 	if err != nil {
 		return nil, err
@@ -32,32 +33,90 @@ func (k *Kernel) NodeAddrs(pod []netip.Addr) ([]netip.Addr, error) {
 		}
 		own = append(own, addrs...)
 	}
-	slices.SortFunc(own, func(a, b ownAddr) int { return a.addr.Compare(b.addr) })
+	out, err := nodeAddrs(pod, own, func(p netip.Addr) (netip.Addr, error) { return k.Host.sourceTowards(p, own) })
+	if err == nil && len(out) == 0 && inVRF != "" {
+		err = fmt.Errorf("host: %s, and the node has no address outside of one, by which pods could reach it: give it one there, or take the link out of the VRF", inVRF)
+	}
+	return out, err
+}
+
+// nodeAddrs decides which addresses those are, and gives the same answer before and
+// after there is a route of ours to the pod.
+//
+// The address to send from is the node's own in the pod's subnet: no route has a say
+// in it. Only where there is none the kernel is asked, by towards. What it says of
+// the pod's first address becomes the source of our route, so that it says it again.
+// Of an address in another subnet the answer counts only if it is in that subnet: then
+// it becomes the source of that route.
+func nodeAddrs(pod []netip.Prefix, own []ownAddr, towards func(netip.Addr) (netip.Addr, error)) ([]netip.Addr, error) {
 	var out []netip.Addr
-	for _, p := range pod {
-		src, err := k.Host.sourceTowards(p, own)
-		if err != nil {
-			return nil, err
-		}
-		if src.IsValid() && !src.IsLinkLocalUnicast() && !slices.Contains(out, src) {
-			out = append(out, src)
+	add := func(a netip.Addr) {
+		if a.IsValid() && !a.IsLinkLocalUnicast() && !slices.Contains(out, a) {
+			out = append(out, a)
 		}
 	}
+	for i, p := range pod {
+		near := slices.DeleteFunc(slices.Clone(own), func(o ownAddr) bool { return !p.Contains(o.Addr()) && !o.Contains(p.Addr()) })
+		src := best(near, p.Addr(), 0)
+		if !src.IsValid() && !slices.ContainsFunc(out, p.Contains) && !slices.ContainsFunc(pod[:i], p.Overlaps) {
+			from, err := towards(p.Addr())
+			if err != nil {
+				return nil, err
+			}
+			first := !slices.ContainsFunc(pod[:i], func(q netip.Prefix) bool { return q.Addr().Is4() == p.Addr().Is4() })
+			if first || p.Contains(from) {
+				src = from
+			}
+		}
+		add(src)
+	}
+	slices.SortFunc(own, func(a, b ownAddr) int { return a.Addr().Compare(b.Addr()) })
 	for _, o := range own {
-		if !slices.Contains(out, o.addr) {
-			out = append(out, o.addr)
-		}
-	}
-	if len(out) == 0 && inVRF != "" {
-		return nil, fmt.Errorf("host: %s, and the node has no address outside of one, by which pods could reach it: give it one there, or take the link out of the VRF", inVRF)
+		add(o.Addr())
 	}
 	return out, nil
 }
 
-// ownAddr is an address of the node itself.
+// ownAddr is an address of the node itself, with the length of its subnet.
 type ownAddr struct {
-	addr  netip.Addr
-	index int // of its link
+	netip.Prefix
+	index      int  // of its link
+	deprecated bool // not for new connections (RFC 4862, 5.5.4), such as a floating address
+	secondary  bool // of IPv4: another one of the same subnet came first
+}
+
+// best returns the address to send from to an address: of its family, rather not
+// deprecated, of the outgoing link, and in the smallest subnet that has both, as RFC
+// 6724 (rules 3 and 5) and the routes of the subnets have it; then the one that has most
+// bits in common with it, and the lowest. It is not valid if there is none.
+func best(own []ownAddr, to netip.Addr, out int) netip.Addr {
+	shared := func(o ownAddr) int {
+		if !o.Contains(to) {
+			return -1
+		}
+		return o.Bits()
+	}
+	rank := func(yes bool) int {
+		if yes {
+			return 1
+		}
+		return 0
+	}
+	better := func(a, b ownAddr) int { // negative: a
+		return cmp.Or(
+			rank(a.deprecated)-rank(b.deprecated),
+			rank(b.index == out)-rank(a.index == out),
+			shared(b)-shared(a),
+			rank(a.secondary)-rank(b.secondary),
+			commonBits(b.Addr(), to)-commonBits(a.Addr(), to),
+			a.Addr().Compare(b.Addr()),
+		)
+	}
+	of := slices.DeleteFunc(slices.Clone(own), func(o ownAddr) bool { return o.Addr().Is4() != to.Is4() })
+	if len(of) == 0 {
+		return netip.Addr{}
+	}
+	return slices.MinFunc(of, better).Addr()
 }
 
 // ownAddrs returns the global addresses of a link of the node's own.
@@ -69,7 +128,7 @@ func (s *Space) ownAddrs(l link) ([]ownAddr, error) {
 	var out []ownAddr
 	for _, a := range list {
 		if a.scope == unix.RT_SCOPE_UNIVERSE && !a.Tentative && !a.failed && !a.temporary {
-			out = append(out, ownAddr{a.Prefix.Addr(), l.index})
+			out = append(out, ownAddr{a.Prefix, l.index, a.deprecated, a.secondary})
 		}
 	}
 	return out, nil
@@ -113,8 +172,7 @@ func (s *Space) linkNames() ([]string, error) {
 //
 // IPv4 tells it with the route. IPv6 would go through all addresses of the
 // node to find it, which takes its time with thousands of them, so there the
-// choice of RFC 6724 is made here among the node's own: an address of the
-// outgoing link, the one that has most bits in common with the destination.
+// choice of RFC 6724 is made here among the node's own.
 func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error) {
 	r, err := s.routeTo(dst, dst.Is6())
 	if err != nil || !r.Dst.IsValid() || dst.Is4() && !r.Src.IsValid() {
@@ -132,39 +190,23 @@ func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error)
 	if len(r.hops) > 0 {
 		out = r.hops[0].oif
 	}
-	var best ownAddr
-	for _, o := range own {
-		if o.addr.Is4() != dst.Is4() {
-			continue
-		}
-		better := !best.addr.IsValid() || o.index == out && best.index != out
-		if (o.index == out) == (best.index == out) && commonBits(o.addr, dst) > commonBits(best.addr, dst) {
-			better = true
-		}
-		if better {
-			best = o
-		}
-	}
-	return best.addr, nil
+	return best(own, dst, out), nil
 }
 
 // isLocal reports whether an address is one of this space, be it the node's own
 // or not. The table doesn't tell: local is a part of main until there is a rule
 // (fib_unmerge of net/ipv4/fib_frontend.c).
 func (s *Space) isLocal(a netip.Addr, own []ownAddr) (bool, error) {
-	if slices.ContainsFunc(own, func(o ownAddr) bool { return o.addr == a }) {
+	if slices.ContainsFunc(own, func(o ownAddr) bool { return o.Addr() == a }) {
 		return true, nil
 	}
 	r, err := s.routeTo(a, a.Is6())
 	return r.kind == unix.RTN_LOCAL, err
 }
 
-// commonBits counts the leading bits that two addresses share.
+// commonBits counts the leading bits that two addresses of one family share.
 func commonBits(a, b netip.Addr) int {
-	if !a.IsValid() {
-		return -1
-	}
-	for n := 128; n > 0; n-- {
+	for n := a.BitLen(); n > 0; n-- {
 		if p, err := a.Prefix(n); err == nil && p.Contains(b) {
 			return n
 		}

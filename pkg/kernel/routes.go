@@ -213,61 +213,70 @@ func (s *Space) routeTo(dst netip.Addr, match bool) (route, error) {
 }
 
 // ReadHostRoutes puts what a table has for single addresses into the snapshot,
-// and the links that those routes go by.
-// Where the rules lead every packet to that table first, or the packets to these
-// addresses, each is asked for by its key; else the table is listed.
+// and the links that those routes go by. Of an address that is this namespace's own
+// it puts that, and no route.
+// Each is asked for by its key. Where the rules lead every packet to that table first,
+// or the packets to these addresses, the most specific route is the one that was
+// found; else the table is listed.
 func (s *Space) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, table int, dsts map[netip.Prefix]bool) error {
-	leads := s.leading[f] == table
-	if !leads && table == netstate.TableMain {
-		var err error
-		if leads, err = s.leadTo(table, dsts); err != nil {
-			return err
-		}
-	}
-	if !leads {
-		if err := s.ReadRoutes(snap, f, table, func(p netip.Prefix) bool { return dsts[p] }); err != nil {
-			return err
-		}
-		for _, r := range netstate.All[netstate.Route](snap, s.ns) {
-			if err := s.readOwner(snap, r.Dev); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	leads, first := true, s.leading[f] == table
+	var found []route
 	for dst := range dsts {
 		r, err := s.routeTo(dst.Addr(), true)
 		if err != nil {
 			return err
 		}
-		if r.Table != table || r.Dst != dst {
-			continue
+		if r.kind == unix.RTN_LOCAL || r.kind == unix.RTN_ANYCAST {
+			return s.putOwn(snap, dst.Addr(), r)
 		}
-		name, ok, err := s.linkName(r.oif)
-		if err != nil {
+		leads = leads && r.Table == table
+		if r.Table == table && r.Dst == dst {
+			found = append(found, r)
+		}
+	}
+	if !first && (!leads || table != netstate.TableMain) {
+		var err error
+		if found, err = s.routes(f, table, 0); err != nil {
 			return err
 		}
-		if ok {
-			r.Dev = name
-			snap.Put(s.ns, r.Route)
-			if err := s.readOwner(snap, name); err != nil {
-				return err
-			}
+	}
+	if err := s.putRoutes(snap, found, func(r netstate.Route) bool { return dsts[r.Dst] }); err != nil {
+		return err
+	}
+	for _, r := range netstate.All[netstate.Route](snap, s.ns) {
+		if err := s.readOwner(snap, r.Dev); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// leadTo reports whether the way to each of these addresses is found in a table:
-// then the most specific route is the one that was found.
-func (s *Space) leadTo(table int, dsts map[netip.Prefix]bool) (bool, error) {
-	for dst := range dsts {
-		r, err := s.routeTo(dst.Addr(), true)
-		if err != nil || r.Table != table {
-			return false, err
+// ReadOwn puts those of some addresses into the snapshot that this namespace takes for
+// its own, on any link, as the kernel does when it gets a packet to one.
+func (s *Space) ReadOwn(snap *netstate.Snapshot, addrs []netip.Prefix) error {
+	for _, a := range addrs {
+		r, err := s.routeTo(a.Addr(), true)
+		if err != nil {
+			return err
+		}
+		if r.kind != unix.RTN_LOCAL && r.kind != unix.RTN_ANYCAST {
+			continue
+		}
+		if err := s.putOwn(snap, a.Addr(), r); err != nil {
+			return err
 		}
 	}
-	return true, nil
+	return nil
+}
+
+// putOwn puts an address of this namespace into the snapshot, of which the kernel's
+// route to it tells the link, and not the subnet.
+func (s *Space) putOwn(snap *netstate.Snapshot, a netip.Addr, r route) error {
+	name, ok, err := s.linkName(r.oif)
+	if err == nil && ok {
+		snap.Put(s.ns, netstate.Addr{Dev: name, Prefix: netstate.Single(a)})
+	}
+	return err
 }
 
 // readOwner puts the link of a route into the snapshot, if it isn't there yet:

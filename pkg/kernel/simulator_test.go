@@ -192,13 +192,13 @@ func TestNodeAddrs(t *testing.T) {
 		pod  []string
 		want []string
 	}{
-		{[]string{"10.6.0.172"}, []string{"10.6.168.123", "10.6.200.1", "10.7.0.5", "fd00:6::123", "fd00:7::5"}},
-		{[]string{"10.7.0.9", "fd00:7::9"}, []string{"10.7.0.5", "fd00:7::5", "10.6.168.123", "10.6.200.1", "fd00:6::123"}},
-		{[]string{"192.0.2.1", "2001:db8::1"}, []string{"10.6.168.123", "10.6.200.1", "10.7.0.5", "fd00:6::123", "fd00:7::5"}},
+		{[]string{"10.6.0.172/16"}, []string{"10.6.168.123", "10.6.200.1", "10.7.0.5", "fd00:6::123", "fd00:7::5"}},
+		{[]string{"10.7.0.9/16", "fd00:7::9/64"}, []string{"10.7.0.5", "fd00:7::5", "10.6.168.123", "10.6.200.1", "fd00:6::123"}},
+		{[]string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"10.6.168.123", "10.6.200.1", "10.7.0.5", "fd00:6::123", "fd00:7::5"}},
 	} {
-		var pod []netip.Addr
+		var pod []netip.Prefix
 		for _, a := range tt.pod {
-			pod = append(pod, netip.MustParseAddr(a))
+			pod = append(pod, netip.MustParsePrefix(a))
 		}
 		var got []string
 		err := node.Do(func() error {

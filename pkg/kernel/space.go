@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/coreos/go-iptables/iptables"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -154,8 +155,11 @@ func (n Netns) Gone() bool {
 // its pod is alive, or at least not known to be dead.
 func (k *Kernel) Holds(n Netns, addr netip.Addr) (bool, error) {
 	fd, err := openNetns(n.Path)
+	if errors.Is(err, ErrNoNetns) {
+		return false, nil
+	}
 	if err != nil {
-		return false, nil // it is gone
+		return false, err
 	}
 	defer func() { _ = unix.Close(fd) }()
 	var st unix.Stat_t
@@ -172,11 +176,32 @@ func (k *Kernel) Holds(n Netns, addr netip.Addr) (bool, error) {
 		return false, err
 	}
 	defer other.conn.close()
-	snap := netstate.NewSnapshot()
-	err = other.ReadAddrs(snap)
-	return slices.ContainsFunc(netstate.All[netstate.Addr](snap, netstate.Pod), func(a netstate.Addr) bool {
-		return a.Prefix.Addr() == addr
-	}), err
+	list, err := other.addrs(0)
+	return has(list, addr), err
+}
+
+// FarHolds reports whether the namespace has an address that the far end of a veth is
+// in. This namespace has a number for that one, by which it can be asked without a
+// path to it (IFA_TARGET_NETNSID, Linux 4.20). A link that has gone, or whose far end
+// is in this namespace, leads to no pod.
+func (s *Space) FarHolds(veth string, a netip.Addr) (bool, error) {
+	l, ok, err := s.fetchLink(veth)
+	if err != nil || !ok || !l.elsewhere {
+		return false, err
+	}
+	req := request(unix.RTM_GETADDR, 0, nl.NewIfAddrmsg(family(a)))
+	req.AddData(nl.NewRtAttr(unix.IFA_TARGET_NETNSID, nl.Uint32Attr(uint32(l.netnsid))))
+	list, err := dump(s.conn, req, func(b []byte) (addr, bool) { return decodeAddr(b), true })
+	if err != nil {
+		return false, fmt.Errorf("%s: list addresses beyond link %s: %w", s.ns, veth, err)
+	}
+	return has(list, a), nil
+}
+
+// has reports whether an address is among those of links, and nobody else was found to
+// have it.
+func has(list []addr, a netip.Addr) bool {
+	return slices.ContainsFunc(list, func(l addr) bool { return l.Prefix.Addr() == a && !l.failed })
 }
 
 // openNetns opens what is at path if it is a network namespace. Nothing else is

@@ -138,7 +138,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 // for somebody else: a route to another pod isn't taken away from it, even if it
 // is to the address that this one claims.
 func (s *Snapshot) anothersLink(ns NS, have, want Object) Object {
-	if have.Device() == want.Device() {
+	if have.Device() == want.Device() || s.free[ref{ns, have.Key()}] {
 		return nil
 	}
 	if l, ok := Get(s, ns, Link{Name: have.Device()}); ok && l.Owned() {

@@ -12,6 +12,7 @@ import (
 type Snapshot struct {
 	objects map[ref]Object
 	sorted  map[list]any // what All found since the last change
+	free    map[ref]bool // objects on links of others that those don't need any more
 }
 
 // list is the objects of one kind in a namespace.
@@ -65,12 +66,21 @@ func All[T Object](s *Snapshot, ns NS) []T {
 	return slices.Clone(out)
 }
 
+// Free says that whoever an object was made for doesn't need it any more: a plan may
+// take its place, though it is on a link of theirs.
+func (s *Snapshot) Free(ns NS, o Object) {
+	if s.free == nil {
+		s.free = map[ref]bool{}
+	}
+	s.free[ref{ns, o.Key()}] = true
+}
+
 // Equal reports whether both snapshots hold the same objects.
 func (s *Snapshot) Equal(o *Snapshot) bool { return maps.Equal(s.objects, o.objects) }
 
 // Clone returns a copy that can be changed on its own.
 func (s *Snapshot) Clone() *Snapshot {
-	return &Snapshot{objects: maps.Clone(s.objects), sorted: map[list]any{}}
+	return &Snapshot{objects: maps.Clone(s.objects), sorted: map[list]any{}, free: maps.Clone(s.free)}
 }
 
 // Lines returns every object as [Line] prints it, sorted.

@@ -45,6 +45,9 @@ func (p Plugin) Simulate(args *skel.CmdArgs, d Described) (Explanation, error) {
 		if plan, err = conf.Plan(&t.View); err != nil {
 			return plan, nil, err
 		}
+		if err = t.refuseNodes(); err != nil {
+			return plan, nil, err
+		}
 		if ops, err = netstate.Diff(plan, t.Snapshot); err != nil {
 			return plan, nil, err
 		}

@@ -56,8 +56,11 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 		return none, nil, err
 	}
 	t.Snapshot.Assume(t.earlier) // what was just read is before them
-	ops, err := netstate.Diff(plan, t.Snapshot)
-	return plan, ops, t.refuseTaken(ops, err)
+	if err := t.refuseNodes(); err != nil {
+		return none, nil, err
+	}
+	ops, err := t.diff(plan)
+	return plan, ops, err
 }
 
 // open opens both namespaces, with CNI's code 8 where the pod's can't be.

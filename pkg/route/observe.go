@@ -26,8 +26,8 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
 		return err
 	}
-	if c.Bridge.Name == "" {
-		return nil
+	if c.Bridge.Name == "" { // no route of the node's is looked at
+		return t.Kernel.Host.ReadOwn(t.Snapshot, addresses(&t.View))
 	}
 	var err error
 	if t.Parent, err = t.Kernel.ReadParent(t.Snapshot, t.IfName); err != nil {
@@ -36,11 +36,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := c.Bridge.Observe(t.Kernel, t.Snapshot); err != nil {
 		return err
 	}
-	var addrs []netip.Addr
-	for _, a := range addresses(&t.View) {
-		addrs = append(addrs, a.Addr())
-	}
-	t.Node, err = t.Kernel.NodeAddrs(addrs)
+	t.Node, err = t.Kernel.NodeAddrs(addresses(&t.View))
 	return err
 }
 

@@ -94,14 +94,17 @@ func (b *builder) has(f netstate.Family) bool {
 }
 
 // source is what the node sends from, where it has a choice: the address that the
-// pod finds on its own link. The bridge has none, and the kernel would take the
-// first that it comes across.
+// pod finds on its own link, or else the first. The bridge has none, and the kernel
+// would take the first that it comes across.
 func (b *builder) source(a netip.Prefix) netip.Addr {
 	f := netstate.FamilyOf(a.Addr())
 	of := slices.DeleteFunc(slices.Clone(b.v.Node), func(n netip.Addr) bool { return netstate.FamilyOf(n) != f })
 	i := slices.IndexFunc(of, a.Contains)
-	if len(of) < 2 || i < 0 {
+	switch {
+	case len(of) == 0 || len(of) == 1 && i == 0:
 		return netip.Addr{}
+	case i < 0:
+		return of[0]
 	}
 	return of[i]
 }
