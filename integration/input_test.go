@@ -87,6 +87,12 @@ func TestBadInput(t *testing.T) {
 		{"an address of an interface that is not there", prev(`{"ips": [{"address": "10.6.168.171/16", "interface": 1}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 10.6.168.171/16: interface: 1"},
 		{"an address of a negative interface", prev(`{"ips": [{"address": "10.6.168.171/16", "interface": -1}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 10.6.168.171/16: interface: -1"},
 		{"an address that the NIC lacks", prev(`{"ips": [{"address": "10.6.168.199/16", "interface": 0}]}`), 0, "10.6.168.199"},
+		{"the unspecified address", prev(`{"ips": [{"address": "0.0.0.0/0", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 0.0.0.0/0: want the address of a NIC"},
+		{"a loopback address", prev(`{"ips": [{"address": "127.0.0.1/8"}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 127.0.0.1/8: want the address of a NIC"},
+		{"IPv4 as IPv6", prev(`{"ips": [{"address": "::ffff:10.6.168.171/112", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "want IPv4 in its own form"},
+		{"a multicast gateway", prev(`{"ips": [{"address": "10.6.168.171/16", "gateway": "224.0.0.1", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: gateway: 224.0.0.1: want the address of a router"},
+		{"a loopback gateway", prev(`{"ips": [{"address": "fd00:6::171/64", "gateway": "::1", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: gateway: ::1"},
+		{"a default route by the broadcast address", prev(`{"routes": [{"dst": "0.0.0.0/0", "gw": "255.255.255.255"}]}`), types.ErrInvalidNetworkConfig, "prevResult: routes: gw: 255.255.255.255"},
 		{"interfaces null", prev(`{"interfaces": [null]}`), types.ErrInvalidNetworkConfig, "prevResult: interfaces"}, // DEFECT
 		{"ips null", prev(`{"ips": [null]}`), types.ErrInvalidNetworkConfig, "prevResult: ips"},                      // DEFECT
 
@@ -112,6 +118,15 @@ func TestBadInput(t *testing.T) {
 		{"a container ID that is a path", env("CNI_CONTAINERID", "../web"), types.ErrInvalidEnvironmentVariables, ""},
 
 		{"an unknown key", conf(keys{"serviceCDIR": "10.96.0.0/12"}), types.ErrInvalidNetworkConfig, `unknown key "serviceCDIR": the nearest known one is "serviceCIDR"`},
+		{"a key of the bridge plugin", conf(keys{"ipMasq": true}), types.ErrInvalidNetworkConfig, `unknown key "ipMasq": it is not of this plugin: put it into the configuration of the plugin bridge or ptp`},
+		{"a key of whoever makes the NIC", conf(keys{"ipam": keys{"type": "host-local"}}), types.ErrInvalidNetworkConfig, `put it into the configuration of the plugin that makes the NIC`},
+		{"a key in two spellings", conf(keys{"mode": "underlay", "MODE": "overlay"}), types.ErrInvalidNetworkConfig, `another spelling of the same key`},
+		{"a key twice", stdin(strings.Replace(string(s.web.config(keys{"mode": "auto"})), `"mode":"auto"`, `"mode":"auto","mode":"underlay"`, 1)), types.ErrInvalidNetworkConfig, "mode: there twice: want every key once"},
+		{"a key twice within another", conf(keys{"detectOptions": json.RawMessage(`{"retries": 1, "retries": 2}`)}), types.ErrInvalidNetworkConfig, "retries: there twice"},
+		{"a destination by the NIC and by the node", conf(keys{"policyRoutes": []keys{{"dst": "10.96.0.0/12", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.96.0.0/12: want it by the NIC or"},
+		{"the node by the NIC", conf(keys{"policyRoutes": []keys{{"dst": "10.6.168.123", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.6.168.123/32 via 10.6.0.1: the pod has another route to it"},
+		{"a gateway beyond the subnet", conf(keys{"policyRoutes": []keys{{"dst": "10.9.0.0/16", "gw": "10.7.0.1"}}}), types.ErrInvalidNetworkConfig, "gw 10.7.0.1: want a router in a subnet of link eth0: it is in none"},
+		{"the pod as its gateway", conf(keys{"policyRoutes": []keys{{"dst": "fd09::/64", "gw": "fd00:6::171"}}}), types.ErrInvalidNetworkConfig, "it is the pod's own, on link eth0"},
 		{"another unknown key", conf(keys{"hostTable": 500}), types.ErrInvalidNetworkConfig, `"hostTable"`},
 		{"node addresses of no family of the pod", func(c call) call {
 			c.stdin = s.web.config(keys{"nodeAddresses": []string{"!0.0.0.0/0", "!::/0"}})
@@ -149,20 +164,21 @@ func TestBadValues(t *testing.T) {
 	before := s.state(t)
 	for key, values := range map[string][]string{
 		"mode":               {`"routed"`, `1`, `["underlay"]`},
+		"capabilities":       {`{"mac":true}`},
 		"podDefaultCNINIC":   {`"sixteen-bytes-16"`, `"a/b"`, `".."`, `5`},
 		"podDefaultRouteNIC": {`"sixteen-bytes-16"`, `"a/b"`, `5`},
 		"tunePodRoutes":      {`"true"`, `1`},
 		"serviceCIDR":        {`"10.96.0.0/33"`, `["10.96.0.0/12","x"]`, `5`, `{}`, `["10.96.0.0/12",5]`, `"fe80::1%eth0"`},
 		"overlayPodCIDR":     {`"10.244.0.0/33"`, `[""]`},
-		"hijackCIDR":         {`"300.0.0.1"`, `[[]]`},
-		"hostRuleTable":      {`0`, `-1`, `253`, `254`, `255`, `2147483648`, `"500"`, `5.5`},
+		"hijackCIDR":         {`"300.0.0.1"`, `[[]]`, `"0.0.0.0/0"`, `"::/0"`, `"::ffff:1.1.1.0/120"`, `"::ffff:1.1.1.1"`, `"224.0.0.0/4"`, `"ff05::/16"`, `"127.0.0.1"`, `"fe80::/64"`, `"255.255.255.255"`, `"10.096.0.0/12"`},
+		"hostRuleTable":      {`0`, `-1`, `253`, `254`, `255`, `2147483648`, `"500"`, `5.5`, `5e2`, `500.0`, `-0`},
 		"hostRulePriority":   {`0`, `32766`, `-5`, `"1000"`},
 		"podRPFilter":        {`-2`, `3`, `"0"`, `true`},
 		"hostRPFilter":       {`-2`, `3`},
 		"vethMTU":            {`67`, `65536`, `"1500"`, `-1`},
 		"replyMark":          {`0`, `3`, `"0x30000000"`, `"x"`, `4294967296`, `-1`, `["0x1"]`},
-		"nodeAddresses":      {`"10.6.0.1/24"`, `["x"]`, `["!x"]`, `5`, `["auto","10.6.168.123"]`},
-		"policyRoutes":       {`[{"dst":"x","gw":"10.6.0.1"}]`, `[{"dst":"10.0.0.0/8","gw":"fd00:6::1"}]`, `5`, `[{"dst":"10.0.0.0/8"}]`},
+		"nodeAddresses":      {`"10.6.0.1/24"`, `["x"]`, `["!x"]`, `5`, `["auto","10.6.168.123"]`, `"127.0.0.1"`, `"::1"`, `"224.0.0.1"`, `"ff02::1"`, `"0.0.0.0"`, `"::"`, `"255.255.255.255"`, `"fe80::1"`, `"::ffff:10.6.168.123"`, `"10.6.168.0123"`, `["10.6.168.123","!10.6.168.124"]`},
+		"policyRoutes":       {`[{"dst":"10.0.0.0/8","gw":"10.6.0.1"},{"dst":"10.0.0.1/8","gw":"10.6.0.2"}]`, `[{"dst":"fd09::/64","gw":"fe80::1%net1"}]`, `[{"dst":"10.0.0.0/8","gw":"::ffff:10.6.0.1"}]`, `[{"dst":"10.0.0.0/8","gw":"0.0.0.0"}]`, `[{"dst":"10.0.0.0/8","gw":"224.0.0.1"}]`, `[{"dst":"10.0.0.0/8","gw":"255.255.255.255"}]`, `[{"dst":"10.0.0.0/8","gw":"127.0.0.1"}]`, `[{"dst":"fd09::/64","gw":"::1"}]`, `[{"dst":"0.0.0.0/0","gw":"10.6.0.1"}]`, `[{"dst":"239.0.0.0/8","gw":"10.6.0.1"}]`, `[{"dst":"127.0.0.0/8","gw":"10.6.0.1"}]`, `[{"dst":"x","gw":"10.6.0.1"}]`, `[{"dst":"10.0.0.0/8","gw":"fd00:6::1"}]`, `5`, `[{"dst":"10.0.0.0/8"}]`},
 		"txQueueLen":         {`-1`, `"1000"`},
 		"vethLinkAddress":    {`"x"`, `"10.0.0.0/33"`, `5`},
 	} {
@@ -170,7 +186,7 @@ func TestBadValues(t *testing.T) {
 			t.Run(key+"="+strings.ReplaceAll(value, "/", "_"), func(t *testing.T) {
 				for _, verb := range []string{"ADD", "CHECK", "STATUS"} {
 					e := s.web.call(verb, keys{key: json.RawMessage(value)}).fails(t)
-					for _, part := range []string{"coordinator: " + key, value, "want "} {
+					for _, part := range badValueWords(key, value) {
 						if !strings.Contains(e.Msg, part) {
 							t.Errorf("%s: %q says nothing of %q", verb, e.Msg, part)
 						}
@@ -183,4 +199,46 @@ func TestBadValues(t *testing.T) {
 		}
 	}
 	same(t, "refused ADDs", before, s.state(t))
+}
+
+// badValueWords are those that an error about a value must have. Of another plugin's
+// key it names the owner.
+func badValueWords(key, value string) []string {
+	if key == "capabilities" {
+		return []string{"coordinator: ", key, "put it into the configuration of"}
+	}
+	return []string{"coordinator: " + key, value, "want "}
+}
+
+// TestOddValues gives keys values that look like mistakes and are none: the kernel
+// takes what they lead to, and CHECK finds it.
+func TestOddValues(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.web.call("ADD").fine(t)
+	s.web.call("DEL").fine(t) // leaves what pods share
+	before := s.state(t)
+	for name, over := range map[string]keys{
+		"the node by hijackCIDR":      {"hijackCIDR": []string{"10.6.168.123", "fd00:6::123/128"}},
+		"one range twice":             {"serviceCIDR": []string{"10.96.0.0/12", "10.96.0.1/12", "10.96.0.0/16"}, "hijackCIDR": "10.96.0.0/12"},
+		"everything in two halves":    {"hijackCIDR": []string{"0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"}},
+		"link-local and class E":      {"hijackCIDR": []string{"169.254.20.10", "240.0.0.0/4"}},
+		"a link-local gateway":        {"policyRoutes": []keys{{"dst": "fd09::/64", "gw": "fe80::1"}}},
+		"one route twice":             {"policyRoutes": []keys{{"dst": "10.9.0.0/16", "gw": "10.6.0.1"}, {"dst": "10.9.0.7/16", "gw": "10.6.0.1"}, {"dst": "10.9.9.0/24", "gw": "10.6.0.2"}}},
+		"one node address twice":      {"nodeAddresses": []string{"10.6.168.123", "10.6.168.123", "fd00:6::123"}},
+		"one mode in two spellings":   {"mode": "underlay", "MODE": "underlay"},
+		"what generators leave empty": {"ipam": keys{}, "dns": keys{}, "capabilities": nil, "mtu": json.RawMessage("null")},
+		"no gateway, as route-override has it": {"prevResult": keys{
+			"cniVersion": "1.1.0", "interfaces": s.web.prev.Interfaces,
+			"ips":    []keys{{"address": "10.6.168.171/16", "gateway": "0.0.0.0", "interface": 0}, {"address": "fd00:6::171/64", "gateway": "::", "interface": 0}},
+			"routes": []keys{{"dst": "0.0.0.0/0", "gw": "0.0.0.0"}},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, verb := range []string{"ADD", "CHECK", "ADD", "CHECK", "DEL"} {
+				s.web.call(verb, over).fine(t)
+			}
+			same(t, "ADD and DEL", before, s.state(t))
+		})
+	}
 }

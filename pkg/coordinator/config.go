@@ -107,7 +107,26 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	if c.Mode == "disabled" || c.Mode == "disable" {
 		return nil, nil
 	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// check is about what keys must not say of one destination: a table has one route
+// to it.
+func (c *Config) check() error {
+	for _, r := range c.PolicyRoutes {
+		for _, of := range []struct {
+			key   string
+			cidrs []netip.Prefix
+		}{{"serviceCIDR", c.ServiceCIDR}, {"overlayPodCIDR", c.OverlayPodCIDR}, {"hijackCIDR", c.HijackCIDR}} {
+			if slices.Contains(of.cidrs, r.Dst) {
+				return plugin.Invalid("policyRoutes: dst %s: want it by the NIC or, as %s has it, by the node, not both", r.Dst, of.key)
+			}
+		}
+	}
+	return nil
 }
 
 // hostTable is a table that belongs to nobody: not the kernel's own three, which
@@ -149,48 +168,74 @@ func nodeAddresses(c *Config) plugin.Value {
 					c.NotNodeAddresses = append(c.NotNodeAddresses, p)
 					continue
 				}
-				a, err := netip.ParseAddr(s)
+				a, err := plugin.ParseHost(s)
 				if err != nil {
-					return fmt.Errorf("%q is not an address", s)
+					return err
 				}
-				c.NodeAddresses = append(c.NodeAddresses, a)
+				if !slices.Contains(c.NodeAddresses, a) {
+					c.NodeAddresses = append(c.NodeAddresses, a)
+				}
 			}
-			if auto && len(c.NodeAddresses) > 0 {
+			switch {
+			case auto && len(c.NodeAddresses) > 0:
 				return fmt.Errorf(`"auto" and addresses exclude each other`)
+			case len(c.NotNodeAddresses) > 0 && len(c.NodeAddresses) > 0:
+				return fmt.Errorf(`"!" leaves out what "auto" finds, and here are addresses instead`)
 			}
 			return nil
 		},
 	}
 }
 
-// policyRoutes is a list of {"dst", "gw"}, both of one family.
+// policyRoutes is a list of {"dst", "gw"}, both of one family, with one gateway for a
+// destination.
 func policyRoutes(p *[]PolicyRoute) plugin.Value {
 	return plugin.Value{
 		Want: `a list like [{"dst": "192.168.0.0/16", "gw": "10.6.0.2"}], dst and gw of one family`,
 		Set: func(raw json.RawMessage) error {
-			var list []struct{ Dst, Gw string }
+			var list []json.RawMessage
 			if err := json.Unmarshal(raw, &list); err != nil {
 				return fmt.Errorf("not a list of routes")
 			}
 			var out []PolicyRoute
-			for _, r := range list {
-				dst, err := plugin.ParsePrefix(r.Dst)
+			for _, item := range list {
+				r, err := policyRoute(item)
 				if err != nil {
-					return fmt.Errorf("dst: %w", err)
+					return err
 				}
-				gw, err := netip.ParseAddr(r.Gw)
-				if err != nil {
-					return fmt.Errorf("gw: %q is not an address", r.Gw)
+				i := slices.IndexFunc(out, func(o PolicyRoute) bool { return o.Dst == r.Dst })
+				if i < 0 {
+					out = append(out, r)
+				} else if out[i] != r {
+					return fmt.Errorf("dst %s has two gateways, %s and %s", r.Dst, out[i].Gw, r.Gw)
 				}
-				if dst.Addr().Is6() != gw.Is6() {
-					return fmt.Errorf("dst %s and gw %s are of different families", dst, gw)
-				}
-				out = append(out, PolicyRoute{dst, gw})
 			}
 			*p = out
 			return nil
 		},
 	}
+}
+
+func policyRoute(raw json.RawMessage) (r PolicyRoute, err error) {
+	var dst, gw string
+	err = plugin.Fields(raw, []plugin.Key{{Name: "dst", Value: word(&dst)}, {Name: "gw", Value: word(&gw)}})
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", raw, err)
+	}
+	if r.Dst, err = plugin.ParseDestination(dst); err != nil {
+		return r, fmt.Errorf("dst: %w", err)
+	}
+	if r.Gw, err = plugin.ParseNeighbour(gw); err != nil {
+		return r, fmt.Errorf("gw: %w", err)
+	}
+	if r.Dst.Addr().Is6() != r.Gw.Is6() {
+		return r, fmt.Errorf("dst %s and gw %s are of different families", r.Dst, r.Gw)
+	}
+	return r, nil
+}
+
+func word(p *string) plugin.Value {
+	return plugin.Value{Want: "a string", Set: func(raw json.RawMessage) error { return json.Unmarshal(raw, p) }}
 }
 
 // linkAddress is an IPv4 address, for meshes that redirect to the address of the
@@ -201,9 +246,12 @@ func linkAddress(p *netip.Addr) plugin.Value {
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return fmt.Errorf("not a string")
 		}
-		a, err := netip.ParseAddr(s)
-		if err != nil || !a.Is4() {
-			return fmt.Errorf("%q is none", s)
+		a, err := plugin.ParseNeighbour(s)
+		if err == nil && !a.Is4() {
+			err = fmt.Errorf("%q is none", s)
+		}
+		if err != nil {
+			return err
 		}
 		*p = a
 		return nil

@@ -8,19 +8,27 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // badValues are values that a key refuses, with what the error says of them.
 var badValues = map[string][][2]string{
-	"mode":               {{`"magic"`, "one of auto, underlay, overlay, disabled, disable"}, {`1`, "one of"}},
-	"podDefaultCNINIC":   {{`"sixteen-bytes-00"`, "an interface name of 1 to 15 bytes"}, {`5`, "an interface name"}},
-	"serviceCIDR":        {{`["10.96.0.0/40"]`, "a list of CIDRs or addresses"}, {`{}`, "a list of CIDRs"}},
+	"mode":             {{`"magic"`, "one of auto, underlay, overlay, disabled, disable"}, {`1`, "one of"}},
+	"podDefaultCNINIC": {{`"sixteen-bytes-00"`, "an interface name of 1 to 15 bytes"}, {`5`, "an interface name"}},
+	"serviceCIDR": {
+		{`["10.96.0.0/40"]`, "a list of CIDRs or addresses"},
+		{`{}`, "a list of CIDRs"},
+		{`["0.0.0.0/0"]`, `"0.0.0.0/0" is the default route`},
+		{`"10.0.0.1/0"`, `"10.0.0.1/0" is the default route`},
+		{`["::ffff:10.96.0.0/108"]`, `"::ffff:10.96.0.0/108" is IPv4 in the form of IPv6`},
+	},
 	"overlayPodCIDR":     {{`["pods"]`, "a list of CIDRs or addresses"}},
 	"hijackCIDR":         {{`["1.1.1.1.1"]`, "a list of CIDRs or addresses"}},
 	"hostRuleTable":      {{`0`, "a number from 1 to"}, {`254`, "but not 253 (default), 254 (main) or 255 (local)"}, {`"500"`, "a number"}},
@@ -30,7 +38,7 @@ var badValues = map[string][][2]string{
 	"vethMTU":            {{`0`, "a number from 68 to 65535"}, {`65536`, "a number from 68 to 65535"}},
 	"replyMark":          {{`3`, "one bit of 32"}, {`"0x0"`, "one bit of 32"}},
 	"markBackend":        {{`"ebtables"`, "one of"}},
-	"nodeAddresses":      {{`["auto", "10.6.0.1"]`, "exclude each other"}, {`["!x"]`, "neither a CIDR nor an address"}, {`["x"]`, "not an address"}},
+	"nodeAddresses":      {{`["auto", "10.6.0.1"]`, "exclude each other"}, {`["!x"]`, "neither a CIDR nor an address"}, {`["x"]`, "not an address"}, {`["10.6.0.1", "!10.6.0.2"]`, `"!" leaves out`}},
 	"hostLink":           {{`"bridge"`, "one of veth, macvlan"}},
 	"podDefaultRouteNIC": {{`"a/b"`, "an interface name"}},
 	"tunePodRoutes":      {{`"false"`, "true or false"}, {`0`, "true or false"}},
@@ -39,9 +47,17 @@ var badValues = map[string][][2]string{
 		{`[{"dst": "192.168.0.0/99", "gw": "10.6.0.1"}]`, "dst: "},
 		{`[{"dst": "192.168.0.0/16", "gw": "router"}]`, "gw: "},
 		{`{"dst": "192.168.0.0/16"}`, "not a list of routes"},
+		{`[{"dst": "192.168.0.0/16", "gw": "10.6.0.1"}, {"dst": "192.168.9.9/16", "gw": "10.6.0.2"}]`, "dst 192.168.0.0/16 has two gateways, 10.6.0.1 and 10.6.0.2"},
+		{`[{"dst": "fd00::/8", "gw": "fd00::1"}, {"dst": "fd99::1/8", "gw": "fe80::1"}]`, "dst fd00::/8 has two gateways, fd00::1 and fe80::1"},
+		{`[{"dst": "0.0.0.0/0", "gw": "10.6.0.1"}]`, `dst: "0.0.0.0/0" is the default route`},
+		{`[{"dst": "192.168.0.0/16", "gw": "10.6.0.1", "dev": "net1"}]`, `unknown key "dev"`},
+		{`[{"dst": "192.168.0.0/16", "gw": "10.6.0.1", "GW": "10.6.0.2"}]`, "another spelling of the same key"},
+		{`[{"dst": "192.168.0.0/16"}]`, `gw: "" is not an address`},
+		{`[{"dst": 5, "gw": "10.6.0.1"}]`, "dst: 5: want a string"},
+		{`[null]`, `dst: "" is neither`},
 	},
 	"txQueueLen":       {{`-1`, "a number from 0 to"}},
-	"vethLinkAddress":  {{`"fe80::1"`, "an IPv4 address"}, {`"169.254.1.1/32"`, "an IPv4 address"}},
+	"vethLinkAddress":  {{`"fe80::1"`, "an IPv4 address"}, {`"169.254.1.1/32"`, "an IPv4 address"}, {`"127.0.0.1"`, "a loopback address"}, {`"239.0.0.1"`, "a multicast address"}},
 	"podMACPrefix":     {{`"03:1b"`, "for groups"}, {`"0a:1b:2c"`, "not two bytes"}, {`"0,:1b"`, "not two bytes"}},
 	"detectIPConflict": {{`1`, "true or false"}},
 	"detectGateway":    {{`"yes"`, "true or false"}},
@@ -55,7 +71,7 @@ func TestBadValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range regexp.MustCompile(`\{Name: "(\w+)", Value`).FindAllStringSubmatch(string(source), -1) {
+	for _, k := range regexp.MustCompile(`(?m)^\t\t\{Name: "(\w+)", Value`).FindAllStringSubmatch(string(source), -1) {
 		if len(badValues[k[1]]) == 0 {
 			t.Errorf("no bad value of %s is tried", k[1])
 		}
@@ -77,6 +93,130 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
+// addressKeys are those whose value is an address of some kind, %q, and which kind.
+var addressKeys = map[string]string{
+	`{"serviceCIDR": [%q]}`:                                          "destination",
+	`{"overlayPodCIDR": %q}`:                                         "destination",
+	`{"hijackCIDR": ["10.1.0.0/16", %q]}`:                            "destination",
+	`{"policyRoutes": [{"dst": %q, "gw": "GATEWAY"}]}`:               "destination",
+	`{"policyRoutes": [{"dst": "SUBNET", "gw": %q}]}`:                "neighbour",
+	`{"nodeAddresses": [%q]}`:                                        "host",
+	`{"service_cidr": %q}`:                                           "destination",
+	`{"overlay_hijack_subnet": [%q]}`:                                "destination",
+	`{"additional_cidr": [%q], "additional_hijack_subnet": [%[1]q]}`: "destination",
+}
+
+// TestAddresses gives every key every sort of address.
+func TestAddresses(t *testing.T) {
+	for _, tt := range []struct{ address, goodFor string }{
+		{"10.6.0.1", "destination neighbour host"},
+		{"169.254.1.1", "destination neighbour host"}, // Calico's gateway, node-local DNS
+		{"240.0.0.1", "destination neighbour host"},   // GKE's pods
+		{"fd00:6::1", "destination neighbour host"},
+		{"fe80::1", "neighbour"}, // routers
+		{"fe80::1%net1", ""},
+		{"::ffff:10.6.0.1", ""},
+		{"0.0.0.0", ""},
+		{"0.1.2.3", ""},
+		{"::", ""},
+		{"127.0.0.1", ""},
+		{"127.9.9.9", ""},
+		{"::1", ""},
+		{"224.0.0.1", ""},
+		{"239.255.255.255", ""},
+		{"ff02::1", ""},
+		{"255.255.255.255", ""},
+		{"10.06.0.1", ""},
+		{"10.6.0", ""},
+		{"10.6.0.1 ", ""},
+		{"10.6.0.1/16", "destination"},
+		{"10.6.0.1/016", ""},
+		{"fd00:6::9/64", "destination"},
+		{"0.0.0.0/1", "destination"},
+		{"128.0.0.0/1", "destination"}, // with groups in it
+		{"127.0.0.0/8", ""},
+		{"127.0.0.0/16", ""},
+		{"224.0.0.0/4", ""},
+		{"239.0.0.0/8", ""},
+		{"ff00::/8", ""},
+		{"fe80::/10", ""},
+		{"fe80::/64", ""},
+		{"0.0.0.0/0", ""},
+		{"::/0", ""},
+		{"0.0.0.0/8", ""},
+		{"::ffff:0:0/96", ""},
+		{"::ffff:10.6.0.0/112", ""},
+		{"10.6.0.0/33", ""},
+		{"10.6.0.0/-1", ""},
+		{"fd00::/129", ""},
+	} {
+		for config, kind := range addressKeys {
+			gateway, subnet := "10.6.0.9", "192.168.0.0/16"
+			if strings.Contains(tt.address, ":") && !strings.Contains(tt.address, ".") {
+				gateway, subnet = "fd00:6::9", "fd99::/16"
+			}
+			text := strings.NewReplacer("GATEWAY", gateway, "SUBNET", subnet).Replace(fmt.Sprintf(config, tt.address))
+			var raw map[string]json.RawMessage
+			if err := json.Unmarshal([]byte(text), &raw); err != nil {
+				t.Fatal(err)
+			}
+			load := Load
+			if strings.Contains(config, "_") {
+				load = LoadOlder
+			}
+			_, err := load(raw)
+			var e *types.Error
+			switch {
+			case strings.Contains(tt.goodFor, kind):
+				if err != nil {
+					t.Errorf("%s: %v", text, err)
+				}
+			case !errors.As(err, &e) || e.Code != types.ErrInvalidNetworkConfig || !strings.Contains(e.Msg, strconv.Quote(tt.address)) || !strings.Contains(e.Msg, ": want "):
+				t.Errorf("%s: %v, want code 7 with the address", text, err)
+			}
+		}
+	}
+}
+
+// TestTwice has two values for one thing.
+func TestTwice(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"mode": "underlay", "MODE": "overlay"}`:                                                      `mode: "underlay": want it once: MODE, another spelling of the same key, is "overlay"`,
+		`{"serviceCIDR": "10.96.0.0/12", "servicecidr": ["10.96.0.0/12"]}`:                             "another spelling",
+		`{"name": "a", "Name": "b"}`:                                                                   "another spelling",
+		`{"logOptions": {"logLevel": "info"}, "log_options": {}}`:                                      "another spelling",
+		`{"detectOptions": {"retries": 3, "retry": 4}}`:                                                "another spelling",
+		`{"policyRoutes": [{"dst": "10.96.0.1/12", "gw": "10.6.0.1"}], "serviceCIDR": "10.96.0.0/12"}`: "policyRoutes: dst 10.96.0.0/12: want it by the NIC or, as serviceCIDR has it, by the node",
+		`{"policyRoutes": [{"dst": "1.1.1.1", "gw": "10.6.0.1"}], "hijackCIDR": "1.1.1.1"}`:            "as hijackCIDR has it",
+		`{"mode": "underlay", "MODE": "underlay"}`:                                                     "",
+		`{"mode": "underlay", "MODE": null}`:                                                           "",
+		`{"nodeAddresses": ["10.6.0.1", "10.6.0.1"], "NodeAddresses": ["10.6.0.1", "10.6.0.1"]}`:       "",
+		`{"serviceCIDR": ["10.96.0.0/12", "10.96.0.0/12", "10.96.0.0/16"]}`:                            "",
+		`{"policyRoutes": [{"dst": "10.9.0.0/16", "gw": "10.6.0.1"}, {"dst": "10.9.9.9/16", "gw": "10.6.0.1"}, {"dst": "10.9.9.0/24", "gw": "10.6.0.2"}]}`: "",
+		`{"service_cidr": "10.96.0.0/12", "service_hijack_subnet": "10.97.0.0/16"}`:                                                                        `service_hijack_subnet: "10.97.0.0/16": want it once: service_cidr, another spelling`,
+		`{"hardware_prefix": "0a:1b", "mac_prefix": "0a:1c"}`:                                                                                              "another spelling",
+		`{"only_hardware": true, "only_op_mac": false}`:                                                                                                    "another spelling",
+		`{"move_routes": 0, "migrate_route": 0}`:                                                                                                           "move_routes: want it to agree with migrate_route",
+		`{"move_routes": 2, "migrate_route": 0}`:                                                                                                           "",
+		`{"rp_filter": {"value": 2, "Value": 1}}`:                                                                                                          "another spelling",
+		`{"rp_filter": {"valu": 2}}`:                                                                                                                       `nearest known one is "value"`,
+	} {
+		var raw map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(text), &raw); err != nil {
+			t.Fatal(err)
+		}
+		load := Load
+		if strings.Contains(text, "_") && !strings.Contains(text, "log_options") {
+			load = LoadOlder
+		}
+		_, err := load(raw)
+		var e *types.Error
+		if want == "" && err != nil || want != "" && (!errors.As(err, &e) || e.Code != types.ErrInvalidNetworkConfig || !strings.Contains(e.Msg, want)) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
 // FuzzLoad reads any configuration: what is refused is CNI's code 7.
 func FuzzLoad(f *testing.F) {
 	for key, values := range badValues {
@@ -94,6 +234,63 @@ func FuzzLoad(f *testing.F) {
 			var e *types.Error
 			if err != nil && (!errors.As(err, &e) || e.Code != types.ErrInvalidNetworkConfig || conf != nil) {
 				t.Errorf("%s: %v is not code 7", config, err)
+			}
+		}
+	})
+}
+
+// FuzzPlan plans for any configuration that is accepted, in each situation that a NIC
+// can be in: the plan is one that the kernel takes, as far as the simulator knows it, and
+// nothing is left to be done afterwards.
+func FuzzPlan(f *testing.F) {
+	for _, config := range []string{
+		`{"serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"], "hijackCIDR": ["10.6.168.123", "fd00:6::123", "169.254.20.10"]}`,
+		`{"policyRoutes": [{"dst": "10.6.168.123", "gw": "10.6.0.1"}]}`,
+		`{"policyRoutes": [{"dst": "192.168.9.0/24", "gw": "10.7.0.2"}, {"dst": "fd09::/64", "gw": "fe80::1"}]}`,
+		`{"policyRoutes": [{"dst": "10.7.0.0/16", "gw": "10.7.0.2"}], "serviceCIDR": "10.7.0.0/16"}`,
+		`{"nodeAddresses": ["10.6.168.200", "10.6.168.200", "fd00:6::123"], "hijackCIDR": ["10.6.168.200/32"]}`,
+		`{"nodeAddresses": ["!10.6.168.123", "!fd00:6::/64"]}`,
+		`{"nodeAddresses": ["10.6.0.172"]}`,
+		`{"service_cidr": "0.0.0.0/1", "additional_cidr": ["128.0.0.0/1", "8000::/1"]}`,
+		`{"vethLinkAddress": "10.6.0.172", "podDefaultRouteNIC": "net1"}`,
+	} {
+		f.Add(config)
+	}
+	f.Fuzz(func(t *testing.T, config string) {
+		raw, err := plugin.Object([]byte(config))
+		if err != nil {
+			return
+		}
+		for _, load := range []plugin.Load{Load, LoadOlder} {
+			conf, err := load(raw)
+			if err != nil || conf == nil {
+				continue
+			}
+			for _, name := range []string{"underlay-dual", "further-dual", "overlay-calico", "hostlink-macvlan"} {
+				c := suite.Case(t, name)
+				plan, err := conf.Plan(&c.View)
+				if err != nil {
+					continue
+				}
+				ops, err := netstate.Diff(plan, c.View.Snapshot)
+				if err != nil && !errors.As(err, new(*netstate.Conflict)) {
+					t.Errorf("%s, %s: %v", config, name, err)
+				}
+				if err != nil {
+					continue
+				}
+				for _, op := range ops {
+					if err := c.View.Snapshot.Apply(op); err != nil {
+						t.Errorf("%s, %s: %s: %v", config, name, op, err)
+					}
+				}
+				if plan, err = conf.Plan(&c.View); err != nil {
+					t.Errorf("%s, %s: again: %v", config, name, err)
+					continue
+				}
+				if ops, err := netstate.Diff(plan, c.View.Snapshot); err != nil || len(ops) > 0 {
+					t.Errorf("%s, %s: again: %v, %v", config, name, ops, err)
+				}
 			}
 		}
 	})

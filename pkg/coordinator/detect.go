@@ -19,17 +19,11 @@ var defaultProbe = kernel.Probe{Tries: 3, Interval: 50 * time.Millisecond, Timeo
 
 // detectOptions is how often, how far apart and how long the LAN is asked.
 func detectOptions(p *kernel.Probe) plugin.Value {
-	tries := plugin.Int(&p.Tries, 1, 10)
 	return plugin.Value{
 		Want: `an object like {"retries": 3, "interval": "50ms", "timeout": "200ms"}`,
 		Set: func(raw json.RawMessage) error {
-			var options map[string]json.RawMessage
-			if err := json.Unmarshal(raw, &options); err != nil {
-				return fmt.Errorf("not an object")
-			}
-			return plugin.Decode(options, []plugin.Key{
-				{Name: "retries", Value: tries},
-				{Name: "retry", Value: tries}, // the older spelling
+			return plugin.Fields(raw, []plugin.Key{
+				{Name: "retries", Value: plugin.Int(&p.Tries, 1, 10), Also: "retry"},
 				{Name: "interval", Value: duration(&p.Interval)},
 				{Name: "timeout", Value: duration(&p.Timeout)},
 			})

@@ -21,7 +21,9 @@ func (b *builder) first() error {
 	for _, s := range b.sides {
 		b.node(s, s.pod[0])
 		b.hostRoutes(s, b.wire.host, netip.Addr{}, b.wire.podMAC)
-		b.policyRoutes(s, netstate.TableMain)
+		if err := b.policyRoutes(s, netstate.TableMain); err != nil {
+			return err
+		}
 	}
 	b.replyMark()
 	if b.hasFurther() {

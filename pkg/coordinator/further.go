@@ -42,7 +42,9 @@ func (b *builder) further() error {
 	for _, s := range b.sides {
 		b.ownTable(s.family, b.nic, b.addrs, table)
 		b.nodeRoutes(s, table, b.wire.pod, netip.Addr{}, netip.Addr{})
-		b.policyRoutes(s, table)
+		if err := b.policyRoutes(s, table); err != nil {
+			return err
+		}
 	}
 	if b.c.ToRules {
 		b.toRules(table)
@@ -111,14 +113,14 @@ func (b *builder) prevGateway(f netstate.Family) netip.Addr {
 		if ip.Interface != nil && b.v.Prev.Interfaces[*ip.Interface].Name != b.nic {
 			continue
 		}
-		if a, ok := netip.AddrFromSlice(ip.Gateway); ok && netstate.FamilyOf(a.Unmap()) == f {
-			return a.Unmap()
+		if a := plugin.GatewayOf(ip.Gateway); a.IsValid() && netstate.FamilyOf(a) == f {
+			return a
 		}
 	}
 	for _, r := range b.v.Prev.Routes {
 		ones, _ := r.Dst.Mask.Size()
-		if a, ok := netip.AddrFromSlice(r.GW); ok && ones == 0 && netstate.FamilyOf(a.Unmap()) == f {
-			return a.Unmap()
+		if a := plugin.GatewayOf(r.GW); a.IsValid() && ones == 0 && netstate.FamilyOf(a) == f {
+			return a
 		}
 	}
 	return netip.Addr{}

@@ -4,8 +4,6 @@ package coordinator
 
 import (
 	"encoding/json"
-	"fmt"
-	"net/netip"
 
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -25,30 +23,30 @@ func older() *Config {
 func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	c := older()
 	skip := false
-	var services, pods, others [2][]netip.Prefix
+	var moved, migrated *bool
 	err := plugin.Decode(raw, []plugin.Key{
-		{Name: "service_cidr", Value: plugin.Prefixes(&services[0])},
-		{Name: "service_hijack_subnet", Value: plugin.Prefixes(&services[1])},
-		{Name: "cluster_cidr", Value: plugin.Prefixes(&pods[0])},
-		{Name: "overlay_hijack_subnet", Value: plugin.Prefixes(&pods[1])},
-		{Name: "additional_cidr", Value: plugin.Prefixes(&others[0])},
-		{Name: "additional_hijack_subnet", Value: plugin.Prefixes(&others[1])},
+		{Name: "service_cidr", Value: plugin.Prefixes(&c.ServiceCIDR), Also: "service_hijack_subnet"},
+		{Name: "cluster_cidr", Value: plugin.Prefixes(&c.OverlayPodCIDR), Also: "overlay_hijack_subnet"},
+		{Name: "additional_cidr", Value: plugin.Prefixes(&c.HijackCIDR), Also: "additional_hijack_subnet"},
 		{Name: "rp_filter", Value: rpFilter(c)},
-		{Name: "move_routes", Value: moveRoutes(c)},
-		{Name: "migrate_route", Value: migrateRoute(c)},
+		{Name: "move_routes", Value: tune(&moved, "0 (always), 1 (auto) or 2 (never)", 0, 2, 2)},
+		{Name: "migrate_route", Value: tune(&migrated, "-1 (auto), 0 (never) or 1 (always)", -1, 1, 0)},
 		{Name: "skip_call", Value: plugin.Bool(&skip)},
-		{Name: "hardware_prefix", Value: macPrefix(&c.MACPrefix)},
-		{Name: "mac_prefix", Value: macPrefix(&c.MACPrefix)},
-		{Name: "only_hardware", Value: plugin.Bool(&c.OnlyMAC)},
-		{Name: "only_op_mac", Value: plugin.Bool(&c.OnlyMAC)},
+		{Name: "hardware_prefix", Value: macPrefix(&c.MACPrefix), Also: "mac_prefix"},
+		{Name: "only_hardware", Value: plugin.Bool(&c.OnlyMAC), Also: "only_op_mac"},
 		{Name: "ip_conflict", Value: ipConflict(c)},
 	})
 	if err != nil || skip {
 		return nil, err
 	}
-	c.ServiceCIDR = append(services[0], services[1]...)
-	c.OverlayPodCIDR = append(pods[0], pods[1]...)
-	c.HijackCIDR = append(others[0], others[1]...)
+	if moved != nil && migrated != nil && *moved != *migrated {
+		return nil, plugin.Invalid("move_routes: want it to agree with migrate_route, or one of them: one says never, the other doesn't")
+	}
+	for _, given := range []*bool{moved, migrated} {
+		if given != nil {
+			c.TunePodRoutes = *given
+		}
+	}
 	return c, nil
 }
 
@@ -59,27 +57,22 @@ func rpFilter(c *Config) plugin.Value {
 	return plugin.Value{
 		Want: `an object like {"enabled": true, "set_host": true, "value": 0}, value from 0 to 2`,
 		Set: func(raw json.RawMessage) error {
-			v := struct {
-				Enabled *bool `json:"enabled"`
-				SetHost *bool `json:"set_host"`
-				Value   *int  `json:"value"`
-			}{}
-			if err := json.Unmarshal(raw, &v); err != nil {
-				return fmt.Errorf("not such an object")
+			enabled, setHost, value := true, true, -1
+			err := plugin.Fields(raw, []plugin.Key{
+				{Name: "enabled", Value: plugin.Bool(&enabled)},
+				{Name: "set_host", Value: plugin.Bool(&setHost)},
+				{Name: "value", Value: plugin.Int(&value, 0, 2)},
+			})
+			if value >= 0 {
+				c.PodRPFilter, c.HostRPFilter = value, value
 			}
-			if v.Value != nil {
-				if *v.Value < 0 || *v.Value > 2 {
-					return fmt.Errorf("value %d", *v.Value)
-				}
-				c.PodRPFilter, c.HostRPFilter = *v.Value, *v.Value
-			}
-			if v.SetHost != nil && !*v.SetHost {
+			if !setHost {
 				c.HostRPFilter = -1
 			}
-			if v.Enabled != nil && !*v.Enabled {
+			if !enabled {
 				c.PodRPFilter, c.HostRPFilter = -1, -1
 			}
-			return nil
+			return err
 		},
 	}
 }
@@ -89,11 +82,7 @@ func ipConflict(c *Config) plugin.Value {
 	return plugin.Value{
 		Want: `an object like {"enabled": true, "retries": 3, "interval": "50ms"}`,
 		Set: func(raw json.RawMessage) error {
-			var options map[string]json.RawMessage
-			if err := json.Unmarshal(raw, &options); err != nil {
-				return fmt.Errorf("not an object")
-			}
-			return plugin.Decode(options, []plugin.Key{
+			return plugin.Fields(raw, []plugin.Key{
 				{Name: "enabled", Value: plugin.Bool(&c.DetectIPConflict)},
 				{Name: "retries", Value: plugin.Int(&c.Detect.Tries, 1, 10)},
 				{Name: "interval", Value: duration(&c.Detect.Interval)},
@@ -102,26 +91,17 @@ func ipConflict(c *Config) plugin.Value {
 	}
 }
 
-// moveRoutes is 0 (always), 1 (auto) or 2 (never).
-func moveRoutes(c *Config) plugin.Value {
-	return tune(c, "0 (always), 1 (auto) or 2 (never)", 0, 2, 2)
-}
-
-// migrateRoute is -1 (auto), 0 (never) or 1 (always).
-func migrateRoute(c *Config) plugin.Value {
-	return tune(c, "-1 (auto), 0 (never) or 1 (always)", -1, 1, 0)
-}
-
 // tune is a number from least to most, one of which means never to give a
 // further NIC a table of its own. What the forerunners call auto is what they
 // call always: neither ever looked at the names it was to decide by.
-func tune(c *Config, want string, least, most, never int) plugin.Value {
+func tune(p **bool, want string, least, most, never int) plugin.Value {
 	return plugin.Value{Want: want, Set: func(raw json.RawMessage) error {
 		n := 0
 		if err := plugin.Int(&n, least, most).Set(raw); err != nil {
 			return err
 		}
-		c.TunePodRoutes = n != never
+		tunes := n != never
+		*p = &tunes
 		return nil
 	}}
 }

@@ -49,7 +49,9 @@ func (b *builder) overlay() error {
 		if via := b.nextHop(s.family, eth0Table); len(ofFamily(firstAddrs, s.family)) > 0 {
 			b.nodeRoutes(s, table, first, via, netip.Addr{})
 		}
-		b.policyRoutes(s, table)
+		if err := b.policyRoutes(s, table); err != nil {
+			return err
+		}
 	}
 	b.sharedSubnet()
 	return b.defaultRoutes()

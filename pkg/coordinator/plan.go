@@ -3,6 +3,7 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -180,6 +181,9 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 		gateway = s.node[0]
 	}
 	for _, cidr := range s.via {
+		if cidr.IsSingleIP() && slices.Contains(s.node, cidr.Addr()) {
+			continue // it has a route as one of the node's
+		}
 		b.plan.Want(pod, "what the node knows the way to", netstate.NewRoute(table, cidr, gateway, dev, src))
 	}
 }
@@ -215,13 +219,42 @@ func (b *builder) source(s side, to netip.Addr) netip.Addr {
 	return s.node[0]
 }
 
-// policyRoutes is what the configuration wants by this NIC.
-func (b *builder) policyRoutes(s side, table int) {
+// policyRoutes is what the configuration wants by this NIC. It comes last: a table has
+// one route to a destination, and what the plan has by now isn't given up for it.
+func (b *builder) policyRoutes(s side, table int) error {
 	for _, r := range b.c.PolicyRoutes {
-		if netstate.FamilyOf(r.Gw) == s.family {
-			b.plan.Want(pod, "policyRoutes", netstate.NewRoute(table, r.Dst, r.Gw, b.nic, netip.Addr{}))
+		if netstate.FamilyOf(r.Gw) != s.family {
+			continue
+		}
+		if err := b.mustBeNeighbour(r.Gw); err != nil {
+			return plugin.Invalid("policyRoutes: dst %s: gw %s: want a router in a subnet of link %s: %w", r.Dst, r.Gw, b.nic, err)
+		}
+		want := netstate.NewRoute(table, r.Dst, r.Gw, b.nic, netip.Addr{})
+		for _, item := range b.plan.Present {
+			has, ok := item.Object.(netstate.Route)
+			if ok && item.NS == pod && has.Table == want.Table && has.Dst == want.Dst && has.Metric == want.Metric && has.Key() != want.Key() {
+				return plugin.Invalid("policyRoutes: dst %s via %s: the pod has another route to it: %s (%s)", r.Dst, r.Gw, has, item.Why)
+			}
+		}
+		b.plan.Want(pod, "policyRoutes", want)
+	}
+	return nil
+}
+
+// mustBeNeighbour returns an error for a gateway that the kernel refuses for a route by
+// the NIC: one that is local, or that no route of the NIC's own leads to
+// (fib_check_nh_v4_gw in net/ipv4/fib_semantics.c, ip6_validate_gw in net/ipv6/route.c).
+func (b *builder) mustBeNeighbour(gw netip.Addr) error {
+	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
+		if a.Prefix.Addr() == gw {
+			return fmt.Errorf("it is the pod's own, on link %s", a.Dev)
 		}
 	}
+	onLink := func(r netstate.Route) bool { return r.Dev == b.nic && !r.Via.IsValid() && r.Dst.Contains(gw) }
+	if gw.Is6() && gw.IsLinkLocalUnicast() || len(b.routes(netstate.FamilyOf(gw), onLink)) > 0 {
+		return nil
+	}
+	return errors.New("it is in none")
 }
 
 // rpFilter lets packets come by another link than their answers leave by.

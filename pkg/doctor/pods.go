@@ -10,6 +10,7 @@ import (
 
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
+	"github.com/multihome/multihome/pkg/plugin"
 )
 
 var duplicateAddress = Kind{
@@ -150,8 +151,8 @@ func (p pod) gateway(dev string, f netstate.Family) netip.Addr {
 			continue
 		}
 		for _, ip := range a.Result.IPs {
-			if g, ok := netip.AddrFromSlice(ip.Gateway); ok && netstate.FamilyOf(g.Unmap()) == f {
-				return g.Unmap()
+			if g := plugin.GatewayOf(ip.Gateway); g.IsValid() && netstate.FamilyOf(g) == f {
+				return g
 			}
 		}
 	}

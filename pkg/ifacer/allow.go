@@ -48,12 +48,11 @@ func readAllowList() (*allowList, error) {
 }
 
 func parseAllowList(data []byte) (*allowList, error) {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(data, &raw); err != nil {
+	if _, err := plugin.Object(data); err != nil {
 		return nil, err
 	}
 	l := &allowList{}
-	return l, plugin.Decode(raw, []plugin.Key{
+	return l, plugin.Fields(data, []plugin.Key{
 		{Name: "interfaces", Value: patterns(&l.interfaces)},
 		{Name: "vlans", Value: vlanRanges(&l.vlans)},
 		{Name: "bonds", Value: patterns(&l.bonds)},

@@ -107,11 +107,16 @@ func (c *Config) links() []string {
 // so on, so that errors name them whole.
 func flatten(raw map[string]json.RawMessage) (flat map[string]json.RawMessage, hasBond bool, err error) {
 	flat = map[string]json.RawMessage{}
+	given := ""
 	for name, value := range raw {
 		if !strings.EqualFold(name, "bond") {
 			flat[name] = value
 			continue
 		}
+		if given != "" && string(value) != string(raw[given]) {
+			return nil, false, plugin.Invalid("%s: %s: want it once: %s, another spelling of the same key, is %s", name, value, given, raw[given])
+		}
+		given = name
 		var bond map[string]json.RawMessage
 		if json.Unmarshal(value, &bond) != nil {
 			return nil, false, plugin.Invalid("bond: %s: want an object with name, mode and options", value)

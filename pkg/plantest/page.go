@@ -46,7 +46,7 @@ func (s Suite) Page(t *testing.T, path string) {
 }
 
 // key is where a source binds one of the configuration.
-var key = regexp.MustCompile(`\{Name: "(\w+)", Value`)
+var key = regexp.MustCompile(`\{Name: "(\w+)", Value|, Also: "(\w+)"`)
 
 // Keys holds a page to the keys of the sources: it must name each of them.
 func Keys(t *testing.T, path string, sources ...string) {
@@ -65,8 +65,9 @@ func Keys(t *testing.T, path string, sources ...string) {
 			t.Fatalf("%s: no keys found", file)
 		}
 		for _, k := range keys {
-			if !strings.Contains(string(page), "`"+k[1]+"`") && !strings.Contains(string(page), `"`+k[1]+`"`) {
-				t.Errorf("%s says nothing of %s", path, k[1])
+			name := k[1] + k[2]
+			if !strings.Contains(string(page), "`"+name+"`") && !strings.Contains(string(page), `"`+name+`"`) {
+				t.Errorf("%s says nothing of %s", path, name)
 			}
 		}
 	}

@@ -21,6 +21,11 @@ import (
 type Key struct {
 	Name  string
 	Value Value
+	Also  string // another spelling of the same key, "" if there is none
+}
+
+func (k Key) is(name string) bool {
+	return strings.EqualFold(k.Name, name) || k.Also != "" && strings.EqualFold(k.Also, name)
 }
 
 // Value reads the value of a key.
@@ -34,36 +39,112 @@ type Value struct {
 // to each plugin of a network that is a device plugin's resource, SR-IOV's for
 // instance (multus-cni, pkg/types/conf.go, addDeviceIDInConfList).
 var cniKeys = []string{
-	"cniVersion", "cniVersions", "name", "type", "args", "capabilities", "runtimeConfig", "ipam", "dns", "prevResult",
+	"cniVersion", "cniVersions", "name", "type", "args", "runtimeConfig", "prevResult",
 	"disableCheck", "disableGC", "deviceID", "pciBusID",
 }
 
-// commonKeys are those that the driver reads for every plugin.
-var commonKeys = []string{"logOptions", "log_options"}
+// logKey is what the driver reads for every plugin.
+var logKey = Key{Name: "logOptions", Also: "log_options"}
+
+// elsewhere are well-known keys of other plugins, and whose they are.
+var elsewhere = []struct {
+	plugins string
+	keys    []string
+}{
+	{"the plugin that makes the NIC", []string{"ipam", "dns"}},
+	{"the plugin that is to get them", []string{"capabilities"}},
+	{"the plugin bridge or ptp", []string{"ipMasq", "ipMasqBackend"}},
+	{"the plugin bridge", []string{
+		"isGateway", "isDefaultGateway", "forceAddress", "hairpinMode", "promiscMode", "vlanTrunk", "preserveDefaultVlan",
+		"macspoofchk", "enabledad", "disableContainerInterface", "portIsolation",
+	}},
+	{"the plugin bridge, sriov or ovs", []string{"vlan"}},
+	{"the plugin vlan", []string{"vlanId"}},
+	{"the plugin macvlan, ipvlan or vlan", []string{"master", "linkInContainer"}},
+	{"the plugin macvlan or ipvlan", []string{"mode"}},
+	{"the plugin bridge, or route", []string{"bridge"}},
+	{"the plugin that makes the NIC, or of tuning", []string{"mtu", "mac"}},
+	{"the plugin host-device", []string{"device", "hwaddr", "kernelpath"}},
+	{"the plugin sriov", []string{"vlanQoS", "vlanProto", "spoofchk", "trust", "link_state", "min_tx_rate", "max_tx_rate"}},
+	{"the plugin tuning", []string{"sysctl", "promisc", "allmulti", "txQLen", "dataDir"}},
+	{"the plugin portmap", []string{"snat", "masqAll", "markMasqBit", "externalSetMarkChain", "conditionsV4", "conditionsV6", "portMappings"}},
+	{"the plugin firewall or portmap", []string{"backend"}},
+	{"the plugin firewall", []string{"iptablesAdminChainName", "firewalldZone", "ingressPolicy"}},
+	{"the plugin bandwidth", []string{"ingressRate", "ingressBurst", "egressRate", "egressBurst"}},
+	{"the plugin vrf", []string{"vrfname"}},
+	{"the IPAM, in ipam of the plugin that makes the NIC", []string{
+		"subnet", "ranges", "rangeStart", "rangeEnd", "gateway", "routes", "addresses", "resolvConf", "range", "exclude",
+	}},
+	{"coordinator", []string{
+		"serviceCIDR", "overlayPodCIDR", "hijackCIDR", "nodeAddresses", "policyRoutes", "podDefaultCNINIC", "podDefaultRouteNIC",
+		"tunePodRoutes", "hostLink", "hostRuleTable", "detectIPConflict", "detectGateway",
+	}},
+	{"route", []string{"sbr", "table", "gateways", "addSourceHints"}},
+	{"ifacer", []string{"interfaces", "bond", "vlanID", "vlanProtocol"}},
+}
 
 // errValue is what a Value returns for a value that it doesn't allow and has
 // nothing more to say about.
 var errValue = errors.New("not allowed")
 
+var errNoObject = errors.New("not an object")
+
 // Decode gives every key's value to its Value. A key that nobody knows is an
-// error that names the nearest one; so is a value that isn't allowed.
+// error that says whose it is, or which one is the nearest; so is a value that isn't
+// allowed, and a key that is there in two spellings with two values.
 func Decode(raw map[string]json.RawMessage, keys []Key) error {
+	return assign(raw, keys, func(name string) bool {
+		return strings.Contains(name, "/") || known(name, cniKeys) || logKey.is(name)
+	})
+}
+
+// Fields does the same for an object within a configuration.
+func Fields(raw json.RawMessage, keys []Key) error {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(raw, &fields) != nil {
+		return errNoObject
+	}
+	return assign(fields, keys, nil)
+}
+
+// assign leaves alone what is others' to read; others is nil within an object.
+func assign(raw map[string]json.RawMessage, keys []Key, others func(name string) bool) error {
 	names := make([]string, 0, len(raw))
 	for name := range raw {
 		names = append(names, name)
 	}
 	sort.Strings(names) // the same error every time
+	given := make(map[string]string, len(raw))
 	for _, name := range names {
-		i := slices.IndexFunc(keys, func(k Key) bool { return strings.EqualFold(k.Name, name) })
-		if i < 0 {
-			if strings.Contains(name, "/") || known(name, cniKeys) || known(name, commonKeys) {
-				continue
-			}
-			return Invalid("unknown key %q: the nearest known one is %q", name, nearest(name, keys))
-		}
 		value := bytes.TrimSpace(raw[name])
 		if string(value) == "null" || string(value) == `""` {
-			continue // as if it were not there: what generators write for "unset"
+			value = nil // as if it were not there: what generators write for "unset"
+		}
+		i := slices.IndexFunc(keys, func(k Key) bool { return k.is(name) })
+		if i < 0 && (others == nil || !others(name)) {
+			if err := unknown(name, value, keys, others != nil); err != nil {
+				return err
+			}
+			continue
+		}
+		if value == nil {
+			continue
+		}
+		key := strings.ToLower(name)
+		if i >= 0 {
+			key = keys[i].Name
+		} else if logKey.is(name) {
+			key = logKey.Name
+		}
+		if other, twice := given[key]; twice {
+			if !bytes.Equal(value, bytes.TrimSpace(raw[other])) {
+				return Invalid("%s: %s: want it once: %s, another spelling of the same key, is %s", name, value, other, raw[other])
+			}
+			continue
+		}
+		given[key] = name
+		if i < 0 {
+			continue
 		}
 		if err := keys[i].Value.Set(value); err != nil {
 			detail := ""
@@ -76,6 +157,78 @@ func Decode(raw map[string]json.RawMessage, keys []Key) error {
 	return nil
 }
 
+// unknown says whose a key is that nobody here knows, or which one is the nearest. A
+// key of another plugin that is empty is what a generator writes that knows the
+// fields of types.PluginConf alone: "ipam": {}, "dns": {}.
+func unknown(name string, value []byte, keys []Key, whole bool) error {
+	near, distance := nearest(name, keys)
+	if whole && (distance > 2 || 2*distance > len(name)) {
+		for _, e := range elsewhere {
+			if !known(name, e.keys) {
+				continue
+			}
+			if s := string(value); s == "" || s == "{}" || s == "[]" {
+				return nil
+			}
+			return Invalid("unknown key %q: it is not of this plugin: put it into the configuration of %s", name, e.plugins)
+		}
+	}
+	return Invalid("unknown key %q: the nearest known one is %q", name, near)
+}
+
+// Object reads a JSON object and says if a key is there twice, in it or in what it
+// holds.
+func Object(text []byte) (map[string]json.RawMessage, error) {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return nil, err
+	}
+	if key := repeatedKey(text); key != "" {
+		return raw, Invalid("%s: there twice: want every key once", key)
+	}
+	return raw, nil
+}
+
+// repeatedKey returns a key that an object in a JSON text has twice, "" if there is
+// none: encoding/json would take the last one, and others the first.
+func repeatedKey(text []byte) string {
+	var keys []string // of the objects that are open
+	var opened []int  // where those of each begin, -1 for a list
+	expectKey := false
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '{':
+			opened, expectKey = append(opened, len(keys)), true
+		case '[':
+			opened, expectKey = append(opened, -1), false
+		case '}', ']':
+			if first := opened[len(opened)-1]; first >= 0 {
+				keys = keys[:first]
+			}
+			opened, expectKey = opened[:len(opened)-1], false
+		case ',':
+			expectKey = opened[len(opened)-1] >= 0
+		case '"':
+			start := i
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+			if !expectKey {
+				continue
+			}
+			expectKey = false
+			var key string
+			if json.Unmarshal(text[start:i+1], &key) != nil || slices.Contains(keys[opened[len(opened)-1]:], key) {
+				return key
+			}
+			keys = append(keys, key)
+		}
+	}
+	return ""
+}
+
 // Invalid is the error for a configuration that can't be meant: CNI's code 7.
 func Invalid(format string, a ...any) error {
 	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Errorf(format, a...).Error(), "")
@@ -86,14 +239,16 @@ func known(name string, keys []string) bool {
 }
 
 // nearest returns the known key with the least edit distance.
-func nearest(name string, keys []Key) string {
-	best, distance := "", -1
+func nearest(name string, keys []Key) (best string, distance int) {
+	distance = -1
 	for _, k := range keys {
-		if d := edits(strings.ToLower(name), strings.ToLower(k.Name)); distance < 0 || d < distance {
-			best, distance = k.Name, d
+		for _, spelling := range []string{k.Name, k.Also} {
+			if d := edits(strings.ToLower(name), strings.ToLower(spelling)); spelling != "" && (distance < 0 || d < distance) {
+				best, distance = spelling, d
+			}
 		}
 	}
-	return best
+	return best, distance
 }
 
 // edits is the Levenshtein distance.
@@ -126,12 +281,21 @@ func Bool(p *bool) Value {
 func Int(p *int, least, most int) Value {
 	return Value{fmt.Sprintf("a number from %d to %d", least, most), func(raw json.RawMessage) error {
 		n, err := strconv.Atoi(string(raw))
+		if err != nil && isNumber(raw) {
+			return errors.New("digits alone, without a point or an exponent")
+		}
 		if err != nil || n < least || n > most {
 			return errValue
 		}
 		*p = n
 		return nil
 	}}
+}
+
+// isNumber reports whether a value is a number that is not written as a whole one.
+func isNumber(raw json.RawMessage) bool {
+	var n float64
+	return json.Unmarshal(raw, &n) == nil && strings.ContainsAny(string(raw), ".eE")
 }
 
 // OneOf is one of these words.
@@ -184,8 +348,7 @@ func Bit(p *uint32) Value {
 	}}
 }
 
-// Prefixes is a list of CIDRs and addresses, or a single one. An address stands
-// for itself alone; bits behind the mask are dropped.
+// Prefixes is a list of destinations, or a single one: see [ParseDestination].
 func Prefixes(p *[]netip.Prefix) Value {
 	return Value{`a list of CIDRs or addresses, like ["10.96.0.0/12"]`, func(raw json.RawMessage) error {
 		list, err := Strings(raw)
@@ -194,7 +357,7 @@ func Prefixes(p *[]netip.Prefix) Value {
 		}
 		var out []netip.Prefix
 		for _, s := range list {
-			prefix, err := ParsePrefix(s)
+			prefix, err := ParseDestination(s)
 			if err != nil {
 				return err
 			}
@@ -207,17 +370,109 @@ func Prefixes(p *[]netip.Prefix) Value {
 	}}
 }
 
-// ParsePrefix reads a CIDR or an address.
+// ParseDestination reads a CIDR or an address to which a route by a gateway can lead. An
+// address stands for itself alone; bits behind the mask are dropped, as ip(8) does not.
+// The default route is none: which one a pod has is its NICs' business.
+func ParseDestination(s string) (netip.Prefix, error) {
+	p, err := ParsePrefix(s)
+	switch {
+	case err != nil:
+		return p, err
+	case p.Bits() == 0:
+		return p, fmt.Errorf("%q is the default route, which the IPAM gives to a NIC and podDefaultRouteNIC chooses", s)
+	case p.Addr().Is6() && p.Addr().IsLinkLocalUnicast():
+		return p, fmt.Errorf("%q is link-local, and forwarded by nobody", s)
+	}
+	for _, of := range noHosts {
+		if of.prefix.Bits() <= p.Bits() && of.prefix.Contains(p.Addr()) {
+			return p, fmt.Errorf("%q is %s", s, of.what)
+		}
+	}
+	return p, nil
+}
+
+// ParsePrefix reads a CIDR or an address. Bits behind the mask are dropped.
 func ParsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		a = a.Unmap()
+	if !strings.Contains(s, "/") {
+		a, err := parseAddr(s, "neither a CIDR nor an address")
+		if err != nil {
+			return netip.Prefix{}, err
+		}
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
 	prefix, err := netip.ParsePrefix(s)
-	if err != nil || prefix.Addr().Is4In6() {
-		return netip.Prefix{}, fmt.Errorf("%q is neither a CIDR nor an address", s)
+	switch {
+	case err != nil:
+		return prefix, fmt.Errorf("%q is neither a CIDR nor an address: %s", s, reason(err))
+	case prefix.Addr().Is4In6():
+		return prefix, fmt.Errorf("%q is IPv4 in the form of IPv6: write it as IPv4", s)
 	}
 	return prefix.Masked(), nil
+}
+
+// ParseHost reads an address by which others know a machine, from any of its links.
+func ParseHost(s string) (netip.Addr, error) {
+	a, err := ParseNeighbour(s)
+	if err == nil && a.Is6() && a.IsLinkLocalUnicast() {
+		err = fmt.Errorf("%q is link-local: it is known on one link alone", s)
+	}
+	return a, err
+}
+
+// ParseNeighbour reads the address of a machine on a NIC's own link, such as a
+// gateway.
+func ParseNeighbour(s string) (netip.Addr, error) {
+	a, err := parseAddr(s, "not an address")
+	if err != nil {
+		return a, err
+	}
+	return a, noHost(a)
+}
+
+// noHosts are what no machine has for its own address, or shares it with all others
+// (RFC 1122, section 3.2.1.3; RFC 4291, section 2.4).
+var noHosts = []struct {
+	prefix netip.Prefix
+	what   string
+}{
+	{netip.MustParsePrefix("0.0.0.0/8"), "of 0.0.0.0/8, which no machine has"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "a loopback address"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "a multicast address"},
+	{netip.MustParsePrefix("255.255.255.255/32"), "the broadcast address"},
+	{netip.MustParsePrefix("::/128"), "the unspecified address, which no machine has"},
+	{netip.MustParsePrefix("::1/128"), "a loopback address"},
+	{netip.MustParsePrefix("ff00::/8"), "a multicast address"},
+}
+
+// noHost returns an error for an address that is not one machine's.
+func noHost(a netip.Addr) error {
+	for _, of := range noHosts {
+		if of.prefix.Contains(a) {
+			return fmt.Errorf("%q is %s", a, of.what)
+		}
+	}
+	return nil
+}
+
+// parseAddr reads an address in the form of its own family. A zone would name a link,
+// and that is the NIC that the address is for. What can't be read is what not says.
+func parseAddr(s, not string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		return a, fmt.Errorf("%q is %s: %s", s, not, reason(err))
+	case a.Zone() != "":
+		return a, fmt.Errorf("%q has a zone: write %s", s, a.WithZone(""))
+	case a.Is4In6():
+		return a, fmt.Errorf("%q is IPv4 in the form of IPv6: write %s", s, a.Unmap())
+	}
+	return a, nil
+}
+
+// reason is what netip says of a text, without the text.
+func reason(err error) string {
+	text := err.Error()
+	return strings.TrimPrefix(text[strings.LastIndex(text, "): ")+1:], ": ")
 }
 
 // Strings reads a list of strings, or a single string as a list of one.

@@ -26,12 +26,12 @@ type values struct {
 
 func (v *values) keys() []Key {
 	return []Key{
-		{"bool", Bool(&v.Bool)},
-		{"number", Int(&v.Int, -1, 9)},
-		{"mode", OneOf(&v.Word, "auto", "manual")},
-		{"link", Interface(&v.Link)},
-		{"mark", Bit(&v.Bit)},
-		{"cidrs", Prefixes(&v.CIDRs)},
+		{Name: "bool", Value: Bool(&v.Bool)},
+		{Name: "number", Value: Int(&v.Int, -1, 9), Also: "numero"},
+		{Name: "mode", Value: OneOf(&v.Word, "auto", "manual")},
+		{Name: "link", Value: Interface(&v.Link)},
+		{Name: "mark", Value: Bit(&v.Bit)},
+		{Name: "cidrs", Value: Prefixes(&v.CIDRs)},
 	}
 }
 
@@ -55,6 +55,9 @@ func TestDecode(t *testing.T) {
 		{`{"bool": true, "number": -1, "mode": "manual", "link": "eth0.100", "mark": "0x40"}`, values{Bool: true, Int: -1, Word: "manual", Link: "eth0.100", Bit: 64}},
 		{`{"mark": 2147483648}`, values{Bit: 1 << 31}},
 		{`{"BOOL": true, "nUmBeR": 9}`, values{Bool: true, Int: 9}},
+		{`{"numero": 3, "number": 3}`, values{Int: 3}},
+		{`{"number": -0}`, values{}},
+		{`{"type": "x", "ipam": {}, "dns": {}, "capabilities": null, "routes": []}`, values{}},
 		{`{"bool": null, "link": "", "cidrs": null}`, values{}},
 		{`{"cidrs": "10.96.0.0/12"}`, values{CIDRs: []netip.Prefix{p("10.96.0.0/12")}}},
 		{`{"cidrs": ["10.6.0.9/16", "1.1.1.1", "fd00::1", "10.6.0.0/16"]}`, values{CIDRs: []netip.Prefix{p("10.6.0.0/16"), p("1.1.1.1/32"), p("fd00::1/128")}}},
@@ -77,6 +80,20 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"bool": "true"}`, `bool: "true": want true or false`},
 		{`{"number": 10}`, `number: 10: want a number from -1 to 9`},
 		{`{"number": 1.5}`, `number: 1.5: want a number from -1 to 9`},
+		{`{"number": 1.0}`, `number: 1.0: want a number from -1 to 9 (digits alone, without a point or an exponent)`},
+		{`{"number": 1e0}`, `number: 1e0: want a number from -1 to 9 (digits alone`},
+		{`{"number": 99999999999999999999}`, `want a number from -1 to 9`},
+		{`{"number": 1, "numero": 2}`, `numero: 2: want it once: number, another spelling of the same key, is 1`},
+		{`{"ipMasq": true}`, `unknown key "ipMasq": it is not of this plugin: put it into the configuration of the plugin bridge or ptp`},
+		{`{"ipam": {"type": "host-local"}}`, `put it into the configuration of the plugin that makes the NIC`},
+		{`{"dns": {"nameservers": ["1.1.1.1"]}}`, `put it into the configuration of the plugin that makes the NIC`},
+		{`{"capabilities": {"mac": true}}`, `put it into the configuration of the plugin that is to get them`},
+		{`{"isDefaultGateway": false}`, `of the plugin bridge`},
+		{`{"PROMISCMODE": true}`, `of the plugin bridge`},
+		{`{"vlan": 5}`, `of the plugin bridge, sriov or ovs`},
+		{`{"mtu": 1500}`, `of the plugin that makes the NIC, or of tuning`},
+		{`{"hijackCIDR": "1.1.1.1"}`, `of coordinator`},
+		{`{"modes": "auto"}`, `the nearest known one is "mode"`},
 		{`{"number": "1"}`, `number: "1": want a number from -1 to 9`},
 		{`{"mode": "magic"}`, `mode: "magic": want one of auto, manual`},
 		{`{"link": "sixteen-bytes-00"}`, `link: "sixteen-bytes-00": want an interface name`},
@@ -87,7 +104,8 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"mark": "0x100000000"}`, `want one bit of 32`},
 		{`{"cidrs": ["10.96.0.0/33"]}`, `"10.96.0.0/33" is neither a CIDR nor an address`},
 		{`{"cidrs": 5}`, `cidrs: 5: want a list of CIDRs or addresses`},
-		{`{"cidrs": ["fe80::1%eth0"]}`, `neither a CIDR nor an address`},
+		{`{"cidrs": ["fe80::1%eth0"]}`, `"fe80::1%eth0" has a zone`},
+		{`{"cidrs": ["10.096.0.0/12"]}`, `"10.096.0.0/12" is neither a CIDR nor an address: IPv4 field has octet with leading zero`},
 		{`{"nmber": 1}`, `unknown key "nmber": the nearest known one is "number"`},
 		{`{"CIDR": []}`, `the nearest known one is "cidrs"`},
 	} {
@@ -97,6 +115,63 @@ func TestDecodeErrors(t *testing.T) {
 			t.Errorf("%s: %v, want code 7 with %q", tt.text, err, tt.want)
 		}
 	}
+}
+
+// TestObject finds keys that are there twice, wherever.
+func TestObject(t *testing.T) {
+	for text, want := range map[string]string{
+		`{}`: "", `{"a": 1, "b": {"a": 1, "c": [{"a": 1}, {"a": 2}]}}`: "",
+		`{"a": ["a", "a"], "b": "a", "c": "{\"a\": 1, \"a\": 2}"}`:        "",
+		`{"a": {"x": [1, {"y": 2}]}, "x": "\\", "y": [[], [{}]], "z": 1}`: "",
+		`{"a": 1, "a": 1}`: "a",
+		`{"a": 1, "b": [0, {"c": 1, "d": {}, "c": 2}]}`: "c",
+		`{"a": {"b": 1}, "c": [], "a": 2}`:              "a",
+		"{\"mode\": 1, \"\\u006dode\": 2}":              "mode",
+	} {
+		raw, err := Object([]byte(text))
+		if raw == nil || want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want+": there twice")) {
+			t.Errorf("%s: %v, %v, want %q", text, raw, err, want)
+		}
+	}
+	if raw, err := Object([]byte(`{"a": 1}, {}`)); raw != nil || err == nil {
+		t.Errorf("something behind it: %v, %v", raw, err)
+	}
+}
+
+// FuzzObject holds the search for repeated keys against encoding/json, which knows a
+// text by its tokens.
+func FuzzObject(f *testing.F) {
+	f.Add(`{"a": 1, "b": [0, {"c": 1, "d": {}, "c": 2}]}`)
+	f.Add(`{"\u0061": "\\\"", "a": [[], {}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		if raw, err := Object([]byte(text)); raw != nil && (err != nil) != repeats(t, json.NewDecoder(strings.NewReader(text))) {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
+
+// repeats reports whether an object of the value that comes next has a key twice.
+func repeats(t *testing.T, d *json.Decoder) (found bool) {
+	t.Helper()
+	d.UseNumber()
+	token, err := d.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for token == json.Delim('{') || token == json.Delim('[') {
+		if !d.More() {
+			_, _ = d.Token()
+			break
+		}
+		if token == json.Delim('{') {
+			key, _ := d.Token()
+			found = found || seen[key.(string)]
+			seen[key.(string)] = true
+		}
+		found = repeats(t, d) || found
+	}
+	return found
 }
 
 func FuzzDecode(f *testing.F) {

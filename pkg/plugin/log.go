@@ -4,6 +4,7 @@ package plugin
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -18,7 +19,7 @@ import (
 func logging(raw map[string]json.RawMessage) (*slog.Logger, io.Closer, error) {
 	silent := slog.New(slog.DiscardHandler)
 	for name, value := range raw {
-		if !strings.EqualFold(name, "logOptions") && !strings.EqualFold(name, "log_options") {
+		if !logKey.is(name) {
 			continue
 		}
 		file, level, err := logOptions(name, value)
@@ -33,34 +34,27 @@ func logging(raw map[string]json.RawMessage) (*slog.Logger, io.Closer, error) {
 // logOptions reads the value of the key of that name, in camelCase or
 // snake_case.
 func logOptions(name string, value json.RawMessage) (*lumberjack.Logger, slog.Level, error) {
-	var raw map[string]json.RawMessage
-	if json.Unmarshal(value, &raw) != nil {
-		return nil, 0, Invalid(`%s: %s: want an object like {"logLevel": "info", "logFile": "/var/log/multihome.log"}`, name, value)
-	}
 	level := "info"
 	// Sizes in MiB, ages in days.
 	file := &lumberjack.Logger{MaxSize: 100, MaxAge: 5, MaxBackups: 5}
-	var keys []Key
-	for _, k := range []struct {
-		camel, snake string
-		value        Value
-	}{
-		{"logLevel", "log_level", OneOf(&level, "debug", "info", "warn", "error")},
-		{"logFile", "log_file", path(&file.Filename)},
-		{"logMaxSize", "log_max_size", Int(&file.MaxSize, 1, 1<<20)},
-		{"logMaxAge", "log_max_age", Int(&file.MaxAge, 0, 1<<20)},
-		{"logMaxCount", "log_max_count", Int(&file.MaxBackups, 0, 1<<20)},
-	} {
-		keys = append(keys, Key{k.camel, k.value}, Key{k.snake, k.value})
+	err := Fields(value, []Key{
+		{"logLevel", OneOf(&level, "debug", "info", "warn", "error"), "log_level"},
+		{"logFile", path(&file.Filename), "log_file"},
+		{"logMaxSize", Int(&file.MaxSize, 1, 1<<20), "log_max_size"},
+		{"logMaxAge", Int(&file.MaxAge, 0, 1<<20), "log_max_age"},
+		{"logMaxCount", Int(&file.MaxBackups, 0, 1<<20), "log_max_count"},
+	})
+	if errors.Is(err, errNoObject) {
+		return nil, 0, Invalid(`%s: %s: want an object like {"logLevel": "info", "logFile": "/var/log/multihome.log"}`, name, value)
 	}
-	if err := Decode(raw, keys); err != nil {
+	if err != nil {
 		return nil, 0, Invalid("%s: %w", name, err)
 	}
 	if file.Filename == "" {
 		return nil, 0, nil
 	}
 	var l slog.Level
-	err := l.UnmarshalText([]byte(level))
+	err = l.UnmarshalText([]byte(level))
 	return file, l, err
 }
 

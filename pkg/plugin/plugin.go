@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -140,9 +141,9 @@ func (p Plugin) verb(f func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 // and the log, and the keys that are left for Load. An error beside a task is
 // one that DEL can do without knowing.
 func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, error) {
-	var raw map[string]json.RawMessage
-	if err := json.Unmarshal(args.StdinData, &raw); err != nil {
-		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+err.Error(), "")
+	raw, wrong := Object(args.StdinData)
+	if wrong != nil && raw == nil {
+		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+wrong.Error(), "")
 	}
 	t := &Task{
 		View: View{
@@ -158,6 +159,9 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	}
 	t.Log, t.logFile, err = logging(raw)
 	t.Log = t.Log.With("plugin", p.Name, "network", t.Network, "container", t.ContainerID, "ifname", t.IfName)
+	if wrong != nil {
+		err = wrong
+	}
 	if err != nil {
 		return t, raw, err
 	}
@@ -181,7 +185,10 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	if err != nil {
 		return t, raw, types.NewError(types.ErrDecodingFailure, "prevResult: "+err.Error(), "")
 	}
-	return t, raw, nil
+	if p.NodeOnly {
+		return t, raw, nil // it is passed on, whatever it says
+	}
+	return t, raw, checkAddresses(t.Prev, t.IfName)
 }
 
 // lookUp returns the value of a key, and the key as the user wrote it: keys are matched
@@ -232,6 +239,45 @@ func refuseNulls(result json.RawMessage) error {
 		}
 	}
 	return nil
+}
+
+// checkAddresses returns an error for an address or a gateway that a result gives a NIC
+// and no NIC can have.
+func checkAddresses(r *current.Result, nic string) error {
+	for _, ip := range r.IPs {
+		if i := ip.Interface; i != nil && *i >= 0 && *i < len(r.Interfaces) && r.Interfaces[*i].Name != nic {
+			continue
+		}
+		a, _ := netip.AddrFromSlice(ip.Address.IP)
+		if a = a.Unmap(); a.Is4() && len(ip.Address.Mask) == net.IPv6len {
+			return Invalid("prevResult: ips: %s: want IPv4 in its own form, with a length of 32 at most", ip.Address.String())
+		}
+		if err := noHost(a); err != nil {
+			return Invalid("prevResult: ips: %s: want the address of a NIC (%w)", ip.Address.String(), err)
+		}
+		if err := noHost(GatewayOf(ip.Gateway)); err != nil {
+			return Invalid("prevResult: ips: gateway: %s: want the address of a router (%w)", ip.Gateway, err)
+		}
+	}
+	for _, route := range r.Routes {
+		if ones, _ := route.Dst.Mask.Size(); ones > 0 {
+			continue // no plugin of ours goes by it
+		}
+		if err := noHost(GatewayOf(route.GW)); err != nil {
+			return Invalid("prevResult: routes: gw: %s: want the address of a router (%w)", route.GW, err)
+		}
+	}
+	return nil
+}
+
+// GatewayOf returns a gateway of a result. It is not valid where there is none, which
+// some plugins write as 0.0.0.0 or :: (route-override, flushgateway).
+func GatewayOf(ip net.IP) netip.Addr {
+	a, ok := netip.AddrFromSlice(ip)
+	if !ok || a.Unmap().IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a.Unmap()
 }
 
 // output prints the result in the version that the configuration asks for.

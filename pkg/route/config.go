@@ -93,12 +93,12 @@ func gateways(p map[netstate.Family]netip.Addr) plugin.Value {
 				return err
 			}
 			for _, s := range list {
-				a, err := netip.ParseAddr(s)
-				if err != nil || a.Zone() != "" || a.Is4In6() || a.IsUnspecified() || a.IsMulticast() {
-					return fmt.Errorf("%q is not the address of a gateway", s)
+				a, err := plugin.ParseNeighbour(s)
+				if err != nil {
+					return err
 				}
 				f := netstate.FamilyOf(a)
-				if p[f].IsValid() {
+				if p[f].IsValid() && p[f] != a {
 					return fmt.Errorf("%s and %s are of one family", p[f], a)
 				}
 				p[f] = a

@@ -8,6 +8,7 @@ import (
 
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
+	"github.com/multihome/multihome/pkg/plugin"
 )
 
 const (
@@ -86,8 +87,8 @@ func (b *builder) gateway(a netip.Prefix) netip.Addr {
 	}
 	for _, ip := range b.v.Prev.IPs {
 		own, ok := netip.AddrFromSlice(ip.Address.IP)
-		if gw, hasGw := netip.AddrFromSlice(ip.Gateway); ok && hasGw && own.Unmap() == a.Addr() {
-			return gw.Unmap()
+		if gw := plugin.GatewayOf(ip.Gateway); ok && gw.IsValid() && own.Unmap() == a.Addr() {
+			return gw
 		}
 	}
 	if configured.IsValid() {
@@ -95,13 +96,11 @@ func (b *builder) gateway(a netip.Prefix) netip.Addr {
 	}
 	var candidates []netip.Addr
 	for _, ip := range b.v.Prev.IPs {
-		gw, _ := netip.AddrFromSlice(ip.Gateway)
-		candidates = append(candidates, gw.Unmap())
+		candidates = append(candidates, plugin.GatewayOf(ip.Gateway))
 	}
 	for _, r := range b.v.Prev.Routes {
 		if ones, _ := r.Dst.Mask.Size(); ones == 0 {
-			gw, _ := netip.AddrFromSlice(r.GW)
-			candidates = append(candidates, gw.Unmap())
+			candidates = append(candidates, plugin.GatewayOf(r.GW))
 		}
 	}
 	if i := slices.IndexFunc(candidates, a.Contains); i >= 0 {
