@@ -30,7 +30,8 @@ The namespaces and all files are private to this process. Nothing is left when
 it ends, however it ends. Needs root.
 
 To look around in such a thing, and in others, see up, shell and down.`,
-		Args: cobra.NoArgs,
+		Args:                       noScenario,
+		SuggestionsMinimumDistance: 2,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := needRoot(); err != nil {
 				return err
@@ -50,6 +51,21 @@ To look around in such a thing, and in others, see up, shell and down.`,
 	c.Flags().BoolVar(&without, "without-coordinator", false, "leave coordinator out of the chain, to see what fails then")
 	c.AddCommand(labUpCommand(), labShellCommand(), labDownCommand(), labServeCommand())
 	return c
+}
+
+// noScenario refuses arguments: what is no command may be a scenario, of which up wants
+// the name.
+func noScenario(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if s, err := lab.FindScenario(args[0]); err == nil {
+		hint = fmt.Sprintf(": did you mean `%s up %s`?", c.CommandPath(), s.Name)
+	} else if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf(": did you mean `%s %s`?", c.CommandPath(), near[0])
+	}
+	return fmt.Errorf("lab: unknown command %q%s", args[0], hint)
 }
 
 func needRoot() error {

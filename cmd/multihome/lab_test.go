@@ -126,3 +126,21 @@ func TestLabLeavesNothingWhenItIsStopped(t *testing.T) {
 		})
 	}
 }
+
+// TestMistyped: what is no command is told with what was probably meant.
+func TestMistyped(t *testing.T) {
+	for args, want := range map[string]string{
+		"lab vlan":         "lab: unknown command \"vlan\": did you mean `multihome lab up vlan`?",
+		"lab host-macvlan": "did you mean `multihome lab up host-macvlan`?",
+		"lab shel web":     "lab: unknown command \"shel\": did you mean `multihome lab shell`?",
+		"lab dwon":         "did you mean `multihome lab down`?",
+		"lab frobnicate":   `lab: unknown command "frobnicate"`,
+		"lab up vlna":      `no scenario "vlna"`,
+		"docter":           "doctor",
+		"expalin x":        "explain",
+	} {
+		if _, err := run(strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+}
