@@ -45,9 +45,11 @@ line for each object, as in
   pod: route default via 10.6.0.1 dev eth0
   pod: -6 rule pref 1000 from all lookup 500
 
-What the description leaves open is assumed, and said. That needs neither root nor
-the node.`,
-		Example: `  multihome explain underlay.conflist --address 10.6.168.171/16 --gateway 10.6.0.1
+What the description leaves open is assumed, and said: the NIC's address is the
+first one of what host-local, static or whereabouts have in the configuration. That
+needs neither root nor the node.`,
+		Example: `  multihome explain underlay.conflist
+  multihome explain underlay.conflist --address 10.6.168.171/16 --gateway 10.6.0.1
   multihome explain vlan.conflist --given 'host: link ens192 mtu 9000 up' --ifname net1 --address 10.7.0.5/16
   multihome explain underlay.conflist --netns cni-1f0c2d34-... --ifname eth0
   kubectl get net-attach-def macvlan-ens192 -o yaml | multihome explain - --address 10.6.168.171/16 -o json`,

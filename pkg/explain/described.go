@@ -25,6 +25,7 @@ type described struct {
 	o        Options
 	node     bool         // links of the node are described, so that there are no others
 	made     bool         // the plugin that makes the NIC was met
+	ipam     ipam         // of that one
 	macs     byte         // that were made up
 	gateways []netip.Addr // of the NIC
 	assumed  []netip.Addr // of the node
@@ -101,12 +102,12 @@ func (p *described) other(s step) ([]string, error) {
 func (p *described) make(s step) ([]string, error) {
 	p.made = true
 	c := settingsOf(s.conf)
-	p.Parent = c.Master
+	p.Parent, p.ipam = c.Master, c.IPAM
 	notes, err := p.links(c)
 	if err != nil {
 		return nil, err
 	}
-	addrs := c.IPAM.addresses(p.o.Addresses)
+	addrs := c.IPAM.addresses(p.o.Addresses, len(p.addrs()) > 0)
 	p.gateways = c.IPAM.gateways(addrs, p.o.Gateways)
 	var lines []string
 	_, there := netstate.Get(p.Snapshot, netstate.Pod, netstate.Link{Name: p.o.IfName})
@@ -167,7 +168,11 @@ func (p *described) prepare(s step) ([]string, error) {
 	}
 	notes = append(notes, p.mtus()...)
 	addrs := p.addrs()
-	if len(addrs) == 0 {
+	switch {
+	case len(addrs) > 0:
+	case p.ipam.Type != "" && !p.ipam.isKnown():
+		return nil, fmt.Errorf("%w: what ipam %s gives is not known here", errNoPod, p.ipam.Type)
+	default:
 		return nil, errNoPod
 	}
 	if len(p.Node) == 0 {

@@ -3,25 +3,42 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// ipam are the keys of the CNI project's host-local and static that say what a NIC
-// has. Of others nothing is known.
+// ipam are the keys of the CNI project's host-local and static, and of whereabouts,
+// that say what a NIC has. Of others nothing is known.
 type ipam struct {
 	Type string
 	subnet
 	Ranges    [][]subnet
 	Addresses []struct{ Address, Gateway string }
 	Routes    []struct{ Dst, GW string }
+
+	span
+	IPRanges []span
 }
 
 // subnet is a range of host-local.
-type subnet struct{ Subnet, Gateway string }
+type subnet struct{ Subnet, RangeStart, Gateway string }
+
+// span is a range of whereabouts: a CIDR, or two addresses and a length,
+// "10.6.168.10-10.6.168.99/16".
+type span struct {
+	Range string
+	Start string `json:"range_start"`
+}
+
+// isKnown reports whether the keys are all that the NIC's addresses and routes come from.
+func (c ipam) isKnown() bool {
+	return slices.Contains([]string{"host-local", "static", "whereabouts"}, c.Type)
+}
 
 // way is a route to be assumed.
 type way struct {
@@ -29,8 +46,9 @@ type way struct {
 	via netip.Addr
 }
 
-// addresses are those that were given, or else those that static gives.
-func (c ipam) addresses(given []netip.Prefix) []netip.Prefix {
+// addresses are those that were given, or else those that static gives and, if the NIC
+// is not described to have any, the first one of each range.
+func (c ipam) addresses(given []netip.Prefix, has bool) []netip.Prefix {
 	if len(given) > 0 {
 		return given
 	}
@@ -40,7 +58,57 @@ func (c ipam) addresses(given []netip.Prefix) []netip.Prefix {
 			out = append(out, p)
 		}
 	}
+	if has {
+		return out
+	}
+	sets := c.Ranges // of each of which a NIC gets one address
+	if c.Subnet != "" {
+		sets = append([][]subnet{{c.subnet}}, sets...)
+	}
+	for _, set := range sets {
+		for _, s := range set[:min(len(set), 1)] {
+			out = append(out, firstOf(s.Subnet, s.RangeStart, s.gateway())...)
+		}
+	}
+	for _, s := range append([]span{c.span}, c.IPRanges...) {
+		from, to, ok := strings.Cut(s.Range, "-")
+		if ok {
+			_, length, _ := strings.Cut(to, "/")
+			s.Start, s.Range = cmp.Or(s.Start, from), from+"/"+length
+		}
+		out = append(out, firstOf(s.Range, s.Start, "")...)
+	}
 	return out
+}
+
+// gateway is the one that is given, or the first address
+// (host-local, allocator.Range.Canonicalize).
+func (s subnet) gateway() string {
+	p, err := netip.ParsePrefix(s.Subnet)
+	if err != nil || s.Gateway != "" {
+		return s.Gateway
+	}
+	return p.Masked().Addr().Next().String()
+}
+
+// firstOf is the first address of a subnet, or of a range in it, that isn't the
+// gateway's; none if that can't be told.
+func firstOf(subnet, start, gateway string) []netip.Prefix {
+	p, err := netip.ParsePrefix(subnet)
+	if err != nil {
+		return nil
+	}
+	first := p.Masked().Addr().Next()
+	if a, err := netip.ParseAddr(start); err == nil {
+		first = a
+	}
+	if first.String() == gateway {
+		first = first.Next()
+	}
+	if !p.Contains(first) {
+		return nil
+	}
+	return []netip.Prefix{netip.PrefixFrom(first, p.Bits())}
 }
 
 // gateways are those that were given, and then those that IPAM has for the addresses.
@@ -59,10 +127,10 @@ func (c ipam) gateways(addrs []netip.Prefix, given []netip.Addr) []netip.Addr {
 		if err != nil || !slices.ContainsFunc(addrs, func(a netip.Prefix) bool { return p.Contains(a.Addr()) }) {
 			continue
 		}
-		if s.Gateway == "" { // host-local, allocator.Range.Canonicalize
-			s.Gateway = p.Masked().Addr().Next().String()
-		}
-		add(s.Gateway)
+		add(s.gateway())
+	}
+	if c.Type == "whereabouts" {
+		add(c.Gateway)
 	}
 	return out
 }
@@ -83,7 +151,7 @@ func (c ipam) routes(addrs []netip.Prefix, gateways []netip.Addr, given bool) []
 			out = append(out, way{dst, gateways[i]})
 		}
 	}
-	if known := c.Type == "host-local" || c.Type == "static"; !known && given {
+	if !c.isKnown() && given {
 		for _, g := range gateways {
 			out = append(out, way{netstate.Default(g), g})
 		}
