@@ -202,6 +202,10 @@ var ailments = map[string]ailment{
 		id: "rp-filter-all", severity: doctor.Note, what: "all.rp_filter is 1, with 1 NIC",
 		cause: "sysctl -w net.ipv4.conf.all.rp_filter=1",
 	},
+	"rp_filter of a NIC": {
+		id: "rp-filter-nic", severity: doctor.Note, what: "conf.ens192.rp_filter is 1, with 1 NIC",
+		cause: "sysctl -w net.ipv4.conf.ens192.rp_filter=1",
+	},
 	"proxy ARP": {
 		id: "proxy-arp", severity: doctor.Problem, what: "conf.ens192.proxy_arp is 1",
 		cause: "sysctl -w net.ipv4.conf.ens192.proxy_arp=1",
@@ -234,6 +238,20 @@ var ailments = map[string]ailment{
 	"two modes of kube-proxy": {
 		id: "kube-proxy-modes", severity: doctor.Warning, what: "iptables and nftables",
 		cause: "iptables -t nat -N KUBE-SVC-NPX46M4PTMTKRN6Y; nft 'table ip kube-proxy { chain services { }; }'",
+	},
+	"kube-proxy takes the LAN for its own, in mode iptables": {
+		id: "not-masqueraded", severity: doctor.Problem, what: "10.6.168.171/16 on eth0 is not masqueraded, and 10.6.200.7 is an endpoint in its subnet",
+		cause: kubeProxyIptables("! -s 10.0.0.0/8"),
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.sh("iptables -t nat -F KUBE-SVC-X; iptables -t nat -A KUBE-SVC-X ! -s 10.244.0.0/16 -j KUBE-MARK-MASQ")
+		},
+	},
+	"kube-proxy has no pod range, in mode nftables": {
+		id: "not-masqueraded", severity: doctor.Problem, what: "fd00:6::171/64 on eth0 is not masqueraded, and fd00:6::7007 is an endpoint in its subnet",
+		cause: `nft 'table ip6 kube-proxy { chain mark-for-masquerade { }; chain service-X { }; chain endpoint-X { ip6 saddr fd00:6::7007 jump mark-for-masquerade; }; }'`,
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { // masqueradeAll
+			p.sh("nft add rule ip6 kube-proxy service-X ip6 daddr fd00:10:96::10 tcp dport 80 jump mark-for-masquerade")
+		},
 	},
 	"networkd manages foreign rules": {
 		id: "networkd-foreign", severity: doctor.Problem, what: "ManageForeignRoutingPolicyRules is yes",
@@ -341,6 +359,48 @@ var ailments = map[string]ailment{
 			}
 		},
 	},
+	"a dead pod by the node's macvlan, whose record was lost": {
+		id: "stale-entries", severity: doctor.Warning, what: " by link ens192.host is no pod's",
+		scene: scene(with(`"hostLink": "macvlan"`)),
+		do: func(t *testing.T, p *ward, s *lab.Scene) {
+			p.sh("rm -r /run/multihome/" + plugin.Attachment{ContainerID: dies(t, p, s).ContainerID}.Pod())
+		},
+	},
+	"a dead pod of route, whose record was lost": {
+		id: "stale-entries", severity: doctor.Warning, what: " is no pod's",
+		scene: scene(routed),
+		do: func(t *testing.T, p *ward, s *lab.Scene) {
+			p.sh("rm -r /run/multihome/.routes/" + plugin.Attachment{ContainerID: dies(t, p, s).ContainerID}.Pod())
+		},
+	},
+	"an entry for nobody": {
+		id: "stale-entries", severity: doctor.Warning, what: "10.6.168.77 by link ens192.host is no pod's",
+		scene: scene(with(`"hostLink": "macvlan"`)),
+		cause: "ip neigh add 10.6.168.77 dev ens192.host lladdr 02:00:00:00:00:77 nud permanent",
+	},
+	"a route to nobody by another CNI's bridge": {
+		id: "stale-entries", severity: doctor.Warning, what: "fd00:6::77 by link cni0 is no pod's",
+		cause: "ip link add cni0 up type bridge; ip -6 route add fd00:6::77 dev cni0 table 500 proto 109; ip neigh add fd00:6::77 dev cni0 lladdr 02:00:00:00:00:77 nud permanent",
+	},
+	"a NIC of the node in our group": {
+		id: "stale-group", severity: doctor.Warning, what: "link ens192 is in group 109",
+		cause: "ip link set ens192 group 109",
+	},
+	"an address was moved into a virtual machine": {
+		id: "bridged-nic", severity: doctor.Problem, what: "eth0 is a port of bridge k6t-eth0 in the pod", unseen: true,
+		do: func(t *testing.T, _ *ward, s *lab.Scene) {
+			sh(t, s.Web.Netns, "ip link add k6t-eth0 up type bridge; ip addr flush dev eth0; ip link set eth0 master k6t-eth0")
+		},
+		byHand: madeAnew("ip link del k6t-eth0; ip addr flush dev eth0"),
+	},
+	"an address was moved into a virtual machine, and its NIC has another name": {
+		id: "bridged-nic", severity: doctor.Problem, what: "eth0-nic is a port of bridge k6t-eth0 in the pod", unseen: true,
+		do: func(t *testing.T, _ *ward, s *lab.Scene) {
+			sh(t, s.Web.Netns, `ip link add k6t-eth0 up type bridge; ip addr flush dev eth0; ip link set eth0 down; ip link set eth0 name eth0-nic; ip link set eth0-nic up master k6t-eth0
+				ip link add eth0 type bridge; ip addr add 10.6.168.171/16 dev eth0`)
+		},
+		byHand: madeAnew("ip link del k6t-eth0; ip link del eth0; ip link set eth0-nic down; ip link set eth0-nic name eth0"),
+	},
 	"rules and routes are flushed": {
 		id: "drift", severity: doctor.Problem, what: "eth0: ", breaks: true,
 		cause: "ip rule del pref 1000; ip route flush table 500",
@@ -357,13 +417,8 @@ var ailments = map[string]ailment{
 	},
 	"a NIC is gone": {
 		id: "nic-gone", severity: doctor.Problem, what: "eth0 of network macvlan-ens192 is not there", unseen: true,
-		do: func(t *testing.T, _ *ward, s *lab.Scene) { sh(t, s.Web.Netns, "ip link del eth0") },
-		byHand: func(t *testing.T, _ *ward, s *lab.Scene) {
-			n := s.Attachments[0].Network
-			if err := errors.Join(n.Del(t.Context(), s.Web, lab.NIC), n.Add(t.Context(), s.Web, lab.NIC)); err != nil {
-				t.Fatal(err)
-			}
-		},
+		do:     func(t *testing.T, _ *ward, s *lab.Scene) { sh(t, s.Web.Netns, "ip link del eth0") },
+		byHand: madeAnew("true"),
 	},
 	"an address is given twice": {
 		id: "duplicate-address", severity: doctor.Problem, what: "10.6.168.171 is on ",
@@ -383,11 +438,43 @@ var ailments = map[string]ailment{
 		cause:  "nft 'table ip6 kube-proxy { set cluster-ips { type ipv6_addr; elements = { fd00:10:96::10, fd00:10:112::10 }; }; }'",
 		byHand: conflist(strings.Replace(chained, `"fd00:10:96::/108"`, `"fd00:10:96::/108", "fd00:10:112::/108"`, 1)),
 	},
+	"a load balancer of kube-proxy's in mode nftables": {
+		id: "load-balancer-range", severity: doctor.Warning, what: "no route of ours to 10.6.9.9",
+		cause:  `nft 'table ip kube-proxy { chain service-a { }; set cluster-ips { type ipv4_addr; elements = { 10.96.0.10 }; }; map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; elements = { 10.96.0.10 . tcp . 80 : goto service-a, 10.6.9.9 . tcp . 80 : goto service-a }; }; }'`,
+		byHand: conflist(with(`"hijackCIDR": ["10.6.9.0/24"]`)),
+	},
+	"an IPv6 load balancer of kube-proxy's in mode nftables": {
+		id: "load-balancer-range", severity: doctor.Warning, what: "no route of ours to fd00:9::9",
+		cause:  `nft 'table ip6 kube-proxy { chain service-a { }; map service-ips { type ipv6_addr . inet_proto . inet_service : verdict; elements = { fd00:9::9 . udp . 53 : goto service-a }; }; }'`,
+		byHand: conflist(with(`"hijackCIDR": ["fd00:9::9"]`)),
+	},
 	"Services of kube-proxy in mode ipvs beyond serviceCIDR": {
 		id: "service-range", severity: doctor.Warning, what: "no route of ours to 10.112.0.10",
 		cause:  "ip link add kube-ipvs0 type bridge; ip addr add 10.112.0.10/32 dev kube-ipvs0",
 		byHand: conflist(strings.Replace(chained, `"10.96.0.0/12"`, `"10.96.0.0/12", "10.112.0.0/12"`, 1)),
 	},
+}
+
+// kubeProxyIptables is what kube-proxy makes in mode iptables of a Service with an
+// endpoint in the LAN, on another node, that masquerades what matches.
+func kubeProxyIptables(match string) string {
+	return `for c in MARK-MASQ SVC-X SEP-X; do iptables -t nat -N KUBE-$c; done
+		iptables -t nat -A KUBE-SVC-X ` + match + ` -d 10.96.0.10/32 -p tcp -m comment --comment "default/web cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ
+		iptables -t nat -A KUBE-SVC-X -j KUBE-SEP-X
+		iptables -t nat -A KUBE-SEP-X -s 10.6.200.7/32 -j KUBE-MARK-MASQ
+		iptables -t nat -A KUBE-SEP-X -p tcp -m tcp -j DNAT --to-destination 10.6.200.7:80`
+}
+
+// madeAnew gives the pod its NIC once more, after a script in the pod.
+func madeAnew(script string) func(t *testing.T, _ *ward, s *lab.Scene) {
+	return func(t *testing.T, _ *ward, s *lab.Scene) {
+		t.Helper()
+		sh(t, s.Web.Netns, script)
+		n := s.Attachments[0].Network
+		if err := errors.Join(n.Del(t.Context(), s.Web, lab.NIC), n.Add(t.Context(), s.Web, lab.NIC)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // dies lets a third pod come, and end its life without DEL: what its namespace was
@@ -482,9 +569,22 @@ func TestDoctorOfManyNICs(t *testing.T) {
 	if f := findingsOf(p.doctor(), "rp-filter-all"); len(f) != 1 || f[0].Severity != doctor.Warning {
 		t.Errorf("strict for two NICs: %+v", f)
 	}
-	p.sh("sysctl -w net.ipv4.conf.all.rp_filter=2")
-	if f := findingsOf(p.doctor(), "rp-filter-all"); len(f) != 1 || f[0].Severity != doctor.Note {
+	p.sh("sysctl -w net.ipv4.conf.all.rp_filter=2 net.ipv4.conf.ens224.rp_filter=1")
+	r := p.doctor()
+	if f := findingsOf(r, "rp-filter-all"); len(f) != 1 || f[0].Severity != doctor.Note {
 		t.Errorf("loose for two NICs: %+v", f)
+	}
+	if f := findingsOf(r, "rp-filter-nic"); len(f) != 0 {
+		t.Errorf("strict for one NIC, and loose for all: %+v", f)
+	}
+	p.sh("sysctl -w net.ipv4.conf.all.rp_filter=0")
+	f := findingsOf(p.doctor(), "rp-filter-nic")
+	if len(f) != 1 || f[0].Severity != doctor.Warning || !strings.Contains(f[0].What, "conf.ens224.rp_filter is 1, with 2 NICs") {
+		t.Fatalf("strict for one NIC of two: %+v", f)
+	}
+	p.sh(f[0].Remedy)
+	if r := p.doctor(); len(r.Findings) > 0 {
+		t.Errorf("after the remedy: %+v", r.Findings)
 	}
 }
 

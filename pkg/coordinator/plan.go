@@ -242,16 +242,18 @@ func (b *builder) policyRoutes(s side, table int) error {
 }
 
 // mustBeNeighbour returns an error for a gateway that the kernel refuses for a route by
-// the NIC: one that is local, or that no route of the NIC's own leads to
+// the NIC: one that is local, or that neither a subnet nor a route of the NIC leads to
 // (fib_check_nh_v4_gw in net/ipv4/fib_semantics.c, ip6_validate_gw in net/ipv6/route.c).
 func (b *builder) mustBeNeighbour(gw netip.Addr) error {
+	inSubnet := false
 	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Prefix.Addr() == gw {
 			return fmt.Errorf("it is the pod's own, on link %s", a.Dev)
 		}
+		inSubnet = inSubnet || a.Dev == b.nic && a.Prefix.Contains(gw)
 	}
 	onLink := func(r netstate.Route) bool { return r.Dev == b.nic && !r.Via.IsValid() && r.Dst.Contains(gw) }
-	if gw.Is6() && gw.IsLinkLocalUnicast() || len(b.routes(netstate.FamilyOf(gw), onLink)) > 0 {
+	if inSubnet || gw.Is6() && gw.IsLinkLocalUnicast() || len(b.routes(netstate.FamilyOf(gw), onLink)) > 0 {
 		return nil
 	}
 	return errors.New("it is in none")

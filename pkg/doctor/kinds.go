@@ -4,10 +4,11 @@ package doctor
 
 // Kinds are all sorts of findings there are, as docs/doctor.md lists them.
 var Kinds = []Kind{
-	ipForward, rpFilterAll, proxyARP, arpIgnore,
-	forwardPolicy, conntrackInvalid, kubeProxyModes,
+	ipForward, rpFilterAll, rpFilterNIC, proxyARP, arpIgnore,
+	forwardPolicy, conntrackInvalid, kubeProxyModes, notMasqueraded,
 	networkdForeign, networkdLinks, networkManagerLinks, nmCloudSetup,
 	ciliumExclusive, ciliumSourceCheck, ciliumSocketLB, felixTables,
 	neighbourTable, moduleMissing, sharedParent,
-	leftover, drifted, nicGone, duplicateAddress, noDefaultRoute, noGateway, serviceRange,
+	leftover, staleEntries, staleGroup, drifted, nicGone, bridgedNIC,
+	duplicateAddress, noDefaultRoute, noGateway, serviceRange, loadBalancerRange,
 }

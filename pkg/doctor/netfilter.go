@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -142,4 +143,44 @@ func (n *node) kubeProxyModes() (modes []string) {
 		modes = append(modes, "nftables")
 	}
 	return modes
+}
+
+var notMasqueraded = Kind{
+	ID: "not-masqueraded", Severity: Problem,
+	What:   "kube-proxy doesn't masquerade what a pod sends to Services with endpoints in the pod's own LAN",
+	Why:    "The endpoint is on another node and sees the pod's address, which is in its own subnet: it answers past the pod's node, from an address that the pod never asked, and the pod resets that. kube-proxy masquerades what comes from outside of the cluster's pod range (--cluster-cidr, --detect-local-mode), so the LAN of underlay pods must not be in that range, and there must be one (pkg/proxy/util/localdetector.go); masqueradeAll does it for all sources. Endpoints on this node answer by their node, and need nothing.",
+	Remedy: `# in kube-proxy's configuration, of all nodes: a clusterCIDR without SUBNET, or iptables.masqueradeAll (nftables.masqueradeAll) true; then restart kube-proxy`,
+}
+
+// endpoints looks for those in the LANs of pods on this node that would answer past it.
+func endpoints(n *node) error {
+	for _, f := range families {
+		b, err := n.kernel.Host.Backends(f)
+		if err != nil {
+			return err
+		}
+		elsewhere := slices.DeleteFunc(b.Endpoints, n.isHere)
+		for i := range n.pods {
+			p := &n.pods[i]
+			if p.isOverlay() {
+				continue // asks from an address of the overlay
+			}
+			for _, a := range p.addrs("") {
+				i := slices.IndexFunc(elsewhere, a.Prefix.Contains)
+				if netstate.FamilyOf(a.Prefix.Addr()) != f || i < 0 || b.Masquerade(a.Prefix.Addr()) {
+					continue
+				}
+				n.foundIn(p, notMasqueraded, fmt.Sprintf("%s on %s is not masqueraded, and %s is an endpoint in its subnet", a.Prefix, a.Dev, elsewhere[i]), "SUBNET", a.Prefix.Masked().String())
+			}
+		}
+	}
+	return nil
+}
+
+// isHere reports whether an address is the node's or one of its pods'.
+func (n *node) isHere(addr netip.Addr) bool {
+	has := func(a netstate.Addr) bool { return a.Prefix.Addr() == addr }
+	return slices.ContainsFunc(netstate.All[netstate.Addr](n.snapshot, host), has) ||
+		slices.ContainsFunc(netstate.All[netstate.Route](n.snapshot, host), func(r netstate.Route) bool { return r.Owned() && r.Dst == netstate.Single(addr) }) ||
+		slices.ContainsFunc(n.pods, func(p pod) bool { return slices.ContainsFunc(p.addrs(""), has) })
 }

@@ -3,8 +3,11 @@
 package doctor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -119,6 +122,84 @@ func (c census) netns(a plugin.Attachment) (out kernel.Netns) {
 func (c census) isGone(a plugin.Attachment) bool {
 	n := c.netns(a)
 	return n.Path != "" && n.Gone()
+}
+
+var staleEntries = Kind{
+	ID: "stale-entries", Severity: Warning,
+	What:   "routes or permanent neighbours of ours lead to an address by a link that pods share, and no pod and no record has it",
+	Why:    "What is on a veth goes with its pod. On the node's macvlan, another CNI's bridge or a NIC, DEL takes it away by the pod's record: a record that was lost, with /run or by hand, leaves it. The next pod that gets the address is not reached, or is refused. A runtime whose results are not in the directories of --cache-dir doesn't matter here.",
+	Remedy: "COMMANDS",
+}
+
+var staleGroup = Kind{
+	ID: "stale-group", Severity: Warning,
+	What:   "a link that is not ours is in group 109, and no pod uses it",
+	Why:    "The table inet multihome-sources drops what comes in by a link of that group from an address that the node doesn't reach by it. A link that route or coordinator found as the node's macvlan is in it for its pods, and stays so when they have gone; one that somebody else put there is of no use to us.",
+	Remedy: "ip link set LINK group default",
+}
+
+// stale looks for what is ours on links that are not a pod's own.
+func stale(n *node) error {
+	if n.only != nil {
+		return nil // others have their own
+	}
+	known := map[netip.Addr]bool{}
+	used := map[string]bool{}
+	for _, set := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes} {
+		records, err := set.Read("")
+		if err != nil {
+			return err // what can't be read may have them
+		}
+		for _, r := range records {
+			used[r.Device] = true
+			for _, a := range r.Addresses {
+				known[a] = true
+			}
+		}
+	}
+	for _, p := range n.pods {
+		for _, a := range p.addrs("") {
+			known[a.Prefix.Addr()] = true
+		}
+	}
+	n.staleAddresses(known)
+	for _, l := range netstate.All[netstate.Link](n.snapshot, host) {
+		if l.Group == netstate.SourceGroup && !l.Owned() && !used[l.Name] {
+			n.found(staleGroup, fmt.Sprintf("link %s is in group %d", l.Name, l.Group), "LINK", l.Name)
+		}
+	}
+	return nil
+}
+
+// staleAddresses notes entries for addresses that nobody is known to have.
+func (n *node) staleAddresses(known map[netip.Addr]bool) {
+	isOurs := map[string]bool{} // shared links of ours, on which every permanent neighbour is a pod
+	for _, l := range netstate.All[netstate.Link](n.snapshot, host) {
+		isOurs[l.Name] = l.Owned() && l.Type == "macvlan"
+	}
+	type entry struct {
+		addr netip.Addr
+		dev  string
+	}
+	commands := map[entry][]string{}
+	for _, r := range netstate.All[netstate.Route](n.snapshot, host) {
+		l, _ := n.link(r.Dev)
+		if r.Owned() && r.Dst.IsSingleIP() && !known[r.Dst.Addr()] && !(l.Owned() && l.Type == "veth") {
+			e := entry{r.Dst.Addr(), r.Dev}
+			commands[e] = append(commands[e], fmt.Sprintf("ip route del %s dev %s table %d", e.addr, e.dev, r.Table))
+		}
+	}
+	for _, neigh := range netstate.All[netstate.Neigh](n.snapshot, host) {
+		e := entry{neigh.Dst, neigh.Dev}
+		if neigh.Permanent && !known[neigh.Dst] && (commands[e] != nil || isOurs[neigh.Dev]) {
+			commands[e] = append(commands[e], fmt.Sprintf("ip neigh del %s dev %s", e.addr, e.dev))
+		}
+	}
+	for _, e := range slices.SortedFunc(maps.Keys(commands), func(a, b entry) int {
+		return cmp.Or(a.addr.Compare(b.addr), strings.Compare(a.dev, b.dev))
+	}) {
+		n.found(staleEntries, fmt.Sprintf("%s by link %s is no pod's", e.addr, e.dev), "COMMANDS", strings.Join(commands[e], "\n"))
+	}
 }
 
 // shown is how many differences a finding names.

@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -70,6 +71,33 @@ func lost(n *node) error {
 		for _, a := range p.Attachments {
 			if _, ok := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName}); !ok {
 				n.foundIn(p, nicGone, fmt.Sprintf("%s of network %s is not there", a.IfName, a.Network), "WHO", p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+var bridgedNIC = Kind{
+	ID: "bridged-nic", Severity: Problem,
+	What:   "the address of a pod's NIC was moved into a virtual machine, and the NIC is a port of a bridge",
+	Why:    "KubeVirt's binding bridge does that, and leaves a dummy with the NIC's name. The node sends what is for the address to the pod's namespace, which is not the one that has it, and the machine knows none of the routes that lead the pod to its node and to Services: by its LAN it works, by the node nothing does. CHECK and repair of the pod fail, since the NIC is not what it was.",
+	Remedy: `# give the machine's interface another binding, such as masquerade, with which the address stays in the pod; or leave the plugins of this suite out of network NETWORK, if its LAN is all that the machine needs; then make it anew: WHO`,
+}
+
+// bridged looks for NICs that are ports of a bridge in the pod, under their own name or,
+// as KubeVirt has it, with -nic behind it.
+func bridged(n *node) error {
+	for i := range n.pods {
+		p := &n.pods[i]
+		for _, a := range p.Attachments {
+			nic, ok := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName})
+			if renamed, is := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName + "-nic"}); is {
+				nic = renamed
+			} else if !ok || len(p.addrs(a.IfName)) > 0 {
+				continue
+			}
+			if bridge, _ := netstate.Get(p.snapshot, inPod, netstate.Link{Name: nic.Master}); nic.Master != "" && bridge.Type == "bridge" {
+				n.foundIn(p, bridgedNIC, fmt.Sprintf("%s is a port of bridge %s in the pod", nic.Name, nic.Master), "NETWORK", a.Network, "WHO", p.Name)
 			}
 		}
 	}
@@ -172,8 +200,16 @@ func (p pod) network(dev string) string {
 var serviceRange = Kind{
 	ID: "service-range", Severity: Warning,
 	What: "Services have addresses that a pod has no route of ours to",
-	Why:  "The pod sends what is for them to its NIC's LAN, where nobody knows them. The cluster got another service range, or serviceCIDR never had this one. They are those that kube-proxy translates on this node; in mode ipvs, addresses of load balancers are among them.",
+	Why:  "The pod sends what is for them to its NIC's LAN, where nobody knows them. The cluster got another service range, or serviceCIDR never had this one. They are those that kube-proxy translates on this node; in modes iptables and ipvs, addresses of load balancers are among them.",
 	Remedy: `# add their range to serviceCIDR: FILES
+multihome repairFLAGS`,
+}
+
+var loadBalancerRange = Kind{
+	ID: "load-balancer-range", Severity: Warning,
+	What: "Services have addresses of load balancers, or externalIPs, that a pod has no route of ours to",
+	Why:  "The pod asks its NIC's LAN for them. Where a node announces them there (MetalLB's and kube-vip's layer 2), a pod whose own node does so gets no answer: a macvlan or ipvlan doesn't reach the link that it sits on (macvlan_queue_xmit in drivers/net/macvlan.c). Where routers or a cloud lead them to nodes, packets leave the node to come back. By its node a pod reaches them as others do. These are of kube-proxy's mode nftables, in the map service-ips (pkg/proxy/nftables); those of other modes are with service-range.",
+	Remedy: `# add them, or their range, to hijackCIDR: FILES
 multihome repairFLAGS`,
 }
 
@@ -184,6 +220,14 @@ func services(n *node) error {
 			addrs = append(addrs, a.Prefix.Addr())
 		}
 	}
+	n.unreached(serviceRange, addrs)
+	balanced, errBalanced := n.kernel.Host.LoadBalancerAddrs()
+	n.unreached(loadBalancerRange, balanced)
+	return errors.Join(err, errBalanced)
+}
+
+// unreached notes the pods that have no route of ours to addresses of Services.
+func (n *node) unreached(k Kind, addrs []netip.Addr) {
 	for i := range n.pods {
 		p := &n.pods[i]
 		var missing []string
@@ -199,7 +243,6 @@ func services(n *node) error {
 		if len(missing) > shown {
 			what += fmt.Sprintf(" and %d more", len(missing)-shown)
 		}
-		n.foundIn(p, serviceRange, "no route of ours to "+what, "FILES", strings.Join(n.where(p), ", "))
+		n.foundIn(p, k, "no route of ours to "+what, "FILES", strings.Join(n.where(p), ", "))
 	}
-	return err
 }

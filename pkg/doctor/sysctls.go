@@ -50,7 +50,10 @@ var rpFilterAll = Kind{
 
 func reversePath(n *node) error {
 	value, err := sysctl("ipv4/conf/all/rp_filter")
-	if err != nil || value == 0 {
+	if err != nil {
+		return err
+	}
+	if err := nicReversePath(n, value); err != nil || value == 0 {
 		return err
 	}
 	k := rpFilterAll
@@ -58,6 +61,35 @@ func reversePath(n *node) error {
 		k.Severity = Note
 	}
 	n.found(k, fmt.Sprintf("net.ipv4.conf.all.rp_filter is %d, with %s", value, counted(len(n.nics()), "NIC")))
+	return nil
+}
+
+var rpFilterNIC = Kind{
+	ID: "rp-filter-nic", Severity: Warning,
+	What: "rp_filter is 1 for a NIC of the node; a note if the node has one NIC, and no pod is in overlay mode",
+	Why:  "It is strict: what comes by the NIC from an address that the node has a route to by another link is dropped (fib_validate_source in net/ipv4/fib_frontend.c). Such is a client in one LAN that asks for the node's address in another one, and what a pod in overlay mode answers its node by the LAN. The larger of all and a NIC's own value counts (Documentation/networking/ip-sysctl.rst), so 2, which is loose, may stand at either. Distributions set it for each NIC, by net.ipv4.conf.default or net.ipv4.conf.*.",
+	Remedy: `sysctl -w net/ipv4/conf/LINK/rp_filter=2
+# and the same in a file of /etc/sysctl.d, or whatever sets it when the node starts`,
+}
+
+// nicReversePath looks at the NICs' own values, which the value of all may make loose.
+func nicReversePath(n *node, all int) error {
+	k := rpFilterNIC
+	if len(n.nics()) < 2 && !slices.ContainsFunc(n.pods, pod.isOverlay) {
+		k.Severity = Note
+	}
+	for _, name := range n.nics() {
+		value, err := sysctl("ipv4/conf/" + name + "/rp_filter")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a link that has gone
+		}
+		if err != nil {
+			return err
+		}
+		if value == 1 && all < 2 {
+			n.found(k, fmt.Sprintf("net.ipv4.conf.%s.rp_filter is 1, with %s", name, counted(len(n.nics()), "NIC")), "LINK", name)
+		}
+	}
 	return nil
 }
 

@@ -3,10 +3,13 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +28,7 @@ func (s *Space) ServiceAddrs() ([]netip.Addr, error) {
 	var out []netip.Addr
 	for _, f := range families {
 		family := xtables[f].nft.family
-		set, err := c.nftSet(nftTable{family, "kube-proxy"}, "cluster-ips")
+		set, err := c.nftSet(nftTable{family, "kube-proxy"}, "cluster-ips", f)
 		if err != nil && !errors.Is(err, unix.ENOENT) && !noNftables(err) {
 			return nil, fmt.Errorf("%s: list set cluster-ips: %w", s.ns, err)
 		}
@@ -48,8 +51,141 @@ func (s *Space) ServiceAddrs() ([]netip.Addr, error) {
 	return out, nil
 }
 
-// nftSet lists the addresses of a set.
-func (c *conn) nftSet(of nftTable, name string) ([]netip.Addr, error) {
+// LoadBalancerAddrs returns the addresses of Services beyond their ClusterIPs that
+// kube-proxy translates in mode nftables: of load balancers, and externalIPs. All of
+// them are in the map service-ips of its table, which has ports as well.
+func (s *Space) LoadBalancerAddrs() ([]netip.Addr, error) {
+	c, err := s.nft()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, f := range families {
+		table := nftTable{xtables[f].nft.family, "kube-proxy"}
+		var lists [2][]netip.Addr
+		for i, name := range []string{"cluster-ips", "service-ips"} {
+			if lists[i], err = c.nftSet(table, name, f); err != nil && !errors.Is(err, unix.ENOENT) && !noNftables(err) {
+				return nil, fmt.Errorf("%s: list set %s: %w", s.ns, name, err)
+			}
+		}
+		for _, a := range lists[1] {
+			if !slices.Contains(lists[0], a) && !slices.Contains(out, a) {
+				out = append(out, a)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out, nil
+}
+
+// Backends are where kube-proxy sends what is for ClusterIPs.
+type Backends struct {
+	Endpoints []netip.Addr
+	// Masquerades is set if it masquerades what comes to ClusterIPs, but for sources in
+	// Except.
+	Masquerades bool
+	Except      []netip.Prefix
+}
+
+// Masquerade reports whether what comes from a source is masqueraded.
+func (b Backends) Masquerade(source netip.Addr) bool {
+	return b.Masquerades && !slices.ContainsFunc(b.Except, func(p netip.Prefix) bool { return p.Contains(source) })
+}
+
+// Backends reads kube-proxy's rules of one family in mode iptables, by nf_tables, or in
+// mode nftables. A chain of an endpoint has a rule about packets from it (hairpin); a
+// chain of a Service begins with the one that masquerades, for all sources or for those
+// outside of the cluster's pod range (pkg/proxy/iptables, pkg/proxy/nftables).
+func (s *Space) Backends(f netstate.Family) (b Backends, err error) {
+	c, err := s.nft()
+	if err != nil {
+		return b, err
+	}
+	for _, table := range []string{"kube-proxy", "nat"} {
+		rules, err := c.nftRules(nftTable{xtables[f].nft.family, table})
+		if err != nil && !errors.Is(err, unix.ENOENT) && !noNftables(err) {
+			return b, fmt.Errorf("%s: list rules of table %s: %w", s.ns, table, err)
+		}
+		for _, r := range rules {
+			b.note(r, f)
+		}
+	}
+	slices.SortFunc(b.Endpoints, netip.Addr.Compare)
+	b.Endpoints = slices.Compact(b.Endpoints)
+	return b, nil
+}
+
+func (b *Backends) note(r nftRule, f netstate.Family) {
+	masquerades := slices.ContainsFunc(r.expressions, func(e expression) bool {
+		return slices.Contains([]string{"KUBE-MARK-MASQ", "mark-for-masquerade"}, e.jump())
+	})
+	if !masquerades {
+		return
+	}
+	source, op := r.source(f)
+	switch {
+	case strings.HasPrefix(r.chain, "KUBE-SEP-") || strings.HasPrefix(r.chain, "endpoint-"):
+		if op == unix.NFT_CMP_EQ && source.IsSingleIP() {
+			b.Endpoints = append(b.Endpoints, source.Addr())
+		}
+	case strings.HasPrefix(r.chain, "KUBE-SVC-") || strings.HasPrefix(r.chain, "service-"):
+		b.Masquerades = true
+		if op == unix.NFT_CMP_NEQ && source.IsValid() && !slices.Contains(b.Except, source) {
+			b.Except = append(b.Except, source)
+		}
+	}
+}
+
+// source returns the sources that a rule compares packets' with, and how. A prefix of
+// whole bytes is compared by these alone, others by a mask.
+func (r nftRule) source(f netstate.Family) (p netip.Prefix, op uint32) {
+	offset, size := uint32(12), 4 // of struct iphdr
+	if f == netstate.IPv6 {
+		offset, size = 8, 16 // of struct ipv6hdr
+	}
+	load := expression{"payload", []attribute{big(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER), big(unix.NFTA_PAYLOAD_OFFSET, offset)}}
+	i := slices.IndexFunc(r.expressions, func(e expression) bool { return e.is(load) })
+	if i < 0 {
+		return p, 0
+	}
+	rest, ones := r.expressions[i+1:], -1
+	if len(rest) > 0 && rest[0].name == "bitwise" {
+		ones = 0
+		for _, b := range value(rest[0].attr(unix.NFTA_BITWISE_MASK)) {
+			ones += bits.OnesCount8(b)
+		}
+		rest = rest[1:]
+	}
+	if len(rest) == 0 || rest[0].name != "cmp" || len(rest[0].attr(unix.NFTA_CMP_OP)) != 4 {
+		return p, 0
+	}
+	with := value(rest[0].attr(unix.NFTA_CMP_DATA))
+	if ones < 0 {
+		ones = 8 * len(with)
+	}
+	full := make([]byte, size)
+	copy(full, with)
+	a, _ := netip.AddrFromSlice(full)
+	return netip.PrefixFrom(a, ones), binary.BigEndian.Uint32(rest[0].attr(unix.NFTA_CMP_OP))
+}
+
+// value is what is in a register.
+func value(data []byte) (out []byte) {
+	attrs(data, func(typ uint16, v []byte) {
+		if typ == unix.NFTA_DATA_VALUE {
+			out = v
+		}
+	})
+	return out
+}
+
+// nftSet lists the addresses of a set or a map, which are all of its key or its
+// beginning.
+func (c *conn) nftSet(of nftTable, name string, f netstate.Family) ([]netip.Addr, error) {
+	size := 4
+	if f == netstate.IPv6 {
+		size = 16
+	}
 	req := nftRequest(unix.NFT_MSG_GETSETELEM, 0, of.family, text(unix.NFTA_SET_ELEM_LIST_TABLE, of.name), text(unix.NFTA_SET_ELEM_LIST_SET, name))
 	lists, err := dump(c, req, func(b []byte) (list []netip.Addr, ok bool) {
 		attrs(b[4:], func(typ uint16, v []byte) { // behind struct nfgenmsg
@@ -58,7 +194,8 @@ func (c *conn) nftSet(of nftTable, name string) ([]netip.Addr, error) {
 			}
 			attrs(v, func(_ uint16, element []byte) {
 				attrs(element, func(typ uint16, v []byte) {
-					if a := address(v); typ == unix.NFTA_SET_ELEM_KEY && a.IsValid() {
+					key := value(v)
+					if a, ok := netip.AddrFromSlice(key[:min(len(key), size)]); typ == unix.NFTA_SET_ELEM_KEY && ok {
 						list = append(list, a)
 					}
 				})
@@ -70,12 +207,8 @@ func (c *conn) nftSet(of nftTable, name string) ([]netip.Addr, error) {
 }
 
 // address is what a register is compared with, if that is an address.
-func address(data []byte) (a netip.Addr) {
-	attrs(data, func(typ uint16, v []byte) {
-		if typ == unix.NFTA_DATA_VALUE {
-			a, _ = netip.AddrFromSlice(v)
-		}
-	})
+func address(data []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(value(data))
 	return a
 }
 
