@@ -15,7 +15,7 @@ RELEASE = -trimpath -buildvcs=false -ldflags "-s -w"
 # by their own module file so that their libraries stay out of ours.
 UPSTREAM    = github.com/containernetworking/plugins
 CNI_PLUGINS = main/macvlan main/ipvlan main/ptp main/bridge main/host-device \
-	main/vlan ipam/host-local ipam/static
+	main/vlan meta/tuning ipam/host-local ipam/static
 
 # What `make image` makes: its name, also that of the manifests in deploy/, and for
 # which processors.

@@ -70,7 +70,7 @@ func build(dir string) error {
 	}
 	at := "@" + strings.TrimSpace(version)
 	_, err = golang(filepath.Join(dir, "cni"), "install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/main/host-device"+at, upstream+"/plugins/main/ptp"+at,
-		upstream+"/plugins/ipam/host-local"+at, upstream+"/plugins/ipam/static"+at)
+		upstream+"/plugins/meta/tuning"+at, upstream+"/plugins/ipam/host-local"+at, upstream+"/plugins/ipam/static"+at)
 	return err
 }
 
