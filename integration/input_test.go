@@ -242,3 +242,27 @@ func TestOddValues(t *testing.T) {
 		})
 	}
 }
+
+// TestDelOfRefusedInput gives DEL what ADD refuses: it removes all the same.
+func TestDelOfRefusedInput(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, lab.Ens192())
+	s.web.call("ADD").fine(t)
+	s.web.call("DEL").fine(t) // leaves what pods share
+	before := s.state(t)
+	twice := strings.Replace(string(s.web.config(keys{"mode": "auto"})), `"mode":"auto"`, `"mode":"auto","mode":"underlay"`, 1)
+	result := keys{"cniVersion": "1.1.0", "interfaces": s.web.prev.Interfaces, "ips": []keys{{"address": "10.6.168.171/16", "gateway": "224.0.0.1", "interface": 0}}}
+	for name, stdin := range map[string][]byte{
+		"a key twice":             []byte(twice),
+		"a key in two spellings":  s.web.config(keys{"mode": "underlay", "MODE": "overlay"}),
+		"another plugin's key":    s.web.config(keys{"ipMasq": true}),
+		"a gateway that is none":  s.web.config(keys{"prevResult": result}),
+		"an address that is none": s.web.config(keys{"nodeAddresses": "127.0.0.1"}),
+	} {
+		s.web.call("ADD").fine(t)
+		c := s.web.call("DEL")
+		c.stdin = stdin
+		c.fine(t)
+		same(t, name, before, s.state(t))
+	}
+}

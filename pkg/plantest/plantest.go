@@ -7,6 +7,7 @@ package plantest
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -75,6 +76,46 @@ func (s Suite) Plans(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Fuzz plans for any configuration that is accepted, in these cases: the plan is one that
+// the kernel takes, as far as the simulator knows it, and leaves nothing to be done
+// again. Errors are those of the plan, or of what is in the way.
+func (s Suite) Fuzz(f *testing.F, cases ...string) {
+	f.Helper()
+	f.Fuzz(func(t *testing.T, config string) {
+		raw, err := plugin.Object([]byte(config))
+		if err != nil {
+			return
+		}
+		for _, n := range s.Names {
+			conf, err := n.Load(raw)
+			if err != nil || conf == nil {
+				continue
+			}
+			for _, name := range cases {
+				c := s.Case(t, name)
+				plan, err := conf.Plan(&c.View)
+				if err != nil {
+					continue
+				}
+				ops, err := netstate.Diff(plan, c.View.Snapshot)
+				if errors.As(err, new(*netstate.Conflict)) {
+					continue
+				}
+				if err != nil {
+					t.Fatalf("%s, %s: %v", config, name, err)
+				}
+				apply(t, c.View.Snapshot, ops)
+				if plan, err = conf.Plan(&c.View); err != nil {
+					t.Fatalf("%s, %s: again: %v", config, name, err)
+				}
+				if ops, err := netstate.Diff(plan, c.View.Snapshot); err != nil || len(ops) > 0 {
+					t.Fatalf("%s, %s: again: %v, %v", config, name, ops, err)
+				}
+			}
+		}
+	})
 }
 
 // Case reads testdata/NAME.txtar.

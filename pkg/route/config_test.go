@@ -104,3 +104,17 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPlan plans for any configuration in each situation that a NIC can be in.
+func FuzzPlan(f *testing.F) {
+	for _, config := range []string{
+		`{"master": "ens192", "bridge": "ens192.host", "sbr": true}`,
+		`{"sbr": true, "gateways": ["10.6.0.2", "fe80::1"], "addSourceHints": true}`,
+		`{"sbr": true, "gateways": ["10.6.0.172", "fd00:6::172"]}`,
+		`{"sbr": true, "gateways": ["192.0.2.1", "2001:db8::1"]}`,
+		`{"sbr": true, "table": 254}`,
+	} {
+		f.Add(config)
+	}
+	suite.Fuzz(f, "sbr", "sbr-several", "sbr-single", "bridge")
+}
