@@ -141,7 +141,7 @@ func TestCheckOfFurtherNIC(t *testing.T) {
 
 // owner is by what a route is ours: a copy of another's that is gone is made anew
 // as one of ours.
-var owner = regexp.MustCompile(`() proto (?:109|multihome)`)
+var owner = regexp.MustCompile(`() proto (?:109|110|multihome-route|multihome)`)
 
 // TestBadValuesOfOthers are those that elsewhere pass, and then are ignored, panic
 // or are refused by the kernel. Here each is named, and nothing is changed.

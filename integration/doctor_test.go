@@ -351,8 +351,7 @@ var ailments = map[string]ailment{
 			dead := dies(t, p, s)
 			a := plugin.Attachment{Network: "vlan100", ContainerID: dead.ContainerID, IfName: lab.NIC}
 			err := s.Node.Run(func() error {
-				_, err := kernel.LinkUsers.Write(a.Pod(), kernel.Record{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Links: []string{"ens192.100"}})
-				return err
+				return kernel.LinkUsers.Write(a.Pod(), kernel.Record{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Links: []string{"ens192.100"}})
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 const flush = `
 	for v in -4 -6; do
 		for pref in 1000 32763 32764; do while ip $v rule del pref $pref 2>/dev/null; do :; done; done
-		for table in main 99 100 101 500; do ip $v route flush table $table proto 109 2>/dev/null || true; done
+		for table in main 99 100 101 500; do for proto in 109 110; do ip $v route flush table $table proto $proto 2>/dev/null || true; done; done
 	done`
 
 // ptpEnd is the node's end of a link that ptp makes; ours have longer names.

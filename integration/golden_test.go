@@ -73,18 +73,22 @@ var (
 	// What the kernel makes on its own with an address or a link.
 	kernels = regexp.MustCompile(`(?m)^(local|broadcast|multicast|anycast|fe80::/64|ff00::/8) .*\n`)
 	// What no two runs have in common: ifindexes and namespace IDs. With the
-	// drop-in of deploy/ installed, ip(8) has a name for our protocol.
+	// drop-in of deploy/ installed, ip(8) has names for our protocols.
 	ordinals = regexp.MustCompile(`(?m)^\d+: (veth)| link-netnsid \d+`)
 	indexes  = regexp.MustCompile(`@if\d+`)
-	ours     = regexp.MustCompile(`proto multihome`)
 	trailing = regexp.MustCompile(`(?m) +$`)
 )
+
+// byNumber has the numbers of our protocols, whether ip(8) has names for them or not.
+func byNumber(s string) string {
+	return strings.NewReplacer("proto multihome-route", "proto 110", "proto multihome", "proto 109").Replace(s)
+}
 
 // tidy leaves of a listing what is the same in every run.
 func tidy(s string) string {
 	s = kernels.ReplaceAllString(s, "")
 	s = ordinals.ReplaceAllString(s, "$1")
 	s = indexes.ReplaceAllString(s, "@far")
-	s = ours.ReplaceAllString(s, "proto 109")
+	s = byNumber(s)
 	return trailing.ReplaceAllString(s, "")
 }

@@ -154,10 +154,16 @@ var rules = []struct {
 		want: []string{`.ci/run has no line that matches ^[^#]*\bmake\b[^#]*\btest\b`},
 	},
 	{
-		name: "ip prints our routes by the number that we give them",
-		find: lineIn("deploy/rt_protos.d/multihome.conf", fmt.Sprintf(`^%d\s+multihome$`, netstate.Proto)),
+		name: "ip prints the routes of coordinator by the number that we give them",
+		find: lineIn("deploy/rt_protos.d/multihome.conf", fmt.Sprintf(`^%d\s+multihome$`, netstate.ProtoCoordinator)),
 		bad:  fstest.MapFS{"deploy/rt_protos.d/multihome.conf": {Data: []byte("1\tmultihome\n")}},
-		want: []string{fmt.Sprintf(`deploy/rt_protos.d/multihome.conf has no line that matches ^%d\s+multihome$`, netstate.Proto)},
+		want: []string{fmt.Sprintf(`deploy/rt_protos.d/multihome.conf has no line that matches ^%d\s+multihome$`, netstate.ProtoCoordinator)},
+	},
+	{
+		name: "ip prints the routes of route by the number that we give them",
+		find: lineIn("deploy/rt_protos.d/multihome.conf", fmt.Sprintf(`^%d\s+multihome-route$`, netstate.ProtoRoute)),
+		bad:  fstest.MapFS{"deploy/rt_protos.d/multihome.conf": {Data: []byte("109\tmultihome\n")}},
+		want: []string{fmt.Sprintf(`deploy/rt_protos.d/multihome.conf has no line that matches ^%d\s+multihome-route$`, netstate.ProtoRoute)},
 	},
 }
 

@@ -140,15 +140,15 @@ func TestSBR(t *testing.T) {
 	}{
 		{
 			"a 0.3.0 configuration", "", []keys{first}, nil, []string{"100"}, `
-				32764; from 192.168.1.209 lookup 100 proto 109
+				32764; from 192.168.1.209 lookup 100 proto 110
 				100
-				default via 192.168.1.1 dev net1 proto 109
+				default via 192.168.1.1 dev net1 proto 110
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1
 				main` + eth0,
 		}, {
 			"a default route that is set already", "ip route del default; ip route del 10.2.0.0/24; ip route add default via 192.168.1.1", []keys{first}, nil, []string{"100"}, `
-				32764; from 192.168.1.209 lookup 100 proto 109
+				32764; from 192.168.1.209 lookup 100 proto 110
 				100
 				default via 192.168.1.1 dev net1
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
@@ -157,37 +157,37 @@ func TestSBR(t *testing.T) {
 				10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.2`,
 		}, {
 			"several addresses", "ip addr add 192.168.101.209/24 dev net1", []keys{first, second}, nil, []string{"100", "101"}, `
-				32764; from 192.168.1.209 lookup 100 proto 109
-				32764; from 192.168.101.209 lookup 101 proto 109
+				32764; from 192.168.1.209 lookup 100 proto 110
+				32764; from 192.168.101.209 lookup 101 proto 110
 				100
-				default via 192.168.1.1 dev net1 proto 109
+				default via 192.168.1.1 dev net1 proto 110
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1
 				101
-				default via 192.168.101.1 dev net1 proto 109
+				default via 192.168.101.1 dev net1 proto 110
 				192.168.101.0/24 dev net1 proto kernel scope link src 192.168.101.209
 				main` + eth0,
 		}, {
 			"a table", "", []keys{{"address": "192.168.1.209/24", "interface": 0}, {"address": "192.168.101.209/24", "interface": 0}}, keys{"table": 5000}, []string{"5000"}, `
-				32765; from 192.168.1.209 lookup 5000 proto 109
-				32765; from 192.168.101.209 lookup 5000 proto 109
+				32765; from 192.168.1.209 lookup 5000 proto 110
+				32765; from 192.168.101.209 lookup 5000 proto 110
 				5000
 				main` + eth0 + `
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1`,
 		}, {
 			"a static gateway, IPv4", "", []keys{noGateway(first)}, keys{"gateways": []string{"192.168.1.9"}}, []string{"100"}, `
-				32764; from 192.168.1.209 lookup 100 proto 109
+				32764; from 192.168.1.209 lookup 100 proto 110
 				100
-				default via 192.168.1.9 dev net1 proto 109
+				default via 192.168.1.9 dev net1 proto 110
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1
 				main` + eth0,
 		}, {
 			"a static gateway in the place of another", "ip route del default; ip route add default via 192.168.1.1", []keys{first}, keys{"gateways": []string{"192.168.1.9"}}, []string{"100"}, `
-				32764; from 192.168.1.209 lookup 100 proto 109
+				32764; from 192.168.1.209 lookup 100 proto 110
 				100
-				default via 192.168.1.9 dev net1 proto 109
+				default via 192.168.1.9 dev net1 proto 110
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1
 				main
@@ -195,44 +195,44 @@ func TestSBR(t *testing.T) {
 				10.2.0.0/24 via 10.0.0.5 dev eth0`,
 		}, {
 			"a static gateway, IPv6", "ip addr flush dev net1 scope global; ip addr add fd00:1::209/64 dev net1", []keys{noGateway(v6)}, keys{"gateways": []string{"fd00:1::9"}}, []string{"100"}, `
-				32764; from fd00:1::209 lookup 100 proto 109
+				32764; from fd00:1::209 lookup 100 proto 110
 				100
 				fd00:1::/64 dev net1 proto kernel metric 256 pref medium
-				default via fd00:1::9 dev net1 proto 109 metric 1024 pref medium
+				default via fd00:1::9 dev net1 proto 110 metric 1024 pref medium
 				main` + eth0,
 		}, {
 			"static gateways, both", "ip addr add fd00:1::209/64 dev net1", []keys{noGateway(first), noGateway(v6)}, keys{"gateways": []string{"192.168.1.9", "fd00:1::9"}}, []string{"100", "101"}, `
-				32764; from 192.168.1.209 lookup 100 proto 109
-				32764; from fd00:1::209 lookup 101 proto 109
+				32764; from 192.168.1.209 lookup 100 proto 110
+				32764; from fd00:1::209 lookup 101 proto 110
 				100
-				default via 192.168.1.9 dev net1 proto 109
+				default via 192.168.1.9 dev net1 proto 110
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1
 				101
 				fd00:1::/64 dev net1 proto kernel metric 256 pref medium
-				default via fd00:1::9 dev net1 proto 109 metric 1024 pref medium
+				default via fd00:1::9 dev net1 proto 110 metric 1024 pref medium
 				main` + eth0,
 		}, {
 			"source hints", "ip addr add fd00:1::209/64 dev net1", []keys{first, v6}, keys{"addSourceHints": true}, []string{"100", "101"}, `
-				32764; from 192.168.1.209 lookup 100 proto 109
-				32764; from fd00:1::209 lookup 101 proto 109
+				32764; from 192.168.1.209 lookup 100 proto 110
+				32764; from fd00:1::209 lookup 101 proto 110
 				100
-				default via 192.168.1.1 dev net1 proto 109
+				default via 192.168.1.1 dev net1 proto 110
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1
 				101
 				fd00:1::/64 dev net1 proto kernel metric 256 pref medium
-				default via fd00:1::1 dev net1 proto 109 metric 1024 pref medium
+				default via fd00:1::1 dev net1 proto 110 metric 1024 pref medium
 				main` + eth0 + `
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
-				fd00:1::/64 dev net1 proto 109 src fd00:1::209 metric 1024 pref medium`,
+				fd00:1::/64 dev net1 proto 110 src fd00:1::209 metric 1024 pref medium`,
 		}, {
 			// The CNI project's puts IPv6 routes into the table of an IPv4 address.
 			"both families", "ip addr add fd00:1::209/64 dev net1; ip -6 route add default via fd00:1::1", []keys{first, v6}, nil, []string{"100", "101"}, `
-				32764; from 192.168.1.209 lookup 100 proto 109
-				32764; from fd00:1::209 lookup 101 proto 109
+				32764; from 192.168.1.209 lookup 100 proto 110
+				32764; from fd00:1::209 lookup 101 proto 110
 				100
-				default via 192.168.1.1 dev net1 proto 109
+				default via 192.168.1.1 dev net1 proto 110
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1
 				101
@@ -241,10 +241,10 @@ func TestSBR(t *testing.T) {
 				main` + eth0,
 		}, {
 			"tables in use", "ip rule add from 172.16.0.1 lookup 100; ip route add 172.16.0.0/16 dev eth0 table 101", []keys{first}, nil, []string{"102"}, `
-				32764; from 192.168.1.209 lookup 102 proto 109
+				32764; from 192.168.1.209 lookup 102 proto 110
 				32765; from 172.16.0.1 lookup 100
 				102
-				default via 192.168.1.1 dev net1 proto 109
+				default via 192.168.1.1 dev net1 proto 110
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				192.168.2.0/24 via 192.168.1.2 dev net1
 				main` + eth0,

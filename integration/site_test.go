@@ -28,6 +28,7 @@ type nic struct {
 	name    string
 	lan     int
 	network *lab.Network
+	chain   []string // behind macvlan
 }
 
 // The ports of a site.
@@ -103,7 +104,7 @@ func (s *site) plug(t *testing.T, lan int, name string, chained ...string) {
 	if len(chained) == 0 {
 		chained = s.chained
 	}
-	n := nic{name, lan, s.network(t, lan, chained...)}
+	n := nic{name, lan, s.network(t, lan, chained...), chained}
 	if err := n.network.Add(t.Context(), s.web, name); err != nil {
 		t.Fatal(err)
 	}

@@ -249,7 +249,7 @@ func gatewayMissing(t *testing.T) {
 func leftovers(t *testing.T) {
 	n := newNIC("eth0", 6, nil)
 	for _, a := range n.addrs {
-		run(t, machines["node1"], "ip", familyOf(a), "route", "add", a.String(), "dev", "ens224", "table", "500", "proto", fmt.Sprint(netstate.Proto))
+		run(t, machines["node1"], "ip", familyOf(a), "route", "add", a.String(), "dev", "ens224", "table", "500", "proto", fmt.Sprintf("%d", netstate.ProtoCoordinator))
 		run(t, machines["node1"], "ip", "neigh", "add", a.String(), "dev", "ens224", "lladdr", "02:00:00:00:00:99", "nud", "permanent")
 		t.Cleanup(func() { run(t, machines["node1"], "ip", "neigh", "flush", "dev", "ens224", "nud", "permanent") })
 	}

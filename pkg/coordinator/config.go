@@ -43,8 +43,8 @@ type Config struct {
 	DetectGateway    bool // and whether the NIC's gateways are there
 	Detect           kernel.Probe
 
-	ReplyTable int  // what entered by veth0 is answered by it; the first NIC's own is one less
-	FirstTable int  // of the further NICs
+	ReplyTable int  // what entered by veth0 is answered by it, if it is free; the first NIC's own is one less
+	FirstTable int  // where tables of further NICs begin, and what stands in for those that aren't free
 	ToRules    bool // a rule to each further NIC's subnet, as the older veth has it
 	OnlyMAC    bool // do nothing but MACPrefix
 }
@@ -62,14 +62,14 @@ func Defaults() *Config {
 		MarkBackend:   "auto",
 		HostLink:      linkVeth,
 		PodDefaultNIC: "eth0",
-		HostRuleTable: 500,
-		HostRulePrio:  1000,
+		HostRuleTable: netstate.HostTable,
+		HostRulePrio:  netstate.HostRulePriority,
 		HostRPFilter:  1,
-		ReplyMark:     0x10000000,
+		ReplyMark:     netstate.ReplyMark,
 		TunePodRoutes: true,
 		Detect:        defaultProbe,
-		ReplyTable:    100,
-		FirstTable:    101,
+		ReplyTable:    netstate.ReplyTable,
+		FirstTable:    netstate.ReplyTable + 1,
 	}
 }
 

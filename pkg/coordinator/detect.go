@@ -83,7 +83,7 @@ func (c *Config) gateways(v *plugin.View, addrs []netip.Addr) map[netip.Addr]net
 	b := &builder{c: c, v: v, nic: v.IfName, addrs: addrs}
 	out := map[netip.Addr]netip.Addr{}
 	for _, f := range families {
-		for _, r := range b.defaultsOf(f, b.nic, b.tableHolding(f, b.nic)) {
+		for _, r := range b.defaultsOf(f, b.nic, b.tableOf(b.nic)) {
 			if own := ofFamily(addrs, f); r.Via.IsValid() && len(own) > 0 {
 				out[r.Via] = b.onSubnet(r.Via, own[0])
 			}

@@ -15,7 +15,7 @@ import "github.com/multihome/multihome/pkg/plugin"
 
 // Plugin returns the plugin of that name, whose keys load reads.
 func Plugin(name string, load plugin.Load) plugin.Plugin {
-	return plugin.Plugin{Name: name, Load: load, Ignored: ignored, Remove: remove, Attachments: attachments, Unused: unused}
+	return plugin.Plugin{Name: name, Load: load, Ignored: ignored, Survey: survey, Remove: remove, Attachments: attachments, Unused: unused}
 }
 
 // ignored are keys that generators of configurations for the reference systems

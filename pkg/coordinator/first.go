@@ -3,15 +3,23 @@
 package coordinator
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/owntable"
 )
 
 // first is the pod's first NIC in underlay mode: a link to the node, and
 // whatever entered by it is answered by it.
 func (b *builder) first() error {
 	if err := b.makeWire(); err != nil {
+		return err
+	}
+	if err := b.findReplies(); err != nil {
+		return err
+	}
+	if err := b.routesAlone(); err != nil {
 		return err
 	}
 	b.rpFilter("all", b.nic)
@@ -26,9 +34,14 @@ func (b *builder) first() error {
 		}
 	}
 	b.replyMark()
+	table := 0
 	if b.hasFurther() {
-		return b.firstTable(b.nic, b.addrs)
+		var err error
+		if table, err = b.firstTable(b.nic, b.addrs); err != nil {
+			return err
+		}
 	}
+	b.stale(table, table)
 	return nil
 }
 
@@ -39,8 +52,29 @@ func (b *builder) node(s side, src netip.Addr) {
 	for _, n := range s.node {
 		b.plan.Want(pod, "the node is always at the other end", netstate.Neigh{Dev: b.wire.pod, Dst: n, MAC: b.wire.hostMAC, Permanent: true})
 	}
-	b.plan.Want(pod, "the way back to whoever came through the node", netstate.NewRoute(b.c.ReplyTable, netstate.Default(src), s.node[0], b.wire.pod, netip.Addr{}))
+	b.plan.Want(pod, "the way back to whoever came through the node", netstate.NewRoute(netstate.ProtoCoordinator, b.replies, netstate.Default(src), s.node[0], b.wire.pod, netip.Addr{}))
 	b.plan.Want(pod, "replies to what came from the node", netstate.Rule{
-		Family: s.family, Priority: replyPrio, Mark: b.c.ReplyMark, Mask: b.c.ReplyMark, Table: b.c.ReplyTable, Proto: netstate.Proto,
+		Family: s.family, Priority: netstate.ReplyPriority, Mark: b.c.ReplyMark, Mask: b.c.ReplyMark, Table: b.replies, Proto: netstate.ProtoCoordinator,
 	})
+}
+
+// findReplies finds the table of replies: the one that a rule of ours leads to, or did
+// before the rules were flushed, or else a free one.
+func (b *builder) findReplies() (err error) {
+	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
+		if isReplyRule(r) {
+			b.replies = r.Table
+			return nil
+		}
+	}
+	left := 0
+	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
+		isReply := r.Proto == netstate.ProtoCoordinator && r.Table != netstate.TableMain && r.Dst.Bits() == 0 && r.Dev == b.wire.pod
+		if isReply && (b.wire.pod == podEnd || r.Table == b.c.ReplyTable) {
+			left = r.Table
+		}
+	}
+	b.replies, err = owntable.Free(b.v.Snapshot, b.c.ReplyTable, b.c.FirstTable)
+	b.replies = cmp.Or(left, b.replies)
+	return err
 }

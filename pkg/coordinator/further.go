@@ -21,6 +21,9 @@ func (b *builder) further() error {
 	if err := b.findWire(); err != nil {
 		return err
 	}
+	if err := b.findReplies(); err != nil {
+		return err
+	}
 	b.rpFilter(b.nic)
 	first := b.c.firstAddrs(b.v)
 	for _, s := range b.sides {
@@ -33,9 +36,13 @@ func (b *builder) further() error {
 	}
 	b.replyMark()
 	if !b.c.TunePodRoutes {
+		b.stale(0, b.tableOf(b.c.PodDefaultNIC))
 		return nil
 	}
-	table, err := b.tableOf(b.nic, b.addrs, b.c.FirstTable)
+	if err := b.routesAlone(); err != nil {
+		return err
+	}
+	table, err := b.own(b.nic, b.addrs).Table(b.v.Snapshot, b.c.FirstTable, b.c.FirstTable, b.replies)
 	if err != nil {
 		return err
 	}
@@ -49,30 +56,38 @@ func (b *builder) further() error {
 	if b.c.ToRules {
 		b.toRules(table)
 	}
-	if err := b.firstTable(b.c.PodDefaultNIC, first); err != nil {
+	firsts, err := b.firstTable(b.c.PodDefaultNIC, first, table)
+	if err != nil {
 		return err
 	}
 	b.sharedSubnet()
-	return b.defaultRoutes()
+	if err := b.defaultRoutes(); err != nil {
+		return err
+	}
+	b.stale(table, firsts)
+	return nil
 }
 
 // firstTable gives the first NIC a table too, as soon as there are others: a
 // peer in another NIC's subnet that calls the first one's address would else be
-// answered by that other NIC.
-func (b *builder) firstTable(nic string, addrs []netip.Addr) error {
-	table := b.c.ReplyTable - 1
+// answered by that other NIC. The tables that are taken are those of this plan.
+func (b *builder) firstTable(nic string, addrs []netip.Addr, taken ...int) (int, error) {
+	table, err := b.own(nic, addrs).Table(b.v.Snapshot, b.c.ReplyTable-1, b.c.FirstTable, append(taken, b.replies)...)
+	if err != nil {
+		return 0, err
+	}
 	for _, s := range b.c.sides(b.v, addrs) {
 		b.ownTable(s.family, nic, addrs, table)
 		b.nodeRoutes(s, table, b.wire.pod, netip.Addr{}, netip.Addr{})
 	}
-	return nil
+	return table, nil
 }
 
 // own is a NIC as far as its table goes. Of the attachment's, prevResult may say
 // the gateway; but the first NIC's is a way out only with a default route in
 // prevResult: what a further NIC's ADD goes by is that route, and no prevResult.
 func (b *builder) own(nic string, addrs []netip.Addr) owntable.NIC {
-	return owntable.NIC{Name: nic, Addrs: addrs, Gateway: func(f netstate.Family) netip.Addr {
+	return owntable.NIC{Owner: netstate.ProtoCoordinator, Name: nic, Addrs: addrs, Gateway: func(f netstate.Family) netip.Addr {
 		if nic != b.nic || nic == b.c.PodDefaultNIC && !b.prevDefault(f) {
 			return netip.Addr{}
 		}
@@ -83,11 +98,6 @@ func (b *builder) own(nic string, addrs []netip.Addr) owntable.NIC {
 // ownTable holds a NIC's own ways: what main has by this NIC, and its default.
 func (b *builder) ownTable(f netstate.Family, nic string, addrs []netip.Addr, table int) {
 	b.own(nic, addrs).Want(&b.plan, b.v.Snapshot, f, table)
-}
-
-// tableOf returns the NIC's table, from first on.
-func (b *builder) tableOf(nic string, addrs []netip.Addr, first int) (int, error) {
-	return b.own(nic, addrs).Table(b.v.Snapshot, first)
 }
 
 // defaultsOf returns a NIC's default routes, as main or its table has them.
@@ -101,7 +111,7 @@ func (b *builder) toRules(table int) {
 	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Dev == b.nic {
 			b.plan.Want(pod, "what goes to a NIC's subnet leaves by it", netstate.Rule{
-				Family: netstate.FamilyOf(a.Prefix.Addr()), Priority: toPrio, To: a.Prefix, Table: table, Proto: netstate.Proto,
+				Family: netstate.FamilyOf(a.Prefix.Addr()), Priority: netstate.LatePriority, To: a.Prefix, Table: table, Proto: netstate.ProtoCoordinator,
 			})
 		}
 	}
@@ -109,18 +119,9 @@ func (b *builder) toRules(table int) {
 
 // prevGateway is the gateway that prevResult gives the attachment's NIC.
 func (b *builder) prevGateway(f netstate.Family) netip.Addr {
-	for _, ip := range b.v.Prev.IPs {
-		if ip.Interface != nil && b.v.Prev.Interfaces[*ip.Interface].Name != b.nic {
-			continue
-		}
-		if a := plugin.GatewayOf(ip.Gateway); a.IsValid() && netstate.FamilyOf(a) == f {
-			return a
-		}
-	}
-	for _, r := range b.v.Prev.Routes {
-		ones, _ := r.Dst.Mask.Size()
-		if a := plugin.GatewayOf(r.GW); a.IsValid() && ones == 0 && netstate.FamilyOf(a) == f {
-			return a
+	for _, gateway := range b.v.PrevGateways() {
+		if netstate.FamilyOf(gateway) == f {
+			return gateway
 		}
 	}
 	return netip.Addr{}
@@ -136,9 +137,20 @@ func (b *builder) prevDefault(f netstate.Family) bool {
 
 // hasFurther reports whether other NICs of the pod have tables of ours.
 func (b *builder) hasFurther() bool {
+	first := b.own(b.nic, b.addrs).Find(b.v.Snapshot, b.replies)
 	return slices.ContainsFunc(netstate.All[netstate.Rule](b.v.Snapshot, pod), func(r netstate.Rule) bool {
-		return r.Owned() && r.Priority == owntable.Priority && r.Table >= b.c.FirstTable
+		return owntable.IsOwn(r, netstate.ProtoCoordinator) && r.Table != first
 	})
+}
+
+// routesAlone returns an error if plugin route has given the NIC's addresses tables
+// of their own: what comes from them is then routed by those, and not by ours.
+func (b *builder) routesAlone() error {
+	i := slices.IndexFunc(b.addrs, b.isRouted)
+	if i < 0 {
+		return nil
+	}
+	return plugin.Invalid("pod: link %s: plugin route has given %s table %d, as coordinator would: chain coordinator behind a NIC, or route with sbr, and not both", b.nic, b.addrs[i], b.routed(b.addrs[i]))
 }
 
 // sharedSubnet keeps NICs of one subnet from answering ARP for each other
@@ -181,7 +193,7 @@ func (b *builder) defaultRoutes() error {
 	}
 	found := false
 	for _, f := range families {
-		defaults := b.defaultsOf(f, named, b.tableHolding(f, named))
+		defaults := b.defaultsOf(f, named, b.tableOf(named))
 		if len(defaults) == 0 {
 			continue // the others keep theirs in this family
 		}
@@ -202,19 +214,15 @@ func (b *builder) defaultRoutes() error {
 	return nil
 }
 
-// tableHolding is the table, other than main and that of replies, that has a
-// default by the NIC.
-func (b *builder) tableHolding(f netstate.Family, nic string) int {
-	for _, r := range b.routes(f, func(r netstate.Route) bool {
-		return r.Table != netstate.TableMain && !b.isReplyTable(r.Table) && r.Dev == nic && r.Dst.Bits() == 0
-	}) {
-		return r.Table
+// tableOf is the table that one of the pod's NICs has of ours, 0 if it has none.
+func (b *builder) tableOf(nic string) int {
+	var addrs []netip.Addr
+	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
+		if a.Dev == nic {
+			addrs = append(addrs, a.Prefix.Addr())
+		}
 	}
-	return 0
-}
-
-func (b *builder) isReplyTable(table int) bool {
-	return table == b.c.ReplyTable && isUnderlay(b.v.Snapshot)
+	return b.own(nic, addrs).Find(b.v.Snapshot, b.replies)
 }
 
 // hasOtherDefault reports whether main has a default by another of the pod's

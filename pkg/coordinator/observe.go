@@ -26,6 +26,9 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
 		return err
 	}
+	if err := c.observeHost(t, addrs); err != nil {
+		return err
+	}
 	if t.IfName != c.PodDefaultNIC {
 		for _, dev := range []string{podEnd, c.PodDefaultNIC} { // the one in underlay mode, the other in overlay mode
 			if err := t.Kernel.ReadPeer(t.Snapshot, dev); err != nil {
@@ -41,14 +44,15 @@ func (c *Config) Observe(t *plugin.Task) error {
 			return err
 		}
 	}
-	if len(c.NodeAddresses) > 0 {
-		return nil
+	if len(c.NodeAddresses) == 0 {
+		if t.IfName != c.PodDefaultNIC { // all the pod's NICs reach it as the first one does
+			addrs = append(c.firstAddrs(&t.View), addrs...)
+		}
+		if t.Node, err = t.Kernel.NodeAddrs(withSubnets(&t.View, addrs)); err != nil {
+			return err
+		}
 	}
-	if t.IfName != c.PodDefaultNIC { // all the pod's NICs reach it as the first one does
-		addrs = append(c.firstAddrs(&t.View), addrs...)
-	}
-	t.Node, err = t.Kernel.NodeAddrs(withSubnets(&t.View, addrs))
-	return err
+	return c.observeStale(t)
 }
 
 // withSubnets returns addresses of the pod with the length of their subnet.
@@ -120,18 +124,17 @@ func nicAddrs(v *plugin.View) ([]netip.Addr, error) {
 			onLink = append(onLink, a)
 		}
 	}
-	var out []netip.Addr
 	for _, ip := range v.Prev.IPs {
 		if i := ip.Interface; i != nil && (*i < 0 || *i >= len(v.Prev.Interfaces)) {
 			return nil, plugin.Invalid("prevResult: ips: %s: interface: %d: want the index of one of %d interfaces", ip.Address.String(), *i, len(v.Prev.Interfaces))
-		} else if i != nil && v.Prev.Interfaces[*i].Name != v.IfName {
-			continue
 		}
-		a, ok := netip.AddrFromSlice(ip.Address.IP)
-		if !ok {
+		if _, ok := netip.AddrFromSlice(ip.Address.IP); !ok {
 			return nil, plugin.Invalid("prevResult: ips: %s: want an address with its length", ip.Address.String())
 		}
-		a = a.Unmap()
+	}
+	var out []netip.Addr
+	for _, ip := range v.PrevIPs() {
+		a := ip.Prefix.Addr()
 		if !slices.ContainsFunc(onLink, func(l netstate.Addr) bool { return l.Prefix.Addr() == a }) {
 			return nil, fmt.Errorf("pod: addr %s of prevResult is not on link %s", a, v.IfName)
 		}

@@ -5,6 +5,7 @@ package coordinator
 import (
 	"encoding/json"
 
+	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
@@ -14,7 +15,7 @@ import (
 func older() *Config {
 	c := Defaults()
 	c.Mode = "underlay"
-	c.ReplyTable, c.FirstTable, c.ToRules = 99, 100, true
+	c.ReplyTable, c.FirstTable, c.ToRules = netstate.OlderReplyTable, netstate.OlderReplyTable+1, true
 	return c
 }
 

@@ -5,8 +5,10 @@ package coordinator
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/owntable"
 )
 
 // overlay is an underlay NIC of a pod whose first NIC another CNI made: that one
@@ -23,7 +25,6 @@ func (b *builder) overlay() error {
 	}
 	b.rpFilter("all", b.nic, first)
 	firstAddrs := b.c.firstAddrs(b.v)
-	eth0Table := b.c.FirstTable - 1
 	for _, s := range b.sides {
 		firstOf := ofFamily(firstAddrs, s.family)
 		var via netip.Addr
@@ -34,27 +35,42 @@ func (b *builder) overlay() error {
 		if len(firstOf) == 0 {
 			continue // the overlay isn't of this family
 		}
-		b.nodeRoutes(s, netstate.TableMain, first, b.nextHop(s.family, eth0Table), firstOf[0])
+		b.nodeRoutes(s, netstate.TableMain, first, b.nextHop(firstOf), firstOf[0])
 	}
 	if !b.c.TunePodRoutes {
+		b.stale(0, 0)
 		return nil
 	}
-	table, err := b.tableOf(b.nic, b.addrs, b.c.FirstTable)
+	if err := b.routesAlone(); err != nil {
+		return err
+	}
+	eth0Table, err := b.own(first, firstAddrs).Table(b.v.Snapshot, b.c.FirstTable-1, b.c.FirstTable)
+	if err != nil {
+		return err
+	}
+	table, err := b.own(b.nic, b.addrs).Table(b.v.Snapshot, b.c.FirstTable, b.c.FirstTable, eth0Table)
 	if err != nil {
 		return err
 	}
 	for _, s := range b.sides {
-		b.ownTable(s.family, first, firstAddrs, eth0Table)
+		firstOf := ofFamily(firstAddrs, s.family)
+		if !slices.ContainsFunc(firstOf, b.isRouted) {
+			b.ownTable(s.family, first, firstOf, eth0Table)
+		}
 		b.ownTable(s.family, b.nic, b.addrs, table)
-		if via := b.nextHop(s.family, eth0Table); len(ofFamily(firstAddrs, s.family)) > 0 {
-			b.nodeRoutes(s, table, first, via, netip.Addr{})
+		if len(firstOf) > 0 {
+			b.nodeRoutes(s, table, first, b.nextHop(firstOf), netip.Addr{})
 		}
 		if err := b.policyRoutes(s, table); err != nil {
 			return err
 		}
 	}
 	b.sharedSubnet()
-	return b.defaultRoutes()
+	if err := b.defaultRoutes(); err != nil {
+		return err
+	}
+	b.stale(table, eth0Table)
+	return nil
 }
 
 // hostDevice is where the node reaches the pod's first NIC: the far end of its
@@ -87,10 +103,28 @@ func pastBridge(first []netip.Addr) netip.Addr {
 }
 
 // nextHop is the first NIC's gateway: the node, as the overlay's pods see it. It
-// is not valid where the NIC has none; then the node is asked for by ARP or NDP.
-func (b *builder) nextHop(f netstate.Family, table int) netip.Addr {
-	for _, r := range b.defaultsOf(f, b.c.PodDefaultNIC, table) {
+// is not valid where the NIC has none; then the node is asked for by ARP or NDP. The
+// NIC's default is in main, or in a table of its own that we or plugin route made.
+func (b *builder) nextHop(first []netip.Addr) netip.Addr {
+	table := b.tableOf(b.c.PodDefaultNIC)
+	if i := slices.IndexFunc(first, b.isRouted); i >= 0 {
+		table = b.routed(first[i])
+	}
+	for _, r := range b.defaultsOf(netstate.FamilyOf(first[0]), b.c.PodDefaultNIC, table) {
 		return r.Via
 	}
 	return netip.Addr{}
 }
+
+// routed is the table that plugin route gave an address, 0 if it gave it none.
+func (b *builder) routed(a netip.Addr) int {
+	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
+		if owntable.IsOwn(r, netstate.ProtoRoute) && r.From.Addr() == a {
+			return r.Table
+		}
+	}
+	return 0
+}
+
+// isRouted reports whether plugin route gave an address a table of its own.
+func (b *builder) isRouted(a netip.Addr) bool { return b.routed(a) != 0 }

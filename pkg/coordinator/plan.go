@@ -12,12 +12,8 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Names and priorities of docs/design.md, section 5.
-const (
-	podEnd    = "veth0" // the pod's end of the veth to its node
-	replyPrio = 32763   // of the rule that answers what entered by veth0 by it
-	toPrio    = 32765   // of the older veth's rules towards a NIC's subnet
-)
+// podEnd is the pod's end of the veth to its node.
+const podEnd = "veth0"
 
 // The two sides of an attachment, for short.
 const (
@@ -108,17 +104,20 @@ func isUnderlay(s *netstate.Snapshot) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Rule](s, pod), isReplyRule)
 }
 
-func isReplyRule(r netstate.Rule) bool { return r.Owned() && r.Priority == replyPrio && r.Mask != 0 }
+func isReplyRule(r netstate.Rule) bool {
+	return r.Proto == netstate.ProtoCoordinator && r.Owned() && r.Priority == netstate.ReplyPriority && r.Mask != 0
+}
 
 // builder puts a plan together.
 type builder struct {
-	c     *Config
-	v     *plugin.View
-	plan  netstate.Plan
-	nic   string       // the attachment's
-	addrs []netip.Addr // on it
-	sides []side
-	wire  wire
+	c       *Config
+	v       *plugin.View
+	plan    netstate.Plan
+	nic     string       // the attachment's
+	addrs   []netip.Addr // on it
+	sides   []side
+	wire    wire
+	replies int // the table of replies to what the node sent; 0 in mode overlay
 }
 
 // wire is the link between the pod and its node.
@@ -174,7 +173,7 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 		if n == via && table == netstate.TableMain {
 			continue // what is the next hop is reached already, and ptp has a route of its own to it
 		}
-		b.plan.Want(pod, "the node, which an underlay NIC can't reach", netstate.NewRoute(table, netstate.Single(n), via, dev, src))
+		b.plan.Want(pod, "the node, which an underlay NIC can't reach", netstate.NewRoute(netstate.ProtoCoordinator, table, netstate.Single(n), via, dev, src))
 	}
 	gateway := via
 	if !gateway.IsValid() {
@@ -184,7 +183,7 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 		if cidr.IsSingleIP() && slices.Contains(s.node, cidr.Addr()) {
 			continue // it has a route as one of the node's
 		}
-		b.plan.Want(pod, "what the node knows the way to", netstate.NewRoute(table, cidr, gateway, dev, src))
+		b.plan.Want(pod, "what the node knows the way to", netstate.NewRoute(netstate.ProtoCoordinator, table, cidr, gateway, dev, src))
 	}
 }
 
@@ -193,10 +192,10 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 // that address of the pod's, and their MAC only tells whose they are.
 func (b *builder) hostRoutes(s side, dev string, via netip.Addr, mac netstate.MAC) {
 	b.plan.WantShared(host, "pods come before anything else", netstate.Rule{
-		Family: s.family, Priority: b.c.HostRulePrio, Table: b.c.HostRuleTable, Proto: netstate.Proto,
+		Family: s.family, Priority: b.c.HostRulePrio, Table: b.c.HostRuleTable, Proto: netstate.ProtoCoordinator,
 	})
 	for _, a := range s.pod {
-		r := netstate.NewRoute(b.c.HostRuleTable, netstate.Single(a), via, dev, b.source(s, a))
+		r := netstate.NewRoute(netstate.ProtoCoordinator, b.c.HostRuleTable, netstate.Single(a), via, dev, b.source(s, a))
 		r.Onlink = via.IsValid()
 		b.plan.Want(host, "the pod is at the other end", r)
 		b.plan.Want(host, "the pod is always at the other end", netstate.Neigh{Dev: dev, Dst: a, MAC: mac, Permanent: true})
@@ -229,7 +228,7 @@ func (b *builder) policyRoutes(s side, table int) error {
 		if err := b.mustBeNeighbour(r.Gw); err != nil {
 			return plugin.Invalid("policyRoutes: dst %s: gw %s: want a router in a subnet of link %s: %w", r.Dst, r.Gw, b.nic, err)
 		}
-		want := netstate.NewRoute(table, r.Dst, r.Gw, b.nic, netip.Addr{})
+		want := netstate.NewRoute(netstate.ProtoCoordinator, table, r.Dst, r.Gw, b.nic, netip.Addr{})
 		for _, item := range b.plan.Present {
 			has, ok := item.Object.(netstate.Route)
 			if ok && item.NS == pod && has.Table == want.Table && has.Dst == want.Dst && has.Metric == want.Metric && has.Key() != want.Key() {

@@ -9,7 +9,7 @@ import (
 	"github.com/multihome/multihome/pkg/plantest"
 )
 
-var suite = plantest.Suite{Names: []plantest.Name{{Name: "coordinator", Load: Load}, {Name: "veth", Load: LoadOlder}}}
+var suite = plantest.Suite{Names: []plantest.Name{{Name: "coordinator", Load: Load}, {Name: "veth", Load: LoadOlder}}, Remove: remove}
 
 func TestPlans(t *testing.T) { suite.Plans(t) }
 

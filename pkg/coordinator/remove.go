@@ -4,6 +4,7 @@ package coordinator
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -14,14 +15,19 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Record notes a NIC's addresses and where the node's routes to them are. The
-// first NIC of a pod with a veth to its node needs none: all that is its own
-// hangs on the host end, whose alias names the attachment.
+// Record notes a NIC's addresses and where the node's routes to them are, and the
+// MAC that it had. The first NIC of a pod with a veth to its node needs no more than
+// that: all else that is its own hangs on the host end, whose alias names the
+// attachment.
 func (c *Config) Record(v *plugin.View, plan netstate.Plan) *kernel.Record {
-	if v.IfName == c.PodDefaultNIC && c.HostLink == linkVeth || c.OnlyMAC {
-		return nil
+	r := &kernel.Record{MACs: macs(v, plan)}
+	if !c.leadsBeyond(v) {
+		if r.MACs == nil {
+			return nil
+		}
+		return r
 	}
-	r := &kernel.Record{Table: c.HostRuleTable}
+	r.Table = c.HostRuleTable
 	for _, item := range plan.Present {
 		if n, ok := item.Object.(netstate.Neigh); ok && item.NS == host {
 			r.Device, r.MAC = n.Dev, n.MAC.String()
@@ -31,126 +37,183 @@ func (c *Config) Record(v *plugin.View, plan netstate.Plan) *kernel.Record {
 	return r
 }
 
-// remover finds what an attachment owns.
-type remover struct {
-	t      *plugin.Task
-	ops    []netstate.Op
-	own    *kernel.Record // of this attachment, if there is one
-	others []plugin.Attachment
-	end    netstate.Link // the host end, if the pod has one
-	pod    bool          // its namespace is there, and is its own
+// leadsBeyond reports whether the node has something for the NIC beyond a link of the
+// pod's own that was made with it.
+func (c *Config) leadsBeyond(v *plugin.View) bool {
+	return !c.OnlyMAC && (v.IfName != c.PodDefaultNIC || c.HostLink == linkMacvlan)
 }
 
-// remove returns what DEL deletes. With the pod's last attachment that is the
-// host end, which takes along its far end, its routes and neighbours, and every
-// rule, table and mark of ours in the pod; else what is this NIC's own, while the
-// others keep working. The rule that looks up the host table serves all pods and
-// stays.
-func remove(t *plugin.Task) ([]netstate.Op, error) {
-	r := &remover{t: t}
-	if err := r.survey(); err != nil {
-		return nil, err
+// macs are the NIC's before ADD and by it, nil if the plan leaves it as it was.
+func macs(v *plugin.View, plan netstate.Plan) *kernel.MACs {
+	nic, _ := netstate.Get(v.Snapshot, pod, netstate.Link{Name: v.IfName})
+	before := nic.MAC.String()
+	var noted *kernel.MACs
+	if v.Own != nil {
+		noted = v.Own.MACs
 	}
-	if t.Kernel.Pod != nil {
-		if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
-			return nil, err
-		}
-		var err error
-		if r.pod, err = r.isOwnPod(); err != nil {
-			return nil, err
-		}
-		if !r.pod {
-			t.Snapshot = netstate.NewSnapshot()
+	if noted != nil && noted.After == before {
+		before = noted.Before // an earlier ADD changed it
+	}
+	for _, item := range plan.Present {
+		if l, ok := item.Object.(netstate.Link); ok && item.NS == pod && l.Name == v.IfName && l.MAC != (netstate.MAC{}) && l.MAC.String() != before {
+			return &kernel.MACs{Before: before, After: l.MAC.String()}
 		}
 	}
-	if len(r.others) == 0 {
-		r.everything()
-	} else {
-		r.thisNIC()
-	}
-	return r.ops, r.hostRoutes()
+	return noted
 }
 
-// survey finds the pod's host end, and its attachments: one is named by the host
-// end, the others by their records.
-func (r *remover) survey() error {
-	records, err := r.t.Readable(kernel.NodeRoutes.Read(r.t.Pod()))
+// survey reads what remove goes by: the attachment's record and those of others of
+// the pod, the host end, the pod if its namespace is there and its own, and what
+// leads to the NIC by links that stay.
+func survey(t *plugin.Task) error {
+	records, err := t.Readable(kernel.NodeRoutes.Read(t.Pod()))
 	if err != nil {
 		return err // there may be other attachments, which need what would go
 	}
 	for i, rec := range records {
-		if a := attachmentOf(rec); a.IfName == r.t.IfName {
-			r.own = &records[i]
+		if rec.IfName == t.IfName {
+			t.Own = &records[i]
 		} else {
-			r.others = append(r.others, a)
+			t.Others = append(t.Others, rec)
 		}
 	}
-	name := netstate.Link{Name: plugin.HostEnd(r.t.ContainerID)}
-	if err := r.t.Kernel.Host.ReadLink(r.t.Snapshot, name.Name); err != nil {
+	if err := t.Kernel.Host.ReadLink(t.Snapshot, plugin.HostEnd(t.ContainerID)); err != nil {
 		return err
 	}
-	l, ok := netstate.Get(r.t.Snapshot, host, name)
-	if !ok {
+	if err := surveyPod(t); err != nil {
+		return err
+	}
+	return surveyHost(t, newRemover(&t.View))
+}
+
+// surveyPod reads the pod. One whose namespace is gone, or another's, has none.
+func surveyPod(t *plugin.Task) error {
+	onNode := t.Snapshot.Clone()
+	if t.Kernel.Pod == nil {
+		t.Netns = ""
 		return nil
 	}
-	if a, ours := plugin.ParseAlias(l.Alias); ours && a.SamePod(r.t.Attachment) {
-		r.end = l
-		if a.IfName != r.t.IfName && !slices.ContainsFunc(r.others, a.Same) {
-			r.others = append(r.others, a)
-		}
+	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
+		return err
 	}
-	return nil
+	own, err := isOwnPod(t)
+	if !own {
+		t.Snapshot, t.Netns = onNode, ""
+	}
+	return err
 }
 
 // isOwnPod reports whether the namespace that is said to be the pod's is not another
 // one's, as far as that can be told: by the host end of its veth0, and by what the
 // record says.
-func (r *remover) isOwnPod() (bool, error) {
-	if r.own != nil && r.own.Netns != r.t.Kernel.PodNetns(r.own.Netns.Path) {
+func isOwnPod(t *plugin.Task) (bool, error) {
+	if t.Own != nil && t.Own.Netns != t.Kernel.PodNetns(t.Own.Netns.Path) {
 		return false, nil
 	}
-	if err := r.t.Kernel.ReadPeer(r.t.Snapshot, podEnd); err != nil {
+	if err := t.Kernel.ReadPeer(t.Snapshot, podEnd); err != nil {
 		return false, err
 	}
-	veth, _ := netstate.Get(r.t.Snapshot, pod, netstate.Link{Name: podEnd})
-	end, _ := netstate.Get(r.t.Snapshot, host, netstate.Link{Name: veth.Peer.Name})
+	veth, _ := netstate.Get(t.Snapshot, pod, netstate.Link{Name: podEnd})
+	end, _ := netstate.Get(t.Snapshot, host, netstate.Link{Name: veth.Peer.Name})
 	a, ours := plugin.ParseAlias(end.Alias)
-	return !ours || a.SamePod(r.t.Attachment), nil
+	return !ours || a.SamePod(t.Attachment), nil
 }
 
-func attachmentOf(r kernel.Record) plugin.Attachment {
-	return plugin.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
+// surveyHost reads what the node has for the NIC on links that stay.
+func surveyHost(t *plugin.Task, r *remover) error {
+	if (t.Own == nil || t.Own.Device == "") && r.end.Name != "" && len(r.others) > 0 { // rules tell the tables
+		for _, f := range families {
+			if err := t.Kernel.Host.ReadRules(t.Snapshot, f); err != nil {
+				return err
+			}
+		}
+	}
+	for _, l := range r.leads() {
+		if err := hostlink.ReadRelease(t.Kernel, t.Snapshot, l.device, l.addrs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remover finds what an attachment owns.
+type remover struct {
+	v      *plugin.View
+	ops    []netstate.Op
+	others []plugin.Attachment // of the pod
+	end    netstate.Link       // the host end, if the pod has one
+}
+
+// newRemover finds the pod's host end and its attachments: one is named by the host
+// end, the others by their records.
+func newRemover(v *plugin.View) *remover {
+	r := &remover{v: v}
+	for _, rec := range v.Others {
+		if rec.Device != "" { // or else it is about a MAC alone
+			r.others = append(r.others, plugin.Noted(rec))
+		}
+	}
+	l, _ := netstate.Get(v.Snapshot, host, netstate.Link{Name: plugin.HostEnd(v.ContainerID)})
+	if a, ours := plugin.ParseAlias(l.Alias); ours && a.SamePod(v.Attachment) {
+		r.end = l
+		if a.IfName != v.IfName && !slices.ContainsFunc(r.others, a.Same) {
+			r.others = append(r.others, a)
+		}
+	}
+	return r
+}
+
+// remove returns what DEL deletes. With the pod's last attachment that is the
+// host end, which takes along its far end, its routes and neighbours, and every
+// rule, table and mark of coordinator's in the pod; else what is this NIC's own,
+// while the others keep working. The rule that looks up the host table serves all
+// pods and stays.
+func remove(v *plugin.View) []netstate.Op {
+	r := newRemover(v)
+	if len(r.others) == 0 {
+		r.everything()
+	} else {
+		r.thisNIC()
+	}
+	r.restoreMAC()
+	r.hostRoutes()
+	return r.ops
 }
 
 func (r *remover) del(ns netstate.NS, o netstate.Object) {
 	r.ops = append(r.ops, netstate.Op{NS: ns, Before: o})
 }
 
+// isOurs reports whether a rule or route of the pod's is one of coordinator's.
+func isOurs(o netstate.Object) bool {
+	switch o := o.(type) {
+	case netstate.Rule:
+		return o.Proto == netstate.ProtoCoordinator && o.Owned()
+	case netstate.Route:
+		return o.Proto == netstate.ProtoCoordinator
+	}
+	return false
+}
+
 // everything is what the pod's last attachment leaves: nothing.
 func (r *remover) everything() {
-	if r.pod {
+	if r.v.Netns != "" {
 		r.restoreDefaults()
 		tables := map[int]bool{}
 		var rules []netstate.Rule
-		for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
-			if rule.Owned() {
+		for _, rule := range netstate.All[netstate.Rule](r.v.Snapshot, pod) {
+			if isOurs(rule) {
 				rules = append(rules, rule)
 				tables[rule.Table] = true
 			}
 		}
 		var routes []netstate.Route
-		for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
-			if route.Dev != podEnd && (route.Owned() || tables[route.Table] && r.isCopy(route)) {
+		for _, route := range netstate.All[netstate.Route](r.v.Snapshot, pod) {
+			if route.Dev != podEnd && (isOurs(route) || tables[route.Table] && r.isCopy(route)) {
 				routes = append(routes, route)
-				if route.Dst.IsSingleIP() && !route.Via.IsValid() {
-					r.del(pod, netstate.Neigh{Dev: route.Dev, Dst: route.Dst.Addr()})
-				}
 			}
 		}
-		for _, route := range routes { // behind the neighbours that are found by them
-			r.del(pod, route)
-		}
-		r.delLast(rules)
+		r.delAll(routes, rules)
 		r.del(pod, netstate.Mark{})
 		for _, f := range families {
 			r.del(pod, netstate.Mark{Backend: netstate.Iptables, Family: f})
@@ -161,9 +224,18 @@ func (r *remover) everything() {
 	}
 }
 
-// delLast deletes rules behind the routes of their tables: if DEL is killed, they
-// tell the next one which tables are ours.
-func (r *remover) delLast(rules []netstate.Rule) {
+// delAll deletes routes behind the neighbours that are found by them, and rules behind
+// the routes of their tables: if DEL is killed, they tell the next one what is ours.
+func (r *remover) delAll(routes []netstate.Route, rules []netstate.Rule) {
+	for _, route := range routes {
+		isNode := route.Table == netstate.TableMain && route.Dst.IsSingleIP() && !route.Via.IsValid()
+		if isNode && isOurs(route) {
+			r.del(pod, netstate.Neigh{Dev: route.Dev, Dst: route.Dst.Addr()})
+		}
+	}
+	for _, route := range routes {
+		r.del(pod, route)
+	}
 	for _, rule := range rules {
 		r.del(pod, rule)
 	}
@@ -171,63 +243,92 @@ func (r *remover) delLast(rules []netstate.Rule) {
 
 // thisNIC is what one NIC of several has for itself.
 func (r *remover) thisNIC() {
-	if a, ok := plugin.ParseAlias(r.end.Alias); ok && a.IfName == r.t.IfName {
+	if a, ok := plugin.ParseAlias(r.end.Alias); ok && a.IfName == r.v.IfName {
 		after := r.end
 		after.Alias = r.others[0].Alias()
 		r.ops = append(r.ops, netstate.Op{NS: host, Before: r.end, After: after})
 	}
-	if !r.pod {
+	if r.v.Netns == "" {
 		return
 	}
 	r.restoreDefaults()
-	addrs := r.addrs()
-	tables := map[int]bool{}
+	addrs, tables := r.addrs(), r.tables()
 	var rules []netstate.Rule
-	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
-		if rule.Owned() && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return rule.From == netstate.Single(a) }) {
-			rules = append(rules, rule)
-			tables[rule.Table] = true
-		}
-	}
-	for _, rule := range r.firstAlone(tables) {
-		rules = append(rules, rule)
-		tables[rule.Table] = true
-	}
-	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
-		if rule.Owned() && rule.To.IsValid() && tables[rule.Table] {
+	var routes []netstate.Route
+	for _, rule := range netstate.All[netstate.Rule](r.v.Snapshot, pod) {
+		if isOurs(rule) && (tables[rule.Table] || r.isLastOf(rule.Family)) {
 			rules = append(rules, rule)
 		}
 	}
-	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
+	for _, route := range netstate.All[netstate.Route](r.v.Snapshot, pod) {
 		switch {
-		case tables[route.Table] && (route.Owned() || r.isCopy(route)), route.Owned() && route.Dev == r.t.IfName:
-			r.del(pod, route)
-		case route.Owned() && slices.Contains(addrs, route.Src):
+		case tables[route.Table] && (isOurs(route) || r.isCopy(route)), isOurs(route) && route.Dev == r.v.IfName:
+			routes = append(routes, route)
+		case isOurs(route) && r.isLastOf(netstate.FamilyOf(route.Dst.Addr())):
+			routes = append(routes, route)
+		case isOurs(route) && slices.Contains(addrs, route.Src):
 			after := route
 			after.Src = netip.Addr{} // its NIC's address will go
 			r.ops = append(r.ops, netstate.Op{NS: pod, Before: route, After: after})
 		}
 	}
-	r.delLast(rules)
+	r.delAll(routes, rules)
 }
 
-// firstAlone returns the rules of the first NIC's own table if no other NIC's
-// table is left: it has one because of others.
-func (r *remover) firstAlone(gone map[int]bool) []netstate.Rule {
-	first := 0
-	var left []netstate.Rule
-	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
-		switch {
-		case isReplyRule(rule):
-			first = rule.Table - 1
-		case rule.Owned() && rule.Priority == owntable.Priority && !gone[rule.Table]:
-			left = append(left, rule)
+// tables are the NIC's own, and the first NIC's if no other NIC's is left: it has
+// one because of others.
+func (r *remover) tables() map[int]bool {
+	mine, addrs := map[int]bool{}, r.addrs()
+	rules := slices.DeleteFunc(netstate.All[netstate.Rule](r.v.Snapshot, pod), func(rule netstate.Rule) bool {
+		return !owntable.IsOwn(rule, netstate.ProtoCoordinator)
+	})
+	for _, rule := range rules {
+		if slices.Contains(addrs, rule.From.Addr()) {
+			mine[rule.Table] = true
 		}
 	}
-	if slices.ContainsFunc(left, func(rule netstate.Rule) bool { return rule.Table != first }) {
-		return nil
+	first := map[int]bool{}
+	for _, rule := range rules {
+		if r.isFirst(rule.From.Addr()) {
+			first[rule.Table] = true
+		}
 	}
-	return left
+	if !slices.ContainsFunc(rules, func(rule netstate.Rule) bool { return !mine[rule.Table] && !first[rule.Table] }) {
+		maps.Copy(mine, first)
+	}
+	return mine
+}
+
+// isLastOf reports whether no other NIC of the pod has an address of a family: what
+// the NIC has the pod reach in that family goes with it.
+func (r *remover) isLastOf(f netstate.Family) bool {
+	others := false
+	for _, a := range netstate.All[netstate.Addr](r.v.Snapshot, pod) {
+		others = others || a.Dev != r.v.IfName && a.Dev != podEnd && netstate.FamilyOf(a.Prefix.Addr()) == f
+	}
+	return !others
+}
+
+// isFirst reports whether an address is of the pod's first NIC: it has an address
+// from which the pod speaks to its node.
+func (r *remover) isFirst(a netip.Addr) bool {
+	devs := map[string]bool{}
+	for _, route := range netstate.All[netstate.Route](r.v.Snapshot, pod) {
+		if isOurs(route) && route.Table == netstate.TableMain && route.Src.IsValid() {
+			devs[r.linkOf(route.Src)] = true
+		}
+	}
+	return devs[r.linkOf(a)] && r.linkOf(a) != ""
+}
+
+// linkOf is the pod's link that has an address, "" if none has.
+func (r *remover) linkOf(a netip.Addr) string {
+	for _, have := range netstate.All[netstate.Addr](r.v.Snapshot, pod) {
+		if have.Prefix.Addr() == a {
+			return have.Dev
+		}
+	}
+	return ""
 }
 
 // isCopy reports whether a route of a NIC's own table is the copy of one that
@@ -236,7 +337,7 @@ func (r *remover) firstAlone(gone map[int]bool) []netstate.Rule {
 func (r *remover) isCopy(route netstate.Route) bool {
 	in := route
 	in.Table = netstate.TableMain
-	have, ok := netstate.Get(r.t.Snapshot, pod, in)
+	have, ok := netstate.Get(r.v.Snapshot, pod, in)
 	return ok && have == in || route.Dst.Bits() == 0
 }
 
@@ -244,21 +345,17 @@ func (r *remover) isCopy(route netstate.Route) bool {
 // prevResult and of the link, as far as they are there.
 func (r *remover) addrs() []netip.Addr {
 	var out []netip.Addr
-	if r.own != nil {
-		out = append(out, r.own.Addresses...)
-	}
-	if r.t.Prev != nil {
-		for _, ip := range r.t.Prev.IPs {
-			if i := ip.Interface; i != nil && *i >= 0 && *i < len(r.t.Prev.Interfaces) && r.t.Prev.Interfaces[*i].Name != r.t.IfName {
-				continue
-			}
-			if a, ok := netip.AddrFromSlice(ip.Address.IP); ok {
-				out = append(out, a.Unmap())
-			}
+	if r.v.Own != nil {
+		out = append(out, r.v.Own.Addresses...)
+		for _, former := range r.v.Own.Former {
+			out = append(out, former.Addresses...)
 		}
 	}
-	for _, a := range netstate.All[netstate.Addr](r.t.Snapshot, pod) {
-		if a.Dev == r.t.IfName {
+	for _, ip := range r.v.PrevIPs() {
+		out = append(out, ip.Prefix.Addr())
+	}
+	for _, a := range netstate.All[netstate.Addr](r.v.Snapshot, pod) {
+		if a.Dev == r.v.IfName {
 			out = append(out, a.Prefix.Addr())
 		}
 	}
@@ -267,26 +364,26 @@ func (r *remover) addrs() []netip.Addr {
 }
 
 // restoreDefaults gives the pod the default route of another NIC, of the lowest
-// table, where main has none but this NIC's, which makes way for it: it goes with
+// table that coordinator made, where main has none but this NIC's, which makes way for it: it goes with
 // its NIC.
 func (r *remover) restoreDefaults() {
 	mine, best := map[netstate.Family]netstate.Route{}, map[netstate.Family]netstate.Route{}
 	covered := map[netstate.Family]bool{}
-	replies := map[int]bool{}
-	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
-		if isReplyRule(rule) {
-			replies[rule.Table] = true
+	tables := map[int]bool{}
+	for _, rule := range netstate.All[netstate.Rule](r.v.Snapshot, pod) {
+		if owntable.IsOwn(rule, netstate.ProtoCoordinator) {
+			tables[rule.Table] = true
 		}
 	}
-	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
+	for _, route := range netstate.All[netstate.Route](r.v.Snapshot, pod) {
 		f := netstate.FamilyOf(route.Dst.Addr())
 		switch inMain := route.Table == netstate.TableMain; {
-		case route.Dst.Bits() > 0 || route.Dev == podEnd || replies[route.Table]:
-		case inMain && route.Dev == r.t.IfName:
+		case route.Dst.Bits() > 0 || route.Dev == podEnd:
+		case inMain && route.Dev == r.v.IfName:
 			mine[f] = route
 		case inMain:
 			covered[f] = true
-		case route.Dev != r.t.IfName && (best[f].Table == 0 || route.Table < best[f].Table):
+		case tables[route.Table] && route.Dev != r.v.IfName && (best[f].Table == 0 || route.Table < best[f].Table):
 			best[f] = route
 		}
 	}
@@ -305,39 +402,58 @@ func (r *remover) restoreDefaults() {
 	}
 }
 
-// hostRoutes is what leads to the NIC's addresses by a link that stays.
-func (r *remover) hostRoutes() error {
-	if r.own != nil {
-		return r.hostRoutesIn(r.own.Table, r.own.Device)
-	}
-	if r.end.Name == "" || len(r.others) == 0 {
-		return nil // they go, or went, with the host end
-	}
-	for _, f := range families {
-		if err := r.t.Kernel.Host.ReadRules(r.t.Snapshot, f); err != nil {
-			return err
-		}
-	}
-	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, host) {
-		if rule.Owned() {
-			if err := r.hostRoutesIn(rule.Table, r.end.Name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+// lead is what leads to the NIC's addresses by a link of the node.
+type lead struct {
+	table  int
+	device string
+	mac    string // behind the link, where others share it
+	addrs  []netip.Addr
 }
 
-// hostRoutesIn is those of a table by a link. A link that is the pod's own needs
-// no record to tell whose they are.
-func (r *remover) hostRoutesIn(table int, device string) error {
-	mac := ""
-	if r.own != nil {
-		mac = r.own.MAC
+// restoreMAC gives the NIC the MAC that it had before ADD, unless somebody else has
+// changed it since.
+func (r *remover) restoreMAC() {
+	nic, ok := netstate.Get(r.v.Snapshot, pod, netstate.Link{Name: r.v.IfName})
+	if !ok || r.v.Own == nil || r.v.Own.MACs == nil || nic.MAC.String() != r.v.Own.MACs.After {
+		return
 	}
-	ops, err := hostlink.Release(r.t.Kernel, r.t.Snapshot, table, device, mac, r.addrs())
-	r.ops = append(r.ops, ops...)
-	return err
+	before, err := netstate.ParseMAC(r.v.Own.MACs.Before)
+	if err != nil {
+		return // it is not of our writing
+	}
+	after := nic
+	after.MAC = before
+	r.ops = append(r.ops, netstate.Op{NS: pod, Before: nic, After: after})
+}
+
+// leads are those by links that stay. A link that is the pod's own needs no record to
+// tell whose they are.
+func (r *remover) leads() []lead {
+	var out []lead
+	if own := r.v.Own; own != nil {
+		for _, former := range own.Former {
+			out = append(out, lead{former.Table, former.Device, former.MAC, former.Addresses})
+		}
+		if own.Device != "" {
+			return append(out, lead{own.Table, own.Device, own.MAC, r.addrs()})
+		}
+	}
+	if r.end.Name == "" || len(r.others) == 0 {
+		return out // they go, or went, with the host end
+	}
+	for _, rule := range netstate.All[netstate.Rule](r.v.Snapshot, host) {
+		if isOurs(rule) && !slices.ContainsFunc(out, func(l lead) bool { return l.table == rule.Table }) {
+			out = append(out, lead{rule.Table, r.end.Name, "", r.addrs()})
+		}
+	}
+	return out
+}
+
+// hostRoutes deletes them.
+func (r *remover) hostRoutes() {
+	for _, l := range r.leads() {
+		r.ops = append(r.ops, hostlink.Release(r.v.Snapshot, netstate.ProtoCoordinator, l.table, l.device, l.mac, l.addrs, nil)...)
+	}
 }
 
 // attachments returns those that own something on the node: by the aliases of
@@ -355,7 +471,7 @@ func attachments(t *plugin.Task) ([]plugin.Attachment, error) {
 	}
 	records, err := kernel.NodeRoutes.Read("")
 	for _, r := range records {
-		if a := attachmentOf(r); !slices.ContainsFunc(out, a.Same) {
+		if a := plugin.Noted(r); !slices.ContainsFunc(out, a.Same) {
 			out = append(out, a)
 		}
 	}
@@ -373,7 +489,7 @@ func unused(t *plugin.Task) ([]netstate.Op, error) {
 		}
 	}
 	for _, rule := range netstate.All[netstate.Rule](t.Snapshot, host) {
-		if !rule.Owned() {
+		if !isOurs(rule) {
 			continue
 		}
 		inUse := false

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/owntable"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
@@ -149,7 +148,7 @@ func (p *pod) waysOut(n *node, f netstate.Family) {
 		return
 	}
 	for _, rule := range netstate.All[netstate.Rule](p.snapshot, inPod) {
-		if !rule.Owned() || rule.Priority != owntable.Priority || rule.Family != f {
+		if !rule.Owned() || rule.Priority != netstate.FromPriority || rule.Family != f {
 			continue
 		}
 		i := slices.IndexFunc(addrs, func(a netstate.Addr) bool { return rule.From == netstate.Single(a.Prefix.Addr()) })

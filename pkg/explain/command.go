@@ -139,11 +139,13 @@ func routeCommand(op netstate.Op, r netstate.Route) string {
 	return command
 }
 
-// numbered has the number of our protocol: its name is known only with the drop-in
-// for iproute2.
+// numbered has the numbers of our protocols: their names are known only with the
+// drop-in for iproute2.
 func numbered(command string) string {
-	ours := netstate.Protocol(netstate.Proto)
-	return strings.Replace(command, " proto "+ours.String(), fmt.Sprintf(" proto %d", ours), 1)
+	for _, ours := range []netstate.Protocol{netstate.ProtoRoute, netstate.ProtoCoordinator} { // the longer name first
+		command = strings.Replace(command, " proto "+ours.String(), fmt.Sprintf(" proto %d", ours), 1)
+	}
+	return command
 }
 
 // chains are the commands about reply marks of backend iptables.

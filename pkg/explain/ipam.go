@@ -174,7 +174,7 @@ func addressLines(dev string, p netip.Prefix) []string {
 }
 
 func routeLine(dev string, dst netip.Prefix, via netip.Addr) string {
-	r := netstate.NewRoute(netstate.TableMain, dst, via, dev, netip.Addr{})
+	r := netstate.NewRoute(netstate.ProtoCoordinator, netstate.TableMain, dst, via, dev, netip.Addr{})
 	r.Proto = protoBoot
 	return netstate.Line(netstate.Pod, r)
 }

@@ -21,6 +21,6 @@ const host = netstate.Host
 func Plugin() plugin.Plugin {
 	return plugin.Plugin{
 		Name: "ifacer", NodeOnly: true, Records: kernel.LinkUsers,
-		Load: Load, Remove: remove, Attachments: attachments,
+		Load: Load, Survey: survey, Remove: remove, Attachments: attachments,
 	}
 }

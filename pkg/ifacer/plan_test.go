@@ -8,7 +8,7 @@ import (
 	"github.com/multihome/multihome/pkg/plantest"
 )
 
-var suite = plantest.Suite{Names: []plantest.Name{{Name: "ifacer", Load: Load}}}
+var suite = plantest.Suite{Names: []plantest.Name{{Name: "ifacer", Load: Load}}, Remove: remove}
 
 func TestPlans(t *testing.T) { suite.Plans(t) }
 

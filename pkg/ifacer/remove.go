@@ -41,91 +41,98 @@ func made(l netstate.Link) (down []string, ok bool) {
 	return strings.Fields(rest), ok && (rest == "" || rest[0] == ' ')
 }
 
-// remove returns the deletion of the links that the attachment used, that ifacer
-// made and that nothing uses any more, if the attachment's configuration asked
-// for it.
-func remove(t *plugin.Task) ([]netstate.Op, error) {
-	own, err := ownRecord(t)
-	if err != nil || own == nil || len(own.RemoveUnused) == 0 {
-		return nil, err
+// survey reads what remove goes by, under the locks of all links concerned: the
+// attachment's record, those of all that use links, the node's links, and what those
+// carry that are to go.
+func survey(t *plugin.Task) error {
+	var err error
+	if t.Own, err = ownRecord(t); err != nil || t.Own == nil || len(t.Own.RemoveUnused) == 0 {
+		return err
 	}
-	if err := t.Kernel.LockLinks(own.RemoveUnused...); err != nil {
-		return nil, err
+	if err := t.Kernel.LockLinks(t.Own.RemoveUnused...); err != nil {
+		return err
 	}
-	users, err := kernel.LinkUsers.Read("")
+	t.Others, err = kernel.LinkUsers.Read("")
 	if errors.As(err, new(*fs.PathError)) {
-		return nil, err // it may be there, and readable, the next time
+		return err // it may be there, and readable, the next time
 	}
 	if err != nil {
 		// Who knows what it uses: nothing is removed, which is no harm.
 		t.Log.Warn("DEL", "error", err)
-		return nil, nil
+		t.Own.RemoveUnused = nil
+		return nil
 	}
 	if err := t.Kernel.Host.ReadLinks(t.Snapshot); err != nil {
-		return nil, err
+		return err
+	}
+	for _, name := range t.Own.RemoveUnused {
+		if _, ok := link(&t.View, name); !ok || usedByOther(&t.View, name) {
+			continue
+		}
+		if err := t.Kernel.Host.ReadOn(t.Snapshot, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove returns the deletion of the links that the attachment used, that ifacer
+// made and that nothing uses any more, if the attachment's configuration asked
+// for it.
+func remove(v *plugin.View) []netstate.Op {
+	if v.Own == nil {
+		return nil
 	}
 	var ops []netstate.Op
 	var gone []string
-	for _, name := range slices.Backward(own.RemoveUnused) {
-		l, ok := link(&t.View, name)
+	for _, name := range slices.Backward(v.Own.RemoveUnused) {
+		l, ok := link(v, name)
 		down, ours := made(l)
-		if !ok || !ours || usedByOther(users, t.Attachment, name) {
-			continue
-		}
-		busy, err := inUse(t, name, gone)
-		if err != nil {
-			return ops, err
-		}
-		if busy {
+		if !ok || !ours || usedByOther(v, name) || inUse(v, name, gone) {
 			continue // and so is what it sits on
 		}
-		ops = append(ops, release(t, name, down)...)
+		ops = append(ops, release(v, name, down)...)
 		ops = append(ops, netstate.Op{NS: host, Before: l, Why: "nobody uses it any more"})
 		gone = append(gone, name)
 	}
-	return ops, nil
+	return ops
 }
 
 // ownRecord returns the attachment's record, nil if it has none.
 func ownRecord(t *plugin.Task) (*kernel.Record, error) {
 	records, err := t.Readable(kernel.LinkUsers.Read(t.Pod()))
 	for _, r := range records {
-		if attachmentOf(r).Same(t.Attachment) {
+		if plugin.Noted(r).Same(t.Attachment) {
 			return &r, nil
 		}
 	}
 	return nil, err
 }
 
-func attachmentOf(r kernel.Record) plugin.Attachment {
-	return plugin.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
-}
-
-func usedByOther(users []kernel.Record, a plugin.Attachment, name string) bool {
-	return slices.ContainsFunc(users, func(r kernel.Record) bool {
-		return slices.Contains(r.Links, name) && !attachmentOf(r).Same(a)
+func usedByOther(v *plugin.View, name string) bool {
+	return slices.ContainsFunc(v.Others, func(r kernel.Record) bool {
+		return slices.Contains(r.Links, name) && !plugin.Noted(r).Same(v.Attachment)
 	})
 }
 
 // inUse reports whether the node itself has something on a link, beside what is
 // gone by then: another link, an address, or a route.
-func inUse(t *plugin.Task, name string, gone []string) (bool, error) {
-	for _, upper := range netstate.All[netstate.Link](t.Snapshot, host) {
-		if upper.Parent == name && !slices.Contains(gone, upper.Name) {
-			return true, nil
-		}
+func inUse(v *plugin.View, name string, gone []string) bool {
+	if l, _ := link(v, name); l.Master != "" {
+		return true
 	}
-	if l, _ := link(&t.View, name); l.Master != "" {
-		return true, nil
-	}
-	carried := netstate.NewSnapshot()
-	err := t.Kernel.Host.ReadOn(carried, name)
-	return len(netstate.All[netstate.Addr](carried, host))+len(netstate.All[netstate.Route](carried, host)) > 0, err
+	return slices.ContainsFunc(netstate.All[netstate.Link](v.Snapshot, host), func(upper netstate.Link) bool {
+		return upper.Parent == name && !slices.Contains(gone, upper.Name)
+	}) || slices.ContainsFunc(netstate.All[netstate.Addr](v.Snapshot, host), func(a netstate.Addr) bool {
+		return a.Dev == name
+	}) || slices.ContainsFunc(netstate.All[netstate.Route](v.Snapshot, host), func(r netstate.Route) bool {
+		return r.Dev == name
+	})
 }
 
 // release lets the members of a bond go, each up or down as it was before.
-func release(t *plugin.Task, bond string, down []string) (ops []netstate.Op) {
-	for _, l := range netstate.All[netstate.Link](t.Snapshot, host) {
+func release(v *plugin.View, bond string, down []string) (ops []netstate.Op) {
+	for _, l := range netstate.All[netstate.Link](v.Snapshot, host) {
 		if l.Master == bond {
 			free := l
 			free.Master, free.Up = "", !slices.Contains(down, l.Name)
@@ -140,7 +147,7 @@ func attachments(*plugin.Task) ([]plugin.Attachment, error) {
 	records, err := kernel.LinkUsers.Read("")
 	var out []plugin.Attachment
 	for _, r := range records {
-		out = append(out, attachmentOf(r))
+		out = append(out, plugin.Noted(r))
 	}
 	return out, err
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
 )
 
 // Record is what the kernel has no room to note of an attachment. It is written
@@ -26,13 +28,24 @@ type Record struct {
 	Netns       Netns        `json:",omitzero"`
 	Addresses   []netip.Addr // of the NIC
 	Table       int          // of the node's routes to them
-	Device      string       // of those routes
+	Device      string       // of those routes; "": there are none
 	MAC         string       // that the node sends to on Device
 	Node        []netip.Addr `json:",omitempty"` // that the NIC has entries for, as neighbours
+
+	// Proto marks what route made. Without it that was an earlier version, which had
+	// the number of coordinator.
+	Proto netstate.Protocol `json:",omitempty"`
+	// Former is what this record is in place of, while it may still be there.
+	Former []Record `json:",omitempty"`
+	// MACs are those of the NIC before ADD and by it, where it was to change that.
+	MACs *MACs `json:",omitempty"`
 
 	Links        []string `json:",omitempty"` // of the node, that the attachment uses
 	RemoveUnused []string `json:",omitempty"` // of these, those to go with the last attachment
 }
+
+// MACs are those of a link before a change and after it.
+type MACs struct{ Before, After string }
 
 // Has reports whether an address is one of the record's.
 func (r Record) Has(a netip.Addr) bool { return slices.Contains(r.Addresses, a) }
@@ -60,22 +73,20 @@ func (s Records) dirs(pod string) []string {
 	return []string{runDir, s.path("", ""), s.path(pod, "")}
 }
 
-// Write writes an attachment's record, and reports whether there was none
-// before; pod is a name for its container that is fit for a file.
-func (s Records) Write(pod string, r Record) (fresh bool, err error) {
+// Write writes an attachment's record; pod is a name for its container that is fit
+// for a file.
+func (s Records) Write(pod string, r Record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
-		return false, fmt.Errorf("record %s: %w", s.path(pod, r.IfName), err)
+		return fmt.Errorf("record %s: %w", s.path(pod, r.IfName), err)
 	}
-	_, err = os.Lstat(s.path(pod, r.IfName))
-	fresh = errors.Is(err, fs.ErrNotExist)
 	if err := s.writeWhole(pod, r.IfName, data); err != nil {
 		if e := s.sweep(pod, r.IfName); e != nil {
 			err = fmt.Errorf("%w; %w: %w", err, ErrLeft, e)
 		}
-		return fresh, fmt.Errorf("record: %w", err)
+		return fmt.Errorf("record: %w", err)
 	}
-	return fresh, nil
+	return nil
 }
 
 // half is how the name of a file begins that is not written to its end; that of its
@@ -228,13 +239,27 @@ func (s Records) readPod(pod string) ([]Record, error) {
 	return out, errors.Join(errs...)
 }
 
-// ReadOne returns the record of an attachment.
-func (s Records) ReadOne(pod, ifname string) (Record, error) {
-	if err := privateDirs(s.dirs(pod)...); err != nil {
-		return Record{}, fmt.Errorf("record: %w", err)
+// Earlier returns the record that an ADD writes one in place of, nil if there is none,
+// or what is none. The error is that the node couldn't read it this time.
+func (s Records) Earlier(pod, ifname string) (*Record, error) {
+	r, err := s.ReadOne(pod, ifname)
+	switch {
+	case err == nil:
+		return &r, nil
+	case errors.As(err, new(*fs.PathError)) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
+		return nil, err
 	}
+	return nil, nil
+}
+
+// ReadOne returns the record of an attachment. Most often there is none, which the
+// first request tells.
+func (s Records) ReadOne(pod, ifname string) (Record, error) {
 	path := s.path(pod, ifname)
 	data, err := readFile(path, unix.O_NOFOLLOW, 0o077)
+	if err == nil {
+		err = privateDirs(s.dirs(pod)...)
+	}
 	if err != nil {
 		return Record{}, fmt.Errorf("record: %w", err)
 	}

@@ -39,7 +39,7 @@ func TestRecordsOfOnePodAtOnce(t *testing.T) {
 			nic := fmt.Sprint("net", i)
 			err := m.Run(func() error {
 				for range rounds {
-					if _, err := NodeRoutes.Write("pod", Record{IfName: nic}); err != nil {
+					if err := NodeRoutes.Write("pod", Record{IfName: nic}); err != nil {
 						return err
 					}
 					if _, err := NodeRoutes.Read(""); err != nil {

@@ -25,7 +25,7 @@ func TestRemoveWhatIsGone(t *testing.T) {
 	link := netstate.Link{Name: "vetha", Type: "veth", Alias: "multihome:net/pod/eth0"}
 	other := link
 	other.Alias = "multihome:net/pod/net1"
-	route := netstate.NewRoute(500, netip.MustParsePrefix("10.6.0.5/32"), netip.Addr{}, link.Name, netip.Addr{})
+	route := netstate.NewRoute(netstate.ProtoCoordinator, 500, netip.MustParsePrefix("10.6.0.5/32"), netip.Addr{}, link.Name, netip.Addr{})
 	neigh := netstate.Neigh{Dev: link.Name, Dst: route.Dst.Addr()}
 	err = node.Do(func() error {
 		k, err := kernel.OpenHost()

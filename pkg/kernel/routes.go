@@ -129,6 +129,26 @@ func (s *Space) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int
 	return s.putRoutes(snap, list, func(r netstate.Route) bool { return keep == nil || keep(r.Dst) })
 }
 
+// ReadRoutesBy puts those of a table by a link into the snapshot; the kernel does the
+// filtering.
+func (s *Space) ReadRoutesBy(snap *netstate.Snapshot, f netstate.Family, table int, dev string) error {
+	index, ok := s.index[dev]
+	if !ok {
+		return nil // no link, no route
+	}
+	list, err := s.routes(f, table, index)
+	if err != nil {
+		return err
+	}
+	return s.putRoutes(snap, list, func(r netstate.Route) bool { return r.Dev == dev && r.Table == table })
+}
+
+// HasAddr reports whether an address is one of the namespace's own.
+func (s *Space) HasAddr(a netip.Addr) (bool, error) {
+	r, err := s.routeTo(a, false)
+	return r.kind == unix.RTN_LOCAL, err
+}
+
 // putRoutes puts routes into the snapshot, as far as keep says so.
 func (s *Space) putRoutes(snap *netstate.Snapshot, list []route, keep func(netstate.Route) bool) error {
 	for _, r := range list {

@@ -16,8 +16,8 @@ import (
 // actLookup is FR_ACT_TO_TBL of linux/fib_rules.h.
 const actLookup = 1
 
-// decodeRule reads a rule; whole is false for one that a netstate.Rule can't hold,
-// such as a prohibition, or one that also asks for a port or an interface.
+// decodeRule reads a rule; whole is false for one that says more than a netstate.Rule
+// can hold, such as a prohibition, or one that also asks for a port or an interface.
 func decodeRule(b []byte) (r netstate.Rule, whole bool) {
 	msg := nl.DeserializeRtMsg(b) // struct fib_rule_hdr has the same layout
 	whole = msg.Type == actLookup && msg.Flags&unix.FIB_RULE_INVERT == 0 && msg.Tos == 0
@@ -52,7 +52,8 @@ func decodeRule(b []byte) (r netstate.Rule, whole bool) {
 	return r, whole
 }
 
-// ReadRules puts the rules of a family that look up a table into the snapshot.
+// ReadRules puts the rules of a family that look up a table into the snapshot. Those
+// with more conditions than a rule of ours has are there for the table's sake.
 // Each family is asked for alone: a dump of all was seen to lack some.
 func (s *Space) ReadRules(snap *netstate.Snapshot, f netstate.Family) error {
 	type answer struct {
@@ -71,7 +72,8 @@ func (s *Space) ReadRules(snap *netstate.Snapshot, f netstate.Family) error {
 	}
 	s.leading[f] = 0
 	for i, r := range rules {
-		if r.whole {
+		r.Rest = !r.whole
+		if r.whole || r.Table != 0 { // or else it looks up none
 			snap.Put(s.ns, r.Rule)
 		}
 		// The first rule looks up the node's own addresses, and the list is in

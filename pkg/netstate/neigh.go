@@ -23,7 +23,10 @@ func (n Neigh) Device() string { return n.Dev }
 func (n Neigh) Owned() bool { return false }
 
 func (n Neigh) String() string {
-	s := n.Dst.String() + " dev " + n.Dev + " lladdr " + n.MAC.String()
+	s := n.Dst.String() + " dev " + n.Dev
+	if n.MAC != (MAC{}) { // or else only the key is known
+		s += " lladdr " + n.MAC.String()
+	}
 	if n.Permanent {
 		s += " nud permanent"
 	}

@@ -369,7 +369,7 @@ func universe(b []byte) (ns NS, o Object, rest []byte, ok bool) {
 	ns = NS(pick(b[0]>>4, "host", "pod"))
 	dev := pick(b[1], "eth0", "net1", "veth0")
 	up := b[1]&64 != 0
-	proto := []Protocol{Proto, protoBoot}[b[2]>>7]
+	proto := []Protocol{ProtoCoordinator, protoBoot}[b[2]>>7]
 	addr := netip.AddrFrom4([4]byte{10, 6, 0, b[3] % 4})
 	if b[3]&128 != 0 {
 		addr = netip.MustParseAddr(pick(b[3], "fd00::1", "fd00::2", "fd00::3"))
@@ -388,11 +388,11 @@ func universe(b []byte) (ns NS, o Object, rest []byte, ok bool) {
 		}
 		ns, o = Host, l
 	case 2, 3:
-		r := NewRoute([]int{TableMain, 100}[b[2]%2], Single(addr), netip.Addr{}, dev, netip.Addr{})
+		r := NewRoute(ProtoCoordinator, []int{TableMain, 100}[b[2]%2], Single(addr), netip.Addr{}, dev, netip.Addr{})
 		r.Proto = proto
 		o = r
 	case 4:
-		r := NewRoute(TableMain, Default(addr), addr, dev, netip.Addr{})
+		r := NewRoute(ProtoCoordinator, TableMain, Default(addr), addr, dev, netip.Addr{})
 		r.Proto, r.Onlink = proto, up
 		o = r
 	case 5:

@@ -45,7 +45,8 @@ type Object interface {
 	// Device names the link that takes the object along when it goes, "" if
 	// none does.
 	Device() string
-	// Owned reports whether the object carries the mark of this suite.
+	// Owned reports whether the object carries a mark of this suite. Whose of its
+	// plugins it is, the Proto of a rule or route tells.
 	Owned() bool
 	// String is the object in the syntax of ip(8), nft(8) or sysctl(8).
 	String() string
@@ -72,21 +73,16 @@ type ref struct {
 	key Object
 }
 
-// Proto is the number that marks our routes (rtm_protocol) and rules
-// (FRA_PROTOCOL). It is none of those in linux/rtnetlink.h or iproute2's
-// rt_protos; the drop-in deploy/rt_protos.d/multihome.conf gives it its name.
-const Proto = 109
-
 // Protocol is a routing protocol number of linux/rtnetlink.h.
 type Protocol uint8
 
-// protoBoot is RTPROT_BOOT, what ip(8) gives a route when nothing is said, and
-// what it therefore doesn't print.
-const protoBoot Protocol = 3
-
 var protoNames = map[Protocol]string{
-	0: "unspec", 1: "redirect", 2: "kernel", protoBoot: "boot", 4: "static", 9: "ra", 16: "dhcp", Proto: "multihome",
+	0: "unspec", 1: "redirect", ProtoKernel: "kernel", protoBoot: "boot", 4: "static", ProtoRA: "ra", 16: "dhcp",
+	ProtoCoordinator: "multihome", ProtoRoute: "multihome-route",
 }
+
+// Ours reports whether the number is one of this suite's.
+func (p Protocol) Ours() bool { return p == ProtoCoordinator || p == ProtoRoute }
 
 func (p Protocol) String() string {
 	if s, ok := protoNames[p]; ok {
@@ -94,13 +90,6 @@ func (p Protocol) String() string {
 	}
 	return fmt.Sprint(uint8(p))
 }
-
-// Tables of linux/rtnetlink.h.
-const (
-	TableDefault = 253
-	TableMain    = 254
-	TableLocal   = 255
-)
 
 // tableName is a table as ip(8) prints it.
 func tableName(t int) string {

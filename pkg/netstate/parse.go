@@ -357,6 +357,8 @@ func (f *fields) rule() Rule {
 			r.Table = f.table()
 		case "proto":
 			r.Proto = f.protocol()
+		case "...":
+			r.Rest = true
 		default:
 			return false
 		}

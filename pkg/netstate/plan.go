@@ -35,9 +35,16 @@ func (p *Plan) WantShared(ns NS, why string, o Object) {
 	p.Present = append(p.Present, Item{NS: ns, Object: o, Why: why, Shared: true})
 }
 
-// Unwant adds an object that shall not be there.
+// Unwant adds an object that shall not be there. One of ours is meant as ours: somebody
+// else's of the same key stays.
 func (p *Plan) Unwant(ns NS, why string, o Object) {
 	p.Absent = append(p.Absent, Item{NS: ns, Object: o, Why: why})
+}
+
+// Wants reports whether the plan names an object of that key among those that shall be
+// there.
+func (p *Plan) Wants(ns NS, o Object) bool {
+	return slices.ContainsFunc(p.Present, func(w Item) bool { return w.NS == ns && w.Object.Key() == o.Key() })
 }
 
 // unwants reports whether the plan names the object among those that shall not
@@ -109,7 +116,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why, Shared: w.Shared}); err != nil {
 				return nil, err
 			}
-		case after.Kind() == KindRoute && !have.Owned() && !p.unwants(w.NS, have):
+		case after.Kind() == KindRoute && anothers(have.(Route), w.Object.(Route)) && !p.unwants(w.NS, have):
 			return nil, &Conflict{NS: w.NS, Want: w.Object, Have: have}
 		case work.anothersLink(w.NS, have, after) != nil:
 			return nil, &Conflict{NS: w.NS, Want: w.Object, Have: have, Link: work.anothersLink(w.NS, have, after)}
@@ -125,13 +132,20 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 		}
 	}
 	for _, u := range p.Absent {
-		if have := work.objects[ref{u.NS, u.Object.Key()}]; have != nil {
+		if have := work.objects[ref{u.NS, u.Object.Key()}]; have != nil && (have.Owned() || !u.Object.Owned()) {
 			if err := do(Op{NS: u.NS, Before: have, Why: u.Why}); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return ops, nil
+}
+
+// anothers reports whether a route in the way of a wanted one isn't ours to replace:
+// somebody else's, or another plugin's. A wanted one that isn't ours is a copy of what
+// the NIC has.
+func anothers(have, want Route) bool {
+	return !have.Owned() || want.Owned() && have.Proto != want.Proto
 }
 
 // anothersLink returns the link that an object hangs on, if one of ours made it

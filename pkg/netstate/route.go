@@ -48,11 +48,11 @@ type Route struct {
 // kernel makes of metric 0.
 const metricIPv6 = 1024
 
-// NewRoute returns a route of ours to dst with the defaults that the kernel
+// NewRoute returns a route of a plugin of ours to dst with the defaults that the kernel
 // would fill in, so that it compares equal to what is read back: link scope for
 // an IPv4 destination on the link, metric 1024 for IPv6.
-func NewRoute(table int, dst netip.Prefix, via netip.Addr, dev string, src netip.Addr) Route {
-	r := Route{Table: table, Dst: dst.Masked(), Via: via, Dev: dev, Src: src, Proto: Proto}
+func NewRoute(owner Protocol, table int, dst netip.Prefix, via netip.Addr, dev string, src netip.Addr) Route {
+	r := Route{Table: table, Dst: dst.Masked(), Via: via, Dev: dev, Src: src, Proto: owner}
 	if dst.Addr().Is6() {
 		r.Metric = metricIPv6
 	} else if !via.IsValid() {
@@ -78,7 +78,7 @@ func (r Route) Key() Object {
 	return Route{Table: r.Table, Dst: r.Dst, Metric: r.Metric, Via: r.Via, Dev: r.Dev}
 }
 func (r Route) Device() string { return r.Dev }
-func (r Route) Owned() bool    { return r.Proto == Proto }
+func (r Route) Owned() bool    { return r.Proto.Ours() }
 
 // over leaves the protocol open: a route that somebody else put there and that
 // does what ours would do stays theirs.

@@ -35,6 +35,7 @@ type Rule struct {
 	Mask     uint32 // 0: the mark doesn't matter
 	Table    int
 	Proto    Protocol
+	Rest     bool // it has more conditions, which no rule of ours has: "..." stands for them
 }
 
 func (r Rule) Kind() Kind { return KindRule }
@@ -46,7 +47,7 @@ func (r Rule) Key() Object {
 	return r
 }
 func (r Rule) Device() string { return "" }
-func (r Rule) Owned() bool    { return r.Proto == Proto }
+func (r Rule) Owned() bool    { return r.Proto.Ours() && !r.Rest }
 
 // over leaves the protocol open: a rule that somebody else put there does what
 // ours would do, and stays theirs.
@@ -72,6 +73,9 @@ func (r Rule) String() string {
 	b.WriteString(" lookup " + tableName(r.Table))
 	if r.Proto != 0 {
 		b.WriteString(" proto " + r.Proto.String())
+	}
+	if r.Rest {
+		b.WriteString(" ...")
 	}
 	return b.String()
 }

@@ -8,10 +8,6 @@ import "fmt"
 // SourceCheck.
 const SourceTable = "multihome-sources"
 
-// SourceGroup is the group of the links that the SourceCheck is about. It is the
-// number that marks our routes, too.
-const SourceGroup = Proto
-
 // SourceCheck drops what comes in by a link of SourceGroup from an address that
 // the namespace doesn't reach by that very link: the strict reverse path of RFC
 // 3704, for both address families, where the kernel's own rp_filter knows IPv4

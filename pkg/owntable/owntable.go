@@ -6,21 +6,18 @@
 package owntable
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Priority is that of the rules from an address.
-const Priority = 32764
-
 // pod is where everything of this package is.
 const pod = netstate.Pod
 
 // NIC is one of a pod's NICs and those of its addresses that share a table.
 type NIC struct {
+	Owner   netstate.Protocol // the plugin that the table is made by
 	Name    string
 	Addrs   []netip.Addr
 	Subnets []netip.Prefix // that are on the link, beyond what table main says
@@ -31,46 +28,12 @@ type NIC struct {
 	Has func(netstate.Route) bool
 }
 
-// Table returns the NIC's table: the one it has, or else the lowest from first
-// on that neither a rule nor a route of anybody uses, and that isn't taken.
-func (n NIC) Table(s *netstate.Snapshot, first int, taken ...int) (int, error) {
-	used := map[int]bool{}
-	for _, t := range taken {
-		used[t] = true
-	}
-	ruled, routed := 0, 0
-	for _, r := range netstate.All[netstate.Rule](s, pod) {
-		used[r.Table] = true
-		if r.Owned() && r.Priority == Priority && r.Table >= first && slices.ContainsFunc(n.Addrs, func(a netip.Addr) bool { return r.From == netstate.Single(a) }) {
-			ruled = r.Table
-		}
-	}
-	for _, r := range netstate.All[netstate.Route](s, pod) {
-		if r.Table >= first && r.Table < netstate.TableDefault && n.has(r) && !slices.Contains(taken, r.Table) && (routed == 0 || r.Table < routed) {
-			routed = r.Table
-		}
-		used[r.Table] = true
-	}
-	switch {
-	case ruled != 0:
-		return ruled, nil
-	case routed != 0:
-		return routed, nil // the rules were flushed, the table wasn't
-	}
-	for t := first; t < netstate.TableDefault; t++ {
-		if !used[t] {
-			return t, nil
-		}
-	}
-	return 0, fmt.Errorf("pod: no routing table from %d to %d is free for link %s", first, netstate.TableDefault-1, n.Name)
-}
-
 // Want wants the rules from the NIC's addresses of a family, and in the table its
 // own ways: what main has by this NIC, and its default.
 func (n NIC) Want(plan *netstate.Plan, s *netstate.Snapshot, f netstate.Family, table int) {
 	for _, a := range n.Addrs {
 		if netstate.FamilyOf(a) == f {
-			plan.Want(pod, "what comes from an address leaves by its NIC", Rule(a, Priority, table))
+			plan.Want(pod, "what comes from an address leaves by its NIC", Rule(n.Owner, a, netstate.FromPriority, table))
 		}
 	}
 	for _, r := range n.Ways(s, f) {
@@ -84,8 +47,8 @@ func (n NIC) Want(plan *netstate.Plan, s *netstate.Snapshot, f netstate.Family, 
 }
 
 // Rule leads what comes from an address to a table.
-func Rule(a netip.Addr, priority, table int) netstate.Rule {
-	return netstate.Rule{Family: netstate.FamilyOf(a), Priority: priority, From: netstate.Single(a), Table: table, Proto: netstate.Proto}
+func Rule(owner netstate.Protocol, a netip.Addr, priority, table int) netstate.Rule {
+	return netstate.Rule{Family: netstate.FamilyOf(a), Priority: priority, From: netstate.Single(a), Table: table, Proto: owner}
 }
 
 // Ways returns what main has by the NIC but its defaults: connected routes and
@@ -113,7 +76,7 @@ func (n NIC) Defaults(s *netstate.Snapshot, f netstate.Family, table int) []nets
 	if !gateway.IsValid() {
 		return nil
 	}
-	r := netstate.NewRoute(netstate.TableMain, netstate.Default(gateway), gateway, n.Name, netip.Addr{})
+	r := netstate.NewRoute(n.Owner, netstate.TableMain, netstate.Default(gateway), gateway, n.Name, netip.Addr{})
 	r.Onlink = (gateway.Is4() || !gateway.IsLinkLocalUnicast()) && !n.onLink(s, gateway)
 	return []netstate.Route{r}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -30,8 +31,8 @@ var update = flag.Bool("update", false, "rewrite the goldens, and what pages quo
 // of a case that doesn't say which.
 type Suite struct {
 	Names []Name
-	// Del returns what DEL does in the pod; nil: that is not looked at.
-	Del func(*plugin.View) []netstate.Op
+	// Remove is what DEL does.
+	Remove func(*plugin.View) []netstate.Op
 }
 
 // Name is a plugin's name with what reads its configuration.
@@ -45,6 +46,7 @@ type Name struct {
 type Case struct {
 	View plugin.View
 
+	others  []kernel.Record // of the attachments that are given
 	suite   Suite
 	archive *txtar.Archive
 	load    plugin.Load
@@ -54,10 +56,10 @@ type Case struct {
 
 // Plans goes through testdata/*.txtar. Each holds a configuration, an
 // attachment, what its prevResult says, the node's addresses, the link of the
-// node that the NIC sits on and the state that is found; and then what ADD does
-// about it, op by op, or its error, and what DEL does in the pod afterwards. With
-// "given", the state is what the cases named there lead to, one upon the other,
-// and then what "state" adds.
+// node that the NIC sits on, what an earlier ADD noted, and the state that is found;
+// and then what ADD does about it, op by op, or its error, and what DEL does
+// afterwards. With "given", the state is what the cases named there lead to, one upon
+// the other, and then what "state" adds.
 func (s Suite) Plans(t *testing.T) {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -159,6 +161,11 @@ func (c *Case) read(t *testing.T, f txtar.File) {
 		if err := json.Unmarshal(f.Data, c.View.Prev); err != nil {
 			t.Fatal(err)
 		}
+	case "own":
+		c.View.Own = new(kernel.Record)
+		if err := json.Unmarshal(f.Data, c.View.Own); err != nil {
+			t.Fatal(err)
+		}
 	case "parent":
 		c.View.Parent = data
 	case "node":
@@ -180,6 +187,12 @@ func (c *Case) given(t *testing.T, name string) {
 	before := c.suite.Case(t, name)
 	before.Add(t)
 	c.put(t, before.View.Snapshot.Lines())
+	if before.View.IfName == c.View.IfName {
+		c.View.Own = before.View.Own
+	} else if before.View.Own != nil {
+		c.others = append(c.others, *before.View.Own)
+	}
+	c.others = append(c.others, before.others...)
 }
 
 func (c *Case) put(t *testing.T, lines []string) {
@@ -196,38 +209,51 @@ func (c *Case) put(t *testing.T, lines []string) {
 	}
 }
 
-// Add does to the case's state what ADD does.
+// Add does to the case's state what ADD does, and notes what it would.
 func (c *Case) Add(t *testing.T) {
 	t.Helper()
-	ops, err := c.Ops()
+	ops, record, err := c.plan()
 	if err != nil {
 		t.Fatal(err)
 	}
 	apply(t, c.View.Snapshot, ops)
+	c.View.Own = record
 }
 
 // Ops is what ADD does between observing and applying.
 func (c *Case) Ops() ([]netstate.Op, error) {
+	ops, _, err := c.plan()
+	return ops, err
+}
+
+// plan is what ADD does, and what it notes of the attachment.
+func (c *Case) plan() ([]netstate.Op, *kernel.Record, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(c.config, &raw); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	conf, err := c.load(raw)
 	if err != nil || conf == nil {
-		return nil, err
+		return nil, nil, err
 	}
 	plan, err := conf.Plan(&c.View)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return netstate.Diff(plan, c.View.Snapshot)
+	record := conf.Record(&c.View, plan)
+	if record != nil {
+		record.Network, record.ContainerID, record.IfName = c.View.Network, c.View.ContainerID, c.View.IfName
+	}
+	ops, err := netstate.Diff(plan, c.View.Snapshot)
+	return ops, record, err
 }
 
 // run plans, and holds the result to the engine's properties: a second ADD does
-// nothing, and undone all is as it was.
+// nothing, undone all is as it was, and DEL leaves nothing of ADD's and takes nothing
+// of anybody else's.
 func (c *Case) run(t *testing.T) (add, del string) {
 	t.Helper()
-	ops, err := c.Ops()
+	ops, record, err := c.plan()
 	if err != nil {
 		return "error: " + err.Error() + "\n", ""
 	}
@@ -242,10 +268,131 @@ func (c *Case) run(t *testing.T) (add, del string) {
 	if d := cmp.Diff(c.View.Snapshot.Lines(), undone.Lines()); d != "" {
 		t.Errorf("undone (-before +after):\n%s", d)
 	}
-	if c.suite.Del != nil {
-		del = apply(t, after.View.Snapshot, c.suite.Del(&after.View))
+	added := after.View.Snapshot.Clone()
+	after.View.Own, after.View.Others = record, c.others
+	del = remove(t, after.View.Snapshot, c.suite.Remove(&after.View))
+	if !c.isAgain() {
+		c.compare(t, added, after.View.Snapshot)
 	}
 	return add, del
+}
+
+// remove does operations as far as that can be done, as the kernel would, and returns
+// what it did as lines.
+func remove(t *testing.T, s *netstate.Snapshot, ops []netstate.Op) string {
+	t.Helper()
+	var b strings.Builder
+	for _, op := range ops {
+		if op.Before != nil {
+			have := found(s, op.NS, op.Before)
+			if have == nil {
+				continue
+			}
+			op.Before = have
+		}
+		err := s.Apply(op)
+		if errors.Is(err, netstate.ErrExists) {
+			continue
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		fmt.Fprintln(&b, op)
+	}
+	return b.String()
+}
+
+// found is what the kernel takes an object that is to be deleted for, nil if there is
+// none: a route must have the protocol that is said, and the next hop if one is
+// (fib_table_delete, ip6_route_del).
+func found(s *netstate.Snapshot, ns netstate.NS, o netstate.Object) netstate.Object {
+	r, isRoute := o.(netstate.Route)
+	if !isRoute {
+		have, _ := netstate.Get(s, ns, o)
+		return have
+	}
+	for _, have := range netstate.All[netstate.Route](s, ns) {
+		like := netstate.Route{Table: have.Table, Dst: have.Dst, Metric: have.Metric, Via: r.Via, Dev: have.Dev}
+		if like == r.Key() && have.Proto == r.Proto && (have.Via == r.Via || !r.Via.IsValid()) {
+			return have
+		}
+	}
+	return nil
+}
+
+// compare compares what DEL left with what was there before ADD, as far as it has an
+// owner, but for what pods share, for defaults that stand in for one that is gone, and
+// for what ADD took from the node.
+func (c *Case) compare(t *testing.T, added, left *netstate.Snapshot) {
+	t.Helper()
+	for _, o := range objects(left) {
+		_, was := netstate.Get(c.View.Snapshot, o.ns, o.Object)
+		r, isRoute := o.Object.(netstate.Route)
+		if !was && !(isRoute && r.Table == netstate.TableMain && r.Dst.Bits() == 0) && !isShared(o) {
+			t.Errorf("DEL leaves %s", netstate.Line(o.ns, o.Object))
+		}
+	}
+	for _, o := range objects(c.View.Snapshot) {
+		_, is := netstate.Get(left, o.ns, o.Object)
+		_, stayed := netstate.Get(added, o.ns, o.Object)
+		if !is && !o.Owned() && (stayed || o.ns == netstate.Pod) && !goes(left, o, c.View.IfName) {
+			t.Errorf("DEL takes %s", netstate.Line(o.ns, o.Object))
+		}
+	}
+}
+
+// goes reports whether an object goes anyway: with its link, or as a default with the
+// attachment's NIC.
+func goes(left *netstate.Snapshot, o object, nic string) bool {
+	if _, there := netstate.Get[netstate.Object](left, o.ns, netstate.Link{Name: o.Device()}); !there && o.Device() != "" {
+		return true
+	}
+	if l, ok := o.Object.(netstate.Link); ok && l.Peer.Name != "" {
+		_, there := netstate.Get(left, l.Peer.NS, netstate.Link{Name: l.Peer.Name})
+		return !there
+	}
+	r, ok := o.Object.(netstate.Route)
+	return ok && r.Dev == nic && r.Dst.Bits() == 0
+}
+
+// isAgain reports whether the attachment has been added before: its NIC has tables.
+func (c *Case) isAgain() bool {
+	for _, r := range netstate.All[netstate.Route](c.View.Snapshot, netstate.Pod) {
+		if r.Table != netstate.TableMain && r.Dev == c.View.IfName {
+			return true
+		}
+	}
+	return false
+}
+
+// object is one in its namespace.
+type object struct {
+	netstate.Object
+	ns netstate.NS
+}
+
+// objects are the links, routes and rules of a snapshot.
+func objects(s *netstate.Snapshot) []object {
+	var out []object
+	for _, ns := range []netstate.NS{netstate.Host, netstate.Pod} {
+		for _, o := range netstate.All[netstate.Link](s, ns) {
+			out = append(out, object{o, ns})
+		}
+		for _, o := range netstate.All[netstate.Route](s, ns) {
+			out = append(out, object{o, ns})
+		}
+		for _, o := range netstate.All[netstate.Rule](s, ns) {
+			out = append(out, object{o, ns})
+		}
+	}
+	return out
+}
+
+// isShared reports whether an object is one that DEL leaves for other pods.
+func isShared(o object) bool {
+	l, isLink := o.Object.(netstate.Link)
+	r, isRule := o.Object.(netstate.Rule)
+	return o.ns == netstate.Host && (isLink && l.Type != "veth" || isRule && !r.From.IsValid())
 }
 
 // apply does operations to a snapshot, and returns them as lines.

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
@@ -35,6 +36,11 @@ func ParseAlias(alias string) (Attachment, bool) {
 		return Attachment{}, false
 	}
 	return Attachment{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, true
+}
+
+// Noted returns the attachment that a record is of.
+func Noted(r kernel.Record) Attachment {
+	return Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
 }
 
 // Same reports whether two attachments are the same one.

@@ -36,10 +36,12 @@ type Plugin struct {
 	// Ignored are keys that other systems read without effect, or that have no
 	// meaning here: they are no error, and a warning in the log.
 	Ignored []string
-	// Remove returns what the task's attachment owns, to be deleted. It must
-	// not rely on a prevResult, a configuration or, if t.Kernel.Pod is nil, a
-	// pod.
-	Remove func(t *Task) ([]netstate.Op, error)
+	// Survey reads into the view what Remove goes by. If t.Kernel.Pod is nil, there
+	// is no pod to be read.
+	Survey func(t *Task) error
+	// Remove returns what the attachment owns, to be deleted. It must not rely on a
+	// prevResult, a configuration or a pod. Like a plan it is pure.
+	Remove func(v *View) []netstate.Op
 	// Attachments returns those that own something on the node.
 	Attachments func(t *Task) ([]Attachment, error)
 	// Unused returns what attachments have in common and none uses any more;
@@ -81,6 +83,8 @@ type View struct {
 	Marks    netstate.Backend // what holds reply marks in the pod
 	Parent   string           // the node's link that the pod's first NIC sits on, where that is asked for
 	Own      *kernel.Record   // what an earlier call noted of the attachment, nil if it has noted nothing
+	Others   []kernel.Record  // what is noted of other attachments, as far as it was asked for
+	Gone     []netip.Addr     // that the pod takes for the node's, and that the node hasn't
 	// Checking is set in CHECK: nothing is asked for that came by itself since
 	// ADD, such as an address out of a router advertisement.
 	Checking bool

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -122,7 +123,8 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 			return err
 		}
 	}
-	fresh, err := p.record(t, conf.Record(&t.View, plan))
+	record := conf.Record(&t.View, plan)
+	fresh, err := p.record(t, record)
 	if err != nil {
 		return p.forget(t, fresh, err)
 	}
@@ -137,6 +139,7 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return p.forget(t, fresh, err)
 	}
+	p.settle(t, record)
 	if p.NodeOnly {
 		plan = netstate.Plan{}
 	}
@@ -168,11 +171,43 @@ func (p Plugin) record(t *Task, r *kernel.Record) (fresh bool, err error) {
 		return false, nil
 	}
 	r.Network, r.ContainerID, r.IfName, r.Netns = t.Network, t.ContainerID, t.IfName, t.Kernel.PodNetns(t.Netns)
-	if fresh, err = p.Records.Write(t.Pod(), *r); err != nil || p.NodeOnly {
-		return fresh, err
+	r.Former = former(t.Own, *r)
+	if err := p.Records.Write(t.Pod(), *r); err != nil || p.NodeOnly {
+		return t.Own == nil, err
 	}
 	t.unlock, err = p.Records.Hold(t.Pod(), t.IfName)
-	return fresh, err
+	return t.Own == nil, err
+}
+
+// former returns what an earlier record names and the new one doesn't: until it is
+// gone, DEL must know of it.
+func former(own *kernel.Record, r kernel.Record) []kernel.Record {
+	if own == nil {
+		return nil
+	}
+	out := own.Former
+	within := func(a, b []netip.Addr) bool {
+		return !slices.ContainsFunc(a, func(addr netip.Addr) bool { return !slices.Contains(b, addr) })
+	}
+	same := own.Table == r.Table && own.Device == r.Device && own.MAC == r.MAC
+	if own.Device != "" && !(same && within(own.Addresses, r.Addresses) && within(own.Node, r.Node)) {
+		last := *own
+		last.Former, last.MACs = nil, nil
+		out = append([]kernel.Record{last}, out...)
+	}
+	return out
+}
+
+// settle writes the record once more if it names what is gone by now. To name too much
+// is no harm.
+func (p Plugin) settle(t *Task, r *kernel.Record) {
+	if r == nil || len(r.Former) == 0 {
+		return
+	}
+	r.Former = nil
+	if err := p.Records.Write(t.Pod(), *r); err != nil {
+		t.Log.Warn("record", "error", err)
+	}
 }
 
 // result is the prevResult with the links that the plan makes, and the MACs
@@ -227,7 +262,7 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if conf.Record(&t.View, plan) != nil { // without it, DEL and GC don't know what to remove
+	if conf.Record(&t.View, plan) != nil && t.Own == nil { // without it, DEL and GC don't know what to remove
 		_, err = p.Records.ReadOne(t.Pod(), t.IfName)
 	}
 	if len(ops) > 0 {
@@ -257,10 +292,15 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, dry bool) (netstate.Plan, []netsta
 	if err != nil || dry || len(ops) == 0 {
 		return plan, ops, err
 	}
-	if _, err := p.record(t, conf.Record(&t.View, plan)); err != nil {
+	record := conf.Record(&t.View, plan)
+	if _, err := p.record(t, record); err != nil {
 		return plan, ops, err
 	}
-	return plan, ops, t.Kernel.Apply(ops)
+	if err := t.Kernel.Apply(ops); err != nil {
+		return plan, ops, err
+	}
+	p.settle(t, record)
+	return plan, ops, nil
 }
 
 // drift is what CHECK found: every object that is not as it should be.
@@ -311,8 +351,11 @@ func (p Plugin) remove(t *Task) error {
 			defer unlock()
 		}
 	}
-	ops, err := p.Remove(t)
-	if err := errors.Join(err, t.Kernel.Remove(ops)); err != nil {
+	if err := p.Survey(t); err != nil {
+		return err
+	}
+	ops := p.Remove(&t.View)
+	if err := t.Kernel.Remove(ops); err != nil {
 		return err
 	}
 	t.did("DEL", ops)

@@ -25,6 +25,6 @@ const (
 func Plugin() plugin.Plugin {
 	return plugin.Plugin{
 		Name: "route", Records: kernel.BridgeRoutes,
-		Load: Load, Remove: remove, Attachments: attachments, Unused: unused,
+		Load: Load, Survey: survey, Remove: remove, Attachments: attachments, Unused: unused,
 	}
 }

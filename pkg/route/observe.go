@@ -5,8 +5,9 @@ package route
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
+	"github.com/multihome/multihome/pkg/hostlink"
+	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -36,6 +37,16 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := c.Bridge.Observe(t.Kernel, t.Snapshot); err != nil {
 		return err
 	}
+	var addrs []netip.Addr
+	for _, a := range addresses(&t.View) {
+		addrs = append(addrs, a.Addr())
+	}
+	if t.Own, err = kernel.BridgeRoutes.Earlier(t.Pod(), t.IfName); err != nil {
+		return err
+	}
+	if err := hostlink.ReadFormer(t, addrs); err != nil {
+		return err
+	}
 	t.Node, err = t.Kernel.NodeAddrs(addresses(&t.View))
 	return err
 }
@@ -61,22 +72,11 @@ func readable(v *plugin.View) error {
 }
 
 // addresses returns those that prevResult gives the attachment's NIC, with their
-// lengths. As the CNI project's sbr has it, an address that is said to be on no
-// interface, or on one that isn't there, is on the attachment's.
+// lengths.
 func addresses(v *plugin.View) []netip.Prefix {
 	var out []netip.Prefix
-	for _, ip := range v.Prev.IPs {
-		if i := ip.Interface; i != nil && *i >= 0 && *i < len(v.Prev.Interfaces) && v.Prev.Interfaces[*i].Name != v.IfName {
-			continue
-		}
-		a, ok := netip.AddrFromSlice(ip.Address.IP)
-		if !ok {
-			continue
-		}
-		bits, _ := ip.Address.Mask.Size()
-		if p := netip.PrefixFrom(a.Unmap(), bits); p.IsValid() && !slices.Contains(out, p) {
-			out = append(out, p)
-		}
+	for _, ip := range v.PrevIPs() {
+		out = append(out, ip.Prefix)
 	}
 	return out
 }

@@ -34,6 +34,7 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	case c.SBR:
 		err = b.ownTables()
 	}
+	b.stale()
 	return b.plan, err
 }
 
@@ -47,10 +48,10 @@ type builder struct {
 }
 
 // onNIC returns the addresses that the attachment's NIC has.
-func (b *builder) onNIC() []netip.Prefix {
+func onNIC(v *plugin.View) []netip.Prefix {
 	var out []netip.Prefix
-	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
-		if a.Dev == b.v.IfName {
+	for _, a := range netstate.All[netstate.Addr](v.Snapshot, pod) {
+		if a.Dev == v.IfName {
 			out = append(out, a.Prefix)
 		}
 	}
@@ -68,7 +69,7 @@ func (b *builder) bridge() error {
 		return plugin.Invalid("master: %s: want %s, which link %s of the pod sits on", c.Parent, v.Parent, nic.Name)
 	}
 	for _, a := range b.addrs {
-		if !slices.ContainsFunc(b.onNIC(), func(p netip.Prefix) bool { return p.Addr() == a.Addr() }) {
+		if !slices.ContainsFunc(onNIC(v), func(p netip.Prefix) bool { return p.Addr() == a.Addr() }) {
 			return fmt.Errorf("pod: addr %s of prevResult is not on link %s", a.Addr(), nic.Name)
 		}
 	}
@@ -77,7 +78,7 @@ func (b *builder) bridge() error {
 		return err
 	}
 	for _, a := range b.addrs {
-		b.plan.Want(host, "the pod is on the same link", netstate.NewRoute(netstate.TableMain, netstate.Single(a.Addr()), netip.Addr{}, bridge.Name, b.source(a)))
+		b.plan.Want(host, "the pod is on the same link", netstate.NewRoute(netstate.ProtoRoute, netstate.TableMain, netstate.Single(a.Addr()), netip.Addr{}, bridge.Name, b.source(a)))
 		b.plan.Want(host, "the pod is always there", netstate.Neigh{Dev: bridge.Name, Dst: a.Addr(), MAC: nic.MAC, Permanent: true})
 	}
 	for _, n := range v.Node {
@@ -111,11 +112,14 @@ func (b *builder) source(a netip.Prefix) netip.Addr {
 
 // Record notes a NIC's addresses, and what the node and the pod have for each
 // other.
-func (c *Config) Record(_ *plugin.View, plan netstate.Plan) *kernel.Record {
+func (c *Config) Record(v *plugin.View, plan netstate.Plan) *kernel.Record {
 	if c.Bridge.Name == "" {
 		return nil
 	}
-	r := &kernel.Record{Table: netstate.TableMain}
+	r := &kernel.Record{Table: netstate.TableMain, Proto: netstate.ProtoRoute}
+	if v.Own != nil {
+		r.Proto = v.Own.Proto // what is there already keeps its own
+	}
 	for _, item := range plan.Present {
 		n, ok := item.Object.(netstate.Neigh)
 		switch {

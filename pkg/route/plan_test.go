@@ -5,19 +5,10 @@ package route
 import (
 	"testing"
 
-	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plantest"
-	"github.com/multihome/multihome/pkg/plugin"
 )
 
-var suite = plantest.Suite{
-	Names: []plantest.Name{{Name: "route", Load: Load}},
-	Del: func(v *plugin.View) []netstate.Op {
-		r := remover{t: &plugin.Task{View: *v}}
-		r.sources()
-		return r.ops
-	},
-}
+var suite = plantest.Suite{Names: []plantest.Name{{Name: "route", Load: Load}}, Remove: remove}
 
 func TestPlans(t *testing.T) { suite.Plans(t) }
 

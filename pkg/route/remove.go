@@ -4,6 +4,7 @@ package route
 
 import (
 	"errors"
+	"io/fs"
 	"net/netip"
 	"slices"
 
@@ -14,45 +15,92 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
+// survey reads what remove goes by: the attachment's record, what leads to the NIC by
+// the bridge, and the pod, if that is still there.
+func survey(t *plugin.Task) error {
+	records, err := t.Readable(kernel.BridgeRoutes.Read(t.Pod()))
+	if err != nil {
+		return err
+	}
+	for i, rec := range records {
+		if rec.IfName == t.IfName {
+			t.Own = &records[i]
+		}
+	}
+	if t.Own != nil {
+		if err := surveyBridge(t); err != nil {
+			return err
+		}
+	}
+	if t.Kernel.Pod == nil {
+		t.Netns = ""
+		return nil
+	}
+	return t.Kernel.ReadPod(t.Snapshot)
+}
+
+// surveyBridge reads what the node has for the NIC, and whether coordinator has its
+// neighbours on the same bridge.
+func surveyBridge(t *plugin.Task) error {
+	for _, rec := range append(t.Own.Former, *t.Own) {
+		if err := hostlink.ReadRelease(t.Kernel, t.Snapshot, rec.Device, rec.Addresses); err != nil {
+			return err
+		}
+	}
+	beside, err := kernel.NodeRoutes.ReadOne(t.Pod(), t.IfName)
+	if err == nil {
+		t.Others = append(t.Others, beside)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 // remover finds what an attachment owns.
 type remover struct {
-	t   *plugin.Task
+	v   *plugin.View
 	ops []netstate.Op
-	own kernel.Record // of this attachment, if there is one
 }
 
 // remove returns what DEL deletes: by its record, what leads to the NIC by the
 // bridge, which stays; and in the pod, if that is still there, the NIC's rules and
 // tables, out of which main gets back what it had.
-func remove(t *plugin.Task) ([]netstate.Op, error) {
-	r := &remover{t: t}
-	records, err := t.Readable(kernel.BridgeRoutes.Read(t.Pod()))
-	if err != nil {
-		return nil, err
-	}
-	for _, rec := range records {
-		if attachmentOf(rec).IfName == t.IfName {
-			r.own = rec
+func remove(v *plugin.View) []netstate.Op {
+	r := &remover{v: v}
+	if v.Own != nil {
+		for _, rec := range append(v.Own.Former, *v.Own) {
+			r.bridge(rec)
 		}
 	}
-	if r.own.Device != "" {
-		r.ops, err = hostlink.Release(t.Kernel, t.Snapshot, r.own.Table, r.own.Device, r.own.MAC, r.own.Addresses)
+	if v.Netns != "" {
+		r.sources()
 	}
-	if t.Kernel.Pod == nil {
-		return r.ops, err
-	}
-	if e := t.Kernel.ReadPod(t.Snapshot); e != nil {
-		return r.ops, errors.Join(err, e)
-	}
-	for _, n := range r.own.Node {
-		r.del(netstate.Neigh{Dev: t.IfName, Dst: n})
-	}
-	r.sources()
-	return r.ops, err
+	return r.ops
 }
 
-func attachmentOf(r kernel.Record) plugin.Attachment {
-	return plugin.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
+// bridge is what a record says. The neighbours are coordinator's as well if it is
+// chained behind the same NIC with the same macvlan: they go with its DEL.
+func (r *remover) bridge(rec kernel.Record) {
+	var kept []netip.Addr
+	for _, beside := range r.v.Others {
+		if beside.Device == rec.Device {
+			kept = rec.Addresses
+		}
+	}
+	owners := []netstate.Protocol{netstate.ProtoRoute}
+	if rec.Proto == 0 {
+		owners = append(owners, netstate.ProtoCoordinator) // of an earlier version
+	}
+	for _, owner := range owners {
+		r.ops = append(r.ops, hostlink.Release(r.v.Snapshot, owner, rec.Table, rec.Device, rec.MAC, rec.Addresses, kept)...)
+	}
+	if r.v.Netns == "" || kept != nil {
+		return
+	}
+	for _, n := range rec.Node {
+		r.del(netstate.Neigh{Dev: r.v.IfName, Dst: n})
+	}
 }
 
 func (r *remover) del(o netstate.Object) {
@@ -64,8 +112,9 @@ func (r *remover) del(o netstate.Object) {
 func (r *remover) sources() {
 	var rules []netstate.Rule
 	var own []netstate.Route
-	for _, rule := range netstate.All[netstate.Rule](r.t.Snapshot, pod) {
-		if !rule.Owned() || rule.Priority != owntable.Priority && rule.Priority != tablePrio || !rule.From.IsValid() {
+	for _, rule := range netstate.All[netstate.Rule](r.v.Snapshot, pod) {
+		isOurs := rule.Proto == netstate.ProtoRoute && rule.Owned() && rule.From.IsValid()
+		if !isOurs && !isOlder(r.v, rule) {
 			continue
 		}
 		routes := r.routesOf(rule)
@@ -90,11 +139,37 @@ func (r *remover) sources() {
 	for _, rule := range rules {
 		r.del(rule)
 	}
-	for _, route := range netstate.All[netstate.Route](r.t.Snapshot, pod) {
+	for _, route := range netstate.All[netstate.Route](r.v.Snapshot, pod) {
 		if route.Owned() && r.isOurHint(route) {
 			r.del(route)
 		}
 	}
+}
+
+// isOlder reports whether a rule is one that route made of the NIC before it had a
+// protocol of its own: until then it had coordinator's, which doesn't make rules from
+// an address of that priority, or gives their tables its ways to the node, by another
+// link or from an address of the NIC.
+func isOlder(v *plugin.View, rule netstate.Rule) bool {
+	if rule.Proto != netstate.ProtoCoordinator || !rule.Owned() || !rule.From.IsSingleIP() {
+		return false
+	}
+	if rule.Priority == netstate.LatePriority {
+		return true
+	}
+	return owntable.IsOwn(rule, netstate.ProtoCoordinator) && !speaksToNode(v) &&
+		!slices.ContainsFunc(netstate.All[netstate.Route](v.Snapshot, pod), func(r netstate.Route) bool {
+			return r.Table == rule.Table && r.Dev != v.IfName
+		})
+}
+
+// speaksToNode reports whether coordinator has the pod speak to its node from an
+// address of the NIC.
+func speaksToNode(v *plugin.View) bool {
+	return slices.ContainsFunc(netstate.All[netstate.Route](v.Snapshot, pod), func(r netstate.Route) bool {
+		return r.Proto == netstate.ProtoCoordinator && r.Table == netstate.TableMain &&
+			slices.ContainsFunc(onNIC(v), func(a netip.Prefix) bool { return a.Addr() == r.Src })
+	})
 }
 
 // slot is what the kernel takes one route for.
@@ -105,8 +180,8 @@ func slot(r netstate.Route) netstate.Object {
 // routesOf returns what a rule's table has by the NIC, if the table is the NIC's
 // own.
 func (r *remover) routesOf(rule netstate.Rule) []netstate.Route {
-	return slices.DeleteFunc(netstate.All[netstate.Route](r.t.Snapshot, pod), func(route netstate.Route) bool {
-		return rule.Priority != owntable.Priority || route.Table != rule.Table || route.Dev != r.t.IfName ||
+	return slices.DeleteFunc(netstate.All[netstate.Route](r.v.Snapshot, pod), func(route netstate.Route) bool {
+		return rule.Priority != netstate.FromPriority || route.Table != rule.Table || route.Dev != r.v.IfName ||
 			netstate.FamilyOf(route.Dst.Addr()) != rule.Family
 	})
 }
@@ -114,30 +189,31 @@ func (r *remover) routesOf(rule netstate.Rule) []netstate.Route {
 // isFree reports whether main can have a route again: nothing else is in its
 // place, and its link is up.
 func (r *remover) isFree(in netstate.Route) bool {
-	l, ok := netstate.Get(r.t.Snapshot, pod, netstate.Link{Name: in.Dev})
-	return ok && l.Up && !slices.ContainsFunc(netstate.All[netstate.Route](r.t.Snapshot, pod), func(route netstate.Route) bool {
+	l, ok := netstate.Get(r.v.Snapshot, pod, netstate.Link{Name: in.Dev})
+	return ok && l.Up && !slices.ContainsFunc(netstate.All[netstate.Route](r.v.Snapshot, pod), func(route netstate.Route) bool {
 		return slot(route) == slot(in)
 	})
 }
 
 // isOurHint reports whether a route of main is one that addSourceHints made.
 func (r *remover) isOurHint(route netstate.Route) bool {
-	return slices.ContainsFunc(netstate.All[netstate.Addr](r.t.Snapshot, pod), func(a netstate.Addr) bool {
-		return a.Dev == r.t.IfName && isHint(route, a.Prefix, a.Dev)
+	return slices.ContainsFunc(netstate.All[netstate.Addr](r.v.Snapshot, pod), func(a netstate.Addr) bool {
+		return a.Dev == r.v.IfName && isHint(route, a.Prefix, a.Dev)
 	})
 }
 
 // addrs returns the addresses of the attachment's NIC: of the record, of
 // prevResult and of the link, as far as they are there.
 func (r *remover) addrs() []netip.Addr {
-	out := slices.Clone(r.own.Addresses)
-	if r.t.Prev != nil {
-		for _, a := range addresses(&r.t.View) {
-			out = append(out, a.Addr())
-		}
+	var out []netip.Addr
+	if r.v.Own != nil {
+		out = slices.Clone(r.v.Own.Addresses)
 	}
-	for _, a := range netstate.All[netstate.Addr](r.t.Snapshot, pod) {
-		if a.Dev == r.t.IfName {
+	for _, a := range addresses(r.v) {
+		out = append(out, a.Addr())
+	}
+	for _, a := range netstate.All[netstate.Addr](r.v.Snapshot, pod) {
+		if a.Dev == r.v.IfName {
 			out = append(out, a.Prefix.Addr())
 		}
 	}
@@ -149,7 +225,7 @@ func attachments(*plugin.Task) ([]plugin.Attachment, error) {
 	records, err := kernel.BridgeRoutes.Read("")
 	var out []plugin.Attachment
 	for _, r := range records {
-		out = append(out, attachmentOf(r))
+		out = append(out, plugin.Noted(r))
 	}
 	return out, err
 }

@@ -11,21 +11,10 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-const (
-	// tablePrio is the priority of rules to a table that the configuration names.
-	// Routes of tables that rules of owntable.Priority lead to are the NIC's own.
-	tablePrio = owntable.Priority + 1
-	// firstTable is the first one that may become an address's own.
-	firstTable = 100
-	// protoRA marks routes of router advertisements (RTPROT_RA), which the kernel
-	// makes again with the next one.
-	protoRA netstate.Protocol = 9
-)
-
 // table leads what comes from each address to one table, and that is all.
 func (b *builder) table() {
 	for _, a := range b.addrs {
-		b.plan.Want(pod, "table", owntable.Rule(a.Addr(), tablePrio, b.c.Table))
+		b.plan.Want(pod, "table", owntable.Rule(netstate.ProtoRoute, a.Addr(), netstate.LatePriority, b.c.Table))
 	}
 }
 
@@ -33,14 +22,20 @@ func (b *builder) table() {
 // leave by different gateways. The NIC's routes are moved there out of main, so
 // that nothing leaves by this NIC that doesn't come from it.
 func (b *builder) ownTables() error {
+	if err := b.routesAlone(); err != nil {
+		return err
+	}
 	var taken []int
 	for _, a := range b.sources() {
 		nic := owntable.NIC{
-			Name: b.v.IfName, Addrs: []netip.Addr{a.Addr()}, Subnets: []netip.Prefix{a.Masked()},
+			Owner: netstate.ProtoRoute, Name: b.v.IfName, Addrs: []netip.Addr{a.Addr()}, Subnets: []netip.Prefix{a.Masked()},
 			Gateway: func(netstate.Family) netip.Addr { return b.gateway(a) },
 			Has:     func(r netstate.Route) bool { return b.isOf(r, a) },
 		}
-		table, err := nic.Table(b.v.Snapshot, firstTable, taken...)
+		table, err := nic.Table(b.v.Snapshot, netstate.RouteTable, netstate.RouteTable, taken...)
+		if older := b.olderTable(a.Addr()); older != 0 {
+			table, err = older, nil
+		}
 		if err != nil {
 			return err
 		}
@@ -55,12 +50,44 @@ func (b *builder) ownTables() error {
 	return nil
 }
 
+// routesAlone returns an error if coordinator routes what comes from an address of the
+// NIC: with two tables for it, Services and the node would be out of its reach.
+func (b *builder) routesAlone() error {
+	isReply := func(r netstate.Rule) bool {
+		return r.Proto == netstate.ProtoCoordinator && r.Priority == netstate.ReplyPriority && r.Mask != 0
+	}
+	rules := netstate.All[netstate.Rule](b.v.Snapshot, pod)
+	with := "the first NIC of a pod on underlay networks"
+	taken := slices.ContainsFunc(rules, isReply) && speaksToNode(b.v)
+	for _, r := range rules {
+		from := func(a netip.Prefix) bool { return r.From == netstate.Single(a.Addr()) }
+		if owntable.IsOwn(r, netstate.ProtoCoordinator) && slices.ContainsFunc(b.sources(), from) && !isOlder(b.v, r) {
+			taken, with = true, netstate.Words(r)
+		}
+	}
+	if !taken {
+		return nil
+	}
+	return plugin.Invalid("sbr: link %s: coordinator routes what comes from its addresses (%s): chain coordinator behind a NIC, or route with sbr, and not both", b.v.IfName, with)
+}
+
+// olderTable is the one that an earlier version of route gave an address, 0 if it gave
+// it none.
+func (b *builder) olderTable(a netip.Addr) int {
+	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
+		if owntable.IsOwn(r, netstate.ProtoCoordinator) && r.From.Addr() == a && isOlder(b.v, r) {
+			return r.Table
+		}
+	}
+	return 0
+}
+
 // sources are the addresses that have a table: those of prevResult first, which
 // get the lowest numbers, and then what else the NIC has, which would lose its
 // routes else.
 func (b *builder) sources() []netip.Prefix {
 	out := slices.Clone(b.addrs)
-	for _, a := range b.onNIC() {
+	for _, a := range onNIC(b.v) {
 		if !slices.ContainsFunc(out, func(o netip.Prefix) bool { return o.Addr() == a.Addr() }) {
 			out = append(out, a)
 		}
@@ -85,24 +112,15 @@ func (b *builder) gateway(a netip.Prefix) netip.Addr {
 	if a.Contains(configured) {
 		return configured
 	}
-	for _, ip := range b.v.Prev.IPs {
-		own, ok := netip.AddrFromSlice(ip.Address.IP)
-		if gw := plugin.GatewayOf(ip.Gateway); ok && gw.IsValid() && own.Unmap() == a.Addr() {
-			return gw
+	for _, ip := range b.v.PrevIPs() {
+		if ip.Prefix.Addr() == a.Addr() && ip.Gateway.IsValid() {
+			return ip.Gateway
 		}
 	}
 	if configured.IsValid() {
 		return configured
 	}
-	var candidates []netip.Addr
-	for _, ip := range b.v.Prev.IPs {
-		candidates = append(candidates, plugin.GatewayOf(ip.Gateway))
-	}
-	for _, r := range b.v.Prev.Routes {
-		if ones, _ := r.Dst.Mask.Size(); ones == 0 {
-			candidates = append(candidates, plugin.GatewayOf(r.GW))
-		}
-	}
+	candidates := b.v.PrevGateways()
 	if i := slices.IndexFunc(candidates, a.Contains); i >= 0 {
 		return candidates[i]
 	}
@@ -117,7 +135,7 @@ func (b *builder) subnet(a netip.Prefix, table int) {
 	if a.IsSingleIP() || slices.ContainsFunc(netstate.All[netstate.Route](b.v.Snapshot, pod), there) {
 		return
 	}
-	b.plan.Want(pod, "the address's own subnet", netstate.NewRoute(table, a, netip.Addr{}, b.v.IfName, a.Addr()))
+	b.plan.Want(pod, "the address's own subnet", netstate.NewRoute(netstate.ProtoRoute, table, a, netip.Addr{}, b.v.IfName, a.Addr()))
 }
 
 // sourceHints leaves main a way to each subnet, with the address that is to be
@@ -137,7 +155,7 @@ func (b *builder) hint(a netip.Prefix) netstate.Route {
 			return r
 		}
 	}
-	return netstate.NewRoute(netstate.TableMain, a, netip.Addr{}, b.v.IfName, a.Addr())
+	return netstate.NewRoute(netstate.ProtoRoute, netstate.TableMain, a, netip.Addr{}, b.v.IfName, a.Addr())
 }
 
 // isHint reports whether an object is a route of main to an address's subnet with
@@ -154,7 +172,7 @@ func (b *builder) dropMoved() {
 	for _, r := range slices.Backward(gatewaysLast(netstate.All[netstate.Route](b.v.Snapshot, pod))) {
 		moved := slices.ContainsFunc(b.sources(), func(a netip.Prefix) bool { return b.isOf(r, a) })
 		wanted := slices.ContainsFunc(b.plan.Present, func(i netstate.Item) bool { return i.NS == pod && i.Object.Key() == r.Key() })
-		if r.Table == netstate.TableMain && r.Dev == b.v.IfName && moved && !wanted && !r.Owned() && r.Proto != protoRA && !r.Dst.Addr().IsLinkLocalUnicast() {
+		if r.Table == netstate.TableMain && r.Dev == b.v.IfName && moved && !wanted && !r.Owned() && r.Proto != netstate.ProtoRA && !r.Dst.Addr().IsLinkLocalUnicast() {
 			b.plan.Unwant(pod, "it is in its address's own table", r)
 		}
 	}

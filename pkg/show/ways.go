@@ -148,7 +148,7 @@ func (r *reader) route(ns netstate.NS, route netstate.Route) Route {
 // without what is plain: that it is ours, the scope that follows from it, and the
 // metric that IPv6 routes have when nobody gives them one.
 func text(route netstate.Route) string {
-	like := netstate.NewRoute(route.Table, route.Dst, route.Via, route.Dev, route.Src)
+	like := netstate.NewRoute(route.Proto, route.Table, route.Dst, route.Via, route.Dev, route.Src)
 	route.Table = netstate.TableMain
 	if route.Scope == like.Scope {
 		route.Scope = netstate.ScopeGlobal

@@ -118,7 +118,7 @@ func (t *tracer) byNode(src netip.Addr, out, in string) error {
 func (t *tracer) led() string {
 	to := t.q.To.Addr()
 	for _, r := range t.Spaces[netstate.Pod].Routes {
-		if r.Proto == netstate.Proto && r.Dst.Contains(to) && !r.Dst.IsSingleIP() && r.Dst.Bits() > 0 && len(r.Hops) > 0 && r.Hops[0].Via.IsValid() {
+		if r.Proto == netstate.ProtoCoordinator && r.Dst.Contains(to) && !r.Dst.IsSingleIP() && r.Dst.Bits() > 0 && len(r.Hops) > 0 && r.Hops[0].Via.IsValid() {
 			return fmt.Sprintf("%s is in %s, which is led to the node (serviceCIDR, overlayPodCIDR, hijackCIDR): of a Service's address kube-proxy makes an endpoint's before the node routes; this is for the address as it is", to, r.Dst)
 		}
 	}

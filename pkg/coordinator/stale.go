@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package coordinator
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/hostlink"
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/owntable"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// What an earlier ADD or repair made, and this plan has no place for, is unwanted: the
+// node or the NIC had other addresses then, or the configuration said something else.
+// NICs of one pod share table main and veth0, so it matters whose a route is there:
+//
+//   - a NIC's own table is the NIC's alone;
+//   - the first NIC's plan decides about main and the first NIC's own table, unless a
+//     NIC that it can't see into wants the route;
+//   - any NIC's plan does so about a way to an address that the node no longer has.
+//
+// Neighbours are found by the routes to them.
+const whyStale = "the plan has no place for it any more"
+
+// observeStale reads what plans of other NICs want, and which addresses the node no
+// longer has, if the pod has routes of ours that this configuration doesn't explain.
+func (c *Config) observeStale(t *plugin.Task) error {
+	if c.OnlyMAC {
+		return nil
+	}
+	unexplained := c.unexplained(&t.View)
+	if len(unexplained) == 0 {
+		return nil
+	}
+	records, err := t.Readable(kernel.NodeRoutes.Read(t.Pod()))
+	if err != nil {
+		return err
+	}
+	t.Others = slices.DeleteFunc(records, func(r kernel.Record) bool { return r.IfName == t.IfName })
+	for _, r := range unexplained {
+		if !r.Dst.IsSingleIP() {
+			continue
+		}
+		has, err := t.Kernel.Host.HasAddr(r.Dst.Addr())
+		if err != nil {
+			return err
+		}
+		if !has {
+			t.Gone = append(t.Gone, r.Dst.Addr())
+		}
+	}
+	return nil
+}
+
+// unexplained are the routes of ours in main that neither the node's addresses nor the
+// configuration are a reason for. A default stands in for a NIC's that was unplugged.
+func (c *Config) unexplained(v *plugin.View) []netstate.Route {
+	known := map[netip.Prefix]bool{}
+	for _, n := range c.nodeAddrs(v.Node) {
+		known[netstate.Single(n)] = true
+		for _, p := range c.hijacked(netstate.FamilyOf(n)) {
+			known[p.Masked()] = true
+		}
+	}
+	if v.IfName == c.PodDefaultNIC {
+		for _, r := range c.PolicyRoutes {
+			known[r.Dst.Masked()] = true
+		}
+	}
+	return slices.DeleteFunc(netstate.All[netstate.Route](v.Snapshot, pod), func(r netstate.Route) bool {
+		return !isOurs(r) || r.Table != netstate.TableMain || r.Dst.Bits() == 0 || known[r.Dst]
+	})
+}
+
+// stale unwants what the plan has no place for. Of tables that are given, the first is
+// the attachment's NIC's own; 0 is none.
+func (b *builder) stale(own, firsts int) {
+	if own != 0 {
+		b.staleTable(own)
+	}
+	for _, r := range b.c.unexplained(b.v) {
+		if b.isStale(r, own, firsts) {
+			b.staleRoute(r, firsts)
+		}
+	}
+	b.staleHost()
+}
+
+// staleTable is about a NIC's own table. A copy of what the kernel made of an address
+// goes when main hasn't that any more.
+func (b *builder) staleTable(table int) {
+	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
+		copied := r.Dev == b.nic && r.Proto == netstate.ProtoKernel
+		if r.Table == table && (isOurs(r) || copied) && !b.plan.Wants(pod, r) {
+			b.plan.Unwant(pod, whyStale, r)
+		}
+	}
+	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
+		former := r.From.IsValid() && !b.onNIC(r.From.Addr())
+		if isOurs(r) && r.Table == table && (former || r.To.IsValid()) && !b.plan.Wants(pod, r) {
+			b.plan.Unwant(pod, whyStale, r)
+		}
+	}
+}
+
+// onNIC reports whether the attachment's NIC has an address, wherever it came from.
+func (b *builder) onNIC(a netip.Addr) bool {
+	return slices.ContainsFunc(netstate.All[netstate.Addr](b.v.Snapshot, pod), func(have netstate.Addr) bool {
+		return have.Dev == b.nic && have.Prefix.Addr() == a
+	})
+}
+
+// isStale reports whether nobody wants an unexplained route of main.
+func (b *builder) isStale(r netstate.Route, own, firsts int) bool {
+	if b.plan.Wants(pod, r) || b.isInOthers(r, own, firsts) {
+		return false
+	}
+	if b.nic == b.c.PodDefaultNIC && !b.hasUnseen() {
+		return true
+	}
+	return r.Dst.IsSingleIP() && slices.Contains(b.v.Gone, r.Dst.Addr())
+}
+
+// isInOthers reports whether the own table of another further NIC has a route too.
+func (b *builder) isInOthers(r netstate.Route, own, firsts int) bool {
+	return slices.ContainsFunc(netstate.All[netstate.Rule](b.v.Snapshot, pod), func(rule netstate.Rule) bool {
+		if !owntable.IsOwn(rule, netstate.ProtoCoordinator) || rule.Table == own || rule.Table == firsts {
+			return false
+		}
+		return slices.ContainsFunc(netstate.All[netstate.Route](b.v.Snapshot, pod), func(o netstate.Route) bool {
+			return o.Table == rule.Table && o.Dst == r.Dst && o.Dev == r.Dev
+		})
+	})
+}
+
+// hasUnseen reports whether another NIC of the pod has no table that says what it wants.
+func (b *builder) hasUnseen() bool {
+	return slices.ContainsFunc(b.v.Others, func(other kernel.Record) bool {
+		return other.Device != "" && !slices.ContainsFunc(netstate.All[netstate.Rule](b.v.Snapshot, pod), func(r netstate.Rule) bool {
+			return owntable.IsOwn(r, netstate.ProtoCoordinator) && slices.Contains(other.Addresses, r.From.Addr())
+		})
+	})
+}
+
+// staleRoute unwants a route of main with its neighbour, and what the first NIC's own
+// table has of it.
+func (b *builder) staleRoute(r netstate.Route, firsts int) {
+	if r.Dst.IsSingleIP() && !r.Via.IsValid() {
+		b.plan.Unwant(pod, whyStale, netstate.Neigh{Dev: r.Dev, Dst: r.Dst.Addr()})
+	}
+	for _, o := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
+		same := o.Dst == r.Dst && o.Dev == r.Dev && isOurs(o) && (o.Table == netstate.TableMain || o.Table == firsts)
+		if same && !b.plan.Wants(pod, o) {
+			b.plan.Unwant(pod, whyStale, o)
+		}
+	}
+}
+
+// staleHost is about what the node has for addresses that no NIC of the pod has any
+// more: on the host end it is the pod's for sure, elsewhere the record tells.
+func (b *builder) staleHost() {
+	hostlink.Former(&b.plan, b.v, netstate.ProtoCoordinator, pastBridge(b.c.firstAddrs(b.v)))
+	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, host) {
+		if !isOurs(r) || r.Dev != b.wire.host || b.wire.pod != podEnd || !r.Dst.IsSingleIP() || b.hasAddr(r.Dst.Addr()) {
+			continue
+		}
+		b.plan.Unwant(host, whyStale, netstate.Neigh{Dev: r.Dev, Dst: r.Dst.Addr()})
+		b.plan.Unwant(host, whyStale, r)
+	}
+}
+
+// hasAddr reports whether the pod has an address.
+func (b *builder) hasAddr(a netip.Addr) bool {
+	return slices.ContainsFunc(netstate.All[netstate.Addr](b.v.Snapshot, pod), func(have netstate.Addr) bool { return have.Prefix.Addr() == a })
+}
+
+// observeHost reads what the node has on a host end that is there already, and what an
+// earlier record tells of addresses that the NIC no longer has.
+func (c *Config) observeHost(t *plugin.Task, addrs []netip.Addr) error {
+	if c.leadsBeyond(&t.View) || c.MACPrefix != nil {
+		var err error
+		if t.Own, err = kernel.NodeRoutes.Earlier(t.Pod(), t.IfName); err != nil {
+			return err
+		}
+	}
+	if err := hostlink.ReadFormer(t, addrs); err != nil {
+		return err
+	}
+	if _, there := netstate.Get(t.Snapshot, pod, netstate.Link{Name: podEnd}); !there || t.IfName != c.PodDefaultNIC || c.HostLink != linkVeth || c.OnlyMAC {
+		return nil
+	}
+	end := plugin.HostEnd(t.ContainerID)
+	if err := t.Kernel.Host.ReadLink(t.Snapshot, end); err != nil {
+		return err
+	}
+	for _, f := range families {
+		if err := t.Kernel.Host.ReadRoutesBy(t.Snapshot, f, c.HostRuleTable, end); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hostlink
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// ReadFormer reads what Former goes by, beside t.Own: who has those addresses by now
+// that an earlier record names and that the NIC no longer has.
+func ReadFormer(t *plugin.Task, has []netip.Addr) error {
+	for _, rec := range records(&t.View) {
+		gone := slices.DeleteFunc(slices.Clone(rec.Addresses), func(a netip.Addr) bool { return slices.Contains(has, a) })
+		if len(gone) == 0 || rec.Device == "" {
+			continue
+		}
+		if err := ReadRelease(t.Kernel, t.Snapshot, rec.Device, gone); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Former unwants what earlier records of the attachment name and the plan doesn't want:
+// what led to addresses that the NIC no longer has, or by a link that it is no longer
+// reached by, and the NIC's entries for addresses that the node no longer has. On a
+// link that pods share, an address that has another MAC by now is its next owner's.
+// Where the node's routes go by way of an address of the pod's, that is via.
+func Former(plan *netstate.Plan, v *plugin.View, owner netstate.Protocol, via netip.Addr) {
+	const why = "an earlier ADD made it for an address that is gone"
+	for _, rec := range records(v) {
+		for _, op := range Release(v.Snapshot, owner, rec.Table, rec.Device, rec.MAC, rec.Addresses, nil) {
+			if !plan.Wants(op.NS, op.Before) {
+				plan.Unwant(op.NS, why, op.Before)
+			}
+			if r, ok := op.Before.(netstate.Route); ok && via.IsValid() && r.IPv6() == via.Is6() {
+				if r.Via = via; !plan.Wants(op.NS, r) {
+					plan.Unwant(op.NS, why, r)
+				}
+			}
+		}
+		for _, n := range rec.Node {
+			if entry := (netstate.Neigh{Dev: v.IfName, Dst: n}); !plan.Wants(netstate.Pod, entry) {
+				plan.Unwant(netstate.Pod, why, entry)
+			}
+		}
+	}
+}
+
+// records are the earlier ones of the attachment that name something on the node.
+func records(v *plugin.View) []kernel.Record {
+	if v.Own == nil {
+		return nil
+	}
+	return slices.DeleteFunc(append([]kernel.Record{*v.Own}, v.Own.Former...), func(r kernel.Record) bool { return r.Device == "" })
+}

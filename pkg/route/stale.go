@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package route
+
+import (
+	"net/netip"
+
+	"github.com/multihome/multihome/pkg/hostlink"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/owntable"
+)
+
+// stale unwants what an earlier ADD made for addresses that the NIC, or the node, no
+// longer has: on the node by the record, in the pod by the rules from such addresses
+// and the tables that they lead to.
+func (b *builder) stale() {
+	const why = "an earlier ADD made it for an address that is gone"
+	hostlink.Former(&b.plan, b.v, netstate.ProtoRoute, netip.Addr{})
+	for _, rule := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
+		if rule.Proto != netstate.ProtoRoute || !rule.Owned() || !rule.From.IsSingleIP() || !owntable.IsFormer(b.v.Snapshot, rule) {
+			continue
+		}
+		if rule.Priority == netstate.FromPriority && b.isAnothers(rule.Table) {
+			continue
+		}
+		b.plan.Unwant(pod, why, rule)
+		for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
+			if rule.Priority == netstate.FromPriority && r.Table == rule.Table && r.Dev == b.v.IfName && !b.plan.Wants(pod, r) {
+				b.plan.Unwant(pod, why, r)
+			}
+		}
+	}
+}
+
+// isAnothers reports whether a table has a route by another NIC.
+func (b *builder) isAnothers(table int) bool {
+	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
+		if r.Table == table && r.Dev != b.v.IfName {
+			return true
+		}
+	}
+	return false
+}
