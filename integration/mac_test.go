@@ -96,7 +96,7 @@ func TestMACPrefixUndone(t *testing.T) {
 	if out := c.run(t); out.state.Success() {
 		t.Error("ADD succeeds without having printed its result")
 	}
-	same(t, "ADD that could not print its result", before.unnumbered(), s.state(t).unnumbered())
+	same(t, "ADD that could not print its result", noRun(before).unnumbered(), noRun(s.state(t)).unnumbered())
 }
 
 // TestMACPrefixOfFurtherNIC leaves the first NIC's MAC alone.
@@ -233,5 +233,73 @@ func echoesGo(t *testing.T, c *nettest.Capture, pod *lab.Pod, mac string) {
 		if !found[a.Addr()] {
 			t.Errorf("no echo request to %s was seen", a.Addr())
 		}
+	}
+}
+
+// TestMACPrefixAfterDel: DEL gives the NIC the MAC that it had, which matters where it
+// isn't the pod's own: a device of the node goes back there. A MAC that somebody else
+// gave it since stays.
+func TestMACPrefixAfterDel(t *testing.T) {
+	const theirs = "02:00:00:00:00:77"
+	option := `"podMACPrefix": "0a:1b"`
+	for name, tt := range map[string]struct {
+		nic, chain string
+		changed    bool // by somebody else
+	}{
+		"first NIC":                   {"eth0", with(option), false},
+		"first NIC, hostLink macvlan": {"eth0", with(option + `, "hostLink": "macvlan"`), false},
+		"first NIC, changed since":    {"eth0", with(option), true},
+		"further NIC":                 {"net1", with(option), false},
+		"further NIC, changed since":  {"net1", with(option), true},
+		"overlay":                     {"net1", with(option), false},
+		"veth, only the MAC":          {"eth0", `{"type": "veth", "only_hardware": true, "mac_prefix": "0a:1b"}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := emptySite(t, twoLANs["dual"], chained)
+			lan := 0
+			if tt.nic == "net1" {
+				lan = 1
+				if name == "overlay" {
+					s.overlay(t, "calico")
+				} else {
+					s.plug(t, 0, "eth0")
+				}
+			}
+			s.chained = nil
+			s.plug(t, lan, tt.nic) // by macvlan alone
+			a := s.attached(tt.nic)
+			call := func(verb string) call {
+				c := a.call(verb, keysOf(t, tt.chain))
+				c.plugin = keysOf(t, tt.chain)["type"].(string)
+				return c
+			}
+			mac := func() string {
+				got, err := s.web.MAC(tt.nic)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return got.String()
+			}
+			before := mac()
+			for range 2 {
+				call("ADD").fine(t)
+				call("CHECK").fine(t)
+				if !strings.HasPrefix(mac(), "0a:1b:") {
+					t.Errorf("ADD: MAC %s", mac())
+				}
+			}
+			want := before
+			if tt.changed {
+				want = theirs
+				sh(t, s.web.Netns, "ip link set "+tt.nic+" address "+theirs)
+			}
+			for range 2 {
+				call("DEL").fine(t)
+				if got := mac(); got != want {
+					t.Errorf("DEL: MAC %s, want %s", got, want)
+				}
+			}
+		})
 	}
 }

@@ -75,7 +75,7 @@ func (c *Config) unexplained(v *plugin.View) []netstate.Route {
 	})
 }
 
-// stale unwants what the plan has no place for. Of tables that are given, the first is
+// stale drops what the plan has no place for. Of tables that are given, the first is
 // the attachment's NIC's own; 0 is none.
 func (b *builder) stale(own, firsts int) {
 	if own != 0 {
@@ -95,13 +95,13 @@ func (b *builder) staleTable(table int) {
 	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
 		copied := r.Dev == b.nic && r.Proto == netstate.ProtoKernel
 		if r.Table == table && (isOurs(r) || copied) && !b.plan.Wants(pod, r) {
-			b.plan.Unwant(pod, whyStale, r)
+			b.plan.Drop(pod, whyStale, r)
 		}
 	}
 	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
 		former := r.From.IsValid() && !b.onNIC(r.From.Addr())
 		if isOurs(r) && r.Table == table && (former || r.To.IsValid()) && !b.plan.Wants(pod, r) {
-			b.plan.Unwant(pod, whyStale, r)
+			b.plan.Drop(pod, whyStale, r)
 		}
 	}
 }
@@ -145,16 +145,16 @@ func (b *builder) hasUnseen() bool {
 	})
 }
 
-// staleRoute unwants a route of main with its neighbour, and what the first NIC's own
+// staleRoute drops a route of main with its neighbour, and what the first NIC's own
 // table has of it.
 func (b *builder) staleRoute(r netstate.Route, firsts int) {
 	if r.Dst.IsSingleIP() && !r.Via.IsValid() {
-		b.plan.Unwant(pod, whyStale, netstate.Neigh{Dev: r.Dev, Dst: r.Dst.Addr()})
+		b.plan.Drop(pod, whyStale, netstate.Neigh{Dev: r.Dev, Dst: r.Dst.Addr()})
 	}
 	for _, o := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
 		same := o.Dst == r.Dst && o.Dev == r.Dev && isOurs(o) && (o.Table == netstate.TableMain || o.Table == firsts)
 		if same && !b.plan.Wants(pod, o) {
-			b.plan.Unwant(pod, whyStale, o)
+			b.plan.Drop(pod, whyStale, o)
 		}
 	}
 }
@@ -167,8 +167,8 @@ func (b *builder) staleHost() {
 		if !isOurs(r) || r.Dev != b.wire.host || b.wire.pod != podEnd || !r.Dst.IsSingleIP() || b.hasAddr(r.Dst.Addr()) {
 			continue
 		}
-		b.plan.Unwant(host, whyStale, netstate.Neigh{Dev: r.Dev, Dst: r.Dst.Addr()})
-		b.plan.Unwant(host, whyStale, r)
+		b.plan.Drop(host, whyStale, netstate.Neigh{Dev: r.Dev, Dst: r.Dst.Addr()})
+		b.plan.Drop(host, whyStale, r)
 	}
 }
 

@@ -26,7 +26,7 @@ func ReadFormer(t *plugin.Task, has []netip.Addr) error {
 	return nil
 }
 
-// Former unwants what earlier records of the attachment name and the plan doesn't want:
+// Former drops what earlier records of the attachment name and the plan doesn't want:
 // what led to addresses that the NIC no longer has, or by a link that it is no longer
 // reached by, and the NIC's entries for addresses that the node no longer has. On a
 // link that pods share, an address that has another MAC by now is its next owner's.
@@ -36,17 +36,17 @@ func Former(plan *netstate.Plan, v *plugin.View, owner netstate.Protocol, via ne
 	for _, rec := range records(v) {
 		for _, op := range Release(v.Snapshot, owner, rec.Table, rec.Device, rec.MAC, rec.Addresses, nil) {
 			if !plan.Wants(op.NS, op.Before) {
-				plan.Unwant(op.NS, why, op.Before)
+				plan.Drop(op.NS, why, op.Before)
 			}
 			if r, ok := op.Before.(netstate.Route); ok && via.IsValid() && r.IPv6() == via.Is6() {
 				if r.Via = via; !plan.Wants(op.NS, r) {
-					plan.Unwant(op.NS, why, r)
+					plan.Drop(op.NS, why, r)
 				}
 			}
 		}
 		for _, n := range rec.Node {
 			if entry := (netstate.Neigh{Dev: v.IfName, Dst: n}); !plan.Wants(netstate.Pod, entry) {
-				plan.Unwant(netstate.Pod, why, entry)
+				plan.Drop(netstate.Pod, why, entry)
 			}
 		}
 	}

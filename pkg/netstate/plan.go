@@ -13,7 +13,7 @@ type Item struct {
 	NS     NS
 	Object Object
 	Why    string
-	Shared bool // others use it too, or may from the moment it is there
+	Shared bool // it is not undone: others use it too, or may from the moment it is there
 }
 
 // Plan is what shall be, in the order in which it can be built, and then what
@@ -39,6 +39,12 @@ func (p *Plan) WantShared(ns NS, why string, o Object) {
 // else's of the same key stays.
 func (p *Plan) Unwant(ns NS, why string, o Object) {
 	p.Absent = append(p.Absent, Item{NS: ns, Object: o, Why: why})
+}
+
+// Drop adds an object that shall not be there, nor come back when what was done is
+// undone: what it was for is gone, and the kernel might not take it.
+func (p *Plan) Drop(ns NS, why string, o Object) {
+	p.Absent = append(p.Absent, Item{NS: ns, Object: o, Why: why, Shared: true})
 }
 
 // Wants reports whether the plan names an object of that key among those that shall be
@@ -133,7 +139,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 	}
 	for _, u := range p.Absent {
 		if have := work.objects[ref{u.NS, u.Object.Key()}]; have != nil && (have.Owned() || !u.Object.Owned()) {
-			if err := do(Op{NS: u.NS, Before: have, Why: u.Why}); err != nil {
+			if err := do(Op{NS: u.NS, Before: have, Why: u.Why, Shared: u.Shared}); err != nil {
 				return nil, err
 			}
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/multihome/multihome/pkg/owntable"
 )
 
-// stale unwants what an earlier ADD made for addresses that the NIC, or the node, no
+// stale drops what an earlier ADD made for addresses that the NIC, or the node, no
 // longer has: on the node by the record, in the pod by the rules from such addresses
 // and the tables that they lead to.
 func (b *builder) stale() {
@@ -23,10 +23,10 @@ func (b *builder) stale() {
 		if rule.Priority == netstate.FromPriority && b.isAnothers(rule.Table) {
 			continue
 		}
-		b.plan.Unwant(pod, why, rule)
+		b.plan.Drop(pod, why, rule)
 		for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
 			if rule.Priority == netstate.FromPriority && r.Table == rule.Table && r.Dev == b.v.IfName && !b.plan.Wants(pod, r) {
-				b.plan.Unwant(pod, why, r)
+				b.plan.Drop(pod, why, r)
 			}
 		}
 	}
