@@ -60,8 +60,8 @@ const (
 	RouteTable = 100
 
 	// ReplyMark is the bit of the packet mark that replies have, unless the
-	// configuration says otherwise. Kubernetes has 0x4000 and 0x8000, Cilium the
-	// lower 16 bits, Calico 0xffff0000 by default: its bits can be configured.
+	// configuration says otherwise. No other bit is ever touched; kube-proxy's is
+	// 0x4000 (--iptables-masquerade-bit 14).
 	ReplyMark = 0x10000000
 )
 

@@ -17,7 +17,7 @@ func (b *builder) stale() {
 	const why = "an earlier ADD made it for an address that is gone"
 	hostlink.Former(&b.plan, b.v, netstate.ProtoRoute, netip.Addr{})
 	for _, rule := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
-		if rule.Proto != netstate.ProtoRoute || !rule.Owned() || !rule.From.IsSingleIP() || !owntable.IsFormer(b.v.Snapshot, rule) {
+		if rule.Proto != netstate.ProtoRoute || !rule.Owned() || !rule.From.IsSingleIP() || !owntable.IsFormer(b.v.Snapshot, rule) || b.plan.Wants(pod, rule) {
 			continue
 		}
 		if rule.Priority == netstate.FromPriority && b.isAnothers(rule.Table) {
