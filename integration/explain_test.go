@@ -239,7 +239,7 @@ func TestExplainOfLivingPod(t *testing.T) {
 // A second coordinator has nothing to do.
 func TestExplainOfChain(t *testing.T) {
 	t.Parallel()
-	plugins := []string{chained, chained, `{"type": "route", "sbr": true}`}
+	plugins := []string{chained, chained, `{"type": "route", "sbr": true, "table": 5000}`}
 	with := func(chained ...string) explained {
 		s := emptySite(t, twoLANs["dual"][:1])
 		s.plug(t, 0, "eth0", chained...)
