@@ -26,18 +26,20 @@ var inIptables = keys{"markBackend": "iptables"}
 // flavours of iptables: each has its own part of the kernel.
 var flavours = []string{"nft", "legacy"}
 
-// flavoured returns a directory, to be all of $PATH, in which iptables and
-// ip6tables are of one flavour.
+// flavoured returns a directory, to be all of $PATH, in which iptables and ip6tables,
+// and what restores for each, are of one flavour.
 func flavoured(t *testing.T, flavour string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"iptables", "ip6tables"} {
-		program, err := exec.LookPath(name + "-" + flavour)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
+		for _, does := range []string{"", "-restore"} {
+			program, err := exec.LookPath(name + "-" + flavour + does)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(program, filepath.Join(dir, name+does)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return dir
@@ -261,30 +263,81 @@ func TestDelOfMarksInIptables(t *testing.T) {
 	}
 }
 
-// TestDelRunsNoProgram: DEL runs one only where somebody uses the legacy flavour.
-func TestDelRunsNoProgram(t *testing.T) {
+// TestProgramsOfIptables counts what each verb runs for both families: ADD makes all
+// chains of one by one program, and asks another one what they are now. What isn't
+// there is found without one, and so is what nf_tables holds.
+func TestProgramsOfIptables(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, lab.Ens192())
 	for _, tt := range []struct {
-		path string // of ADD
-		over keys
-		runs bool
+		path                   string
+		over                   keys
+		add, again, check, del int
 	}{
-		{os.Getenv("PATH"), keys{}, false}, {flavoured(t, "nft"), inIptables, false}, {flavoured(t, "legacy"), inIptables, true},
+		{os.Getenv("PATH"), keys{}, 0, 0, 0, 0},
+		{flavoured(t, "nft"), inIptables, 4, 2, 2, 0},
+		{flavoured(t, "legacy"), inIptables, 4, 2, 2, 4},
 	} {
-		s.web.addBy(t, tt.path, tt.over)
-		log := filepath.Join(t.TempDir(), "strace")
-		c := s.web.call("DEL")
-		c.under = []string{"strace", "-f", "-qq", "-o", log, "-e", "trace=execve"}
-		c.fine(t)
-		b, err := os.ReadFile(log)
-		if err != nil {
-			t.Fatal(err)
+		for _, step := range []struct {
+			verb string
+			want int
+		}{{"ADD", tt.add}, {"ADD", tt.again}, {"CHECK", tt.check}, {"DEL", tt.del}} {
+			log := filepath.Join(t.TempDir(), "strace")
+			c := s.web.call(step.verb, tt.over).with("PATH", tt.path)
+			if step.verb == "DEL" {
+				c = s.web.call("DEL")
+			}
+			c.under = []string{"strace", "-f", "-qq", "-o", log, "-e", "trace=execve"}
+			out := c.fine(t)
+			if step.verb == "ADD" {
+				s.web.keep(t, out)
+			}
+			b, err := os.ReadFile(log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ran := strings.Count(string(b), "execve(") - 1; ran != step.want { // the plugin itself
+				t.Errorf("%s with %v ran %d programs, want %d:\n%s", step.verb, tt.over, ran, step.want, b)
+			}
 		}
-		ran := strings.Count(string(b), "execve(") - 1 // DEL itself
-		if tt.runs != (ran > 0) {
-			t.Errorf("DEL after ADD with %v ran %d programs:\n%s", tt.over, ran, b)
-		}
+	}
+}
+
+// TestMarksBesideForeignRules: table mangle has rules that iptables-nft can't print, so
+// that it lists nothing of the table, or of a chain. ADD, CHECK and DEL work as ever,
+// and leave them alone.
+func TestMarksBesideForeignRules(t *testing.T) {
+	for _, chain := range []string{"FORWARD", "PREROUTING", "OUTPUT"} {
+		t.Run(chain, func(t *testing.T) {
+			t.Parallel()
+			s, path := newStage(t, lab.Ens192()), flavoured(t, "nft")
+			for program, family := range map[string]string{"iptables-nft": "ip", "ip6tables-nft": "ip6"} {
+				sh(t, s.Web.Netns, fmt.Sprintf(`%s -t mangle -A FORWARD -p tcp -j ACCEPT
+					for c in PREROUTING OUTPUT; do %s -t mangle -A $c -p udp --dport 9 -j ACCEPT; done
+					nft add rule %s mangle %s fib saddr type local counter`, program, program, family, chain))
+			}
+			rules := func() state {
+				return prefixed("web", passing.ReplaceAllString(sh(t, s.Web.Netns, "nft list table ip mangle; nft list table ip6 mangle"), ""))
+			}
+			before := rules()
+			for range 2 {
+				s.web.addBy(t, path, inIptables)
+				s.web.call("CHECK", inIptables).with("PATH", path).fine(t)
+				for _, family := range []string{"ip", "ip6"} {
+					for _, jump := range []string{"MULTIHOME-PREROUTING", "MULTIHOME-OUTPUT"} {
+						if n := strings.Count(sh(t, s.Web.Netns, "nft list table "+family+" mangle"), "jump "+jump); n != 1 {
+							t.Errorf("%s: %d rules jump to %s", family, n, jump)
+						}
+					}
+				}
+				sh(t, s.Web.Netns, "iptables-nft -t mangle -F MULTIHOME-OUTPUT")
+				if e := s.web.call("CHECK", inIptables).with("PATH", path).fails(t); !strings.Contains(e.Msg, "no -A MULTIHOME-OUTPUT -m conntrack") {
+					t.Errorf("CHECK: %s", e.Msg)
+				}
+			}
+			s.web.call("DEL").fine(t)
+			same(t, "DEL", before, rules())
+		})
 	}
 }
 
@@ -327,7 +380,7 @@ func stumbling(t *testing.T, flavour, how string, n int) (path string, stumbled 
 	t.Helper()
 	dir, tools := t.TempDir(), flavoured(t, flavour)
 	count := filepath.Join(dir, "count")
-	for _, name := range []string{"iptables", "ip6tables"} {
+	for _, name := range []string{"iptables", "ip6tables", "iptables-restore", "ip6tables-restore"} {
 		script := fmt.Sprintf(`#!/bin/sh
 			echo >>%[1]s
 			n=0; while read -r _; do n=$((n+1)); done <%[1]s

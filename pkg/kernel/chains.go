@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -177,28 +176,26 @@ func legacyChainsOf(f netstate.Family, table string) ([]Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	x, err := iptables.New(iptables.IPFamily(xtables[f].protocol), iptables.Path(program), iptables.Timeout(xtablesWait))
-	if err != nil {
-		return nil, err
-	}
-	names, err := x.ListChains(table)
+	lines, err := runXtables("", program, "-t", table, "-S")
 	if err != nil {
 		return nil, err
 	}
 	var out []Chain
-	for _, name := range names {
-		c := Chain{Family: nftFamilies[xtables[f].nft.family], Table: table, Name: name, Legacy: true}
-		c.Forward = table == "filter" && name == "FORWARD"
-		if c.Forward || slices.Contains(invalidChains, name) {
-			lines, err := x.List(table, name)
-			if err != nil {
-				return nil, err
-			}
-			for _, line := range lines {
-				c.lookLegacy(strings.Fields(line))
-			}
+	for _, line := range lines {
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			continue
 		}
-		out = append(out, c)
+		if words[0] == "-P" || words[0] == "-N" { // all of them come before the rules
+			out = append(out, Chain{
+				Family: nftFamilies[xtables[f].nft.family], Table: table, Name: words[1], Legacy: true,
+				Forward: table == "filter" && words[1] == "FORWARD",
+			})
+		}
+		i := slices.IndexFunc(out, func(c Chain) bool { return c.Name == words[1] })
+		if i >= 0 && (out[i].Forward || slices.Contains(invalidChains, words[1])) {
+			out[i].lookLegacy(words)
+		}
 	}
 	return out, nil
 }

@@ -3,13 +3,13 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-iptables/iptables"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -18,17 +18,16 @@ import (
 
 // xtablesWait is how many seconds a program waits for the lock that those of
 // the legacy flavour share on a node.
-const xtablesWait = 30
+const xtablesWait = "30"
 
 // xtables is the iptables of one address family.
 var xtables = map[netstate.Family]struct {
-	program  string
-	protocol iptables.Protocol
-	nft      nftTable // the one that programs of the nft flavour call mangle
-	legacy   string   // lists the tables of the legacy flavour that a namespace has
+	program string
+	nft     nftTable // the one that programs of the nft flavour call mangle
+	legacy  string   // lists the tables of the legacy flavour that a namespace has
 }{
-	netstate.IPv4: {"iptables", iptables.ProtocolIPv4, nftTable{unix.NFPROTO_IPV4, netstate.MangleTable}, "/proc/thread-self/net/ip_tables_names"},
-	netstate.IPv6: {"ip6tables", iptables.ProtocolIPv6, nftTable{unix.NFPROTO_IPV6, netstate.MangleTable}, "/proc/thread-self/net/ip6_tables_names"},
+	netstate.IPv4: {"iptables", nftTable{unix.NFPROTO_IPV4, netstate.MangleTable}, "/proc/thread-self/net/ip_tables_names"},
+	netstate.IPv6: {"ip6tables", nftTable{unix.NFPROTO_IPV6, netstate.MangleTable}, "/proc/thread-self/net/ip6_tables_names"},
 }
 
 // programFor returns the program to make chains with: what the node calls
@@ -40,11 +39,16 @@ func (s *Space) programFor(f netstate.Family) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if lacks == nil {
-		return name, inPath(name)
+	if lacks != nil {
+		if name, err = firstInPath(name+"-legacy", name); err != nil {
+			return "", err
+		}
 	}
-	return firstInPath(name+"-legacy", name)
+	return name, errors.Join(inPath(name), inPath(restorer(name)))
 }
+
+// restorer is the program of the same flavour that makes many changes at once.
+func restorer(program string) string { return program + "-restore" }
 
 // firstInPath returns the first program that is there; the error names the last
 // one, which every node has that has any.
@@ -124,43 +128,103 @@ func (s *Space) legacyProgram(f netstate.Family) (string, error) {
 	return "", nil
 }
 
-// mangle is table mangle of one address family, by one program. Its methods
-// run that in the namespace of the calling thread.
-type mangle struct{ *iptables.IPTables }
-
-// withMangle runs f with the thread in the namespace, from where the program is
-// started, which thus is in it as well.
-func (s *Space) withMangle(family netstate.Family, program string, f func(m mangle) error) error {
-	return s.enter(func() error {
-		x := s.xtables[program]
-		if x == nil {
-			var err error
-			x, err = iptables.New(iptables.IPFamily(xtables[family].protocol), iptables.Path(program), iptables.Timeout(xtablesWait))
-			if err != nil {
-				return fmt.Errorf("%s: %w", program, err)
-			}
-			if s.xtables == nil {
-				s.xtables = map[string]*iptables.IPTables{}
-			}
-			s.xtables[program] = x
-		}
-		return tidied(f(mangle{x}))
-	})
+// programError is that a program of iptables failed.
+type programError struct {
+	program string
+	status  int
+	text    string // what it said
+	err     error
 }
 
-// tidied is an error without the line ends that programs put behind it.
-func tidied(err error) error {
-	if err == nil {
-		return nil
+func (e *programError) Error() string {
+	if e.text == "" {
+		return fmt.Sprintf("%s: %v", e.program, e.err)
 	}
-	return errors.New(strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), " "))
+	return fmt.Sprintf("%s: %v: %s", e.program, e.err, e.text)
 }
 
-// missing reports whether a program failed because a chain isn't there. It is
-// not asked by its words: iptables-nft 1.8.9 calls such a chain incompatible.
-func missing(err error) bool {
-	var e *iptables.Error
-	return errors.As(err, &e) && e.ExitStatus() == 1
+// runXtables runs a program of iptables in the namespace of the calling thread, and
+// returns the lines that it prints.
+func runXtables(stdin, program string, args ...string) ([]string, error) {
+	cmd := exec.Command(program, append([]string{"-w", xtablesWait}, args...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		text := strings.Join(strings.FieldsFunc(stderr.String(), func(r rune) bool { return r == '\n' }), " ")
+		return nil, &programError{program, cmd.ProcessState.ExitCode(), text, err}
+	}
+	return strings.Split(strings.TrimSuffix(stdout.String(), "\n"), "\n"), nil
+}
+
+// refused reports whether a program failed because it found something otherwise than
+// it was told.
+func refused(err error) bool {
+	var e *programError
+	return errors.As(err, &e) && e.status == 1
+}
+
+// mangle is table mangle of one address family, by one program.
+type mangle struct {
+	s       *Space
+	family  netstate.Family
+	program string
+}
+
+// run runs the program, or the one that restores, in the namespace: a program is in
+// the namespace of the thread that starts it.
+func (m mangle) run(stdin, program string, args ...string) (out []string, err error) {
+	err = m.s.enter(func() (err error) {
+		out, err = runXtables(stdin, program, args...)
+		return err
+	})
+	return out, err
+}
+
+// list returns what the table has of our chains, in the words of iptables -S.
+func (m mangle) list(chains []netstate.MarkChain) ([]string, error) {
+	out, err := m.run("", m.program, "-t", netstate.MangleTable, "-S")
+	if !refused(err) {
+		return out, err
+	}
+	// iptables-nft lists nothing of a table in which anything is that nft alone can
+	// say (nft_is_table_compatible of iptables/nft.c). But it lists single chains.
+	there, e := m.s.nftChains(m.family)
+	if e != nil || len(there) == 0 {
+		return nil, errors.Join(err, e)
+	}
+	for _, c := range chains {
+		if !slices.ContainsFunc(there, func(t nftChain) bool { return t.name == c.Name }) {
+			continue
+		}
+		lines, err := m.run("", m.program, "-t", netstate.MangleTable, "-S", c.Name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, lines...)
+		jumps, err := m.has(c.From, c.Jump())
+		if err != nil {
+			return nil, err
+		}
+		if jumps {
+			out = append(out, c.JumpLine())
+		}
+	}
+	return out, nil
+}
+
+// has asks the program for a rule, which it may print in other words than we have.
+func (m mangle) has(chain, rule string) (bool, error) {
+	_, err := m.run("", m.program, append([]string{"-t", netstate.MangleTable, "-C", chain}, strings.Fields(rule)...)...)
+	if refused(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// restore changes the table, all at once or not at all.
+func (m mangle) restore(script string) error {
+	_, err := m.run(script, restorer(m.program), "--noflush")
+	return err
 }
 
 // readChains is ReadMark of our chains.
@@ -186,11 +250,8 @@ func (s *Space) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
 		programs = append(programs, program)
 	}
 	for _, program := range programs {
-		found := false
-		err := s.withMangle(want.Family, program, func(m mangle) (err error) {
-			found, want.Damage, err = m.compare(want.Chains())
-			return err
-		})
+		found, damage, err := mangle{s, want.Family, program}.compare(want.Chains())
+		want.Damage = damage
 		if err != nil {
 			return fmt.Errorf("%s: read %s table %s: %w", s.ns, want.Kind(), netstate.MangleTable, err)
 		}
@@ -202,48 +263,43 @@ func (s *Space) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
 	return nil
 }
 
-// compare reports whether the first of our chains is there, and says what of
-// them all is missing or beyond what there should be.
+// compare reports whether one of our chains is there, and says what of them all is
+// missing or beyond what there should be.
 func (m mangle) compare(want []netstate.MarkChain) (found bool, damage string, err error) {
+	lines, err := m.list(want)
+	if err != nil {
+		return false, "", err
+	}
 	var all []string
-	for i, c := range want {
-		listed, err := m.List(netstate.MangleTable, c.Name)
-		switch {
-		case missing(err) && i == 0:
-			return false, "", nil
-		case missing(err):
+	for _, c := range want {
+		if !slices.Contains(lines, "-N "+c.Name) {
 			all = append(all, "no -N "+c.Name)
 			continue // nothing can jump to it
-		case err != nil:
-			return false, "", err
 		}
-		differs, err := m.differs(c, listed[1:])
+		found = true
+		differs, err := m.differs(c, lines)
 		if err != nil {
 			return false, "", err
 		}
 		all = append(all, differs...)
-		jumps, err := m.Exists(netstate.MangleTable, c.From, strings.Fields(c.Jump())...)
-		if err != nil {
-			return false, "", err
-		}
-		if !jumps {
-			all = append(all, "no -A "+c.From+" "+c.Jump())
+		if !slices.Contains(lines, c.JumpLine()) {
+			all = append(all, "no "+c.JumpLine())
 		}
 	}
-	return true, strings.Join(all, ", "), nil
+	return found, strings.Join(all, ", "), nil
 }
 
 // differs compares a chain's rules with those that are listed. A rule that is
 // not listed in our words is looked for by the program, for its version may have
 // others.
-func (m mangle) differs(c netstate.MarkChain, listed []string) ([]string, error) {
+func (m mangle) differs(c netstate.MarkChain, lines []string) ([]string, error) {
 	var out []string
 	other := 0 // rules of ours in other words
 	for _, rule := range c.Rules {
-		if slices.Contains(listed, "-A "+c.Name+" "+rule) {
+		if slices.Contains(lines, "-A "+c.Name+" "+rule) {
 			continue
 		}
-		there, err := m.Exists(netstate.MangleTable, c.Name, strings.Fields(rule)...)
+		there, err := m.has(c.Name, rule)
 		if err != nil {
 			return nil, err
 		}
@@ -253,9 +309,9 @@ func (m mangle) differs(c netstate.MarkChain, listed []string) ([]string, error)
 		}
 		out = append(out, "no -A "+c.Name+" "+rule)
 	}
-	for _, line := range listed {
-		switch ours := slices.ContainsFunc(c.Rules, func(rule string) bool { return line == "-A "+c.Name+" "+rule }); {
-		case ours:
+	for _, line := range lines {
+		switch rule, in := strings.CutPrefix(line, "-A "+c.Name+" "); {
+		case !in || slices.Contains(c.Rules, rule):
 		case other > 0:
 			other--
 		default:
@@ -278,7 +334,7 @@ func (s *Space) applyChains(op netstate.Op) error {
 		}
 		if program != "" {
 			s.tables = nil
-			if err := s.withMangle(mark.Family, program, func(m mangle) error { return m.remove(mark.Chains()) }); err != nil {
+			if err := (mangle{s, mark.Family, program}).remove(mark.Chains()); err != nil {
 				return err
 			}
 		}
@@ -286,17 +342,19 @@ func (s *Space) applyChains(op netstate.Op) error {
 	if op.After == nil || mark.Damage != "" {
 		return nil
 	}
+	if strings.HasSuffix(mark.Dev, "+") {
+		return fmt.Errorf("iptables takes %s for every link whose name begins so: want a name without + at its end, or markBackend nftables", mark.Dev)
+	}
 	program, err := s.programFor(mark.Family)
 	if err != nil {
 		return err
 	}
 	s.tables = nil
-	return s.withMangle(mark.Family, program, func(m mangle) error { return m.add(mark.Chains()) })
+	return mangle{s, mark.Family, program}.add(mark)
 }
 
-// removeNftChains removes our chains, and what jumps to them, in one transaction:
-// the programs take one for each, and each waits until no packet is on its way
-// through what was removed. It needs no program.
+// removeNftChains removes our chains, and what jumps to them, in one transaction. It
+// needs no program.
 func (s *Space) removeNftChains(f netstate.Family) error {
 	chains, err := s.nftChains(f)
 	if err != nil || len(chains) == 0 {
@@ -324,61 +382,41 @@ func (r nftRule) jumpsTo(c nftChain) bool {
 	return slices.ContainsFunc(r.expressions, func(e expression) bool { return e.jump() == c.name })
 }
 
-// add fills the chains, and then lets packets into them: whoever is killed in
-// between leaves what changes no packet. What it made is read back: iptables-nft
-// 1.8.9 goes on after a failed request, and writes a rule in the words of another
-// revision of its extension.
-func (m mangle) add(chains []netstate.MarkChain) error {
-	for _, c := range chains {
-		if err := m.ClearChain(netstate.MangleTable, c.Name); err != nil {
-			return err
-		}
-		for _, rule := range c.Rules {
-			if err := m.Append(netstate.MangleTable, c.Name, strings.Fields(rule)...); err != nil {
-				return err
-			}
-		}
+// add makes the chains and what jumps to them. What it made is read back:
+// iptables-nft 1.8.9 goes on after a failed request, and writes a rule in the words of
+// another revision of its extension.
+func (m mangle) add(mark netstate.Mark) error {
+	if err := m.restore(mark.Restored()); err != nil {
+		return err
 	}
-	for _, c := range chains {
-		if err := m.InsertUnique(netstate.MangleTable, c.From, 1, strings.Fields(c.Jump())...); err != nil {
-			return err
-		}
-	}
-	found, damage, err := m.compare(chains)
+	found, damage, err := m.compare(mark.Chains())
 	if err == nil && (!found || damage != "") {
-		err = fmt.Errorf("the program succeeded and made something else: %s", damage)
+		err = fmt.Errorf("%s succeeded and made something else: %s", restorer(m.program), damage)
 	}
 	return err
 }
 
-// remove undoes add, backwards, as far as it got. What the programs make for
-// themselves, an empty table and its built-in chains, is theirs and stays.
+// remove undoes add. What the programs make for themselves, an empty table and its
+// built-in chains, is theirs and stays.
 func (m mangle) remove(chains []netstate.MarkChain) error {
-	// Asked for one chain, a program fails in one way if there is none and if it
-	// can't tell.
-	there, err := m.ListChains(netstate.MangleTable)
+	lines, err := m.list(chains)
 	if err != nil {
 		return err
 	}
-	for _, c := range slices.Backward(chains) {
-		if !slices.Contains(there, c.Name) {
+	var jumps, own []string
+	for _, c := range chains {
+		if !slices.Contains(lines, "-N "+c.Name) {
 			continue // and nothing can jump to it
 		}
-		for {
-			jumps, err := m.Exists(netstate.MangleTable, c.From, strings.Fields(c.Jump())...)
-			if err != nil {
-				return err
-			}
-			if !jumps {
-				break
-			}
-			if err := m.Delete(netstate.MangleTable, c.From, strings.Fields(c.Jump())...); err != nil {
-				return err
+		for _, line := range lines {
+			if line == c.JumpLine() {
+				jumps = append(jumps, "-D "+strings.TrimPrefix(line, "-A "))
 			}
 		}
-		if err := m.ClearAndDeleteChain(netstate.MangleTable, c.Name); err != nil {
-			return err
-		}
+		own = append(own, "-F "+c.Name, "-X "+c.Name)
 	}
-	return nil
+	if len(own) == 0 {
+		return nil
+	}
+	return m.restore("*" + netstate.MangleTable + "\n" + strings.Join(append(jumps, own...), "\n") + "\nCOMMIT\n")
 }

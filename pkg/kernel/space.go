@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/coreos/go-iptables/iptables"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -44,8 +43,7 @@ type Space struct {
 
 	nftConn *conn
 	tables  *tables
-	lacking map[uint8]error               // families of nf_tables that were tried; nil: the kernel has it
-	xtables map[string]*iptables.IPTables // by the program's name
+	lacking map[uint8]error // families of nf_tables that were tried; nil: the kernel has it
 
 	index map[string]int // of links, by name
 	name  map[int]string

@@ -23,9 +23,10 @@ type MarkChain struct {
 // Jump is the rule that leads to the chain.
 func (c MarkChain) Jump() string { return "-j " + c.Name }
 
-// Chains are those of a Mark of backend Iptables. All that is left of them when
-// something was interrupted is left of the first: it is the first to be made,
-// and the last to be removed.
+// JumpLine is the same as iptables(8) prints it.
+func (c MarkChain) JumpLine() string { return "-A " + c.From + " " + c.Jump() }
+
+// Chains are those of a Mark of backend Iptables.
 func (m Mark) Chains() []MarkChain {
 	bits := fmt.Sprintf("%#x", m.Bits)
 	entering := "-i " + m.Dev
@@ -45,7 +46,7 @@ func (m Mark) saved() string {
 	var names, jumps, rules strings.Builder
 	for _, c := range m.Chains() {
 		fmt.Fprintf(&names, ":%s - [0:0]\n", c.Name)
-		fmt.Fprintf(&jumps, "-A %s %s\n", c.From, c.Jump())
+		fmt.Fprintln(&jumps, c.JumpLine())
 		for _, r := range c.Rules {
 			fmt.Fprintf(&rules, "-A %s %s\n", c.Name, r)
 		}
@@ -53,9 +54,19 @@ func (m Mark) saved() string {
 	return "*" + MangleTable + "\n" + names.String() + jumps.String() + rules.String() + "COMMIT\n"
 }
 
-// markCommand is an op on a Mark of backend Iptables as a command. Jumps come
+// Restored is what iptables-restore(8) makes the chains of, with --noflush. Jumps come
 // before foreign rules, for one of those may accept a packet and so end its way
 // through the table.
+func (m Mark) Restored() string {
+	out := strings.NewReplacer("-A PREROUTING ", "-I PREROUTING ", "-A OUTPUT ", "-I OUTPUT ").Replace(m.saved())
+	if strings.Contains(m.Dev, `"`) { // which begins a quotation (add_param_to_argv of iptables/xshared.c)
+		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(m.Dev) + `"`
+		out = strings.Replace(out, "-i "+m.Dev+" ", "-i "+quoted+" ", 1)
+	}
+	return out
+}
+
+// markCommand is an op on a Mark of backend Iptables as a command.
 func markCommand(o Op) string {
 	m := o.Object().(Mark)
 	program := string(m.Kind())
@@ -68,8 +79,7 @@ func markCommand(o Op) string {
 		}
 	}
 	if o.After != nil {
-		saved := strings.NewReplacer("-A PREROUTING ", "-I PREROUTING ", "-A OUTPUT ", "-I OUTPUT ").Replace(m.saved())
-		lines = append(lines, program+"-restore --noflush <<END\n"+saved+"END")
+		lines = append(lines, program+"-restore --noflush <<END\n"+m.Restored()+"END")
 	}
 	return strings.Join(lines, "; ")
 }
