@@ -142,7 +142,7 @@ func (m *matrix) strikeAll(number int, k kind) bool {
 var spots = []string{
 	"/fd/",                             // opening CNI_NETNS: an error was taken for the pod's end
 	"_tables_names",                    // an error was taken for a kernel without iptables
-	"/.new-",                           // a record that is half written stayed
+	"/.half-written-of-",               // a record that is half written stayed
 	"DEL openat /run/multihome/.users", // an error was taken for a record that is none
 	"DEL sendto message of type 29",    // RTM_DELNEIGH: the routes that it was found by had gone
 	"DEL sendto message of type 33",    // RTM_DELRULE: the routes of the table were not found any more

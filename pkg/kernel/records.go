@@ -90,8 +90,24 @@ func (s Records) Write(pod string, r Record) error {
 }
 
 // half is how the name of a file begins that is not written to its end; that of its
-// attachment follows. No record is named so: see Read.
-const half = ".new-"
+// attachment follows. No record is named so: with this, a name is longer than that of
+// any link (IFNAMSIZ), which is what a record is named after.
+const half = ".half-written-of-"
+
+// formerHalf is what half was before. A link may be named so.
+const formerHalf = ".new-"
+
+// isHalf reports whether a file is not written to its end, and of which attachment.
+func (s Records) isHalf(pod, file string) (ifname string, is bool) {
+	if ifname, is = strings.CutPrefix(file, half); is {
+		return ifname, true
+	}
+	if ifname, is = strings.CutPrefix(file, formerHalf); is {
+		_, err := s.ReadOne(pod, file)
+		is = err != nil // or else it is the record of a link of that name
+	}
+	return ifname, is
+}
 
 // writeWhole writes a file and its directories. A file that is renamed into place
 // is there whole or not at all, and a link that somebody put there is replaced,
@@ -153,7 +169,7 @@ func (s Records) sweep(pod, ifname string) error {
 	}
 	empty := true
 	for _, f := range files {
-		of, isHalf := strings.CutPrefix(f.Name(), half)
+		of, isHalf := s.isHalf(pod, f.Name())
 		if !isHalf || ifname != "" && ifname != of {
 			empty = false
 		} else if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -223,8 +239,8 @@ func (s Records) readPod(pod string) ([]Record, error) {
 	var out []Record
 	var errs []error
 	for _, f := range files {
-		if f.Name()[0] == '.' {
-			continue // half written by a process that was killed
+		if _, is := s.isHalf(pod, f.Name()); is {
+			continue // by a process that was killed
 		}
 		r, err := s.ReadOne(pod, f.Name())
 		if errors.Is(err, fs.ErrNotExist) {

@@ -316,12 +316,13 @@ func OneOf(p *string, words ...string) Value {
 // Interface is the name of a network interface (dev_valid_name of
 // net/core/dev.c).
 func Interface(p *string) Value {
-	return Value{"an interface name of 1 to 15 bytes without '/', ':' and spaces", func(raw json.RawMessage) error {
+	// The kernel puts a number in the place of %d, and refuses every other % (dev_get_valid_name of net/core/dev.c).
+	return Value{"an interface name of 1 to 15 bytes without '/', ':', '%' and spaces", func(raw json.RawMessage) error {
 		var s string
 		if err := parse(raw, &s); err != nil {
 			return err
 		}
-		if len(s) == 0 || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r") {
+		if len(s) == 0 || len(s) > 15 || s == "." || s == ".." || strings.ContainsAny(s, "/:% \t\n\v\f\r") {
 			return errValue
 		}
 		*p = s

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// oddNames are names that a link can have (dev_valid_name of net/core/dev.c), and a
+// NIC in CNI. Some are, or were, file names of ours.
+var oddNames = []string{
+	".net1", "..foo", ".new-x", "x", ".users", ".routes", ".locks", ".half-written-",
+	"net.100", "-x", "eth+", `"q"\`, "$HOME", "#*'", "naïve-ß", "fifteen-bytes-x",
+}
+
+// shared are settings of net1 that stay: NICs in one subnet need them.
+var shared = regexp.MustCompile(`conf/net1/arp_\w+:\d`)
+
+// TestOddInterfaceNames gives a pod NICs of such names, all at once: CHECK, repair, DEL
+// and GC find what ADD made of each, and of no other.
+func TestOddInterfaceNames(t *testing.T) {
+	for name, chain := range map[string]string{
+		"coordinator": chained,
+		"macvlan":     with(`"hostLink": "macvlan"`),
+		"veth":        `{"type": "veth", "service_cidr": "10.96.0.0/12"}`,
+		"route":       `{"type": "route", "master": "ens224", "bridge": "ens224.host"}`,
+		"sbr":         `{"type": "route", "sbr": true}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := emptySite(t, twoLANs["v4"], chained)
+			first := chain
+			if strings.Contains(chain, "route") {
+				first = chained
+			}
+			s.plug(t, 0, lab.NIC, first)
+			s.plug(t, 1, "net1", chain) // what comes with the first of them stays with the last
+			before := s.state(t)
+			for _, nic := range oddNames {
+				s.plug(t, 1, nic, chain)
+			}
+			records := func() string {
+				var out string
+				err := s.Node.Run(func() (err error) { out, err = shell("find /run/multihome -type f 2>/dev/null || true"); return err })
+				if err != nil {
+					t.Fatal(err)
+				}
+				return out
+			}
+			others := slices.Clone(s.nics)
+			if first != chain {
+				s.nics = s.nics[1:] // what coordinator thinks of route is another test's business
+			}
+			if name != "sbr" { // without a default in main, macvlan's CHECK fails
+				s.check(t)
+			}
+			s.nics = others
+			if name != "sbr" {
+				for _, nic := range oddNames {
+					if !strings.Contains(records(), s.web.ContainerID+"/"+nic+"\n") {
+						t.Errorf("there is no record of %s:\n%s", nic, records())
+					}
+				}
+			}
+			for i, nic := range oddNames {
+				s.unplug(t, nic)
+				last := s.nics[len(s.nics)-1]
+				if i == len(oddNames)/2 && name != "sbr" {
+					if err := last.network.Check(t.Context(), s.web, last.name); err != nil {
+						t.Errorf("after DEL of half of them: %v", err)
+					}
+				}
+			}
+			same(t, "DEL of all", before.unnumbered().unlike(shared), s.state(t).unnumbered().unlike(shared))
+
+			for _, nic := range oddNames {
+				s.plug(t, 1, nic, chain)
+			}
+			var valid []types.GCAttachment
+			for _, n := range s.nics {
+				if !slices.Contains(oddNames, n.name) {
+					valid = append(valid, types.GCAttachment{ContainerID: s.web.ContainerID, IfName: n.name})
+				}
+			}
+			// Or else libcni calls DEL for each.
+			s.onNode(t, "cd /var/lib/cni/results; mv *-eth0 *-net1 /run; rm *; mv /run/*-eth0 /run/*-net1 .")
+			if err := s.nics[1].network.GC(t.Context(), valid...); err != nil {
+				t.Error(err)
+			}
+			for _, nic := range oddNames {
+				if strings.Contains(records(), s.web.ContainerID+"/"+nic+"\n") {
+					t.Errorf("GC leaves the record of %s", nic)
+				}
+			}
+			if name != "sbr" && !strings.Contains(records(), "net1") {
+				t.Errorf("GC removes the record of net1, which lives:\n%s", records())
+			}
+		})
+	}
+}
+
+// TestFormerRecords has records as an earlier version left them, of links whose names
+// begin with a dot, and what it left when it was killed while it wrote.
+func TestFormerRecords(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, twoLANs["v4"], chained)
+	before := s.state(t)
+	for _, nic := range []string{".net2", ".new-x"} {
+		s.plug(t, 1, nic)
+	}
+	// Names are as ever.
+	s.onNode(t, fmt.Sprintf(`cd /run/multihome/%s
+		test -f .net2 -a -f .new-x
+		cp net1 .new-net1; head -c 20 net1 >.new-net7; : >.new-.net2; cp .new-x .new-.new-x`, s.web.ContainerID))
+	s.check(t)
+	for _, nic := range []string{".net2", ".new-x"} {
+		s.unplug(t, nic)
+	}
+	s.check(t)
+	if err := s.nics[1].network.GC(t.Context(), types.GCAttachment{ContainerID: s.web.ContainerID, IfName: "net1"}); err != nil {
+		t.Error(err)
+	}
+	same(t, "GC", before.unnumbered().unlike(shared), s.state(t).unnumbered().unlike(shared))
+}
