@@ -168,3 +168,47 @@ func TestRepairWithOtherCIDRs(t *testing.T) {
 	}
 	s.healthy(t, dir)
 }
+
+// TestRepairOnePod names a pod in each way that show takes: that one is repaired, and
+// no other.
+func TestRepairOnePod(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, twoLANs["dual"], chained)
+	dir := t.TempDir()
+	const rule = "ip rule | grep -c 'lookup 100' || true"
+	for _, what := range []string{s.web.ContainerID, s.web.ContainerID[:8], s.web.Name(), s.web.NetNS} {
+		for _, p := range []*lab.Pod{s.web, s.app} {
+			sh(t, p.Netns, "ip rule del pref 32763")
+		}
+		if got := s.repair(t, dir, what, "--dry-run"); !strings.Contains(got, s.web.ContainerID) || strings.Contains(got, s.app.ContainerID) {
+			t.Errorf("repair %s --dry-run says:\n%s", what, got)
+		}
+		s.repair(t, dir, what)
+		if web, app := sh(t, s.web.Netns, rule), sh(t, s.app.Netns, rule); web != "1\n" || app != "0\n" {
+			t.Errorf("after repair %s: rules of web: %s, of the other pod: %s", what, web, app)
+		}
+		if got := s.repair(t, dir, what); got != "nothing to repair\n" {
+			t.Errorf("repair %s once more says:\n%s", what, got)
+		}
+		s.repair(t, dir)
+	}
+	s.check(t)
+	s.healthy(t, dir)
+
+	// Another pod's damage is none of this one's.
+	s.onNode(t, "for f in /var/lib/cni/results/*-"+s.app.ContainerID+"-*; do : >$f; done")
+	if got := s.repair(t, dir, s.web.Name()); got != "nothing to repair\n" {
+		t.Errorf("beside a pod whose result is damaged, repair says:\n%s", got)
+	}
+	for what, want := range map[string]string{
+		s.app.ContainerID[:8]: "/var/lib/cni/results/macvlan-ens192-" + s.app.ContainerID + "-eth0",
+		s.app.Name():          "nobody noted what it should have",
+		"nowhere":             "no namespace, process or container",
+		"":                    "no namespace, process or container",
+	} {
+		stdout, stderr, status := s.multihome(t, "repair", "--conf-dir", dir, what)
+		if status != 1 || !strings.Contains(stderr, want) || stdout != "" {
+			t.Errorf("repair %q: status %d, want 1 and %q: %s%s", what, status, want, stdout, stderr)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 	"github.com/multihome/multihome/pkg/repair"
@@ -15,14 +16,33 @@ import (
 func repairCommand() *cobra.Command {
 	var o repair.Options
 	c := &cobra.Command{
-		Use:   "repair",
+		Use:   "repair [POD]",
 		Short: "Give the living pods of this node back what they should have",
-		Long: `Repair does for every living pod what a repeated ADD would do: after something
-else on the node flushed rules or tables, after the node got other addresses, or
-after the configuration of a network in --conf-dir was changed. It goes by the
-results that runtimes keep, and changes nothing on a healthy node.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Long: `Repair does for every living pod, or for one POD, what a repeated ADD would do:
+after something else on the node flushed rules or tables, after the node got other
+addresses, or after the configuration of a network in --conf-dir was changed. It goes
+by the results that runtimes keep, and changes nothing on a healthy node.
+
+What no attachment of a pod asks for any more goes, as long as it is known what each
+of them asks for. A result or a configuration that can't be read is named, and the
+exit status is 1.
+
+POD is a container ID or the beginning of one, the name or path of a network
+namespace, or the ID of a process in it.`,
+		Example: `  multihome repair
+  multihome repair 3f1c --dry-run`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completePods,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				pod, err := inspect.Find(args[0], o.CacheDirs)
+				if err != nil {
+					return fmt.Errorf("repair: %w", err)
+				}
+				if o.Only = pod.ContainerID; o.Only == "" {
+					return fmt.Errorf("repair: pod %q: nobody noted what it should have: see --cache-dir", args[0])
+				}
+			}
 			n := 0
 			o.Did = func(a plugin.Attachment, op netstate.Op) {
 				n++

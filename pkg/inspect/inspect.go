@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containernetworking/cni/libcni"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/multihome/multihome/pkg/kernel"
@@ -52,14 +51,12 @@ func Pods(cacheDirs []string) []Pod {
 		}
 		return byID[id]
 	}
-	for _, dir := range cacheDirs {
-		list, _ := libcni.NewCNIConfigWithCacheDir(nil, dir, nil).GetCachedAttachments("")
-		for _, cached := range list {
-			p := pod(cached.ContainerID)
-			p.Netns = cached.NetNS
-			p.Name = cmp.Or(kubernetesName(cached), p.Name)
-			p.note(Attachment{cached.Network, cached.IfName, cached.Config, result(dir, cached)})
-		}
+	cached, _ := Cache(cacheDirs)
+	for _, c := range cached {
+		p := pod(c.ContainerID)
+		p.Netns = c.Netns
+		p.Name = cmp.Or(c.kubernetesName(), p.Name)
+		p.note(Attachment{c.Network, c.IfName, c.Config, c.result()})
 	}
 	for _, records := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes, kernel.LinkUsers} {
 		list, _ := records.Read("")
@@ -89,9 +86,9 @@ func (p *Pod) note(a Attachment) {
 
 // kubernetesName returns the pod's namespace and name from CNI_ARGS, as kubelet's runtimes
 // set it.
-func kubernetesName(a *libcni.NetworkAttachment) string {
+func (c *Cached) kubernetesName() string {
 	var namespace, name string
-	for _, arg := range a.CniArgs {
+	for _, arg := range c.Args {
 		switch arg[0] {
 		case "K8S_POD_NAMESPACE":
 			namespace = arg[1]
@@ -105,18 +102,13 @@ func kubernetesName(a *libcni.NetworkAttachment) string {
 	return namespace + "/" + name
 }
 
-// result returns the cached result of a chain; nil if it can't be read.
-func result(dir string, a *libcni.NetworkAttachment) *types100.Result {
-	list, err := libcni.ConfListFromBytes(a.Config)
+// result returns the cached result of the chain; nil if it can't be read.
+func (c *Cached) result() *types100.Result {
+	result, err := c.ResultIn(types100.ImplementedSpecVersion)
 	if err != nil {
 		return nil
 	}
-	cni := libcni.NewCNIConfigWithCacheDir(nil, dir, nil)
-	cached, err := cni.GetNetworkListCachedResult(list, &libcni.RuntimeConf{ContainerID: a.ContainerID, IfName: a.IfName})
-	if err != nil || cached == nil {
-		return nil
-	}
-	out, err := types100.NewResultFromResult(cached)
+	out, err := types100.NewResultFromResult(result)
 	if err != nil {
 		return nil
 	}
@@ -140,7 +132,14 @@ func Find(what string, cacheDirs []string) (Pod, error) {
 	case 1:
 		return found[0].named(), nil
 	case 0:
-		return Pod{}, fmt.Errorf("pod %q: no namespace, process or container of this node is called so", what)
+		err := fmt.Errorf("pod %q: no namespace, process or container of this node is called so", what)
+		_, unread := Cache(cacheDirs)
+		for _, u := range unread {
+			if what != "" && strings.Contains(filepath.Base(u.File), "-"+what) {
+				err = fmt.Errorf("%w; %w", err, u)
+			}
+		}
+		return Pod{}, err
 	}
 	var ids []string
 	for _, p := range found {

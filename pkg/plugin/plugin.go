@@ -179,18 +179,15 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	if len(prevResult) == 0 || string(prevResult) == "null" {
 		return t, raw, nil
 	}
-	if err := refuseNulls(prevResult); err != nil {
-		return t, raw, err
-	}
-	result, err := version.NewResult(t.version, prevResult)
+	result, err := ReadResult(t.version, prevResult)
 	if err == nil {
 		t.Prev, err = current.NewResultFromResult(result)
 	}
-	if err != nil {
-		return t, raw, types.NewError(types.ErrDecodingFailure, "prevResult: "+err.Error(), "")
+	if _, worded := asError(err); err != nil && !worded {
+		err = types.NewError(types.ErrDecodingFailure, "prevResult: "+err.Error(), "")
 	}
-	if p.NodeOnly {
-		return t, raw, nil // it is passed on, whatever it says
+	if err != nil || p.NodeOnly { // whose prevResult is passed on, whatever it says
+		return t, raw, err
 	}
 	return t, raw, checkAddresses(t.Prev, t.IfName)
 }
@@ -219,6 +216,14 @@ func parseKey(raw map[string]json.RawMessage, key string, v any) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
+}
+
+// ReadResult reads the result of a plugin, which is of that version.
+func ReadResult(of string, data json.RawMessage) (types.Result, error) {
+	if err := refuseNulls(data); err != nil {
+		return nil, err
+	}
+	return version.NewResult(of, data)
 }
 
 // refuseNulls returns an error for a result with null in one of its lists, where

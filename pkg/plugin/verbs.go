@@ -123,10 +123,28 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 			return err
 		}
 	}
+	plan, ops, fresh, err := p.make(t, conf, plan, ops)
+	if err != nil {
+		return err
+	}
+	if p.NodeOnly {
+		plan = netstate.Plan{}
+	}
+	if err := t.output(t.result(plan)); err != nil {
+		// Nobody learns of the attachment, so there must be none.
+		return p.forget(t, fresh, t.Kernel.Undo(ops, fmt.Errorf("print result: %w", err)))
+	}
+	t.did("ADD", ops)
+	return nil
+}
+
+// make notes the attachment and applies the operations that lead to the plan. It
+// returns what was done in the end, and whether nothing was noted before.
+func (p Plugin) make(t *Task, conf Conf, plan netstate.Plan, ops []netstate.Op) (netstate.Plan, []netstate.Op, bool, error) {
 	record := conf.Record(&t.View, plan)
 	fresh, err := p.record(t, record)
 	if err != nil {
-		return p.forget(t, fresh, err)
+		return plan, nil, fresh, p.forget(t, fresh, err)
 	}
 	err = t.Kernel.Apply(ops)
 	for tries := 0; kernel.Again(err) && tries < 3; tries++ {
@@ -137,18 +155,10 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 		}
 	}
 	if err != nil {
-		return p.forget(t, fresh, err)
+		return plan, nil, fresh, p.forget(t, fresh, err)
 	}
 	p.settle(t, record)
-	if p.NodeOnly {
-		plan = netstate.Plan{}
-	}
-	if err := t.output(t.result(plan)); err != nil {
-		// Nobody learns of the attachment, so there must be none.
-		return p.forget(t, fresh, t.Kernel.Undo(ops, fmt.Errorf("print result: %w", err)))
-	}
-	t.did("ADD", ops)
-	return nil
+	return plan, ops, fresh, nil
 }
 
 // forget removes a record that an ADD wrote before it failed, unless DEL will
@@ -275,9 +285,10 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	return nil
 }
 
-// Reconcile returns what a repeated ADD would do for a living attachment, and
-// the plan it goes by, and does it unless dry is set. The configuration on
-// standard input is that of the plugin, with the prevResult of the attachment.
+// Reconcile does for a living attachment what a repeated ADD does, but for asking on
+// the wire, and returns the plan and what was done. If dry is set, it does nothing, and
+// returns what would be done. The configuration on standard input is that of the
+// plugin, with the prevResult of the attachment.
 func (p Plugin) Reconcile(args *skel.CmdArgs, dry bool) (netstate.Plan, []netstate.Op, error) {
 	t, raw, err := p.load(args)
 	if err != nil {
@@ -289,18 +300,10 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, dry bool) (netstate.Plan, []netsta
 	}
 	defer t.close()
 	plan, ops, err := p.prepare(t, conf)
-	if err != nil || dry || len(ops) == 0 {
-		return plan, ops, err
+	if err == nil && !dry {
+		plan, ops, _, err = p.make(t, conf, plan, ops)
 	}
-	record := conf.Record(&t.View, plan)
-	if _, err := p.record(t, record); err != nil {
-		return plan, ops, err
-	}
-	if err := t.Kernel.Apply(ops); err != nil {
-		return plan, ops, err
-	}
-	p.settle(t, record)
-	return plan, ops, nil
+	return plan, ops, err
 }
 
 // drift is what CHECK found: every object that is not as it should be.

@@ -3,9 +3,9 @@
 // Package repair gives living pods back what they should have: after rules were
 // flushed by something else on the node, after the node got other addresses, or
 // after a network's configuration was changed. What should be is what a repeated
-// ADD would make, from the results that runtimes keep (libcni's cache); what
-// should not be any more are those rules and routes of ours that no attachment
-// of the pod asks for.
+// ADD would make, from the results that runtimes keep (libcni's cache). What should
+// not be any more are those rules and routes of ours that no attachment of the pod
+// asks for; they stay while it isn't known what each of them asks for.
 //
 // It changes nothing on a healthy node.
 package repair
@@ -14,13 +14,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
@@ -37,58 +37,78 @@ type Options struct {
 	Did func(a plugin.Attachment, op netstate.Op)
 }
 
-// Run repairs every living pod. An attachment that can't be repaired is in the
-// error, and doesn't keep the others from it.
+// Run repairs every living pod. What can't be read or repaired is in the error, and
+// doesn't keep the rest from being repaired.
 func Run(o Options) error {
-	pods, err := o.attachments()
+	pods, err := o.pods()
 	errs := []error{err}
-	for _, pod := range pods {
-		errs = append(errs, o.repairPod(pod))
+	for _, p := range pods {
+		errs = append(errs, o.repair(p))
 	}
 	return errors.Join(errs...)
 }
 
-// attached is a cached attachment of one of our plugins.
+// cachedPod is a living pod as far as the caches tell.
+type cachedPod struct {
+	containerID string
+	netns       string
+	attached    []attached // by our plugins
+	vague       bool       // see known
+}
+
+// attached is an attachment of one of our plugins.
 type attached struct {
 	plugin.Attachment
-	netns string
 	typ   string
 	stdin []byte
+	file  string
 }
 
-// attachments returns those in the caches, by pod.
-func (o Options) attachments() ([][]attached, error) {
-	current, err := o.configurations()
+// pods returns those in the caches that live.
+func (o Options) pods() (pods []*cachedPod, err error) {
+	confs, err := o.configurations()
 	errs := []error{err}
-	var pods [][]attached
-	for _, dir := range o.CacheDirs {
-		cni := libcni.NewCNIConfigWithCacheDir(nil, dir, nil)
-		list, err := cni.GetCachedAttachments("")
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("cache %s: %w", dir, err))
+	cached, unread := inspect.Cache(o.CacheDirs)
+	byID := map[string]*cachedPod{}
+	for _, c := range cached {
+		if !o.means(c.ContainerID) || (kernel.Netns{Path: c.Netns}).Gone() {
+			continue // a dead one is GC's business
 		}
-		for _, cached := range list {
-			found, err := ofOurs(cni, cached, current)
-			errs = append(errs, err)
-			for _, a := range found {
-				if o.Only != "" && a.ContainerID != o.Only {
-					continue
-				}
-				i := slices.IndexFunc(pods, func(p []attached) bool { return p[0].SamePod(a.Attachment) })
-				if i < 0 {
-					pods = append(pods, nil)
-					i = len(pods) - 1
-				}
-				pods[i] = append(pods[i], a)
-			}
+		p := byID[c.ContainerID]
+		if p == nil {
+			p = &cachedPod{containerID: c.ContainerID, netns: c.Netns}
+			byID[c.ContainerID] = p
+			pods = append(pods, p)
+		}
+		found, sure, err := confs.ofOurs(&c)
+		p.attached = append(p.attached, found...)
+		p.vague = p.vague || !sure
+		errs = append(errs, err)
+	}
+	for _, u := range unread {
+		if o.Only == "" || u.MayBeOf(o.Only) {
+			errs = append(errs, u)
+		}
+		for _, p := range pods {
+			p.vague = p.vague || u.MayBeOf(p.containerID)
 		}
 	}
-	return pods, errors.Join(errs...)
+	return pods, errors.Join(append(errs, o.unknown(pods))...)
 }
 
-// configurations returns the node's own, by the name of their network.
-func (o Options) configurations() (map[string]*libcni.NetworkConfigList, error) {
-	out := map[string]*libcni.NetworkConfigList{}
+// means reports whether a pod is to be repaired.
+func (o Options) means(containerID string) bool {
+	return o.Only == "" || plugin.Attachment{ContainerID: o.Only}.SamePod(plugin.Attachment{ContainerID: containerID})
+}
+
+// configurations are those of the node's directory, by the name of their network.
+type configurations struct {
+	lists map[string]*libcni.NetworkConfigList
+	whole bool // every file could be read
+}
+
+func (o Options) configurations() (configurations, error) {
+	out := configurations{map[string]*libcni.NetworkConfigList{}, true}
 	if o.ConfDir == "" {
 		return out, nil
 	}
@@ -97,43 +117,49 @@ func (o Options) configurations() (map[string]*libcni.NetworkConfigList, error) 
 	for _, f := range files {
 		list, err := libcni.ConfListFromFile(f)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("configuration %s: %w", filepath.Base(f), err))
+			errs = append(errs, fmt.Errorf("configuration %s: %w", f, err))
 			continue
 		}
-		out[list.Name] = list
+		out.lists[list.Name] = list
 	}
-	return out, errors.Join(errs...)
+	err = errors.Join(errs...)
+	out.whole = err == nil
+	return out, err
 }
 
-// ofOurs returns what ADD of our plugins was called with for an attachment.
-func ofOurs(cni *libcni.CNIConfig, cached *libcni.NetworkAttachment, current map[string]*libcni.NetworkConfigList) ([]attached, error) {
-	list, err := libcni.ConfListFromBytes(cached.Config)
+// ofOurs returns what ADD of our plugins was called with for an attachment, and
+// whether that is sure to be all.
+func (confs configurations) ofOurs(c *inspect.Cached) (out []attached, sure bool, err error) {
+	list, err := c.List()
 	if err != nil {
-		return nil, nil //nolint:nilerr // a single plugin, which ours never is
+		return nil, false, &inspect.Unread{File: c.File, Err: err}
 	}
-	if newer := current[list.Name]; newer != nil {
+	if list == nil {
+		return nil, true, nil // of a single plugin, which ours never is
+	}
+	newer, sure := confs.lists[list.Name]
+	if sure {
 		list = newer
 	}
-	var out []attached
+	sure = sure || confs.whole // or else the newer one may be in a file that can't be read
 	for _, p := range list.Plugins {
 		if of, ours := suite.Plugins[p.Network.Type]; !ours || of.NodeOnly {
 			continue // it has nothing to repair in a pod
 		}
-		a := attached{
-			Attachment: plugin.Attachment{Network: list.Name, ContainerID: cached.ContainerID, IfName: cached.IfName},
-			netns:      cached.NetNS,
-			typ:        p.Network.Type,
-		}
-		result, err := cni.GetNetworkListCachedResult(list, &libcni.RuntimeConf{ContainerID: cached.ContainerID, IfName: cached.IfName})
-		if err == nil {
-			a.stdin, err = stdin(list, p.Bytes, result)
-		}
+		result, err := c.ResultIn(list.CNIVersion)
 		if err != nil {
-			return out, fmt.Errorf("attachment %s of %s to %s: %w", a.IfName, a.ContainerID, a.Network, err)
+			return nil, false, &inspect.Unread{File: c.File, Err: err}
 		}
-		out = append(out, a)
+		stdin, err := stdin(list, p.Bytes, result)
+		if err != nil {
+			return nil, false, &inspect.Unread{File: c.File, Err: err}
+		}
+		out = append(out, attached{
+			Attachment: plugin.Attachment{Network: list.Name, ContainerID: c.ContainerID, IfName: c.IfName},
+			typ:        p.Network.Type, stdin: stdin, file: c.File,
+		})
 	}
-	return out, nil
+	return out, sure, nil
 }
 
 // stdin is a plugin's configuration as a runtime hands it over.
@@ -146,78 +172,106 @@ func stdin(list *libcni.NetworkConfigList, own []byte, prevResult any) ([]byte, 
 	return json.Marshal(conf)
 }
 
-// repairPod repairs the attachments of a pod, and then removes what none of them
-// asks for.
-func (o Options) repairPod(pod []attached) error {
-	if (kernel.Netns{Path: pod[0].netns}).Gone() {
-		return nil // it is dead: GC's business
-	}
-	var wanted []netstate.Item
-	for _, a := range pod {
-		plan, ops, err := suite.Plugins[a.typ].Reconcile(&skel.CmdArgs{
-			ContainerID: a.ContainerID, Netns: a.netns, IfName: a.IfName, StdinData: a.stdin,
-		}, o.DryRun)
-		for _, op := range ops {
-			o.Did(a.Attachment, op)
-		}
-		if err != nil {
-			return fmt.Errorf("attachment %s of %s to %s: %w", a.IfName, a.ContainerID, a.Network, err)
-		}
-		wanted = append(wanted, plan.Present...)
-	}
-	return o.dropStale(pod, wanted)
-}
-
-// dropStale removes what an earlier plan made and none makes any more. It is
-// left alone while there is an attachment whose plan is not known.
-func (o Options) dropStale(pod []attached, wanted []netstate.Item) error {
-	records, err := kernel.NodeRoutes.Read(pod[0].Pod())
-	for _, r := range records {
-		known := slices.ContainsFunc(pod, func(a attached) bool { return a.IfName == r.IfName })
-		if !known || err != nil {
-			return err
-		}
-	}
-	k, err := kernel.Open(pod[0].netns)
+// unknown returns an error for each attachment of ours that lives and that no cache
+// tells of.
+func (o Options) unknown(pods []*cachedPod) error {
+	k, err := kernel.OpenHost()
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	snap := netstate.NewSnapshot()
-	if err := k.ReadPod(snap); err != nil {
-		return err
-	}
-	var ops []netstate.Op
-	for _, object := range owned(snap) {
-		isWanted := slices.ContainsFunc(wanted, func(i netstate.Item) bool {
-			return i.NS == netstate.Pod && i.Object.Key() == object.Key()
+	notes, err := notes(k, "")
+	errs := []error{err}
+	for _, n := range notes {
+		if !o.means(n.ContainerID) || n.gone {
+			continue
+		}
+		told := slices.ContainsFunc(pods, func(p *cachedPod) bool {
+			return p.vague && n.SamePod(plugin.Attachment{ContainerID: p.containerID}) ||
+				slices.ContainsFunc(p.attached, func(a attached) bool { return suite.Plugins[a.typ].Records == n.by && a.Same(n.Attachment) })
 		})
-		if !isWanted {
-			ops = append(ops, netstate.Op{NS: netstate.Pod, Before: object, Why: "nothing asks for it any more"})
+		if !told {
+			errs = append(errs, fmt.Errorf("%s: no result in %s tells what it should have, so it is left alone: see --cache-dir",
+				words(n.Attachment), strings.Join(o.CacheDirs, ", ")))
 		}
 	}
-	for _, op := range ops {
-		o.Did(pod[0].Attachment, op)
-	}
-	if o.DryRun {
-		return nil
-	}
-	return k.Remove(ops)
+	return errors.Join(errs...)
 }
 
-// owned returns the pod's rules and routes that carry our mark, but for default
-// routes of main: one may stand in for a NIC that was unplugged.
-func owned(snap *netstate.Snapshot) []netstate.Object {
-	var out []netstate.Object
-	for _, r := range netstate.All[netstate.Rule](snap, netstate.Pod) {
-		if r.Owned() {
-			out = append(out, r)
+// words names an attachment.
+func words(a plugin.Attachment) string {
+	return fmt.Sprintf("attachment %s of %s to %s", a.IfName, a.ContainerID, a.Network)
+}
+
+// notes returns the attachments of a pod that own something on the node, or of all
+// pods with "": those that a record or the host end of a pod's link names.
+func notes(k *kernel.Kernel, pod string) ([]note, error) {
+	links, err := k.Host.Owned()
+	errs := []error{err}
+	var out []note
+	for _, l := range links {
+		if a, ok := plugin.ParseAlias(l.Alias); ok && (pod == "" || a.Pod() == pod) {
+			out = append(out, note{Attachment: a, by: kernel.NodeRoutes})
 		}
 	}
-	for _, r := range netstate.All[netstate.Route](snap, netstate.Pod) {
-		if r.Owned() && (r.Table != netstate.TableMain || r.Dst.Bits() > 0) {
-			out = append(out, r)
+	for _, set := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes} {
+		records, err := set.Read(pod)
+		errs = append(errs, err)
+		for _, r := range records {
+			n := note{Attachment: plugin.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}, by: set}
+			n.gone = r.Netns.Path != "" && r.Netns.Gone()
+			out = append(out, n)
 		}
 	}
-	return out
+	return out, errors.Join(errs...)
+}
+
+// repair repairs the attachments of a pod, and then removes what none of them asks
+// for.
+func (o Options) repair(p *cachedPod) error {
+	k := known{vague: p.vague}
+	var errs []error
+	for _, a := range p.attached {
+		of := suite.Plugins[a.typ]
+		plan, ops, err := of.Reconcile(&skel.CmdArgs{
+			ContainerID: a.ContainerID, Netns: p.netns, IfName: a.IfName, StdinData: a.stdin,
+		}, o.DryRun)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s, by %s: %w", words(a.Attachment), a.file, err))
+			continue
+		}
+		for _, op := range ops {
+			o.Did(a.Attachment, op)
+		}
+		k.plans = append(k.plans, planned{a.Attachment, of.Records, plan})
+	}
+	if len(errs) == 0 && len(k.plans) > 0 && !k.vague {
+		errs = append(errs, o.dropStale(p, k))
+	}
+	return errors.Join(errs...)
+}
+
+// dropStale removes what is stale in a pod. What is noted is read when the pod is
+// locked: an ADD may have come in between.
+func (o Options) dropStale(p *cachedPod, what known) error {
+	k, err := kernel.Open(p.netns)
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	what.pod = netstate.NewSnapshot()
+	if err := k.ReadPod(what.pod); err != nil {
+		return err
+	}
+	if what.noted, err = notes(k, what.plans[0].Pod()); err != nil {
+		return err
+	}
+	ops := what.stale()
+	if !o.DryRun {
+		err = k.Remove(ops)
+	}
+	for _, op := range ops {
+		o.Did(what.plans[0].Attachment, op)
+	}
+	return err
 }

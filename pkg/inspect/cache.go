@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inspect
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// Cached is an attachment as a runtime keeps it, in a file of its own (cachedInfo of
+// libcni/api.go).
+type Cached struct {
+	File        string          `json:"-"`
+	Kind        string          `json:"kind"`
+	ContainerID string          `json:"containerId"`
+	Network     string          `json:"networkName"`
+	IfName      string          `json:"ifName"`
+	Netns       string          `json:"netns"`
+	Args        [][2]string     `json:"cniArgs"`
+	Config      []byte          `json:"config"` // of the network
+	Result      json.RawMessage `json:"result"` // of the chain
+}
+
+// Unread is a file of a cache, or a directory, that can't be read.
+type Unread struct {
+	File string
+	Err  error
+}
+
+func (u *Unread) Error() string {
+	if strings.Contains(u.Err.Error(), u.File) {
+		return "cache: " + u.Err.Error()
+	}
+	return "cache: " + u.File + ": " + u.Err.Error()
+}
+
+// MayBeOf reports whether an attachment of the container may be in there. The name of
+// a file has the container ID in it. A directory may hold anybody's.
+func (u *Unread) MayBeOf(containerID string) bool {
+	name := filepath.Base(u.File)
+	return name == results || strings.Contains(name, "-"+containerID+"-")
+}
+
+// results is the directory of a cache that has the files.
+const results = "results"
+
+// Cache reads the caches of runtimes. A cache that isn't there has nothing.
+func Cache(dirs []string) (list []Cached, unread []*Unread) {
+	for _, dir := range dirs {
+		dir = filepath.Join(dir, results)
+		files, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			unread = append(unread, &Unread{dir, err})
+		}
+		for _, f := range files {
+			c := Cached{File: filepath.Join(dir, f.Name())}
+			if err := c.read(); err != nil {
+				unread = append(unread, &Unread{c.File, err})
+				continue
+			}
+			list = append(list, c)
+		}
+	}
+	return list, unread
+}
+
+func (c *Cached) read() error {
+	data, err := kernel.ReadTrusted(c.File)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, c); err != nil {
+		return err
+	}
+	if c.Kind != libcni.CNICacheV1 {
+		return fmt.Errorf("kind %q, want %q, which libcni has written since 0.8", c.Kind, libcni.CNICacheV1)
+	}
+	if name := c.Network + "-" + c.ContainerID + "-" + c.IfName; name != filepath.Base(c.File) {
+		return fmt.Errorf("it is of %s, whose file is %s", c.IfName, name)
+	}
+	return nil
+}
+
+// List returns the configuration of the network, nil if it is of a single plugin.
+func (c *Cached) List() (*libcni.NetworkConfigList, error) {
+	list, err := libcni.ConfListFromBytes(c.Config)
+	if err == nil {
+		return list, nil
+	}
+	var single struct {
+		Type    string          `json:"type"`
+		Plugins json.RawMessage `json:"plugins"`
+	}
+	if json.Unmarshal(c.Config, &single) == nil && single.Type != "" && single.Plugins == nil {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("its configuration: %w", err)
+}
+
+// ResultIn returns what the chain answered, in a version of CNI.
+func (c *Cached) ResultIn(as string) (types.Result, error) {
+	if len(c.Result) == 0 || string(c.Result) == "null" {
+		return nil, errors.New("it has no result")
+	}
+	has, err := (&version.ConfigDecoder{}).Decode(c.Result)
+	if err != nil {
+		return nil, fmt.Errorf("its result: %w", err)
+	}
+	result, err := plugin.ReadResult(has, c.Result)
+	if err == nil {
+		result, err = result.GetAsVersion(as)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("its result: %w", err)
+	}
+	return result, nil
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package repair
+
+import (
+	"slices"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// known is all that is known of a pod when it is decided what of it is stale.
+type known struct {
+	plans []planned
+	noted []note
+	// vague is set if the pod may have attachments that nothing of the above tells
+	// of, or others than the plans say.
+	vague bool
+	pod   *netstate.Snapshot // what it holds
+}
+
+// planned is an attachment whose plan is known.
+type planned struct {
+	plugin.Attachment
+	by   kernel.Records // of its plugin
+	plan netstate.Plan
+}
+
+// note is an attachment that owns something on the node, as a record or a link tells.
+type note struct {
+	plugin.Attachment
+	by   kernel.Records // of its plugin
+	gone bool           // with its pod
+}
+
+// stale returns the deletion of what an earlier plan made in the pod and none makes any
+// more: rules and routes of ours that no plan wants. There is none while an attachment
+// of the pod has no known plan. Not every attachment is noted: an object is stale only
+// if each link that it is about is a planned attachment's, or one that a plan leads by.
+//
+// A default route of main stays: it may stand in for that of a NIC that was unplugged.
+func (k known) stale() []netstate.Op {
+	if k.vague || slices.ContainsFunc(k.noted, func(n note) bool { return !k.has(n) }) {
+		return nil
+	}
+	wanted := map[netstate.Object]bool{}
+	theirs := map[string]bool{}
+	for _, a := range k.plans {
+		theirs[a.IfName] = true
+		for _, item := range a.plan.Present {
+			if item.NS != netstate.Pod {
+				continue
+			}
+			wanted[item.Object.Key()] = true
+			if r, ok := item.Object.(netstate.Route); ok && mayGo(r) {
+				theirs[r.Dev] = true
+			}
+		}
+	}
+	var ops []netstate.Op
+	drop := func(o netstate.Object, about ...string) {
+		unknown := slices.ContainsFunc(about, func(dev string) bool { return !theirs[dev] })
+		if !unknown && !wanted[o.Key()] {
+			ops = append(ops, netstate.Op{NS: netstate.Pod, Before: o, Why: "nothing asks for it any more"})
+		}
+	}
+	for _, r := range netstate.All[netstate.Rule](k.pod, netstate.Pod) {
+		if r.Owned() {
+			drop(r, k.linksOf(r)...)
+		}
+	}
+	for _, r := range netstate.All[netstate.Route](k.pod, netstate.Pod) {
+		if mayGo(r) {
+			drop(r, r.Dev)
+		}
+	}
+	return ops
+}
+
+// has reports whether the plan of a noted attachment is known.
+func (k known) has(n note) bool {
+	return slices.ContainsFunc(k.plans, func(a planned) bool { return a.by == n.by && a.Same(n.Attachment) })
+}
+
+// mayGo reports whether a route of the pod may be stale.
+func mayGo(r netstate.Route) bool {
+	return r.Owned() && (r.Table != netstate.TableMain || r.Dst.Bits() > 0)
+}
+
+// linksOf returns the links that a rule is about: the one that has the address that it
+// is from, or else those by which its table leads. A rule that neither is left of may
+// be about any link of the pod.
+func (k known) linksOf(rule netstate.Rule) (out []string) {
+	for _, a := range netstate.All[netstate.Addr](k.pod, netstate.Pod) {
+		if rule.From == netstate.Single(a.Prefix.Addr()) {
+			out = append(out, a.Dev)
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	for _, r := range netstate.All[netstate.Route](k.pod, netstate.Pod) {
+		if r.Table == rule.Table && netstate.FamilyOf(r.Dst.Addr()) == rule.Family {
+			out = append(out, r.Dev)
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	for _, l := range netstate.All[netstate.Link](k.pod, netstate.Pod) {
+		if l.Name != "lo" {
+			out = append(out, l.Name)
+		}
+	}
+	return out
+}
