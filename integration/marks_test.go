@@ -341,6 +341,46 @@ func TestMarksBesideForeignRules(t *testing.T) {
 	}
 }
 
+// TestMarksOfOddLinksInIptables has first NICs with names that mean something to
+// iptables-restore, or to iptables.
+func TestMarksOfOddLinksInIptables(t *testing.T) {
+	for _, flavour := range flavours {
+		t.Run(flavour, func(t *testing.T) {
+			t.Parallel()
+			s, path := newStage(t, lab.Ens192()), flavoured(t, flavour)
+			for _, nic := range []string{`"q"\`, `"`, "-x", "!", "#n", "naïve-ß", "net.100", "eth+"} {
+				if err := s.Network.Add(t.Context(), s.Web, nic); err != nil {
+					t.Fatal(err)
+				}
+				call := func(verb string) call {
+					return s.web.call(verb, inIptables, keys{"hostLink": "macvlan", "podDefaultCNINIC": nic, "prevResult": s.Web.Results[nic]}).
+						with("CNI_IFNAME", nic).with("PATH", path)
+				}
+				if nic == "eth+" {
+					if e := call("ADD").fails(t); !strings.Contains(e.Msg, nic) || !strings.Contains(e.Msg, "nftables") {
+						t.Errorf("ADD of %s: %s", nic, e.Msg)
+					}
+				} else {
+					call("ADD").fine(t)
+					call("CHECK").fine(t)
+					for _, program := range []string{"iptables-", "ip6tables-"} {
+						if got := sh(t, s.Web.Netns, program+flavour+" -t mangle -S"); !strings.Contains(got, "-A MULTIHOME-PREROUTING -i "+nic+" -m mac ") {
+							t.Errorf("%s: %s%s has\n%s", nic, program, flavour, got)
+						}
+					}
+				}
+				call("DEL").fine(t)
+				if left := ourChains(t, s.Web.Netns); len(left) > 0 {
+					t.Errorf("%s: DEL leaves %q", nic, left)
+				}
+				if err := s.Network.Del(t.Context(), s.Web, nic); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // TestMarkBackendChanges: one backend takes over from the other.
 func TestMarkBackendChanges(t *testing.T) {
 	for _, flavour := range flavours {

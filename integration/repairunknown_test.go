@@ -55,6 +55,7 @@ var damages = map[string]string{
 	"without a result":       `sed -i 's/"result":/"was":/' $file`,
 	"a result that is null":  `sed -i 's/"result":.*/"result":null}/' $file`,
 	"an empty result":        `sed -i 's/"result":.*/"result":{}}/' $file`,
+	"null for an address":    `sed -i 's/"ips":\[/"ips":[null,/' $file`,
 	"no configuration":       `sed -i 's/"config":"[^"]*"/"config":""/' $file`,
 	"a cut configuration":    `sed -i 's/"config":"\(....\)[^"]*"/"config":"\1"/' $file`,
 	"a list without plugins": `sed -i "s/\"config\":\"[^\"]*\"/\"config\":\"$(echo '{"cniVersion":"1.0.0","name":"lan","plugins":7}' | base64 -w0)\"/" $file`,

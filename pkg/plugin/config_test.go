@@ -99,6 +99,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"link": "sixteen-bytes-00"}`, `link: "sixteen-bytes-00": want an interface name`},
 		{`{"link": "a/b"}`, `want an interface name`},
 		{`{"link": ".."}`, `want an interface name`},
+		{`{"link": "eth%d"}`, `want an interface name`},
 		{`{"mark": 3}`, `mark: 3: want one bit of 32`},
 		{`{"mark": 0}`, `mark: 0: want one bit of 32`},
 		{`{"mark": "0x100000000"}`, `want one bit of 32`},

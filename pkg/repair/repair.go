@@ -48,10 +48,11 @@ func Run(o Options) error {
 	return errors.Join(errs...)
 }
 
-// cachedPod is a living pod as far as the caches tell.
+// cachedPod is a pod as far as the caches tell.
 type cachedPod struct {
 	containerID string
 	netns       string
+	gone        bool       // it is dead: GC's business
 	attached    []attached // by our plugins
 	vague       bool       // see known
 }
@@ -64,21 +65,24 @@ type attached struct {
 	file  string
 }
 
-// pods returns those in the caches that live.
+// pods returns those in the caches.
 func (o Options) pods() (pods []*cachedPod, err error) {
 	confs, err := o.configurations()
 	errs := []error{err}
 	cached, unread := inspect.Cache(o.CacheDirs)
 	byID := map[string]*cachedPod{}
 	for _, c := range cached {
-		if !o.means(c.ContainerID) || (kernel.Netns{Path: c.Netns}).Gone() {
-			continue // a dead one is GC's business
+		if !o.means(c.ContainerID) {
+			continue
 		}
 		p := byID[c.ContainerID]
 		if p == nil {
-			p = &cachedPod{containerID: c.ContainerID, netns: c.Netns}
+			p = &cachedPod{containerID: c.ContainerID, netns: c.Netns, gone: kernel.Netns{Path: c.Netns}.Gone()}
 			byID[c.ContainerID] = p
 			pods = append(pods, p)
+		}
+		if p.gone {
+			continue
 		}
 		found, sure, err := confs.ofOurs(&c)
 		p.attached = append(p.attached, found...)
@@ -187,7 +191,7 @@ func (o Options) unknown(pods []*cachedPod) error {
 			continue
 		}
 		told := slices.ContainsFunc(pods, func(p *cachedPod) bool {
-			return p.vague && n.SamePod(plugin.Attachment{ContainerID: p.containerID}) ||
+			return (p.gone || p.vague) && n.SamePod(plugin.Attachment{ContainerID: p.containerID}) ||
 				slices.ContainsFunc(p.attached, func(a attached) bool { return suite.Plugins[a.typ].Records == n.by && a.Same(n.Attachment) })
 		})
 		if !told {
@@ -229,6 +233,9 @@ func notes(k *kernel.Kernel, pod string) ([]note, error) {
 // repair repairs the attachments of a pod, and then removes what none of them asks
 // for.
 func (o Options) repair(p *cachedPod) error {
+	if p.gone {
+		return nil
+	}
 	k := known{vague: p.vague}
 	var errs []error
 	for _, a := range p.attached {
