@@ -36,7 +36,7 @@ func (k *Kernel) Apply(ops []netstate.Op) error {
 		for i, err := range errs {
 			if err != nil {
 				touched := append(ops[:done:done], notRefused(group, errs)...)
-				return k.Undo(touched, fmt.Errorf("%s: %w", group[i].Describe(), err))
+				return k.Undo(touched, fmt.Errorf("%s: %w", group[i].Describe(), because(group[i], err)))
 			}
 		}
 		done += len(group)

@@ -561,7 +561,7 @@ func (s *Space) addShared(l netstate.Link) error {
 	req.AddData(info)
 	var made link
 	if err := s.conn.do(req, func(b []byte) { made = decodeLink(b) }, linkRequest(l.Name)); err != nil {
-		return taken(l, err)
+		return err
 	}
 	err = s.conn.do(setByIndex(made.index, l), nil)
 	if err == nil {
@@ -581,16 +581,6 @@ func (s *Space) addShared(l netstate.Link) error {
 		s.forget(l.Name)
 	}
 	return errors.Join(err, gone)
-}
-
-// taken says why a parent can't carry a macvlan: what it receives goes to something
-// else already (netdev_rx_handler_register), such as ipvlans, which may be in any
-// namespace.
-func taken(l netstate.Link, err error) error {
-	if l.Type != "macvlan" || !errors.Is(err, unix.EBUSY) {
-		return err
-	}
-	return fmt.Errorf("%s carries ipvlans, or is a port of a bridge or bond: macvlan and ipvlan can't share a parent: %w", l.Parent, err)
 }
 
 // unheard is the error for details that were asked for and not set: a kernel
