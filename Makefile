@@ -26,12 +26,12 @@ IMAGE_ARCHES  = amd64 arm64
 PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/coordinator/... ./pkg/route/... ./pkg/owntable/... ./pkg/hostlink/... ./pkg/canvas/... ./plugins/...
 
 # How long each fuzz target runs in `make test`.
-FUZZTIME = 5s
+FUZZTIME = 2s
 
 # Which cases of `make e2e`, as go test -run takes them: C0000[1-4], restart, ...
 CASES = .
 
-.PHONY: build cni-plugins demo test test-uml e2e fault bench bench-scale lint fmt clean image deploy-check root
+.PHONY: build cni-plugins demo test checks test-uml e2e fault bench bench-scale lint race fuzz fmt clean image deploy-check deploy-tests root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -47,7 +47,9 @@ image: ## an OCI image and what is in it, bin/image/multihome.{tar,cdx.json}
 	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && ) \
 	go run ./hack/image -name $(IMAGE) -binaries bin/image -o bin/image/multihome
 
-deploy-check: root build cni-plugins image ## the image, the chart, the kustomizations, the examples
+deploy-check: root build cni-plugins deploy-tests ## the image, the chart, the kustomizations, the examples
+
+deploy-tests: image
 	go -C integration/deploy vet ./...
 	go -C integration/deploy test -count=1 ./...
 
@@ -64,10 +66,10 @@ test: root ## everything, with a count at the end
 	go vet ./...
 	go vet -tags uml ./integration/uml
 	go vet -tags e2e ./integration/e2e
-	go test -race $(PURE)
-	@$(MAKE) --no-print-directory deploy-check
-	@hack/fuzz.sh $(FUZZTIME)
-	@hack/test.sh $(GOTESTSUM) host uml
+	@hack/test.sh $(GOTESTSUM) host uml checks
+
+# What `make test` does beside its tests.
+checks: lint race deploy-tests fuzz
 
 test-uml: root ## what needs bonds and VLANs, on a user-mode Linux kernel
 	@hack/packages.sh
@@ -88,16 +90,22 @@ e2e: root ## pods in a Kubernetes cluster of two nodes, made here, with a table 
 	@integration/e2e/build.sh
 	integration/e2e/cluster.sh e2e.test -test.timeout 1h -test.run 'TestCases/($(CASES))'
 
-bench: root ## whole processes against a plugin that only echoes prevResult
+bench: root ## whole processes against a minimal program; FORMER=DIR: and against the plugins there
 	@hack/packages.sh
-	go run ./integration/bench
-	CGO_ENABLED=0 go run -exec "$(CURDIR)/hack/uml.sh" ./integration/bench -ifacer
+	go run ./integration/bench $(if $(FORMER),-former $(FORMER))
+	CGO_ENABLED=0 go run -exec "$(CURDIR)/hack/uml.sh" ./integration/bench -ifacer $(if $(FORMER),-former $(FORMER))
 
 bench-scale: root ## how ADD grows with what node and pod have, as a table and a plot
 	go run ./integration/bench -scale docs/performance-scale.svg
 
 lint: ## golangci-lint by .golangci.yml
 	go run $(GOLANGCI_LINT) run ./...
+
+race: ## the pure packages under the race detector
+	go test -race -timeout 2h $(PURE)
+
+fuzz: ## each fuzz target for FUZZTIME
+	@hack/fuzz.sh $(FUZZTIME)
 
 fmt: ## gofmt, in place
 	gofmt -w .

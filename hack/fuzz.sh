@@ -1,28 +1,34 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs every fuzz target of the module for the time given, one after the other:
-# `go test -fuzz` takes one target of one package at a time.
+# Runs every fuzz target of the module for the time given, one after the other. A
+# package is built once, as `go test -fuzz` would build it for each of its targets.
 set -eu
 time=$1
+cd "$(dirname "$0")/.."
 
-# `go test -list` prints a package's targets, then "ok <package> <seconds>".
-listed=$(go test -list '^Fuzz' ./...)
-targets=$(echo "$listed" | awk '
-	/^Fuzz/ { names[++n] = $1 }
-	/^ok/   { for (i = 1; i <= n; i++) print $2, names[i]; n = 0 }')
-test -n "$targets" || { echo "fuzz: no target found" >&2; exit 1; }
+packages=$(grep -rl --include='*_test.go' '^func Fuzz' cmd integration pkg plugins | xargs -n 1 dirname | sort -u)
+test -n "$packages" || { echo "fuzz: no target found" >&2; exit 1; }
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-echo "$targets" | while read -r package target; do
-	echo "fuzz: $package $target for $time"
-	go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x "$package" >"$log" 2>&1 </dev/null && continue
-	# Until Go 1.27 the end of the fuzzing time is now and then reported as a
-	# failure (go.dev/issue/75804). A real one names the input that failed.
-	if grep -qx '    context deadline exceeded' "$log" && ! grep -q 'Failing input' "$log"; then
-		continue
-	fi
-	cat "$log"
-	exit 1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+corpus=$(go env GOCACHE)/fuzz # where go test keeps the inputs that found something new
+for package in $packages; do
+	go test -c -fuzz . -o "$work/test" "./$package"
+	targets=$(cd "$package" && "$work/test" -test.list '^Fuzz')
+	for target in $targets; do
+		echo "fuzz: $package $target for $time"
+		(
+			cd "$package"
+			"$work/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$time" -test.fuzzminimizetime 10x \
+				-test.fuzzcachedir "$corpus/multihome/$package" >"$work/log" 2>&1 </dev/null
+		) && continue
+		# Until Go 1.27 the end of the fuzzing time is now and then reported as a
+		# failure (go.dev/issue/75804). A real one names the input that failed.
+		if grep -qx '    context deadline exceeded' "$work/log" && ! grep -q 'Failing input' "$work/log"; then
+			continue
+		fi
+		cat "$work/log"
+		exit 1
+	done
 done

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Runs tests through the gotestsum given, and ends with how many passed, failed
-# and were skipped: on this kernel ("host"), and those that need another on a
-# user-mode Linux one ("uml"). "fault" is every fault there can be on both kernels,
-# of which the others have a part. A skipped test fails the run: what a test needs
-# is installed by hack/packages.sh or built by the Makefile.
+# and were skipped, and the names of those that failed or were cut off: on this
+# kernel ("host"), and those that need another on a user-mode Linux one ("uml").
+# "fault" is every fault there can be on both kernels, of which the others have a
+# part. "checks" are the targets of the Makefile that are no tests of this kind.
+# A skipped test fails the run: what a test needs is installed by hack/packages.sh
+# or built by the Makefile.
 set -eu
 gotestsum=$1
 shift
@@ -16,18 +18,26 @@ older='^Test(Traffic|TrafficWithoutCoordinator|HostLinkMacvlan|RouteTraffic|SBR|
 # nftables are tests of pkg/kernel that need nf_tables with the families inet and ip.
 nftables='^Test(Chains|ClosedLater|ServiceAddrs|SimulatorDoesWhatNftablesDoes)$'
 
+# A package is cut off after this time. It is there for what hangs: a slow machine
+# needs a part of it.
+longest=2h
+
+# What is run is built once, here; see integration/main_test.go.
+MULTIHOME_BUILT=$PWD/bin
+export MULTIHOME_BUILT
+CGO_ENABLED=0 go build -o bin/test/ ./integration/fault/inject
+
 mkdir -p .cache
 rm -f .cache/test*.json
 run() { # run NAME ARGUMENTS OF go test
 	name=$1
 	shift
 	go run "$gotestsum" --format pkgname-and-test-fails --jsonfile ".cache/test-$name.json" \
-		-- -count=1 -timeout 30m "$@" || failed=$?
+		-- -count=1 -timeout "$longest" "$@" || failed=$?
 }
 on_uml() { # on_uml NAME ARGUMENTS OF go test
 	name=$1
 	shift
-	CGO_ENABLED=0 go build -o .cache/inject ./integration/fault/inject
 	CGO_ENABLED=0 run "$name" -tags uml -exec "$PWD/hack/uml.sh" ./integration/uml "$@"
 }
 tests() { # tests WHAT: all there are of a kind
@@ -35,7 +45,7 @@ tests() { # tests WHAT: all there are of a kind
 	case $1 in
 	host) run host ./... ;;
 	uml)
-		on_uml uml -strikes 1
+		on_uml uml
 		# That kernel is an older one, too (6.1): the engine's tests, trace's, and each mode by
 		# traffic, once more. It has next to nothing of nf_tables, so tests that look
 		# at that can't run there.
@@ -43,37 +53,61 @@ tests() { # tests WHAT: all there are of a kind
 		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/lab ./pkg/fib ./pkg/trace
 		run older-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
 		run older-show -exec "$PWD/hack/uml.sh" ./pkg/show -run '^TestStates$/^(vlan|bond)$'
-		run older-whole -exec "$PWD/hack/uml.sh" ./integration -built ../bin -run "$older"
+		run older-whole -exec "$PWD/hack/uml.sh" ./integration -run "$older"
 		;;
 	fault)
-		run fault-host -timeout 12h ./integration -run '^TestFaults$' -strikes 0
-		UML_TIMEOUT=43200 on_uml fault-uml -timeout 12h -run '^TestFaults$' -strikes 0
+		longest=24h
+		run fault-host ./integration/fault -run '^TestFaults$' -faults-for 0
+		UML_TIMEOUT=86400 on_uml fault-uml -run '^TestFaults$' -faults-for 0
 		;;
+	checks) make --no-print-directory --keep-going checks || failed=$? ;;
 	esac
 	return "$failed"
 }
 
 # The first kind runs to be seen. The user-mode kernel has one processor, and half of
-# the other tests' time is waiting: so the second runs beside it, and is shown later.
+# the other tests' time is waiting: so the others run beside it, and are shown later.
 status=0
 beside=
-if [ -n "${2-}" ]; then
-	tests "$2" >".cache/$2.log" 2>&1 &
-	beside=$!
-	trap 'kill $beside' INT TERM
-fi
+for kind in "$@"; do
+	[ "$kind" != "$1" ] || continue
+	(tests "$kind" >".cache/$kind.log" 2>&1) &
+	beside="$beside $kind:$!"
+done
+trap 'for b in $beside; do kill "${b#*:}" 2>/dev/null || true; done' INT TERM
 tests "$1" || status=$?
-if [ -n "$beside" ]; then
-	wait "$beside" || status=$?
-	cat ".cache/$2.log"
-fi
+for b in $beside; do
+	if wait "${b#*:}"; then :; else
+		status=$?
+		failures="${failures-}failed: ${b%:*}, see above
+"
+	fi
+	cat ".cache/${b%:*}.log"
+done
 
 # What a matrix says of each mode and verb, and all of it together.
-faults() { sed -n 's/.*"Output":" *[a-z_]*_test\.go:[0-9]*: \(faults: .*\)\\n".*/\1/p' .cache/test-*.json; }
-case " $* " in *" fault "*) faults ;; esac
+faults() { sed -n 's/.*"Output":" *[a-z_]*\.go:[0-9]*: \(faults: .*\)\\n".*/\1/p' .cache/test-*.json; }
+case " $* " in *" fault "*) faults ;; *) faults | grep ': drew ' || true ;; esac
 faults | awk -F '[:,] *' '
 	{ for (i = 2; i <= NF; i++) { split($i, words, " "); if (words[2] == "faults") faults += words[1]; if (words[2] == "kills") kills += words[1] } }
 	END { print "faults: " faults + 0 " injected, " kills + 0 " kills survived" }'
+
+# Every test that failed, or began and never ended, by its name; of a package without
+# any such test, the package.
+awk '
+	function value(key) { return match($0, "\"" key "\":\"[^\"]*\"") ? substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 5) : "" }
+	{
+		action = value("Action"); package = value("Package"); test = package " " value("Test")
+		if (action == "run" || action == "start") going[test] = 1
+		if (action == "pass" || action == "skip") delete going[test]
+		if (action == "fail" || action == "build-fail") { delete going[test]; failed[test] = 1 }
+	}
+	END {
+		for (t in failed) if (t !~ / $/) { print "failed: " t; split(t, words, " "); named[words[1]] = 1 }
+		for (t in going) { print "cut off: " t; split(t, words, " "); named[words[1]] = 1 }
+		for (t in failed) { split(t, words, " "); if (t ~ / $/ && !(words[1] in named)) print "failed: " t "as a whole" }
+	}' .cache/test-*.json | sort
+printf %s "${failures-}"
 
 # A package without tests is an event "skip" too, but one without a test's name.
 count() { cat .cache/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }

@@ -12,7 +12,7 @@
 # In the guest /run, /dev, /proc and /sys are its own; the rest is the host's.
 set -u
 modules="ipv6 veth dummy bridge macvlan ipvlan 8021q vrf"
-timeout=${UML_TIMEOUT:-1500}
+timeout=${UML_TIMEOUT:-7200} # for what hangs; a slow machine needs a part of it
 
 work=$(mktemp -d /var/tmp/uml.XXXXXX) || exit 125
 trap 'rm -rf "$work"' EXIT

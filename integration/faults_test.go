@@ -49,12 +49,12 @@ var modes = map[string]func(t *testing.T) struck{
 	"coordinator, further NIC": func(t *testing.T) struck {
 		s := emptySite(t, twoLANs["dual"])
 		s.plug(t, 0, lab.NIC, chained)
-		return s.further(t, nil)
+		return further(t, s, nil)
 	},
 	"coordinator, overlay": func(t *testing.T) struck {
 		s := emptySite(t, twoLANs["dual"])
 		s.overlay(t, "calico")
-		out := s.further(t, keys{"mode": "overlay"})
+		out := further(t, s, keys{"mode": "overlay"})
 		out.leaves, out.living = map[string]string{"DEL": removeRules}, []types.GCAttachment{}
 		return out
 	},
@@ -93,7 +93,7 @@ func first(t *testing.T, plugin string, option keys) struck {
 }
 
 // further is a second NIC, of a pod whose first one is there.
-func (s *site) further(t *testing.T, option keys) struck {
+func further(t *testing.T, s *site, option keys) struck {
 	t.Helper()
 	if err := s.network(t, 1).Add(t.Context(), s.web, "net1"); err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestFaults(t *testing.T) {
 				}
 			}
 			tidy("DEL")
-			fault.Matrix(t, filepath.Join(plugins, "inject"), fault.Subject{
+			fault.Matrix(t, inject(), fault.Subject{
 				Run:   func(verb string, by ...string) (*types.Error, error) { return s.run(t, verb, by...) },
 				State: func() []string { return s.state(t) },
 				Tidy:  tidy,
@@ -181,7 +181,7 @@ func TestGCOfKilledAdd(t *testing.T) {
 			const apart = 12 // calls
 			for n := 1; ; n += apart {
 				s.Netns = s.pod(t, addrs)
-				_, err := s.run(t, "ADD", filepath.Join(plugins, "inject"), "-kill", strconv.Itoa(n))
+				_, err := s.run(t, "ADD", inject(), "-kill", strconv.Itoa(n))
 				if err != nil && !errors.Is(err, fault.ErrKilled) {
 					t.Fatal(err)
 				}

@@ -12,14 +12,15 @@ import (
 	"testing"
 )
 
-var (
-	update = flag.Bool("update", false, "rewrite the golden files")
-	built  = flag.String("built", "", "directory of what make build cni-plugins made, to be tested instead of the tree")
-)
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// plugins is the directory of what is run: our plugins, multihome and inject, and in
-// its directory cni those of the CNI project that they are chained after, in the
-// version of go.mod.
+// builtVar is the environment variable that names the directory of what `make build
+// cni-plugins` and hack/test.sh made, which is to be tested instead of the tree.
+const builtVar = "MULTIHOME_BUILT"
+
+// plugins is the directory of what is run: our plugins and multihome, in its
+// directory cni those of the CNI project that they are chained after, in the version
+// of go.mod, and in its directory test inject.
 var plugins string
 
 // cniPath is where chains look for plugins.
@@ -29,13 +30,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	flag.Parse()
-	if *built != "" {
-		dir, err := filepath.Abs(*built) // the lab's node has a working directory of its own
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		plugins = dir
+	if plugins = os.Getenv(builtVar); plugins != "" {
 		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "multihome-plugins-")
@@ -61,18 +56,27 @@ func run(m *testing.M) int {
 // project by their own module file.
 func build(dir string) error {
 	const upstream = "github.com/containernetworking/plugins"
+	root, err := golang(dir, "list", "-m", "-f", "{{.Dir}}")
+	if err != nil {
+		return err
+	}
 	version, err := golang(dir, "list", "-m", "-f", "{{.Version}}", upstream)
 	if err != nil {
 		return err
 	}
-	if _, err := golang(dir, "build", "-buildvcs=false", "-o", dir, "../plugins/coordinator", "../plugins/ifacer", "../plugins/route", "../plugins/veth", "../cmd/multihome", "./fault/inject"); err != nil {
-		return err
+	for to, what := range map[string][]string{dir: {"./plugins/...", "./cmd/multihome"}, filepath.Join(dir, "test"): {"./integration/fault/inject"}} {
+		if _, err := golang(dir, append([]string{"-C", root, "build", "-buildvcs=false", "-o", to + "/"}, what...)...); err != nil {
+			return err
+		}
 	}
-	at := "@" + strings.TrimSpace(version)
+	at := "@" + version
 	_, err = golang(filepath.Join(dir, "cni"), "install", upstream+"/plugins/main/macvlan"+at, upstream+"/plugins/main/host-device"+at, upstream+"/plugins/main/ptp"+at,
 		upstream+"/plugins/meta/tuning"+at, upstream+"/plugins/ipam/host-local"+at, upstream+"/plugins/ipam/static"+at)
 	return err
 }
+
+// inject is the program of integration/fault.
+func inject() string { return filepath.Join(plugins, "test", "inject") }
 
 // golang runs a go command; what it installs goes to bin.
 func golang(bin string, args ...string) (string, error) {
@@ -84,5 +88,5 @@ func golang(bin string, args ...string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
 	}
-	return string(out), nil
+	return strings.TrimSpace(string(out)), nil
 }

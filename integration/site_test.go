@@ -54,16 +54,7 @@ func newSite(t *testing.T, lans []lab.LAN, chained ...string) *site {
 // emptySite is a site where web has no NIC yet.
 func emptySite(t *testing.T, lans []lab.LAN, chained ...string) *site {
 	t.Helper()
-	l, err := lab.New(lans...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	s := &site{Lab: l, chained: chained}
+	s := &site{Lab: newLab(t, lans...), chained: chained}
 	s.web, s.app = s.newPod(t, "web"), s.newPod(t, "app")
 	if err := s.network(t, 0, chained...).Add(t.Context(), s.app, lab.NIC); err != nil {
 		t.Fatal(err)
@@ -82,11 +73,7 @@ func nicName(i int) string {
 // network is a network in a LAN.
 func (s *site) network(t *testing.T, lan int, chained ...string) *lab.Network {
 	t.Helper()
-	n, err := s.Network(s.LANs[lan].Conflist(chained...), cniPath()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
+	return networkIn(t, s.Lab, s.LANs[lan], chained...)
 }
 
 func (s *site) newPod(t *testing.T, name string) *lab.Pod {

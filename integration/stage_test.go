@@ -80,9 +80,15 @@ func newLab(t *testing.T, lans ...lab.LAN) *lab.Lab {
 	return l
 }
 
+// newNetwork is a network in the first LAN.
 func newNetwork(t *testing.T, l *lab.Lab, chained ...string) *lab.Network {
 	t.Helper()
-	n, err := l.Network(l.LANs[0].Conflist(chained...), cniPath()...)
+	return networkIn(t, l, l.LANs[0], chained...)
+}
+
+func networkIn(t *testing.T, l *lab.Lab, lan *lab.LAN, chained ...string) *lab.Network {
+	t.Helper()
+	n, err := l.Network(lan.Conflist(chained...), cniPath()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +96,7 @@ func newNetwork(t *testing.T, l *lab.Lab, chained ...string) *lab.Network {
 }
 
 // only is the LAN with one of its address families: 0 is IPv4, 1 is IPv6.
-func only(i int) lab.LAN {
-	lan := lab.Ens192()
-	lan.Node, lan.Router, lan.Host, lan.Pods = lan.Node[i:i+1], lan.Router[i:i+1], lan.Host[i:i+1], lan.Pods[i:i+1]
-	return lan
-}
+func only(i int) lab.LAN { return family(i, lab.Ens192())[0] }
 
 func (s *stage) attachment(p *lab.Pod) *attachment {
 	return &attachment{Pod: p, nic: lab.NIC, node: s.Lab, prev: p.Results[lab.NIC]}

@@ -22,23 +22,33 @@ var made = map[string]map[string]any{
 // ifacerRounds measures what every pod after the first pays: the link is there
 // already. The table is printed.
 func (b *bench) ifacerRounds(ctx context.Context, rounds int) error {
-	n, err := newIfacerNode()
-	if err != nil {
-		return err
-	}
-	defer n.Close()
-	p := &pod{Netns: n.lan, id: "first"} // ifacer looks at no pod
-	for _, keys := range made {
-		if _, _, err := b.ifacer.time(n, call{command: "ADD", pod: p, keys: keys}); err != nil {
+	var nodes []*node
+	defer func() {
+		for _, n := range nodes {
+			n.Close()
+		}
+	}()
+	for _, p := range b.plugins {
+		n, err := newIfacerNode(p)
+		if err != nil {
 			return err
 		}
+		nodes = append(nodes, n)
+		for _, keys := range made {
+			first := call{command: "ADD", pod: &pod{Netns: n.lan, id: "first"}, keys: keys} // ifacer looks at no pod
+			if _, _, err := n.ifacer.time(n, first); err != nil {
+				return err
+			}
+		}
 	}
-	r := &roundOn{bench: b, node: n}
 	for i := range rounds {
-		p.id = fmt.Sprintf("%064x", i)
-		parts := []func() error{func() error { return r.attachment("echo", "", b.echo, p, nil) }}
-		for what, keys := range made {
-			parts = append(parts, func() error { return r.attachment("ifacer", " of a "+what, b.ifacer, p, keys) })
+		var parts []func() error
+		for _, n := range nodes {
+			r, p := &roundOn{bench: b, node: n}, &pod{Netns: n.lan, id: fmt.Sprintf("%064x", i)}
+			parts = append(parts, func() error { return r.attachment("echo", "", b.echo, p, nil) })
+			for what, keys := range made {
+				parts = append(parts, func() error { return r.attachment("ifacer", " of a "+what, n.ifacer, p, keys) })
+			}
 		}
 		for _, part := range inAnyOrder(parts...) {
 			if err := part(); err != nil {
@@ -50,11 +60,13 @@ func (b *bench) ifacerRounds(ctx context.Context, rounds int) error {
 		}
 	}
 	w := header(os.Stdout)
-	for _, command := range []string{"ADD", "CHECK", "DEL"} {
-		echo := figure{"echo", command, n.Name()}
-		b.printLine(w, line{what: command + ": echo", of: echo}, n.Name())
-		for _, what := range []string{" of a VLAN", " of a VLAN of a bond"} {
-			b.printLine(w, line{"ifacer: " + command + what, figure{"ifacer", command + what, n.Name()}, echo, "echo", 0}, n.Name())
+	for _, n := range nodes {
+		for _, command := range []string{"ADD", "CHECK", "DEL"} {
+			echo := figure{"echo", command, n.Name()}
+			b.printLine(w, line{what: command + ": echo", of: echo})
+			for _, what := range []string{" of a VLAN", " of a VLAN of a bond"} {
+				b.printLine(w, line{what: "ifacer: " + command + what, of: figure{"ifacer", command + what, n.Name()}, echo: echo})
+			}
 		}
 	}
 	return w.Flush()
@@ -71,17 +83,17 @@ func (r *roundOn) attachment(name, what string, plugin program, p *pod, keys map
 	return nil
 }
 
-func newIfacerNode() (*node, error) {
-	m, err := nettest.NewMachine("ifacer")
+func newIfacerNode(p plugins) (*node, error) {
+	m, err := nettest.NewMachine("ifacer" + p.suffix)
 	if err != nil {
 		return nil, err
 	}
-	lan, err := nettest.NewNetns("LAN of ifacer")
+	lan, err := nettest.NewNetns("LAN of ifacer" + p.suffix)
 	if err != nil {
 		m.Close()
 		return nil, err
 	}
-	n := &node{m, lan}
+	n := &node{m, lan, p}
 	for _, nic := range []string{"ens192", "ens224", "ens256"} {
 		if err := nettest.ConnectVeth(n.Netns, nic, lan, nic); err != nil {
 			n.Close()

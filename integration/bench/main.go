@@ -7,6 +7,9 @@
 // kernel's work, and the bare deletion of the same link. Everything is done once
 // on an empty node and once on a busy one.
 //
+// With -former it does the same for other builds of the plugins, on nodes like these,
+// and says how the two compare.
+//
 // With -ifacer it measures that plugin instead, which needs a kernel with VLANs
 // and bonds. With -scale it measures how ADD grows with what the node and the pod
 // have already, and plots that.
@@ -18,6 +21,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -35,15 +39,16 @@ const memoryRounds = 5
 func main() {
 	n := flag.Int("n", 160, "number of rounds; with -scale, four times as many as at each point")
 	onlyIfacer := flag.Bool("ifacer", false, "measure ifacer")
+	former := flag.String("former", "", "measure the plugins in a `directory` as well, on nodes of their own in the same rounds")
 	scale := flag.String("scale", "", "measure how ADD grows with what the node and the pod have, and plot it into an SVG `file`")
 	flag.Parse()
-	if err := run(max(4, *n), *onlyIfacer, *scale); err != nil {
+	if err := run(max(4, *n), *onlyIfacer, *former, *scale); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int, onlyIfacer bool, plot string) error {
+func run(rounds int, onlyIfacer bool, former, plot string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if os.Geteuid() != 0 {
@@ -54,15 +59,8 @@ func run(rounds int, onlyIfacer bool, plot string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	b := &bench{
-		echo:        "echo",
-		floor:       "floor",
-		coordinator: "coordinator",
-		route:       "route",
-		ifacer:      "ifacer",
-		samples:     map[figure]sample{},
-	}
-	if err := b.build(ctx, dir); err != nil {
+	b := &bench{samples: map[figure]sample{}}
+	if err := b.install(ctx, dir, former); err != nil {
 		return err
 	}
 	if onlyIfacer {
@@ -71,28 +69,36 @@ func run(rounds int, onlyIfacer bool, plot string) error {
 	if plot != "" {
 		return b.scale(ctx, rounds/4, plot)
 	}
-	empty, err := newNode("empty")
-	if err != nil {
-		return err
+	var nodes []*node
+	defer func() {
+		for _, n := range nodes {
+			n.Close()
+		}
+	}()
+	for _, p := range b.plugins {
+		for _, name := range []string{"empty", "busy"} {
+			n, err := newNode(name+p.suffix, p)
+			if err != nil {
+				return err
+			}
+			nodes = append(nodes, n)
+			if name == "empty" {
+				continue
+			}
+			start := time.Now()
+			others, err := n.crowd(ctx)
+			if err != nil {
+				return err
+			}
+			defer others.Close()
+			fmt.Fprintf(os.Stderr, "%s node built in %.1f s: %d pods, %d service addresses, %d routes\n",
+				n.Name(), time.Since(start).Seconds(), otherPods, serviceAddresses, hostRoutes)
+		}
 	}
-	defer empty.Close()
-	busy, err := newNode("busy")
-	if err != nil {
-		return err
-	}
-	defer busy.Close()
-	start := time.Now()
-	others, err := busy.crowd(ctx)
-	if err != nil {
-		return err
-	}
-	defer others.Close()
-	fmt.Fprintf(os.Stderr, "busy node built in %.1f s: %d pods, %d service addresses, %d routes\n",
-		time.Since(start).Seconds(), otherPods, serviceAddresses, hostRoutes)
 
-	start = time.Now()
+	start := time.Now()
 	for i := range rounds {
-		for _, node := range inAnyOrder(empty, busy) {
+		for _, node := range inAnyOrder(nodes...) {
 			if err := b.round(node, i < memoryRounds); err != nil {
 				return fmt.Errorf("round %d on the %s node: %w", i+1, node.Name(), err)
 			}
@@ -105,10 +111,19 @@ func run(rounds int, onlyIfacer bool, plot string) error {
 	return b.print(os.Stdout)
 }
 
-// build makes the binaries as they are released, and installs them: a file that
-// was copied starts faster than the same file as the linker left it, whose pages
-// were written one by one.
-func (b *bench) build(ctx context.Context, dir string) error {
+// plugins are those of one tree.
+type plugins struct {
+	suffix                     string // of the names of nodes that they run on
+	coordinator, route, ifacer program
+}
+
+// formerSuffix is that of the plugins to compare with.
+const formerSuffix = ", former"
+
+// install makes the binaries as they are released, and copies them, and the former
+// ones, into a directory: a file that was copied starts faster than the same file as
+// the linker left it, whose pages were written one by one.
+func (b *bench) install(ctx context.Context, dir, former string) error {
 	const module = "github.com/multihome/multihome/"
 	linked := filepath.Join(dir, "linked")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", linked+"/",
@@ -118,17 +133,35 @@ func (b *bench) build(ctx context.Context, dir string) error {
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("build the plugins: %w", err)
 	}
-	for _, p := range []*program{&b.echo, &b.floor, &b.coordinator, &b.route, &b.ifacer} {
-		binary, err := os.ReadFile(filepath.Join(linked, string(*p)))
-		if err != nil {
-			return err
+	var err error
+	if b.echo, err = copied(linked, dir, "echo"); err != nil {
+		return err
+	}
+	if b.floor, err = copied(linked, dir, "floor"); err != nil {
+		return err
+	}
+	for _, of := range []struct{ from, to, suffix string }{{linked, dir, ""}, {former, filepath.Join(dir, "former"), formerSuffix}} {
+		if of.from == "" {
+			continue
 		}
-		*p = program(filepath.Join(dir, string(*p)))
-		if err := os.WriteFile(string(*p), binary, 0o755); err != nil {
-			return err
+		p := plugins{suffix: of.suffix}
+		for name, into := range map[string]*program{"coordinator": &p.coordinator, "route": &p.route, "ifacer": &p.ifacer} {
+			if *into, err = copied(of.from, of.to, name); err != nil {
+				return err
+			}
 		}
+		b.plugins = append(b.plugins, p)
 	}
 	return nil
+}
+
+func copied(from, to, name string) (program, error) {
+	binary, err := os.ReadFile(filepath.Join(from, name))
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(to, name)
+	return program(path), errors.Join(os.MkdirAll(to, 0o755), os.WriteFile(path, binary, 0o755))
 }
 
 func inAnyOrder[T any](v ...T) []T {

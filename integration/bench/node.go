@@ -34,9 +34,10 @@ var (
 type node struct {
 	*nettest.Machine
 	lan *nettest.Netns
+	plugins
 }
 
-func newNode(name string) (*node, error) {
+func newNode(name string, p plugins) (*node, error) {
 	m, err := nettest.NewMachine(name)
 	if err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func newNode(name string) (*node, error) {
 		m.Close()
 		return nil, err
 	}
-	n := &node{m, lan}
+	n := &node{m, lan, p}
 	if err := n.wire(); err != nil {
 		n.Close()
 		return nil, err

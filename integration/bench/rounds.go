@@ -11,8 +11,9 @@ import (
 
 // bench holds the programs and what was measured of them.
 type bench struct {
-	echo, floor, coordinator, route, ifacer program
-	samples                                 map[figure]sample
+	echo, floor program
+	plugins     []plugins // of this tree, and the former ones
+	samples     map[figure]sample
 }
 
 // figure names what is measured.
@@ -81,7 +82,7 @@ func (r *roundOn) measure(name, command string, p program, c call) (stdout []byt
 
 // coordinatorLife is an attachment's life.
 func (r *roundOn) coordinatorLife(p *pod) error {
-	added, err := r.measure("coordinator", "ADD", r.coordinator, call{command: "ADD", pod: p, prev: p.result})
+	added, err := r.measure("coordinator", "ADD", r.node.coordinator, call{command: "ADD", pod: p, prev: p.result})
 	if err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func (r *roundOn) coordinatorLife(p *pod) error {
 		{"DEL", call{command: "DEL", pod: p, prev: result}},
 		{"STATUS", call{command: "STATUS"}},
 	} {
-		if _, err := r.measure("coordinator", v.name, r.coordinator, v.call); err != nil {
+		if _, err := r.measure("coordinator", v.name, r.node.coordinator, v.call); err != nil {
 			return err
 		}
 	}
@@ -105,7 +106,7 @@ func (r *roundOn) coordinatorLife(p *pod) error {
 // furtherNIC is ADD of a pod's second NIC.
 func (r *roundOn) furtherNIC(p *pod) error {
 	first := call{command: "ADD", pod: p, prev: p.result}
-	if _, _, err := r.coordinator.time(r.node, first); err != nil {
+	if _, _, err := r.node.coordinator.time(r.node, first); err != nil {
 		return err
 	}
 	result, err := p.addNIC(r.node, "net1", nextAddresses(48, "fd00:6::3:%x/64"))
@@ -113,7 +114,7 @@ func (r *roundOn) furtherNIC(p *pod) error {
 		return err
 	}
 	further := call{command: "ADD", pod: p, nic: "net1", prev: result}
-	if _, err := r.measure("coordinator", "ADD of a further NIC", r.coordinator, further); err != nil {
+	if _, err := r.measure("coordinator", "ADD of a further NIC", r.node.coordinator, further); err != nil {
 		return err
 	}
 	return r.remove(further, first)
@@ -131,7 +132,7 @@ func (r *roundOn) overlayNIC() error {
 		return err
 	}
 	add := call{command: "ADD", pod: p, nic: "net1", prev: result}
-	if _, err := r.measure("coordinator", "ADD in overlay mode", r.coordinator, add); err != nil {
+	if _, err := r.measure("coordinator", "ADD in overlay mode", r.node.coordinator, add); err != nil {
 		return err
 	}
 	return r.remove(add)
@@ -140,16 +141,16 @@ func (r *roundOn) overlayNIC() error {
 // byBridge is an attachment's life with hostLink macvlan, and routeBridge one by
 // plugin route, on a node that has the bridge.
 func (r *roundOn) byBridge(p *pod) error {
-	return r.lifeAgain("coordinator", " by the bridge", r.coordinator, p, map[string]any{"serviceCIDR": serviceCIDR, "hostLink": "macvlan"})
+	return r.lifeAgain("coordinator", " by the bridge", r.node.coordinator, p, map[string]any{"serviceCIDR": serviceCIDR, "hostLink": "macvlan"})
 }
 
 func (r *roundOn) routeBridge(p *pod) error {
-	return r.lifeAgain("route", " by the bridge", r.route, p, map[string]any{"master": nic, "bridge": nic + ".host"})
+	return r.lifeAgain("route", " by the bridge", r.node.route, p, map[string]any{"master": nic, "bridge": nic + ".host"})
 }
 
 // routeSBR is the life of an attachment whose NIC gets a routing table.
 func (r *roundOn) routeSBR(p *pod) error {
-	return r.lifeAgain("route", " of a table", r.route, p, map[string]any{"sbr": true})
+	return r.lifeAgain("route", " of a table", r.node.route, p, map[string]any{"sbr": true})
 }
 
 // lifeAgain measures ADD and DEL of an attachment after another life of it.
@@ -174,7 +175,7 @@ func (r *roundOn) lifeAgain(name, how string, plugin program, p *pod, keys map[s
 func (r *roundOn) remove(added ...call) error {
 	for _, c := range added {
 		c.command = "DEL"
-		if _, _, err := r.coordinator.time(r.node, c); err != nil {
+		if _, _, err := r.node.coordinator.time(r.node, c); err != nil {
 			return err
 		}
 	}
@@ -183,7 +184,7 @@ func (r *roundOn) remove(added ...call) error {
 
 // bareDeletion deletes the same link that coordinator deletes.
 func (r *roundOn) bareDeletion(p *pod) error {
-	added, _, err := r.coordinator.time(r.node, call{command: "ADD", pod: p, prev: p.result})
+	added, _, err := r.node.coordinator.time(r.node, call{command: "ADD", pod: p, prev: p.result})
 	if err != nil {
 		return err
 	}
@@ -227,7 +228,7 @@ func (r *roundOn) echoes(p *pod) error {
 }
 
 func (r *roundOn) peakMemory(p *pod) error {
-	for name, program := range map[string]program{"echo": r.echo, "coordinator": r.coordinator} {
+	for name, program := range map[string]program{"echo": r.echo, "coordinator": r.node.coordinator} {
 		kib, err := program.peakMemory(r.node, call{command: "ADD", pod: p, prev: p.result})
 		if err != nil {
 			return err

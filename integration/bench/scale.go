@@ -104,7 +104,7 @@ func (b *bench) scale(ctx context.Context, rounds int, file string) error {
 // curve measures one growth on a node of its own.
 func (b *bench) curve(ctx context.Context, g growth, rounds int) (curve, error) {
 	c := curve{of: g.of}
-	n, err := newNode(g.of)
+	n, err := newNode(g.of, b.plugins[0])
 	if err != nil {
 		return c, err
 	}
@@ -138,9 +138,9 @@ func (b *bench) curve(ctx context.Context, g growth, rounds int) (curve, error) 
 // added.
 func (p *point) round(s *stand) error {
 	for _, m := range inAnyOrder(
-		measured{s.coordinator, s.add, &p.add, []program{s.coordinator}},
+		measured{s.node.coordinator, s.add, &p.add, []program{s.node.coordinator}},
 		measured{s.echo, s.add, &p.echo, nil},
-		measured{s.floor, s.bare, &p.floor, []program{s.floor, s.coordinator}}, // the link, and then what is in the pod
+		measured{s.floor, s.bare, &p.floor, []program{s.floor, s.node.coordinator}}, // the link, and then what is in the pod
 	) {
 		time.Sleep(settle)
 		_, took, err := m.program.time(s.node, m.add)
@@ -170,7 +170,7 @@ type measured struct {
 // one itself the next to be added. Each is in a LAN of its own.
 func (s *stand) addNICs(from, to int) error {
 	for i := from; i < to; i++ {
-		if _, _, err := s.coordinator.time(s.node, s.add); err != nil {
+		if _, _, err := s.node.coordinator.time(s.node, s.add); err != nil {
 			return err
 		}
 		name := fmt.Sprintf("net%d", i)
@@ -194,7 +194,7 @@ func (s *stand) addPods(ctx context.Context, n int) error {
 			return err
 		}
 		s.pods = append(s.pods, p)
-		if _, _, err := s.coordinator.time(s.node, call{command: "ADD", pod: p, prev: p.result}); err != nil {
+		if _, _, err := s.node.coordinator.time(s.node, call{command: "ADD", pod: p, prev: p.result}); err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {

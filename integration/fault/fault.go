@@ -12,12 +12,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// strikes is how many calls of a verb each kind of fault strikes.
-var strikes = flag.Int("strikes", 5, "strike so many system calls of each verb by each kind of fault; 0: all")
+// How much of a matrix is done: all of it takes hours.
+var (
+	lasts   = flag.Duration("faults-for", 30*time.Second, "how long each matrix of faults goes on; 0: until all strikes are through")
+	strikes = flag.Int("strikes", 0, "strike so many times in each matrix, however long that takes; 0: as -faults-for says")
+	seed    = flag.Uint64("faults-seed", 0, "draw the strikes by this number; 0: by another one in each run")
+)
 
 // ErrKilled is how a verb ends that was killed.
 var ErrKilled = errors.New("killed")
@@ -104,12 +109,12 @@ func (m *matrix) run(verb string, s strike) struck {
 		out.odd = err
 		m.t.Errorf("%s: %v", out.what, err)
 	case err == nil && e != nil:
-		m.failed++
+		m.done[verb].reported++
 	}
 	if s.kill > 0 && len(what) > 0 {
-		m.kills++
+		m.done[verb].kills++
 	} else {
-		m.faults += len(what)
+		m.done[verb].faults += len(what)
 	}
 	return out
 }

@@ -3,13 +3,16 @@
 package fault
 
 import (
+	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // matrix is one run of Matrix.
@@ -21,9 +24,13 @@ type matrix struct {
 
 	before, whole []string // states: without the attachment, and with it
 	calls         map[string][]string
-
-	faults, failed, kills int // of one verb: injected, reported, survived
+	done          map[string]*tally // of each verb
 }
+
+// tally is what was done to a verb.
+type tally struct{ faults, reported, kills int }
+
+var verbs = []string{"ADD", "CHECK", "STATUS", "DEL", "GC"}
 
 // kind is a verb that is struck, and what is looked at then.
 type kind struct {
@@ -59,9 +66,19 @@ var kinds = []kind{
 	{"GC", true, killed, (*matrix).gcAll},
 }
 
-// Matrix strikes each call of each verb, by each kind of fault, and logs how many
-// that were. The flag -strikes takes a part of them, more of the netlink requests of
-// ADD, and each call that was a defect once.
+// String is a kind in the words of a log.
+func (k kind) String() string {
+	switch {
+	case k.fails == nil:
+		return k.verb + " killed"
+	case len(k.fails) > 0:
+		return fmt.Sprintf("%s and undoing %d fail", k.verb, k.fails[0])
+	}
+	return k.verb + " fails"
+}
+
+// Matrix strikes calls of each verb by each kind of fault, as many as the flags ask
+// for, and logs which, and how many faults that were.
 func Matrix(t *testing.T, injector string, s Subject) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "faults-") // a node has a /run of its own
@@ -73,22 +90,26 @@ func Matrix(t *testing.T, injector string, s Subject) {
 			t.Error(err)
 		}
 	})
-	m := &matrix{Subject: s, t: t, injector: injector, dir: dir, calls: map[string][]string{}}
+	m := &matrix{Subject: s, t: t, injector: injector, dir: dir, calls: map[string][]string{}, done: map[string]*tally{}}
+	for _, verb := range verbs {
+		m.done[verb] = &tally{}
+	}
 	m.survey()
 	if t.Failed() {
 		return
 	}
-	for _, verb := range []string{"ADD", "CHECK", "STATUS", "DEL", "GC"} {
-		m.faults, m.failed, m.kills = 0, 0, 0
-		for i, k := range kinds {
-			if k.verb == verb && !m.strikeAll(i, k) {
-				return
-			}
-		}
-		_, mode, _ := strings.Cut(t.Name(), "/")
+	_, mode, _ := strings.Cut(t.Name(), "/")
+	mode = strings.ReplaceAll(mode, "_", " ")
+	by := cmp.Or(*seed, rand.Uint64()>>32)
+	all, atLeast := draw(m.calls, by)
+	t.Logf("faults: %s: drawing of %d strikes by -faults-seed %d", mode, len(all), by) // now: this may be cut off
+	struck := m.strikeAll(all, atLeast)
+	t.Logf("faults: %s: drew %d of %d strikes; again: -faults-seed %d -strikes %[2]d", mode, struck, len(all), by)
+	t.Log("drawn:\n" + listed(all[:struck]))
+	for _, verb := range verbs {
 		// hack/test.sh adds these lines up.
 		t.Logf("faults: %s: %s: %d calls, %d faults injected, %d times reported, %d kills survived",
-			strings.ReplaceAll(mode, "_", " "), verb, len(m.calls[verb]), m.faults, m.failed, m.kills)
+			mode, verb, len(m.calls[verb]), m.done[verb].faults, m.done[verb].reported, m.done[verb].kills)
 	}
 }
 
@@ -111,31 +132,45 @@ func (m *matrix) survey() {
 	m.same("after ADD and DEL", m.before, m.state("DEL"))
 }
 
-// strikeAll strikes the calls of a verb one after the other, and reports whether
-// it is of use to go on.
-func (m *matrix) strikeAll(number int, k kind) bool {
+// strikeAll strikes in the order of the draw, until it has done what the flags ask
+// for, or going on is of no use. It returns how many strikes that were.
+func (m *matrix) strikeAll(all []drawn, atLeast int) int {
 	m.t.Helper()
-	for _, n := range picks(number, k, m.calls[k.verb]) {
-		if k.added {
-			m.fine("DEL", "ADD")
+	end := len(all)
+	if *strikes > 0 {
+		end = min(end, *strikes)
+	}
+	start := time.Now()
+	for i, d := range all[:end] {
+		if *strikes == 0 && *lasts > 0 && i >= atLeast && time.Since(start) > *lasts {
+			return i
 		}
-		s := strike{kill: n}
-		if k.fails != nil {
-			s = strike{fail: []int{n}}
-			for _, behind := range k.fails {
-				s.fail = append(s.fail, n+behind)
-			}
-		}
-		struck := m.run(k.verb, s)
-		if struck.odd == nil {
-			k.after(m, struck)
-		}
-		m.fine(struck.what, "DEL")
-		if !m.same("DEL after "+struck.what, m.before, m.state("DEL")) {
-			return false
+		if !m.strike(kinds[d.kind], d.call) {
+			return i + 1
 		}
 	}
-	return true
+	return end
+}
+
+// strike strikes one call, and reports whether the state was as before afterwards.
+func (m *matrix) strike(k kind, n int) bool {
+	m.t.Helper()
+	if k.added {
+		m.fine("DEL", "ADD")
+	}
+	s := strike{kill: n}
+	if k.fails != nil {
+		s = strike{fail: []int{n}}
+		for _, behind := range k.fails {
+			s.fail = append(s.fail, n+behind)
+		}
+	}
+	struck := m.run(k.verb, s)
+	if struck.odd == nil {
+		k.after(m, struck)
+	}
+	m.fine(struck.what, "DEL")
+	return m.same("DEL after "+struck.what, m.before, m.state("DEL"))
 }
 
 // spots are calls that plugins did not survive once.
@@ -153,27 +188,57 @@ func isSpot(verb, call string) bool {
 	return slices.ContainsFunc(spots, func(s string) bool { return strings.Contains(verb+" "+call, s) })
 }
 
-// picks returns the numbers of those calls of a verb that a kind of fault strikes:
-// other ones for each kind, evenly spread; unless only few are wanted, each request
-// of ADD; and those that were a defect once.
-func picks(number int, k kind, calls []string) []int {
-	const few = 5
-	stride := 1
-	if *strikes > 0 {
-		stride = max(1, len(calls) / *strikes)
+// drawn is a call to be struck by a kind of fault.
+type drawn struct{ kind, call int }
+
+// draw returns all strikes in an order drawn by a seed: the spots come first, then
+// one strike of each kind after the other, so that any part from the beginning has
+// about as many of each. At least so many are to be done: the spots, and one of each
+// kind.
+func draw(calls map[string][]string, seed uint64) (all []drawn, atLeast int) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	decks := make([][]drawn, len(kinds))
+	for i, k := range kinds {
+		for n, call := range calls[k.verb] {
+			d := drawn{i, n + 1}
+			if len(k.fails) == 0 && isSpot(k.verb, call) {
+				all = append(all, d)
+			} else {
+				decks[i] = append(decks[i], d)
+			}
+		}
+		r.Shuffle(len(decks[i]), func(a, b int) { decks[i][a], decks[i][b] = decks[i][b], decks[i][a] })
 	}
-	var out []int
-	for i, call := range calls {
-		if i%stride == number%stride || number == 0 && *strikes >= few && isRequest(call) || len(k.fails) == 0 && isSpot(k.verb, call) {
-			out = append(out, i+1)
+	for round := 0; ; round++ {
+		before := len(all)
+		for _, deck := range decks {
+			if round < len(deck) {
+				all = append(all, deck[round])
+			}
+		}
+		if round == 0 {
+			atLeast = len(all)
+		}
+		if len(all) == before {
+			return all, atLeast
 		}
 	}
-	return out
 }
 
-// isRequest reports whether a call is a netlink request of the plugin itself.
-func isRequest(call string) bool {
-	return strings.Contains(call, " send") && !strings.Contains(call, " by ")
+// listed has a line for each kind of fault, with the numbers of the calls.
+func listed(all []drawn) string {
+	var b strings.Builder
+	for i, k := range kinds {
+		var calls []int
+		for _, d := range all {
+			if d.kind == i {
+				calls = append(calls, d.call)
+			}
+		}
+		slices.Sort(calls)
+		fmt.Fprintf(&b, "%s: %v\n", k, calls)
+	}
+	return b.String()
 }
 
 // afterAdd: all or nothing.
@@ -257,7 +322,7 @@ func ofNode(state []string) []string {
 
 func (m *matrix) same(what string, before, after []string) bool {
 	m.t.Helper()
-	d := cmp.Diff(before, after)
+	d := gocmp.Diff(before, after)
 	if d != "" {
 		m.t.Errorf("%s (-want +got):\n%s", what, d)
 	}

@@ -38,7 +38,7 @@ var struck = map[string]string{
 // TestFaults lets ifacer fail and die at each of its system calls in turn. A bond
 // takes over what the node lives by, and a NIC that is down.
 func TestFaults(t *testing.T) {
-	inject, err := filepath.Abs("../../.cache/inject")
+	inject, err := filepath.Abs("../../bin/test/inject")
 	if err != nil {
 		t.Fatal(err)
 	}
