@@ -45,7 +45,7 @@ cni-plugins: ## macvlan, host-local and others of the CNI project, into bin/cni/
 image: ## an OCI image and what is in it, bin/image/multihome.{tar,cdx.json}
 	@rm -rf bin/image
 	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && ) \
-	go run ./hack/image -name $(IMAGE) -binaries bin/image -o bin/image/multihome
+	go -C integration/deploy run ./image -name $(IMAGE) -binaries $(CURDIR)/bin/image -o $(CURDIR)/bin/image/multihome
 
 deploy-check: root build cni-plugins deploy-tests ## the image, the chart, the kustomizations, the examples
 

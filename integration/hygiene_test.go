@@ -11,6 +11,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -50,6 +51,25 @@ var rules = []struct {
 		want: []string{
 			"plugins/x/main.go imports golang.org/x/sys/unix",
 			"plugins/x/windows.go imports github.com/google/nftables/expr",
+		},
+	},
+	{
+		name: "only pkg/kernel writes to the system",
+		find: writes,
+		bad: fstest.MapFS{
+			"pkg/kernel/a.go":      goFile(`package kernel; import "os"; func f() { os.Remove("") }`),
+			"pkg/install/a.go":     goFile(`package install; import "os"; func f() { os.Rename("", "") }`),
+			"pkg/route/a.go":       goFile("package route\nimport (\n\tsystem \"os\"\n\t\"os/exec\"\n)\nfunc f() {\n\tsystem.WriteFile(``, nil, 0)\n\texec.Command(``).Run()\n\tsystem.Open(``)\n}"),
+			"pkg/route/a_test.go":  goFile(`package route; import "os"; func f() { os.Remove("") }`),
+			"pkg/doctor/a.go":      goFile("package doctor\nimport \"syscall\"\nvar remove = syscall.Unlink\nvar is = syscall.Errno(2)"),
+			"plugins/x/main.go":    goFile("package main\nimport \"os\"\nfunc f(os *os.Root) { os.Remove(``) }"),
+			"integration/x/run.go": goFile(`package x; import "os"; func f() { os.Remove("") }`),
+		},
+		want: []string{
+			"pkg/doctor/a.go:5: syscall.Unlink",
+			"pkg/route/a.go:9: os.WriteFile",
+			"pkg/route/a.go:10: os/exec.Command",
+			"plugins/x/main.go:5: os.Root",
 		},
 	},
 	{
@@ -167,6 +187,75 @@ var rules = []struct {
 	},
 }
 
+// writers are the packages that may write to the system, and what for.
+var writers = map[string]string{
+	"pkg/kernel":   "all that a plugin changes",
+	"pkg/install":  "copies plugins and drop-ins onto a node, for multihome install; no plugin links it",
+	"pkg/nettest":  "the machines of tests and labs",
+	"pkg/lab":      "the same",
+	"pkg/plantest": "goldens of tests",
+	"integration":  "tests",
+	"cmd/multihome": "the lab's server is a process of its own, and doctor --root looks from inside a chroot; " +
+		"what is changed on a node it has pkg/kernel change",
+}
+
+// writing are the functions and types that write: to files, other processes, or the
+// kernel. What writes the log (lumberjack) is a library, and isn't looked into.
+var writing = map[string][]string{
+	"os": {"Chmod", "Chown", "Chtimes", "CopyFS", "Create", "CreateTemp", "Lchown", "Link", "Mkdir", "MkdirAll", "MkdirTemp", "NewFile",
+		"OpenFile", "OpenInRoot", "OpenRoot", "Remove", "RemoveAll", "Rename", "Root", "StartProcess", "Symlink", "Truncate", "WriteFile"},
+	"os/exec": {"Cmd", "Command", "CommandContext"},
+	"net":     {"Dial", "DialTimeout", "Dialer", "Listen", "ListenConfig", "ListenPacket", "ListenUDP", "DialUDP"},
+	"syscall": {"Chroot", "Exec", "Flock", "ForkExec", "Ioctl", "Kill", "Link", "Mkdir", "Mount", "Open", "Pwrite", "RawSyscall", "RawSyscall6", "Rename",
+		"Rmdir", "Sendmsg", "Sendto", "SetsockoptInt", "Setuid", "Socket", "StartProcess", "Symlink", "Syscall", "Syscall6", "Unlink", "Unmount", "Unshare", "Write"},
+}
+
+func writes(tree fs.FS) ([]string, error) {
+	return eachGoFile(tree, func(name string, file *ast.File, positions *token.FileSet) (found []string) {
+		if isTest(name) || within(name, slices.Collect(maps.Keys(writers))...) {
+			return nil
+		}
+		paths := map[string]string{} // by the names that the file has for them
+		for _, spec := range file.Imports {
+			imported := importPath(spec)
+			paths[path.Base(imported)] = imported
+			if spec.Name != nil {
+				paths[spec.Name.Name] = imported
+			}
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if of, ok := s.X.(*ast.Ident); ok && of.Obj == nil && slices.Contains(writing[paths[of.Name]], s.Sel.Name) {
+					p := positions.Position(s.Pos())
+					found = append(found, fmt.Sprintf("%s:%d: %s.%s", p.Filename, p.Line, paths[of.Name], s.Sel.Name))
+				}
+			}
+			return true
+		})
+		return found
+	})
+}
+
+// notInCommand are libraries that the command has no use for: it asks no Kubernetes
+// API, and logs nothing.
+var notInCommand = []string{"k8s.io", "sigs.k8s.io", "go.uber.org/zap", "helm.sh", "github.com/google/go-containerregistry"}
+
+// TestCommandBinary looks at all that is linked into the command.
+func TestCommandBinary(t *testing.T) {
+	if !within("sigs.k8s.io/yaml", notInCommand...) || within("k8s.iota/x", notInCommand...) {
+		t.Error("an example is not told from what is like it")
+	}
+	deps := goList(t, "-deps", "./cmd/...")
+	if !slices.Contains(deps, module+"/pkg/doctor") {
+		t.Error("the command does not link its own packages")
+	}
+	for _, dep := range deps {
+		if within(dep, notInCommand...) {
+			t.Errorf("the command links %s; find out why by `go mod why %[1]s`", dep)
+		}
+	}
+}
+
 func TestHygiene(t *testing.T) {
 	repository := os.DirFS("..")
 	for _, rule := range rules {
@@ -198,9 +287,10 @@ func TestPluginBinaries(t *testing.T) {
 		"github.com/containernetworking/plugins/pkg/ipcalc",
 		"github.com/containernetworking/plugins/pkg/ns",
 		"k8s.io/api/core/v1",
+		"sigs.k8s.io/yaml",
 		"testing",
 	}
-	want := []string{"github.com/containernetworking/plugins/pkg/ip", "k8s.io/api/core/v1", "testing"}
+	want := []string{"github.com/containernetworking/plugins/pkg/ip", "k8s.io/api/core/v1", "sigs.k8s.io/yaml", "testing"}
 	if diff := cmp.Diff(want, banned(deps)); diff != "" {
 		t.Errorf("of an example (-want +got):\n%s", diff)
 	}
@@ -221,6 +311,7 @@ func banned(deps []string) []string {
 	return slices.DeleteFunc(slices.Clone(deps), func(dep string) bool {
 		return !within(dep,
 			"k8s.io",
+			"sigs.k8s.io",
 			"go.uber.org/zap",
 			"github.com/google/nftables",
 			"github.com/containernetworking/plugins/pkg/ip",
@@ -444,13 +535,17 @@ func eachGoFile(tree fs.FS, find func(name string, file *ast.File, positions *to
 func imports(file *ast.File) []string {
 	var paths []string
 	for _, spec := range file.Imports {
-		imported, err := strconv.Unquote(spec.Path.Value)
-		if err != nil { // the parser takes nothing else
-			panic(err)
-		}
-		paths = append(paths, imported)
+		paths = append(paths, importPath(spec))
 	}
 	return paths
+}
+
+func importPath(spec *ast.ImportSpec) string {
+	imported, err := strconv.Unquote(spec.Path.Value)
+	if err != nil { // the parser takes nothing else
+		panic(err)
+	}
+	return imported
 }
 
 // within tells whether a path is one of the roots, or lies under one.

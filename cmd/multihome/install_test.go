@@ -13,10 +13,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/multihome/multihome/pkg/suite"
 )
 
 // plugins are names of plugins, and of what a node may have in their place.
-var plugins = []string{"coordinator", "ifacer", "route", "veth"}
+var plugins = suite.Names()
 
 // older and newer are the texts of a plugin before and after. They are large
 // enough to be cut.

@@ -29,13 +29,12 @@ what it is there for. What multihome made has a + (and a colour, on a terminal).
 POD is a path or name of a network namespace, the ID of a process in it, or a
 container ID, of which a prefix will do. Without one, the pods of the node are listed.
 
-With -o svg, png or dot, the same is a picture: LANs, node and pod, what connects
+With -o svg or dot, the same is a picture: LANs, node and pod, what connects
 them, and the tables that rules lead to. It goes to standard output.`,
 		Example: `  multihome show                            # which pods there are
   multihome show 4b5e57f6                   # one of them, by its container
   multihome show $(pidof nginx) -o yaml
   multihome show 4b5e57f6 -o svg > pod.svg  # for a browser
-  multihome show 4b5e57f6 -o png > pod.png
   multihome show 4b5e57f6 -o dot | dot -Tpdf > pod.pdf`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completePods,
@@ -46,8 +45,8 @@ them, and the tables that rules lead to. It goes to standard output.`,
 				}
 				return report.Write(c.OutOrStdout(), format, show.ListOf(inspect.Pods(cacheDirs)))
 			}
-			if f, ok := c.OutOrStdout().(*os.File); ok && isPicture(format) && format != "dot" && term.IsTerminal(int(f.Fd())) {
-				return fmt.Errorf("show: a terminal can't show %s; redirect it to a file: multihome show %s -o %[1]s > pod.%[1]s", format, args[0])
+			if f, ok := c.OutOrStdout().(*os.File); ok && format == "svg" && term.IsTerminal(int(f.Fd())) {
+				return fmt.Errorf("show: a terminal can't show svg; redirect it to a file: multihome show %s -o svg > pod.svg", args[0])
 			}
 			pod, err := inspect.Find(args[0], cacheDirs)
 			if err != nil {
@@ -66,7 +65,7 @@ them, and the tables that rules lead to. It goes to standard output.`,
 }
 
 // pictures are the formats of those, beside the ones of report.Write.
-var pictures = []string{"svg", "png", "dot"}
+var pictures = []string{"svg", "dot"}
 
 func isPicture(format string) bool { return slices.Contains(pictures, format) }
 
@@ -75,8 +74,6 @@ func writeView(w io.Writer, format string, v show.View) error {
 	switch format {
 	case "svg":
 		return v.Picture().WriteSVG(w)
-	case "png":
-		return v.Picture().WritePNG(w)
 	case "dot":
 		return v.WriteDot(w)
 	}

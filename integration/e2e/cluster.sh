@@ -209,7 +209,8 @@ node() {
 	echo $$ >"$E2E_STATE/node$n/pid"
 	cd "$E2E_STATE/node$n"
 	mounts "$n"
-	cp "$root"/bin/cni/* "$root"/bin/{coordinator,veth,ifacer,route} "$root/.cache/e2e/bin/multus" /opt/cni/bin
+	cp "$root"/bin/cni/* "$root/.cache/e2e/bin/multus" /opt/cni/bin
+	"$root/bin/multihome" install --to /opt/cni/bin
 	sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
 		net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
 	configurations "$n"

@@ -13,6 +13,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/multihome/multihome/pkg/suite"
 )
 
 // manifestCases are what deploy/ says.
@@ -24,7 +26,7 @@ var manifestCases = []testCase{
 // ours are the plugins that the DaemonSet installs, and the directories of the
 // nodes where the cluster looks for plugins.
 var (
-	ours    = []string{"coordinator", "ifacer", "route", "veth"}
+	ours    = suite.Names()
 	cniBins = []string{"/opt/cni/bin", "/var/lib/cni/bin"}
 )
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package canvas is pictures of boxes, lines and text, written as SVG or PNG. Text
+// Package canvas is pictures of boxes, lines and text, written as SVG. Text
 // has the metrics of the Go fonts (golang.org/x/image/font/gofont), which are linked
 // in, with room for others: what fits into a box when it is laid out fits into it
 // wherever it is drawn.
@@ -8,7 +8,6 @@ package canvas
 
 import (
 	"fmt"
-	"image/color"
 	"slices"
 )
 
@@ -23,7 +22,6 @@ type Canvas struct {
 // Item is a Box, a Line or a Text.
 type Item interface {
 	svg() string
-	paint(p *painter)
 }
 
 // Add draws on what is there.
@@ -44,8 +42,6 @@ func (c Colour) String() string {
 	}
 	return fmt.Sprintf("#%02x%02x%02x", c.R, c.G, c.B)
 }
-
-func (c Colour) rgba() color.RGBA { return color.RGBA{c.R, c.G, c.B, 0xff} }
 
 // Box is a rectangle.
 type Box struct {

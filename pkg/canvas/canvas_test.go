@@ -4,8 +4,6 @@ package canvas
 
 import (
 	"bytes"
-	"image/color"
-	"image/png"
 	"slices"
 	"strings"
 	"testing"
@@ -72,40 +70,6 @@ func TestSVG(t *testing.T) {
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %s in:\n%s", want, b.String())
-		}
-	}
-}
-
-func TestPNG(t *testing.T) {
-	var b bytes.Buffer
-	if err := picture().WritePNG(&b); err != nil {
-		t.Fatal(err)
-	}
-	got, err := png.Decode(&b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if size := got.Bounds().Size(); size.X != 200 || size.Y != 101 {
-		t.Fatalf("%v, want 200 by 101", size)
-	}
-	white, red, blue := color.RGBA{255, 255, 255, 255}, color.RGBA{255, 0, 0, 255}, color.RGBA{0, 0, 255, 255}
-	for _, p := range []struct {
-		what string
-		x, y float64
-		want color.RGBA
-	}{
-		{"the page", 5, 5, white},
-		{"the stroke of the box", 20, 11, blue},
-		{"the inside of the box", 20, 20, red},
-		{"its round corner", 10, 10, white},
-		{"the line", 50, 20, blue},
-		{"its second half", 60, 30, blue},
-		{"its arrow", 60, 36, blue},
-		{"a dash", 42, 45, red},
-		{"between dashes", 48, 45, white},
-	} {
-		if c := color.RGBAModel.Convert(got.At(int(p.x*density), int(p.y*density))); c != p.want {
-			t.Errorf("%s has %v, want %v", p.what, c, p.want)
 		}
 	}
 }

@@ -42,6 +42,12 @@ func (b Box) svg() string {
 	return s + "/>"
 }
 
+// The dashes of a line, and the space between, in pixels.
+const (
+	dash = 6
+	gap  = 4
+)
+
 func (l Line) svg() string {
 	points := l.Points
 	if l.Arrow {

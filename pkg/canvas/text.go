@@ -67,7 +67,7 @@ func (s Style) Width(words string) float64 {
 	defer measuring.Unlock()
 	f := measuring.faces[s.Font]
 	if f == nil {
-		f = face(Style{Font: s.Font, Size: measured})
+		f = face(s.Font)
 		measuring.faces[s.Font] = f
 	}
 	return float64(font.MeasureString(f, words)) / 64 * s.Size / measured
@@ -82,13 +82,13 @@ var measuring struct {
 	faces      [len(typefaces)]font.Face
 }
 
-// face returns a typeface in a size.
-func face(s Style) font.Face {
-	parsed, err := opentype.Parse(typefaces[s.Font].file)
+// face returns a typeface in the size in which text is measured.
+func face(of Font) font.Face {
+	parsed, err := opentype.Parse(typefaces[of].file)
 	if err != nil { // the files are linked in
 		panic(err)
 	}
-	f, err := opentype.NewFace(parsed, &opentype.FaceOptions{Size: s.Size, DPI: 72, Hinting: font.HintingNone})
+	f, err := opentype.NewFace(parsed, &opentype.FaceOptions{Size: measured, DPI: 72, Hinting: font.HintingNone})
 	if err != nil { // it never is
 		panic(err)
 	}

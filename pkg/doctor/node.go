@@ -17,6 +17,7 @@ import (
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/suite"
 )
 
 // The two sides of an attachment, for short.
@@ -51,9 +52,6 @@ type network struct {
 	name, file string // the file is "" for the latter
 	plugins    []map[string]any
 }
-
-// ours are the types of the suite's plugins.
-var ours = []string{"coordinator", "veth", "route", "ifacer"}
 
 // observe reads what the checks go by.
 func observe(o Options, only *inspect.Pod) (*node, error) {
@@ -224,7 +222,10 @@ func usesOurs(p inspect.Pod) bool {
 		if n.addNetwork("", a.Config) != nil {
 			return false
 		}
-		return slices.ContainsFunc(n.networks[0].plugins, func(p map[string]any) bool { return slices.Contains(ours, text(p, "type")) })
+		return slices.ContainsFunc(n.networks[0].plugins, func(p map[string]any) bool {
+			_, ours := suite.Plugins[text(p, "type")]
+			return ours
+		})
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // oldest is the first version of CNI that has a prevResult to go by.
@@ -62,8 +62,8 @@ func readDocument(data []byte) (map[string]any, error) {
 	}
 	var found []map[string]any
 	for _, text := range document.Split(string(data), -1) {
-		raw = nil
-		if err := yaml.Unmarshal([]byte(text), &raw); err != nil {
+		raw, err := readYAML(text)
+		if err != nil {
 			return nil, fmt.Errorf("it is neither JSON nor YAML: %w", err)
 		}
 		if isNetwork(raw) {
@@ -74,6 +74,21 @@ func readDocument(data []byte) (map[string]any, error) {
 		return nil, fmt.Errorf("it holds %d networks: want one", len(found))
 	}
 	return unwrap(found[0])
+}
+
+// readYAML returns what encoding/json would make of the same in JSON. That has no
+// word for everything: keys are text, and numbers have an end.
+func readYAML(text string) (raw map[string]any, err error) {
+	var decoded map[string]any
+	if err := yaml.Unmarshal([]byte(text), &decoded); err != nil {
+		return nil, err
+	}
+	asJSON, err := json.Marshal(decoded)
+	if err != nil {
+		return nil, err
+	}
+	err = json.Unmarshal(asJSON, &raw)
+	return raw, err
 }
 
 // isNetwork reports whether a document is a configuration, or holds one.

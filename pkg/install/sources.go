@@ -10,16 +10,13 @@ import (
 	"strings"
 
 	"github.com/multihome/multihome/deploy"
+	"github.com/multihome/multihome/pkg/suite"
 )
-
-// plugins are the names of the plugins' binaries, by which configurations call
-// them.
-var plugins = []string{"coordinator", "ifacer", "route", "veth"}
 
 // Plugins are the plugins in directory from, for the node's CNI directory to.
 func Plugins(from, to string) ([]File, error) {
 	var files []File
-	for _, name := range plugins {
+	for _, name := range suite.Names() {
 		data, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			return nil, err

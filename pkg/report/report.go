@@ -6,12 +6,13 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"go.yaml.in/yaml/v3"
 	"golang.org/x/term"
-	"sigs.k8s.io/yaml"
 )
 
 // Texter is a result that writes itself as text. For programs it is encoded by
@@ -34,13 +35,25 @@ func Write(w io.Writer, format string, v Texter) error {
 		e.SetEscapeHTML(false)
 		return e.Encode(v)
 	case "yaml":
-		out, err := yaml.Marshal(v)
-		if err == nil {
-			_, err = w.Write(out)
-		}
-		return err
+		return writeYAML(w, v)
 	}
 	return fmt.Errorf("output %q: want one of %v", format, Formats)
+}
+
+// writeYAML writes what encoding/json makes of v, which is YAML in another style.
+func writeYAML(w io.Writer, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var decoded any
+	if err := yaml.Unmarshal(text, &decoded); err != nil {
+		return err
+	}
+	e := yaml.NewEncoder(w)
+	e.SetIndent(2)
+	e.CompactSeqIndent()
+	return errors.Join(e.Encode(decoded), e.Close())
 }
 
 // Style colours words. The zero Style leaves them as they are.

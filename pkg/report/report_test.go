@@ -13,7 +13,9 @@ import (
 )
 
 type finding struct {
-	What string `json:"what"`
+	What string         `json:"what"`
+	Like []string       `json:"like,omitempty"`
+	More map[string]int `json:"more,omitempty"`
 }
 
 func (f finding) WriteText(w io.Writer, s Style) error {
@@ -22,13 +24,36 @@ func (f finding) WriteText(w io.Writer, s Style) error {
 }
 
 func TestWrite(t *testing.T) {
+	f := finding{What: "a <b>", Like: []string{"on", "1", "a: b", "# c", ""}, More: map[string]int{"no": 12345678901}}
 	for format, want := range map[string]string{
 		"text": "a <b>\n",
-		"json": "{\n  \"what\": \"a <b>\"\n}\n",
-		"yaml": "what: a <b>\n",
+		"json": `{
+  "what": "a <b>",
+  "like": [
+    "on",
+    "1",
+    "a: b",
+    "# c",
+    ""
+  ],
+  "more": {
+    "no": 12345678901
+  }
+}
+`,
+		"yaml": `like:
+- "on"
+- "1"
+- 'a: b'
+- '# c'
+- ""
+more:
+  "no": 12345678901
+what: a <b>
+`,
 	} {
 		var b strings.Builder
-		if err := Write(&b, format, finding{"a <b>"}); err != nil || b.String() != want {
+		if err := Write(&b, format, f); err != nil || b.String() != want {
 			t.Errorf("%s: %q, %v, want %q", format, b.String(), err, want)
 		}
 	}

@@ -5,6 +5,9 @@
 package suite
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/multihome/multihome/pkg/coordinator"
 	"github.com/multihome/multihome/pkg/ifacer"
 	"github.com/multihome/multihome/pkg/plugin"
@@ -18,3 +21,6 @@ var Plugins = map[string]plugin.Plugin{
 	"ifacer":      ifacer.Plugin(),
 	"route":       route.Plugin(),
 }
+
+// Names are the types of all plugins, which are also their binaries' names, sorted.
+func Names() []string { return slices.Sorted(maps.Keys(Plugins)) }

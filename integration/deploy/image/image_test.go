@@ -6,8 +6,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -17,8 +19,12 @@ import (
 	"testing"
 	"time"
 
+	cdx "github.com/CycloneDX/cyclonedx-go"
 	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
+
+func digestOf(data []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(data)) }
 
 const name = "localhost/multihome:dev"
 
@@ -32,7 +38,7 @@ func binaries(t *testing.T, mode fs.FileMode, modified time.Time) string {
 			t.Fatal(err)
 		}
 		for _, b := range []string{"multihome", "coordinator"} {
-			data, err := os.ReadFile(filepath.Join("../../bin", b))
+			data, err := os.ReadFile(filepath.Join("../../../bin", b))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,10 +114,10 @@ func entries(t *testing.T, archive []byte) (names []string, files map[string][]b
 }
 
 // blob returns what a descriptor is of, decoded into v if there is one.
-func blob(t *testing.T, files map[string][]byte, d descriptor, v any) []byte {
+func blob(t *testing.T, files map[string][]byte, d v1.Descriptor, v any) []byte {
 	t.Helper()
-	data := files["blobs/"+strings.Replace(d.Digest, ":", "/", 1)]
-	if digestOf(data) != d.Digest || len(data) != d.Size {
+	data := files["blobs/"+strings.Replace(d.Digest.String(), ":", "/", 1)]
+	if digestOf(data) != d.Digest.String() || int64(len(data)) != d.Size {
 		t.Fatalf("%+v: there are %d bytes with %s", d, len(data), digestOf(data))
 	}
 	if v != nil {
@@ -131,14 +137,14 @@ func TestLayout(t *testing.T) {
 		t.Error("the archive has no end, which Go's reader does without, and tar does not")
 	}
 	_, files := entries(t, image.archive)
-	if got, want := string(files["oci-layout"]), `{"imageLayoutVersion":"1.0.0"}`; got != want {
+	if got, want := strings.Join(strings.Fields(string(files["oci-layout"])), ""), `{"imageLayoutVersion":"1.0.0"}`; got != want {
 		t.Errorf("oci-layout is %s, want %s", got, want)
 	}
-	var top, all index
+	var top, all v1.IndexManifest
 	if err := json.Unmarshal(files["index.json"], &top); err != nil || len(top.Manifests) != 1 {
 		t.Fatalf("%v: %s", err, files["index.json"])
 	}
-	if top.Manifests[0].Digest != image.digest || top.Manifests[0].Annotations["io.containerd.image.name"] != name ||
+	if top.Manifests[0].Digest.String() != image.digest || top.Manifests[0].Annotations["io.containerd.image.name"] != name ||
 		top.Manifests[0].Annotations["org.opencontainers.image.ref.name"] != "dev" {
 		t.Errorf("index.json: %+v", top)
 	}
@@ -146,11 +152,11 @@ func TestLayout(t *testing.T) {
 	var platforms []string
 	for _, d := range all.Manifests {
 		platforms = append(platforms, d.Platform.OS+"-"+d.Platform.Architecture)
-		var m manifest
+		var m v1.Manifest
 		blob(t, files, d, &m)
-		var c imageConfig
+		var c v1.ConfigFile
 		blob(t, files, m.Config, &c)
-		if c.ociPlatform != *d.Platform || c.Config.User != nobody || c.Config.Entrypoint[0] != "/opt/multihome/bin/multihome" {
+		if c.OS != d.Platform.OS || c.Architecture != d.Platform.Architecture || c.Config.User != nobody || c.Config.Entrypoint[0] != "/opt/multihome/bin/multihome" {
 			t.Errorf("configuration: %+v", c)
 		}
 		z, err := gzip.NewReader(bytes.NewReader(blob(t, files, m.Layers[0], nil)))
@@ -158,7 +164,7 @@ func TestLayout(t *testing.T) {
 			t.Fatal(err)
 		}
 		layer, err := io.ReadAll(z)
-		if err != nil || digestOf(layer) != c.RootFS.DiffIDs[0] {
+		if err != nil || digestOf(layer) != c.RootFS.DiffIDs[0].String() {
 			t.Fatalf("%v: the layer is %s, want %v", err, digestOf(layer), c.RootFS.DiffIDs)
 		}
 		names, held := entries(t, layer)
@@ -184,32 +190,35 @@ func TestLayout(t *testing.T) {
 func TestBill(t *testing.T) {
 	dir := binaries(t, 0o755, time.Now())
 	image := buildFrom(t, dir)
-	var list bom
+	var list cdx.BOM
 	if err := json.Unmarshal(image.sbom, &list); err != nil {
 		t.Fatal(err)
 	}
-	if c := list.Metadata.Component; c.Ref != image.digest || c.Name != "localhost/multihome" || c.Version != "dev" {
+	if c := list.Metadata.Component; c.BOMRef != image.digest || c.Name != "localhost/multihome" || c.Version != "dev" {
 		t.Errorf("it is of %+v", c)
 	}
-	known := map[string]component{}
-	for _, c := range append(list.Components, list.Metadata.Component) {
-		known[c.Ref] = c
+	known := map[string]cdx.Component{}
+	for _, c := range append(*list.Components, *list.Metadata.Component) {
+		known[c.BOMRef] = c
 	}
 	made := map[string][]string{}
-	for _, d := range list.Dependencies {
-		for _, ref := range append(d.DependsOn, d.Ref) {
+	for _, d := range *list.Dependencies {
+		if d.Dependencies == nil {
+			t.Fatalf("%s is made of nothing", d.Ref)
+		}
+		for _, ref := range append(*d.Dependencies, d.Ref) {
 			if _, ok := known[ref]; !ok {
 				t.Errorf("%s is no component", ref)
 			}
 		}
-		made[d.Ref] = d.DependsOn
+		made[d.Ref] = *d.Dependencies
 	}
 	data, err := os.ReadFile(filepath.Join(dir, "linux-amd64/coordinator"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	coordinator := known["linux/amd64/coordinator"]
-	if len(coordinator.Hashes) != 1 || "sha256:"+coordinator.Hashes[0].Content != digestOf(data) {
+	if coordinator.Hashes == nil || "sha256:"+(*coordinator.Hashes)[0].Value != digestOf(data) {
 		t.Errorf("%+v, want the hash %s", coordinator, digestOf(data))
 	}
 	has := func(binary, module string) bool {
