@@ -65,7 +65,7 @@ func TestTwoNICsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := emptySite(t, threeLANs(), chained)
 	s.plug(t, 0, "eth0")
-	further := []nic{{"net1", 1, s.network(t, 1, chained), nil}, {"net2", 2, s.network(t, 2, chained), nil}}
+	further := []nic{{name: "net1", lan: 1, network: s.network(t, 1, chained)}, {name: "net2", lan: 2, network: s.network(t, 2, chained)}}
 	s.serve(t)
 	for range 10 {
 		pods := make([]*lab.Pod, len(further)) // the one pod, but its results are not for two at once
