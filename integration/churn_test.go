@@ -229,7 +229,7 @@ func (c *churn) run(t *testing.T, call call, may func(*types.Error) bool) (ok bo
 // some time after it. Then nobody may be at work any more.
 func (c *churn) emptied(t *testing.T, before state) {
 	t.Helper()
-	for range 200 {
+	for range 2400 {
 		if slices.Equal(before, stateOf(t, c.Lab).unnumbered()) {
 			break
 		}

@@ -20,7 +20,7 @@ func TestFailingAddSparesWhatPodsShare(t *testing.T) {
 
 	failed := make(chan outcome)
 	go func() {
-		failed <- s.web.call("ADD").held("sendto", next, "error=ENOMEM:delay_enter=3s").run(t)
+		failed <- s.web.call("ADD").held("sendto", next, "error=ENOMEM:delay_enter=10s").run(t)
 	}()
 	for !strings.Contains(sh(t, s.Node.Netns, "ip rule"), "1000:") {
 		select {

@@ -98,7 +98,7 @@ func TestDetectWithoutARP(t *testing.T) {
 // nothing.
 func TestGateway(t *testing.T) {
 	detect := keys{"detectGateway": true}
-	impatient := keys{"detectOptions": keys{"retries": 2, "interval": "10ms", "timeout": "10ms"}}
+	impatient := keys{"detectOptions": keys{"retries": 2, "interval": "100ms", "timeout": "1s"}} // whoever answers does so in this time
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -251,7 +251,7 @@ func TestHostRuleMadeInBetween(t *testing.T) {
 
 	held := make(chan outcome)
 	go func() {
-		held <- s.web.call("ADD").held("sendto", request, "delay_enter=2s").run(t)
+		held <- s.web.call("ADD").held("sendto", request, "delay_enter=10s").run(t)
 	}()
 	const podRule = "32763:" // is made right before it
 	for !strings.Contains(sh(t, s.Web.Netns, "ip rule"), podRule) {

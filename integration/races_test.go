@@ -301,7 +301,7 @@ func TestBlindDelWithinAdd(t *testing.T) {
 			s.app.call("ADD", link).fine(t) // what pods share stays
 			before := s.state(t).unnumbered()
 			held := make(chan outcome)
-			go func() { held <- s.web.call("ADD", link).held(tt.call, tt.n, "delay_exit=2s").run(t) }()
+			go func() { held <- s.web.call("ADD", link).held(tt.call, tt.n, "delay_exit=10s").run(t) }()
 			for written := false; !written; {
 				select {
 				case out := <-held:
@@ -340,8 +340,8 @@ func TestAddWithinBlindDel(t *testing.T) {
 	link := byLink["by the bridge"]
 	s.app.call("ADD", link).fine(t) // what pods share stays
 	before := s.state(t).unnumbered()
-	del := s.web.call("DEL", link, keys{"prevResult": nil}).with("CNI_NETNS", "").held("sendto", 1, "delay_enter=3s")
-	for _, out := range allAtOnce(t, []call{del, s.web.call("ADD", link)}, 0, time.Second) {
+	del := s.web.call("DEL", link, keys{"prevResult": nil}).with("CNI_NETNS", "").held("sendto", 1, "delay_enter=15s")
+	for _, out := range allAtOnce(t, []call{del, s.web.call("ADD", link)}, 0, 5*time.Second) {
 		if !out.state.Success() {
 			t.Errorf("%v: %s%s", out.state, out.stdout, out.stderr)
 		}

@@ -29,8 +29,8 @@ import (
 // chained is coordinator as a conflist has it.
 const chained = `{"type": "coordinator", "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"]}`
 
-// pluginTime bounds a plugin; one that takes longer hangs.
-const pluginTime = 30 * time.Second
+// pluginTime bounds a plugin; one that takes longer hangs, on a slow machine, too.
+const pluginTime = 5 * time.Minute
 
 // stage is a scene whose pods have their NIC by macvlan alone. What comes behind
 // macvlan in the chain is run by the test, with what libcni would hand it, so

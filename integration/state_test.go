@@ -128,7 +128,7 @@ func shell(script string) (string, error) {
 func settle(t *testing.T, n *nettest.Netns) {
 	t.Helper()
 	const wait = 10 * time.Millisecond
-	for range 1000 {
+	for range 12_000 {
 		if settled(t, n) {
 			return
 		}

@@ -129,7 +129,7 @@ func (h *host) empty() {
 	if len(files) > 0 {
 		h.t.Errorf("left over: %v", files)
 	}
-	for range 1000 { // a plugin of a lab that was killed goes to its end
+	for range 12_000 { // a plugin of a lab that was killed goes to its end
 		if len(h.processes()) == 0 {
 			return
 		}

@@ -253,7 +253,7 @@ func (c *chained) conf(pod int) *libcni.RuntimeConf {
 
 // try does a verb on the node, and run one that must succeed.
 func (c *chained) try(f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Minute)
 	defer cancel()
 	return c.node.Run(func() error { return f(ctx) })
 }
@@ -287,7 +287,7 @@ func (c *chained) works() {
 // on the wire.
 func (c *chained) tagged() {
 	c.t.Helper()
-	dump := exec.Command("timeout", "20", "tcpdump", "-i", "eth0", "-n", "-e", "-c", "1", "--immediate-mode",
+	dump := exec.Command("timeout", "300", "tcpdump", "-i", "eth0", "-n", "-e", "-c", "1", "--immediate-mode",
 		fmt.Sprintf("vlan %d and icmp and src %s", c.vlan, c.addrs[0]))
 	var out strings.Builder
 	dump.Stdout, dump.Stderr = &out, &out

@@ -217,7 +217,7 @@ func (n *node) state() []string {
 // a carrier are there, and their routes.
 func (n *node) settle() {
 	n.t.Helper()
-	for range 200 {
+	for range 1500 {
 		var links []struct {
 			Flags []string
 			Addrs []struct{ Scope, Family string } `json:"addr_info"`
@@ -267,7 +267,7 @@ func (n *node) lacks(link string) {
 func (n *node) eventually(command, pattern string) {
 	n.t.Helper()
 	re := regexp.MustCompile("(?m)" + pattern)
-	for range 200 {
+	for range 6000 {
 		if re.MatchString(n.sh(command)) {
 			return
 		}

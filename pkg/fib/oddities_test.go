@@ -85,7 +85,7 @@ func newOddities(t *testing.T, seed uint64) oddities {
 // settle waits until the kernel has seen that a link has lost its carrier, for which
 // it takes its time (net/core/link_watch.c).
 func (o oddities) settle() {
-	for range 500 {
+	for range 12_000 {
 		if out, err := o.run("route show 10.4.0.0/24 dev still0"); err != nil || strings.Contains(string(out), "linkdown") {
 			return
 		}

@@ -55,7 +55,7 @@ func TestLocksOfTwo(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(time.Minute):
+		case <-time.After(5 * time.Minute):
 			t.Fatal("they wait for each other")
 		}
 	}

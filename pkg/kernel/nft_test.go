@@ -36,7 +36,7 @@ func TestClosedLater(t *testing.T) {
 		t.Error(err)
 	}
 	k.Close()
-	for range 1000 {
+	for range 12_000 {
 		if filterSockets(t, pod) == 0 {
 			return
 		}

@@ -23,7 +23,7 @@ import (
 
 // patience is how long one question may take. It is far more than an answer
 // needs in a machine's own namespaces, and bounds one that never comes.
-const patience = 2 * time.Second
+const patience = 5 * time.Second
 
 // Socket is what an application may ask of its socket.
 type Socket struct {
