@@ -100,7 +100,7 @@ awk '
 		action = value("Action"); package = value("Package"); test = package " " value("Test")
 		if (action == "run" || action == "start") going[test] = 1
 		if (action == "pass" || action == "skip") delete going[test]
-		if (action == "fail" || action == "build-fail") { delete going[test]; failed[test] = 1 }
+		if (action == "fail") { delete going[test]; failed[test] = 1 }
 	}
 	END {
 		for (t in failed) if (t !~ / $/) { print "failed: " t; split(t, words, " "); named[words[1]] = 1 }
