@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"sync/atomic"
 	"testing"
 
 	"github.com/multihome/multihome/pkg/lab"
@@ -73,15 +74,15 @@ type marked struct {
 }
 
 var (
-	port    uint16 = 40000 // of the client, another one for each question
-	packets        = regexp.MustCompile(`counter packets (\d+)`)
+	asked   atomic.Uint32 // questions, each of which is from a port of its own
+	packets = regexp.MustCompile(`counter packets (\d+)`)
 )
 
 // leaves asks a question and counts its packets as they leave: those that do as
 // they must, and those that don't.
 func (m marked) leaves(t *testing.T, question func(port uint16) error) {
 	t.Helper()
-	port++
+	port := uint16(40000 + asked.Add(1))
 	sh(t, m.netns, fmt.Sprintf(`nft -f - <<-END
 		table inet marks
 		delete table inet marks
