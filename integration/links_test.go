@@ -275,3 +275,41 @@ func TestGCWithoutNftables(t *testing.T) {
 	s.web.withoutNftables(t, "DEL", byMacvlan).fine(t)
 	all()
 }
+
+// TestAltNames: links are called by other names, on the node and in the pod, and each
+// plugin takes them for what they are.
+func TestAltNames(t *testing.T) {
+	t.Parallel()
+	const onNode, inPod = "enp130s0f1np1-second-card", "enp1s0-first-port-of-it"
+	s := newStage(t, lab.Ens192())
+	sh(t, s.Node.Netns, "ip link property add dev ens192 altname enp11s0; ip link property add dev ens192 altname "+onNode)
+	sh(t, s.Web.Netns, "ip link property add dev eth0 altname "+inPod)
+	first := keys{"podDefaultCNINIC": inPod}
+	s.web.add(t, first)
+	s.web.call("CHECK", first).fine(t)
+	s.bothReached(t, s.web)
+	s.web.call("DEL", first).fine(t)
+	s.web.call("ADD", first, byMacvlan).fine(t)
+	s.web.call("CHECK", first, byMacvlan).fine(t)
+	s.bothReached(t, s.web)
+	for _, name := range []string{"enp11s0", onNode, "ens192"} {
+		over := keys{"master": name, "bridge": "mybr"}
+		s.app.route("ADD", over).fine(t)
+		s.app.route("CHECK", over).fine(t)
+		s.bothReached(t, s.app)
+		s.app.route("DEL", over).fine(t)
+		s.macvlans(t, 1)
+	}
+	for _, line := range s.state(t) {
+		if name, ok := strings.CutPrefix(line, "node: /run/multihome/.locks/"); ok && name != "ens192" {
+			t.Errorf("a lock is called %s, and not as the link is", name)
+		}
+	}
+	if e := s.app.route("ADD", keys{"master": "enp99s0-nowhere-to-be-found"}).fails(t); !strings.Contains(e.Msg, "enp99s0-nowhere-to-be-found") {
+		t.Errorf("an unknown name: %s", e.Msg)
+	}
+	sh(t, s.Node.Netns, "ip link property add dev ens192 altname taken; ip link del ens192.host")
+	if e := s.app.route("ADD", keys{"bridge": "taken"}).fails(t); !strings.Contains(e.Msg, "link is ens192") {
+		t.Errorf("a bridge with another link's name: %s", e.Msg)
+	}
+}

@@ -78,7 +78,7 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	c := Defaults()
 	err := plugin.Decode(raw, []plugin.Key{
 		{Name: "mode", Value: plugin.OneOf(&c.Mode, "auto", "underlay", "overlay", "disabled", "disable")},
-		{Name: "podDefaultCNINIC", Value: plugin.Interface(&c.PodDefaultNIC)},
+		{Name: "podDefaultCNINIC", Value: plugin.Link(&c.PodDefaultNIC)},
 		{Name: "serviceCIDR", Value: plugin.Prefixes(&c.ServiceCIDR)},
 		{Name: "overlayPodCIDR", Value: plugin.Prefixes(&c.OverlayPodCIDR)},
 		{Name: "hijackCIDR", Value: plugin.Prefixes(&c.HijackCIDR)},
@@ -91,7 +91,7 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 		{Name: "markBackend", Value: plugin.OneOf(&c.MarkBackend, "auto", "nftables", "iptables")},
 		{Name: "nodeAddresses", Value: nodeAddresses(c)},
 		{Name: "hostLink", Value: plugin.OneOf(&c.HostLink, linkVeth, linkMacvlan)},
-		{Name: "podDefaultRouteNIC", Value: plugin.Interface(&c.DefaultRouteNIC)},
+		{Name: "podDefaultRouteNIC", Value: plugin.Link(&c.DefaultRouteNIC)},
 		{Name: "tunePodRoutes", Value: plugin.Bool(&c.TunePodRoutes)},
 		{Name: "policyRoutes", Value: policyRoutes(&c.PolicyRoutes)},
 		{Name: "txQueueLen", Value: plugin.Int(&c.TxQueueLen, 0, 1<<31-1)},

@@ -20,7 +20,7 @@ import (
 // badValues are values that a key refuses, with what the error says of them.
 var badValues = map[string][][2]string{
 	"mode":             {{`"magic"`, "one of auto, underlay, overlay, disabled, disable"}, {`1`, "one of"}},
-	"podDefaultCNINIC": {{`"sixteen-bytes-00"`, "an interface name of 1 to 15 bytes"}, {`5`, "an interface name"}},
+	"podDefaultCNINIC": {{`"two words"`, "an interface name of 1 to 127 bytes"}, {`5`, "an interface name"}},
 	"serviceCIDR": {
 		{`["10.96.0.0/40"]`, "a list of CIDRs or addresses"},
 		{`{}`, "a list of CIDRs"},

@@ -19,6 +19,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 		return err
 	}
+	c = c.named(&t.View)
 	addrs, err := nicAddrs(&t.View)
 	if err != nil {
 		return err

@@ -32,6 +32,7 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	if err != nil {
 		return netstate.Plan{}, err
 	}
+	c = c.named(v)
 	b := &builder{c: c, v: v, nic: v.IfName, addrs: addrs}
 	if c.OnlyMAC {
 		b.podMAC()
@@ -63,6 +64,15 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 		b.plan.Want(pod, "txQueueLen", netstate.Link{Name: b.nic, TxQueueLen: c.TxQueueLen})
 	}
 	return b.plan, err
+}
+
+// named returns the configuration with the pod's NICs by the names that the kernel has
+// for them.
+func (c *Config) named(v *plugin.View) *Config {
+	out := *c
+	out.PodDefaultNIC = netstate.RealName(v.Snapshot, pod, c.PodDefaultNIC)
+	out.DefaultRouteNIC = netstate.RealName(v.Snapshot, pod, c.DefaultRouteNIC)
+	return &out
 }
 
 // mode is the situation that an attachment is in.

@@ -21,7 +21,7 @@ import (
 // attachment.
 func (c *Config) Record(v *plugin.View, plan netstate.Plan) *kernel.Record {
 	r := &kernel.Record{MACs: macs(v, plan)}
-	if !c.leadsBeyond(v) {
+	if !c.named(v).leadsBeyond(v) {
 		if r.MACs == nil {
 			return nil
 		}

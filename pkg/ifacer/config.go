@@ -20,10 +20,11 @@ type Config struct {
 	VLANProtocol string   // as ip(8) prints it
 	BondName     string   // "": none
 	BondMode     string
-	BondOptions  netstate.Details // in the order of netstate.BondOptions
-	MTU          int              // of what is made; 0: what the kernel gives it
-	Force        bool             // take NICs that the node itself uses
-	RemoveUnused bool             // remove what was made with its last attachment
+	BondOptions  netstate.Details  // in the order of netstate.BondOptions
+	MTU          int               // of what is made; 0: what the kernel gives it
+	Force        bool              // take NICs that the node itself uses
+	called       map[string]string // interfaces as the configuration names them, by their own names
+	RemoveUnused bool              // remove what was made with its last attachment
 }
 
 // nameLen is how long a link's name may be: IFNAMSIZ without the zero.
@@ -73,12 +74,49 @@ func (c *Config) check(hasBond bool) error {
 		return plugin.Invalid("bond.name: missing: want the name of the bond")
 	case slices.Contains(c.Interfaces, c.BondName):
 		return plugin.Invalid("bond.name: %s: want another name than those in interfaces", c.BondName)
-	case c.VLAN != 0 && len(c.vlanName()) > nameLen:
-		return plugin.Invalid("vlanID: %d: the name %s has %d bytes: want at most %d", c.VLAN, c.vlanName(), len(c.vlanName()), nameLen)
+	case hasBond && c.tooLong() != nil:
+		return c.tooLong()
 	case c.MTU != 0 && c.VLAN == 0 && !hasBond:
 		return plugin.Invalid("mtu: %d: want a vlanID or a bond that it is for", c.MTU)
 	}
 	return c.checkOptions()
+}
+
+// tooLong is about the name of the VLAN. Without a bond, that is known when the interface
+// was found: it may be called by another of its names.
+func (c *Config) tooLong() error {
+	if c.VLAN == 0 || len(c.vlanName()) <= nameLen {
+		return nil
+	}
+	return plugin.Invalid("vlanID: %d: the name %s has %d bytes: want at most %d", c.VLAN, c.vlanName(), len(c.vlanName()), nameLen)
+}
+
+// named returns the configuration with the interfaces by the names that the kernel has
+// for them, as far as they were read.
+func (c *Config) named(v *plugin.View) (*Config, error) {
+	out := *c
+	out.Interfaces, out.called = nil, map[string]string{}
+	for _, name := range c.Interfaces {
+		real := netstate.RealName(v.Snapshot, host, name)
+		if slices.Contains(out.Interfaces, real) {
+			return nil, plugin.Invalid("interfaces: %s and %s are one link, %s: want different ones", out.called[real], name, real)
+		}
+		out.Interfaces, out.called[real] = append(out.Interfaces, real), name
+		for option, value := range c.BondOptions.All() {
+			if o, _ := netstate.FindBondOption(option); o.Form == netstate.BondLink && value == name {
+				out.BondOptions = out.BondOptions.With(netstate.NewDetails(option, real))
+			}
+		}
+	}
+	return &out, out.tooLong()
+}
+
+// name is an interface as errors name it: as the configuration does, too.
+func (c *Config) name(real string) string {
+	if as := c.called[real]; as != "" && as != real {
+		return as + " (" + real + ")"
+	}
+	return real
 }
 
 // parent is what a VLAN is made of.
@@ -131,7 +169,7 @@ func flatten(raw map[string]json.RawMessage) (flat map[string]json.RawMessage, h
 
 func interfaces(p *[]string) plugin.Value {
 	return plugin.Value{
-		Want: `a list of different interface names of 1 to 15 bytes, like ["ens192", "ens224"]`,
+		Want: `a list of different interface names of 1 to 127 bytes, like ["ens192", "ens224"]`,
 		Set: func(raw json.RawMessage) error {
 			list, err := plugin.Strings(raw)
 			if err != nil {
@@ -143,7 +181,7 @@ func interfaces(p *[]string) plugin.Value {
 				if err != nil {
 					return err
 				}
-				if plugin.Interface(&name).Set(quoted) != nil {
+				if plugin.Link(&name).Set(quoted) != nil {
 					return fmt.Errorf("%q is none", name)
 				}
 				if slices.Contains(out, name) {

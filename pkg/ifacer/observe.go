@@ -14,16 +14,19 @@ import (
 // Observe locks the links that the plan is about and reads them. When all is
 // there, that is all; the rest of the node matters only for what is to be made.
 func (c *Config) Observe(t *plugin.Task) error {
-	names := slices.Concat(c.Interfaces, c.links())
-	if err := t.Kernel.LockLinks(names...); err != nil {
+	if err := c.read(t); err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
+	named, err := c.named(&t.View)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(named.Interfaces, c.Interfaces) { // the locks are the links', whatever they are called
+		c = named
+		if err := c.read(t); err != nil {
 			return err
 		}
 	}
-	var err error
 	if t.Own, err = ownRecord(t); err != nil {
 		t.Own = nil // it is replaced
 	}
@@ -44,6 +47,20 @@ func (c *Config) Observe(t *plugin.Task) error {
 			if err := t.Kernel.Host.ReadOn(t.Snapshot, l.Name); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// read locks the links and reads them.
+func (c *Config) read(t *plugin.Task) error {
+	names := slices.Concat(c.Interfaces, c.links())
+	if err := t.Kernel.LockLinks(names...); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -95,7 +112,8 @@ func stack(v *plugin.View, name string) []netstate.Link {
 // Record notes which links the attachment uses, besides those that another
 // ifacer of its chain has noted: what is made last is last.
 func (c *Config) Record(v *plugin.View, _ netstate.Plan) *kernel.Record {
-	if len(c.links()) == 0 {
+	c, err := c.named(v)
+	if err != nil || len(c.links()) == 0 {
 		return nil
 	}
 	r := &kernel.Record{}
@@ -122,14 +140,21 @@ func with(list, more []string) []string {
 // Status says whether the interfaces are there, and whether the kernel can make
 // what isn't.
 func (c *Config) Status(t *plugin.Task) error {
-	for _, name := range slices.Concat(c.Interfaces, c.links()) {
+	for _, name := range c.Interfaces {
 		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
 			return err
 		}
-	}
-	for _, name := range c.Interfaces {
-		if _, ok := link(&t.View, name); !ok {
+		if _, ok := netstate.NamedLink(t.Snapshot, host, name); !ok {
 			return noDevice(name)
+		}
+	}
+	c, err := c.named(&t.View)
+	if err != nil {
+		return err
+	}
+	for _, name := range c.links() {
+		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
+			return err
 		}
 	}
 	for _, name := range c.links() {

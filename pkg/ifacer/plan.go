@@ -15,13 +15,17 @@ import (
 // Plan returns what shall be on the node. A link that is there and can't be
 // brought to that without harm to those who use it is an error.
 func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
-	b := &builder{c: c, v: v}
+	b := &builder{v: v}
 	for _, name := range c.Interfaces {
-		if _, ok := link(v, name); !ok {
+		if _, ok := netstate.NamedLink(v.Snapshot, host, name); !ok {
 			return b.plan, noDevice(name)
 		}
 	}
-	var err error
+	c, err := c.named(v)
+	if err != nil {
+		return b.plan, err
+	}
+	b.c = c
 	if c.BondName != "" {
 		err = b.bond()
 	} else {
@@ -151,10 +155,10 @@ func (b *builder) member(name string) error {
 	l, _ := link(b.v, name)
 	if l.Master != b.c.BondName && !b.c.Force {
 		if l.Master != "" {
-			return fmt.Errorf("host: link %s: master is %s, want %s: set force to take it", name, l.Master, b.c.BondName)
+			return fmt.Errorf("host: link %s: master is %s, want %s: set force to take it", b.c.name(name), l.Master, b.c.BondName)
 		}
 		if load := b.carried(name); load != "" {
-			return fmt.Errorf("host: link %s: it carries %s: set force to make it a member of %s all the same", name, load, b.c.BondName)
+			return fmt.Errorf("host: link %s: it carries %s: set force to make it a member of %s all the same", b.c.name(name), load, b.c.BondName)
 		}
 	}
 	b.want("a member of the bond", netstate.Link{Name: name, Master: b.c.BondName, Up: true})
@@ -220,6 +224,7 @@ func (b *builder) fits(mtu int) error {
 		return nil // which is given the same
 	}
 	if parent, _ := link(b.v, b.c.parent()); mtu > parent.MTU {
+		parent.Name = b.c.name(parent.Name)
 		return mismatch(parent, "mtu", strconv.Itoa(parent.MTU), fmt.Sprintf("at least the %d of %s", mtu, b.c.vlanName()))
 	}
 	return nil

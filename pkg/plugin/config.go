@@ -330,6 +330,23 @@ func Interface(p *string) Value {
 	}}
 }
 
+// Link is a name of a link that is there: its own, or one of its other names
+// (`ip link property add dev ens192 altname enp1s0`), which may be longer (ALTIFNAMSIZ
+// of linux/if.h).
+func Link(p *string) Value {
+	return Value{"an interface name of 1 to 127 bytes without '/', ':' and spaces", func(raw json.RawMessage) error {
+		var s string
+		if err := parse(raw, &s); err != nil {
+			return err
+		}
+		if len(s) == 0 || len(s) > 127 || s == "." || s == ".." || strings.ContainsAny(s, "/: \t\n\v\f\r") {
+			return errValue
+		}
+		*p = s
+		return nil
+	}}
+}
+
 // Bit is a number with exactly one bit set, decimal or, as a string, in any
 // notation of strconv.ParseUint.
 func Bit(p *uint32) Value {

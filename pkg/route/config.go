@@ -27,7 +27,7 @@ type Config struct {
 func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	c := &Config{Gateways: map[netstate.Family]netip.Addr{}}
 	err := plugin.Decode(raw, []plugin.Key{
-		{Name: "master", Value: plugin.Interface(&c.Bridge.Parent)},
+		{Name: "master", Value: plugin.Link(&c.Bridge.Parent)},
 		{Name: "bridge", Value: plugin.Interface(&c.Bridge.Name)},
 		{Name: "removeUnused", Value: plugin.Bool(&c.RemoveUnused)},
 		{Name: "sbr", Value: plugin.Bool(&c.SBR)},
