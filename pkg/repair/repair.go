@@ -270,6 +270,9 @@ func (o Options) dropStale(p *cachedPod, what known) error {
 	if err := k.ReadPod(what.pod); err != nil {
 		return err
 	}
+	if len(what.stale()) == 0 {
+		return nil // whatever is noted
+	}
 	if what.noted, err = notes(k, what.plans[0].Pod()); err != nil {
 		return err
 	}
