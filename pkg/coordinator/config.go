@@ -9,13 +9,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Config is the plugin's configuration, with the defaults filled in.
-type Config struct {
+// Keys is what the keys of a configuration say, with the defaults filled in.
+type Keys struct {
 	Mode             string         // auto, underlay or overlay
 	PodDefaultNIC    string         // the NIC that is the pod's first
 	ServiceCIDR      []netip.Prefix // what the pod reaches through its node:
@@ -41,7 +40,7 @@ type Config struct {
 
 	DetectIPConflict bool // ask the LAN whether somebody else has the NIC's addresses
 	DetectGateway    bool // and whether the NIC's gateways are there
-	Detect           kernel.Probe
+	Detect           Probe
 
 	ReplyTable int  // what entered by veth0 is answered by it, if it is free; the first NIC's own is one less
 	FirstTable int  // where tables of further NICs begin, and what stands in for those that aren't free
@@ -56,8 +55,8 @@ type PolicyRoute struct {
 }
 
 // Defaults returns the configuration that an empty one stands for.
-func Defaults() *Config {
-	return &Config{
+func Defaults() *Keys {
+	return &Keys{
 		Mode:          "auto",
 		MarkBackend:   "auto",
 		HostLink:      linkVeth,
@@ -73,8 +72,8 @@ func Defaults() *Config {
 	}
 }
 
-// Load reads the configuration; nil means that it says to do nothing.
-func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
+// LoadKeys reads the configuration; nil means that it says to do nothing.
+func LoadKeys(raw map[string]json.RawMessage) (*Keys, error) {
 	c := Defaults()
 	err := plugin.Decode(raw, []plugin.Key{
 		{Name: "mode", Value: plugin.OneOf(&c.Mode, "auto", "underlay", "overlay", "disabled", "disable")},
@@ -115,7 +114,7 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 
 // check is about what keys must not say of one destination: a table has one route
 // to it.
-func (c *Config) check() error {
+func (c *Keys) check() error {
 	for _, r := range c.PolicyRoutes {
 		for _, of := range []struct {
 			key   string
@@ -146,7 +145,7 @@ func hostTable(p *int) plugin.Value {
 
 // nodeAddresses is "auto", or a list in which "auto" stands for what the node
 // has, an address for itself, and "!" before an address or CIDR excludes it.
-func nodeAddresses(c *Config) plugin.Value {
+func nodeAddresses(c *Keys) plugin.Value {
 	return plugin.Value{
 		Want: `"auto" or a list of "auto", addresses, and addresses or CIDRs to exclude, like ["auto", "!10.6.0.100"]`,
 		Set: func(raw json.RawMessage) error {
@@ -259,7 +258,7 @@ func linkAddress(p *netip.Addr) plugin.Value {
 }
 
 // hijacked returns what the pod reaches through its node, of one family.
-func (c *Config) hijacked(f netstate.Family) []netip.Prefix {
+func (c *Keys) hijacked(f netstate.Family) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range slices.Concat(c.ServiceCIDR, c.OverlayPodCIDR, c.HijackCIDR) {
 		if netstate.FamilyOf(p.Addr()) == f && !slices.Contains(out, p) {

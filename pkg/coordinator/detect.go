@@ -13,12 +13,19 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
+// Probe says how the neighbours on a link are asked.
+type Probe struct {
+	Tries    int           // so often
+	Interval time.Duration // from one try to the next
+	Timeout  time.Duration // for an answer to the last
+}
+
 // defaultProbe finds what a LAN answers in 300 ms, which is all that
 // detectIPConflict costs: neighbours answer in less than one.
-var defaultProbe = kernel.Probe{Tries: 3, Interval: 50 * time.Millisecond, Timeout: 200 * time.Millisecond}
+var defaultProbe = Probe{Tries: 3, Interval: 50 * time.Millisecond, Timeout: 200 * time.Millisecond}
 
 // detectOptions is how often, how far apart and how long the LAN is asked.
-func detectOptions(p *kernel.Probe) plugin.Value {
+func detectOptions(p *Probe) plugin.Value {
 	return plugin.Value{
 		Want: `an object like {"retries": 3, "interval": "50ms", "timeout": "200ms"}`,
 		Set: func(raw json.RawMessage) error {
@@ -67,12 +74,12 @@ func (c *Config) Probe(t *plugin.Task) error {
 		for _, l := range netstate.All[netstate.Link](t.Snapshot, pod) {
 			own = append(own, l.MAC)
 		}
-		if err := t.Kernel.Pod.Conflict(t.IfName, addrs, own, c.Detect); err != nil {
+		if err := t.Kernel.Pod.Conflict(t.IfName, addrs, own, kernel.Probe(c.Detect)); err != nil {
 			return err
 		}
 	}
 	if c.DetectGateway {
-		return t.Kernel.Pod.Gateways(t.IfName, c.gateways(&t.View, addrs), c.Detect)
+		return t.Kernel.Pod.Gateways(t.IfName, c.gateways(&t.View, addrs), kernel.Probe(c.Detect))
 	}
 	return nil
 }

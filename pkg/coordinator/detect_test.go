@@ -12,7 +12,6 @@ import (
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -36,7 +35,7 @@ func TestDetect(t *testing.T) {
 }
 
 func TestDetectOptions(t *testing.T) {
-	for value, want := range map[string]kernel.Probe{
+	for value, want := range map[string]Probe{
 		`null`:           defaultProbe,
 		`{}`:             defaultProbe,
 		`{"retries": 1}`: {Tries: 1, Interval: defaultProbe.Interval, Timeout: defaultProbe.Timeout},
@@ -132,7 +131,7 @@ func TestGateways(t *testing.T) {
 			for gateway, from := range tt.want {
 				want[netip.MustParseAddr(gateway)] = netip.MustParseAddr(from)
 			}
-			if got := Defaults().gateways(task, addrs); !maps.Equal(got, want) {
+			if got := (&Config{*Defaults()}).gateways(task, addrs); !maps.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})

@@ -11,7 +11,29 @@
 // package kernel's.
 package coordinator
 
-import "github.com/multihome/multihome/pkg/plugin"
+import (
+	"encoding/json"
+
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// Config is the plugin's configuration.
+type Config struct{ Keys }
+
+// Load reads coordinator's configuration; nil means that it says to do nothing.
+func Load(raw map[string]json.RawMessage) (plugin.Conf, error) { return configured(LoadKeys(raw)) }
+
+// LoadOlder reads veth's.
+func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
+	return configured(LoadOlderKeys(raw))
+}
+
+func configured(k *Keys, err error) (plugin.Conf, error) {
+	if err != nil || k == nil {
+		return nil, err
+	}
+	return &Config{*k}, nil
+}
 
 // Plugin returns the plugin of that name, whose keys load reads.
 func Plugin(name string, load plugin.Load) plugin.Plugin {

@@ -12,16 +12,16 @@ import (
 // older returns the numbers that the forerunners used: further NICs get the
 // tables from 100 on, so that replies need another one, and each has a rule
 // towards its subnet as well.
-func older() *Config {
+func older() *Keys {
 	c := Defaults()
 	c.Mode = "underlay"
 	c.ReplyTable, c.FirstTable, c.ToRules = netstate.OlderReplyTable, netstate.OlderReplyTable+1, true
 	return c
 }
 
-// LoadOlder reads the keys of veth, coordinator's older name. Two plugins of this
+// LoadOlderKeys reads the keys of veth, coordinator's older name. Two plugins of this
 // name are around, with different keys for one thing; both are understood.
-func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
+func LoadOlderKeys(raw map[string]json.RawMessage) (*Keys, error) {
 	c := older()
 	skip := false
 	var moved, migrated *bool
@@ -54,7 +54,7 @@ func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
 // rpFilter is {"enabled", "value"} of the one or {"set_host", "value"} of the
 // other forerunner. Both wrote it to every link of the node; here it is for the
 // pod's links and for the host end.
-func rpFilter(c *Config) plugin.Value {
+func rpFilter(c *Keys) plugin.Value {
 	return plugin.Value{
 		Want: `an object like {"enabled": true, "set_host": true, "value": 0}, value from 0 to 2`,
 		Set: func(raw json.RawMessage) error {
@@ -79,7 +79,7 @@ func rpFilter(c *Config) plugin.Value {
 }
 
 // ipConflict is {"enabled", "retries", "interval"}.
-func ipConflict(c *Config) plugin.Value {
+func ipConflict(c *Keys) plugin.Value {
 	return plugin.Value{
 		Want: `an object like {"enabled": true, "retries": 3, "interval": "50ms"}`,
 		Set: func(raw json.RawMessage) error {

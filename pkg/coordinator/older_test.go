@@ -58,7 +58,7 @@ func TestOlderKeys(t *testing.T) {
 		}},
 		{`{"log_options": {"log_level": "debug", "log_file": "/var/log/veth.log", "log_max_size": 1}}`, func(*Config) {}},
 	} {
-		want := older()
+		want := &Config{*older()}
 		tt.set(want)
 		got, err := loadOlder(t, tt.text)
 		if err != nil {

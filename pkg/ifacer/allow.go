@@ -61,7 +61,7 @@ func parseAllowList(data []byte) (*allowList, error) {
 }
 
 // permit returns an error that names the first thing that the list doesn't allow.
-func (l *allowList) permit(c *Config) error {
+func (l *allowList) permit(c *Keys) error {
 	if l == nil {
 		return nil
 	}

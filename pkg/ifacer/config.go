@@ -13,26 +13,25 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Config is the plugin's configuration.
-type Config struct {
+// Keys is what the keys of a configuration say.
+type Keys struct {
 	Interfaces   []string // of the node
 	VLAN         int      // 0: none
 	VLANProtocol string   // as ip(8) prints it
 	BondName     string   // "": none
 	BondMode     string
-	BondOptions  netstate.Details  // in the order of netstate.BondOptions
-	MTU          int               // of what is made; 0: what the kernel gives it
-	Force        bool              // take NICs that the node itself uses
-	called       map[string]string // interfaces as the configuration names them, by their own names
-	RemoveUnused bool              // remove what was made with its last attachment
+	BondOptions  netstate.Details // in the order of netstate.BondOptions
+	MTU          int              // of what is made; 0: what the kernel gives it
+	Force        bool             // take NICs that the node itself uses
+	RemoveUnused bool             // remove what was made with its last attachment
 }
 
 // nameLen is how long a link's name may be: IFNAMSIZ without the zero.
 const nameLen = 15
 
-// Load reads and checks the configuration.
-func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
-	c := &Config{VLANProtocol: "802.1Q", BondMode: netstate.BondModes[0]}
+// LoadKeys reads and checks the configuration.
+func LoadKeys(raw map[string]json.RawMessage) (*Keys, error) {
+	c := &Keys{VLANProtocol: "802.1Q", BondMode: netstate.BondModes[0]}
 	raw, hasBond, err := flatten(raw)
 	if err != nil {
 		return nil, err
@@ -51,18 +50,11 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.check(hasBond); err != nil {
-		return nil, err
-	}
-	allowed, err := readAllowList()
-	if err != nil {
-		return nil, err
-	}
-	return c, allowed.permit(c)
+	return c, c.check(hasBond)
 }
 
 // check is about what keys must be together.
-func (c *Config) check(hasBond bool) error {
+func (c *Keys) check(hasBond bool) error {
 	switch n := len(c.Interfaces); {
 	case n == 0:
 		return plugin.Invalid("interfaces: missing: want the name of at least one interface of the node")
@@ -84,53 +76,25 @@ func (c *Config) check(hasBond bool) error {
 
 // tooLong is about the name of the VLAN. Without a bond, that is known when the interface
 // was found: it may be called by another of its names.
-func (c *Config) tooLong() error {
+func (c *Keys) tooLong() error {
 	if c.VLAN == 0 || len(c.vlanName()) <= nameLen {
 		return nil
 	}
 	return plugin.Invalid("vlanID: %d: the name %s has %d bytes: want at most %d", c.VLAN, c.vlanName(), len(c.vlanName()), nameLen)
 }
 
-// named returns the configuration with the interfaces by the names that the kernel has
-// for them, as far as they were read.
-func (c *Config) named(v *plugin.View) (*Config, error) {
-	out := *c
-	out.Interfaces, out.called = nil, map[string]string{}
-	for _, name := range c.Interfaces {
-		real := netstate.RealName(v.Snapshot, host, name)
-		if slices.Contains(out.Interfaces, real) {
-			return nil, plugin.Invalid("interfaces: %s and %s are one link, %s: want different ones", out.called[real], name, real)
-		}
-		out.Interfaces, out.called[real] = append(out.Interfaces, real), name
-		for option, value := range c.BondOptions.All() {
-			if o, _ := netstate.FindBondOption(option); o.Form == netstate.BondLink && value == name {
-				out.BondOptions = out.BondOptions.With(netstate.NewDetails(option, real))
-			}
-		}
-	}
-	return &out, out.tooLong()
-}
-
-// name is an interface as errors name it: as the configuration does, too.
-func (c *Config) name(real string) string {
-	if as := c.called[real]; as != "" && as != real {
-		return as + " (" + real + ")"
-	}
-	return real
-}
-
 // parent is what a VLAN is made of.
-func (c *Config) parent() string {
+func (c *Keys) parent() string {
 	if c.BondName != "" {
 		return c.BondName
 	}
 	return c.Interfaces[0]
 }
 
-func (c *Config) vlanName() string { return c.parent() + "." + strconv.Itoa(c.VLAN) }
+func (c *Keys) vlanName() string { return c.parent() + "." + strconv.Itoa(c.VLAN) }
 
 // links are those that ifacer makes, what is needed first coming first.
-func (c *Config) links() []string {
+func (c *Keys) links() []string {
 	var out []string
 	if c.BondName != "" {
 		out = append(out, c.BondName)

@@ -9,6 +9,8 @@
 package ifacer
 
 import (
+	"encoding/json"
+
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
@@ -16,6 +18,25 @@ import (
 
 // host is where everything of ifacer is.
 const host = netstate.Host
+
+// Config is the plugin's configuration.
+type Config struct {
+	Keys
+	called map[string]string // interfaces as the configuration names them, by their own names
+}
+
+// Load reads and checks the configuration, and what this node allows of it.
+func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
+	k, err := LoadKeys(raw)
+	if err != nil {
+		return nil, err
+	}
+	allowed, err := readAllowList()
+	if err != nil {
+		return nil, err
+	}
+	return &Config{Keys: *k}, allowed.permit(k)
+}
 
 // Plugin returns the plugin.
 func Plugin() plugin.Plugin {

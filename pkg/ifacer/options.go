@@ -124,7 +124,7 @@ func optionNames() string {
 
 // checkOptions is about what the options, the mode and the members must have to
 // do with each other: the kernel would refuse it halfway, or round it.
-func (c *Config) checkOptions() error {
+func (c *Keys) checkOptions() error {
 	bad := func(name, value, want string) error {
 		return plugin.Invalid("bond.options: %s=%s: want %s", name, value, want)
 	}
@@ -151,7 +151,7 @@ func (c *Config) checkOptions() error {
 	return nil
 }
 
-func (c *Config) arpInterval() int {
+func (c *Keys) arpInterval() int {
 	n, _ := strconv.Atoi(c.BondOptions.Get("arp_interval"))
 	return n
 }
@@ -164,7 +164,7 @@ const defaultMiimon = "100"
 
 // wanted are mode and options as an existing bond must have them. Which member
 // is active at the moment is no property of a bond.
-func (c *Config) wanted() netstate.Details {
+func (c *Keys) wanted() netstate.Details {
 	values := map[string]string{}
 	for name, value := range c.BondOptions.All() {
 		if name != activeSlave {
@@ -175,7 +175,7 @@ func (c *Config) wanted() netstate.Details {
 }
 
 // fresh are mode and options of a bond that is made.
-func (c *Config) fresh() netstate.Details {
+func (c *Keys) fresh() netstate.Details {
 	values := map[string]string{}
 	for name, value := range c.wanted().All() {
 		values[name] = value

@@ -17,37 +17,39 @@ import (
 // addr is an answer to a RTM_GETADDR request.
 type addr struct {
 	netstate.Addr
-	index     int
-	scope     uint8
-	temporary bool // RFC 8981: soon replaced by another
-	failed    bool // somebody else has it (RFC 4862, 5.4.5)
-	// deprecated addresses are not for new connections (RFC 4862, 5.5.4), secondary
-	// ones came after another IPv4 address of the same subnet.
-	deprecated, secondary bool
+	index      int
+	scope      uint8
+	peer       netip.Addr // IFA_ADDRESS: the far end's on a point-to-point link
+	secondary  bool       // IPv4: of a subnet that another address is of, too
+	deprecated bool       // not for new connections
+	temporary  bool       // RFC 8981: soon replaced by another
+	failed     bool       // somebody else has it (RFC 4862, 5.4.5)
 }
 
+// decodeAddr reads an answer.
 func decodeAddr(b []byte) addr {
 	msg := nl.DeserializeIfAddrmsg(b)
 	a := addr{index: int(msg.Index), scope: msg.Scope}
 	flags := uint32(msg.Flags)
-	var local, address netip.Addr
+	var local netip.Addr
 	attrs(b[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) {
 		switch typ {
 		case unix.IFA_LOCAL:
 			local, _ = netip.AddrFromSlice(v)
-		case unix.IFA_ADDRESS: // the far end's on a point-to-point link
-			address, _ = netip.AddrFromSlice(v)
+		case unix.IFA_ADDRESS:
+			a.peer, _ = netip.AddrFromSlice(v)
 		case unix.IFA_FLAGS:
 			flags = nl.NativeEndian().Uint32(v)
 		}
 	})
 	if !local.IsValid() {
-		local = address
+		local = a.peer
 	}
 	a.Prefix = netip.PrefixFrom(local, int(msg.Prefixlen))
 	a.Dynamic = flags&unix.IFA_F_PERMANENT == 0
 	a.Tentative = flags&unix.IFA_F_TENTATIVE != 0 && flags&unix.IFA_F_OPTIMISTIC == 0
-	a.temporary = local.Is6() && flags&unix.IFA_F_TEMPORARY != 0 // of IPv4 the flag says: secondary
+	// One bit of both: IFA_F_TEMPORARY and IFA_F_SECONDARY.
+	a.temporary = local.Is6() && flags&unix.IFA_F_TEMPORARY != 0
 	a.secondary = local.Is4() && flags&unix.IFA_F_SECONDARY != 0
 	a.deprecated = flags&unix.IFA_F_DEPRECATED != 0
 	a.failed = flags&unix.IFA_F_DADFAILED != 0

@@ -25,8 +25,6 @@ type conn struct {
 	fd  int
 	seq uint32
 	buffers
-	// waits is set when close would wait for what was deleted.
-	waits bool
 }
 
 // buffers are what a conn sends and receives with. Sockets that are used one after the
@@ -59,6 +57,9 @@ func dial(protocol int, b buffers) (*conn, error) {
 	}
 	return &conn{fd: fd, buffers: b}, nil
 }
+
+// buffer lends what answers are read into to who reads something else in between.
+func (c *conn) buffer() []byte { return c.in }
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
 
@@ -114,22 +115,6 @@ func (c *conn) doAll(each func(msg []byte), reqs []*nl.NetlinkRequest) []error {
 		last.Flags |= unix.NLM_F_ACK
 	}
 	return c.exchange(each, reqs, last)
-}
-
-// transaction sends requests to nf_tables, of which all are done or none, and
-// waits for the answers.
-func (c *conn) transaction(reqs ...*nl.NetlinkRequest) error {
-	last := reqs[len(reqs)-1]
-	last.Flags |= unix.NLM_F_ACK
-	begin := nftRequest(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC)
-	end := nftRequest(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC)
-	// An error of the begin is one of them all, and nothing need follow it
-	// (nfnetlink_rcv_batch).
-	err := firstError(c.exchange(nil, slices.Concat([]*nl.NetlinkRequest{begin}, reqs, []*nl.NetlinkRequest{end}), begin, last))
-	// Close waits until no packet is on its way through what was deleted, or
-	// made and not kept (nft_rcv_nl_event).
-	c.waits = c.waits || err != nil || slices.ContainsFunc(reqs, nftDeletes)
-	return err
 }
 
 // answered reports whether a request that succeeds ends with an answer of its

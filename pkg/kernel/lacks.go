@@ -20,7 +20,7 @@ func (k *Kernel) LacksLink(kind string) (lacks bool, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return false, fmt.Errorf("create a network namespace: %w", err)
 	}
-	defer k.Host.leave()
+	defer goHome(k.Host.home)
 	c, err := dial(unix.NETLINK_ROUTE, k.Host.conn.buffers)
 	if err != nil {
 		return false, err

@@ -61,6 +61,7 @@ type link struct {
 // which can't set an alias, and its alias: what is in it and has none is ours.
 const newGroup = 0x6d68 // "mh"
 
+// decodeLink reads an answer.
 func decodeLink(b []byte) link {
 	msg := nl.DeserializeIfInfomsg(b)
 	l := link{index: int(msg.Index), loopback: msg.Flags&unix.IFF_LOOPBACK != 0}
@@ -211,13 +212,24 @@ func (s *Space) ReadMembers(snap *netstate.Snapshot, master string) error {
 	return err
 }
 
-func (s *Space) links(req *nl.NetlinkRequest) ([]link, error) {
+// answers returns all links, without names for the links that they name.
+func (s *Space) answers() ([]link, error) { return s.linksOf(linkRequest("")) }
+
+func (s *Space) linksOf(req *nl.NetlinkRequest) ([]link, error) {
 	links, err := dump(s.conn, req, func(b []byte) (link, bool) { return decodeLink(b), true })
 	if err != nil {
 		return nil, fmt.Errorf("%s: list links: %w", s.ns, err)
 	}
 	for _, l := range links {
 		s.remember(l)
+	}
+	return links, nil
+}
+
+func (s *Space) links(req *nl.NetlinkRequest) ([]link, error) {
+	links, err := s.linksOf(req)
+	if err != nil {
+		return nil, err
 	}
 	for i := range links {
 		if err := s.resolve(&links[i]); err != nil {
@@ -496,6 +508,8 @@ func setByIndex(index int, l netstate.Link) *nl.NetlinkRequest {
 	return req
 }
 
+// addLinkAttrs adds those attributes of a link that it can be made with, as far as they
+// are known.
 func addLinkAttrs(add func(nl.NetlinkRequestData), l netstate.Link) {
 	if l.MAC != (netstate.MAC{}) {
 		add(nl.NewRtAttr(unix.IFLA_ADDRESS, l.MAC[:]))

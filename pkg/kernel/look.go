@@ -3,10 +3,6 @@
 package kernel
 
 import (
-	"encoding/binary"
-	"fmt"
-	"net/netip"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -65,29 +61,14 @@ func (s *Space) readAll(snap *netstate.Snapshot) error {
 
 // ReadNeighs puts all entries that lead to a MAC into the snapshot.
 func (s *Space) ReadNeighs(snap *netstate.Snapshot) error {
-	type neigh struct {
-		netstate.Neigh
-		index int
-	}
-	list, err := dump(s.conn, request(unix.RTM_GETNEIGH, 0, &ndMsg{}), func(b []byte) (n neigh, known bool) {
-		n.index = int(binary.NativeEndian.Uint32(b[4:]))
-		state := binary.NativeEndian.Uint16(b[8:])
-		n.Permanent = state&unix.NUD_PERMANENT != 0
-		attrs(b[unix.SizeofNdMsg:], func(typ uint16, v []byte) {
-			switch typ {
-			case unix.NDA_DST:
-				n.Dst, _ = netip.AddrFromSlice(v)
-			case unix.NDA_LLADDR:
-				copy(n.MAC[:], v)
-				known = len(v) == len(n.MAC)
-			}
-		})
-		return n, known && n.Dst.IsValid() && state&(unix.NUD_NOARP|unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0
-	})
+	list, err := s.neighs()
 	if err != nil {
-		return fmt.Errorf("%s: list neighbours: %w", s.ns, err)
+		return err
 	}
 	for _, n := range list {
+		if !n.mac || !n.Dst.IsValid() || n.state&(unix.NUD_NOARP|unix.NUD_FAILED|unix.NUD_INCOMPLETE) != 0 {
+			continue
+		}
 		name, ok, err := s.linkName(n.index)
 		if err != nil {
 			return err

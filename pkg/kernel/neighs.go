@@ -31,6 +31,39 @@ func (m *ndMsg) Serialize() []byte {
 	return b
 }
 
+// neigh is an answer to a RTM_GETNEIGH request.
+type neigh struct {
+	netstate.Neigh
+	index int
+	state uint16 // NUD_*
+	mac   bool   // it has one
+}
+
+// decodeNeigh reads an answer.
+func decodeNeigh(b []byte) neigh {
+	n := neigh{index: int(binary.NativeEndian.Uint32(b[4:])), state: binary.NativeEndian.Uint16(b[8:])}
+	n.Permanent = n.state&unix.NUD_PERMANENT != 0
+	attrs(b[unix.SizeofNdMsg:], func(typ uint16, v []byte) {
+		switch typ {
+		case unix.NDA_DST:
+			n.Dst, _ = netip.AddrFromSlice(v)
+		case unix.NDA_LLADDR:
+			copy(n.MAC[:], v)
+			n.mac = len(v) == len(n.MAC)
+		}
+	})
+	return n
+}
+
+// neighs lists all neighbours.
+func (s *Space) neighs() ([]neigh, error) {
+	list, err := dump(s.conn, request(unix.RTM_GETNEIGH, 0, &ndMsg{}), func(b []byte) (neigh, bool) { return decodeNeigh(b), true })
+	if err != nil {
+		return nil, fmt.Errorf("%s: list neighbours: %w", s.ns, err)
+	}
+	return list, nil
+}
+
 // ReadNeigh puts the entry for one address on one link into the snapshot, if
 // there is one. It is asked for by its key (Linux 5.0): a dump would walk the
 // node's whole table, which all namespaces share.
@@ -41,22 +74,16 @@ func (s *Space) ReadNeigh(snap *netstate.Snapshot, dev string, dst netip.Addr) e
 	}
 	req := request(unix.RTM_GETNEIGH, 0, &ndMsg{family: uint8(family(dst)), index: index})
 	req.AddData(nl.NewRtAttr(unix.NDA_DST, dst.AsSlice()))
-	n := netstate.Neigh{Dev: dev, Dst: dst}
-	err := s.conn.do(req, func(b []byte) {
-		n.Permanent = binary.NativeEndian.Uint16(b[8:])&unix.NUD_PERMANENT != 0
-		attrs(b[unix.SizeofNdMsg:], func(typ uint16, v []byte) {
-			if typ == unix.NDA_LLADDR {
-				copy(n.MAC[:], v)
-			}
-		})
-	})
+	var n neigh
+	err := s.conn.do(req, func(b []byte) { n = decodeNeigh(b) })
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("%s: read neigh %s dev %s: %w", s.ns, dst, dev, err)
 	}
-	snap.Put(s.ns, n)
+	n.Dev, n.Dst = dev, dst
+	snap.Put(s.ns, n.Neigh)
 	return nil
 }
 

@@ -5,11 +5,57 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
 )
+
+// nftSocket is a netlink socket to nf_tables.
+type nftSocket struct {
+	*conn
+	// waits is set when close would wait for what was deleted.
+	waits bool
+}
+
+// dialNft opens a socket to nf_tables in the calling thread's network namespace.
+func dialNft(b buffers) (*nftSocket, error) {
+	c, err := dial(unix.NETLINK_NETFILTER, b)
+	if err != nil {
+		return nil, err
+	}
+	return &nftSocket{conn: c}, nil
+}
+
+// close closes the socket, and doesn't wait for what the kernel would have the
+// caller wait for.
+func (c *nftSocket) close() {
+	if c.waits {
+		c.closeLater()
+	} else {
+		c.conn.close()
+	}
+}
+
+// transaction sends requests of which all are done or none, and waits for the
+// answers.
+func (c *nftSocket) transaction(reqs ...*nl.NetlinkRequest) error {
+	last := reqs[len(reqs)-1]
+	last.Flags |= unix.NLM_F_ACK
+	begin := nftRequest(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC)
+	end := nftRequest(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC)
+	// An error of the begin is one of them all, and nothing need follow it
+	// (nfnetlink_rcv_batch).
+	err := firstError(c.exchange(nil, slices.Concat([]*nl.NetlinkRequest{begin}, reqs, []*nl.NetlinkRequest{end}), begin, last))
+	// Close waits until no packet is on its way through what was deleted, or
+	// made and not kept (nft_rcv_nl_event).
+	c.waits = c.waits || err != nil || slices.ContainsFunc(reqs, nftDeletes)
+	return err
+}
 
 // nftTable is a table of nf_tables.
 type nftTable struct {
@@ -54,7 +100,7 @@ type attribute struct {
 func nftRequest(typ, flags int, family uint8, attrs ...attribute) *nl.NetlinkRequest {
 	head := &nl.Nfgenmsg{NfgenFamily: family, Version: unix.NFNETLINK_V0}
 	if typ == unix.NFNL_MSG_BATCH_BEGIN || typ == unix.NFNL_MSG_BATCH_END {
-		head.ResId = networkOrder(unix.NFNL_SUBSYS_NFTABLES)
+		head.ResId = nl.Swap16(unix.NFNL_SUBSYS_NFTABLES)
 	} else {
 		typ |= unix.NFNL_SUBSYS_NFTABLES << 8
 	}
@@ -143,8 +189,8 @@ func nftDeletes(r *nl.NetlinkRequest) bool {
 }
 
 // nftTables lists the tables of all families.
-func (c *conn) nftTables() ([]nftTable, error) {
-	return dump(c, nftRequest(unix.NFT_MSG_GETTABLE, 0, unix.NFPROTO_UNSPEC), func(b []byte) (t nftTable, ok bool) {
+func (c *nftSocket) nftTables() ([]nftTable, error) {
+	return dump(c.conn, nftRequest(unix.NFT_MSG_GETTABLE, 0, unix.NFPROTO_UNSPEC), func(b []byte) (t nftTable, ok bool) {
 		t.family = b[0]
 		attrs(b[nl.SizeofNfgenmsg:], func(typ uint16, v []byte) {
 			if typ == unix.NFTA_TABLE_NAME {
@@ -156,8 +202,8 @@ func (c *conn) nftTables() ([]nftTable, error) {
 }
 
 // nftChains lists the chains of a table.
-func (c *conn) nftChains(of nftTable) ([]nftChain, error) {
-	return dump(c, nftRequest(unix.NFT_MSG_GETCHAIN, 0, of.family), func(b []byte) (h nftChain, ok bool) {
+func (c *nftSocket) nftChains(of nftTable) ([]nftChain, error) {
+	return dump(c.conn, nftRequest(unix.NFT_MSG_GETCHAIN, 0, of.family), func(b []byte) (h nftChain, ok bool) {
 		h.table.family = b[0]
 		attrs(b[nl.SizeofNfgenmsg:], func(typ uint16, v []byte) {
 			switch typ {
@@ -186,17 +232,17 @@ func (c *conn) nftChains(of nftTable) ([]nftChain, error) {
 
 // nftRules lists the rules of a table, of each chain in their order; the kernel
 // does the filtering.
-func (c *conn) nftRules(of nftTable) ([]nftRule, error) {
+func (c *nftSocket) nftRules(of nftTable) ([]nftRule, error) {
 	return c.dumpRules(nftRequest(unix.NFT_MSG_GETRULE, 0, of.family, text(unix.NFTA_RULE_TABLE, of.name)))
 }
 
 // nftRulesOf lists the rules of one chain.
-func (c *conn) nftRulesOf(h nftChain) ([]nftRule, error) {
+func (c *nftSocket) nftRulesOf(h nftChain) ([]nftRule, error) {
 	return c.dumpRules(nftRequest(unix.NFT_MSG_GETRULE, 0, h.table.family, text(unix.NFTA_RULE_TABLE, h.table.name), text(unix.NFTA_RULE_CHAIN, h.name)))
 }
 
-func (c *conn) dumpRules(req *nl.NetlinkRequest) ([]nftRule, error) {
-	return dump(c, req, func(b []byte) (r nftRule, ok bool) {
+func (c *nftSocket) dumpRules(req *nl.NetlinkRequest) ([]nftRule, error) {
+	return dump(c.conn, req, func(b []byte) (r nftRule, ok bool) {
 		attrs(b[nl.SizeofNfgenmsg:], func(typ uint16, v []byte) {
 			switch typ {
 			case unix.NFTA_RULE_CHAIN:
@@ -270,4 +316,80 @@ func (e expression) verdict() (code int32, chain string) {
 		})
 	})
 	return code, chain
+}
+
+// source returns the sources that a rule compares packets' with, and how. A prefix of
+// whole bytes is compared by these alone, others by a mask.
+func (r nftRule) source(f netstate.Family) (p netip.Prefix, op uint32) {
+	offset, size := uint32(12), 4 // of struct iphdr
+	if f == netstate.IPv6 {
+		offset, size = 8, 16 // of struct ipv6hdr
+	}
+	load := expression{"payload", []attribute{big(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER), big(unix.NFTA_PAYLOAD_OFFSET, offset)}}
+	i := slices.IndexFunc(r.expressions, func(e expression) bool { return e.is(load) })
+	if i < 0 {
+		return p, 0
+	}
+	rest, ones := r.expressions[i+1:], -1
+	if len(rest) > 0 && rest[0].name == "bitwise" {
+		ones = 0
+		for _, b := range value(rest[0].attr(unix.NFTA_BITWISE_MASK)) {
+			ones += bits.OnesCount8(b)
+		}
+		rest = rest[1:]
+	}
+	if len(rest) == 0 || rest[0].name != "cmp" || len(rest[0].attr(unix.NFTA_CMP_OP)) != 4 {
+		return p, 0
+	}
+	with := value(rest[0].attr(unix.NFTA_CMP_DATA))
+	if ones < 0 {
+		ones = 8 * len(with)
+	}
+	full := make([]byte, size)
+	copy(full, with)
+	a, _ := netip.AddrFromSlice(full)
+	return netip.PrefixFrom(a, ones), binary.BigEndian.Uint32(rest[0].attr(unix.NFTA_CMP_OP))
+}
+
+// value is what is in a register.
+func value(data []byte) (out []byte) {
+	attrs(data, func(typ uint16, v []byte) {
+		if typ == unix.NFTA_DATA_VALUE {
+			out = v
+		}
+	})
+	return out
+}
+
+// nftSet lists the addresses of a set or a map, which are all of its key or its
+// beginning.
+func (c *nftSocket) nftSet(of nftTable, name string, f netstate.Family) ([]netip.Addr, error) {
+	size := 4
+	if f == netstate.IPv6 {
+		size = 16
+	}
+	req := nftRequest(unix.NFT_MSG_GETSETELEM, 0, of.family, text(unix.NFTA_SET_ELEM_LIST_TABLE, of.name), text(unix.NFTA_SET_ELEM_LIST_SET, name))
+	lists, err := dump(c.conn, req, func(b []byte) (list []netip.Addr, ok bool) {
+		attrs(b[nl.SizeofNfgenmsg:], func(typ uint16, v []byte) {
+			if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+				return
+			}
+			attrs(v, func(_ uint16, element []byte) {
+				attrs(element, func(typ uint16, v []byte) {
+					key := value(v)
+					if a, ok := netip.AddrFromSlice(key[:min(len(key), size)]); typ == unix.NFTA_SET_ELEM_KEY && ok {
+						list = append(list, a)
+					}
+				})
+			})
+		})
+		return list, true
+	})
+	return slices.Concat(lists...), err
+}
+
+// address is what a register is compared with, if that is an address.
+func address(data []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(value(data))
+	return a
 }

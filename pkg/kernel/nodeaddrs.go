@@ -146,12 +146,12 @@ func (s *Space) linkNames() ([]string, error) {
 			return err
 		}
 		defer func() { _ = unix.Close(fd) }()
-		for {
-			n, err := unix.Getdents(fd, s.conn.in)
+		for buf := s.conn.buffer(); ; {
+			n, err := unix.Getdents(fd, buf)
 			if n <= 0 {
 				return err
 			}
-			_, _, names = unix.ParseDirent(s.conn.in[:n], -1, names)
+			_, _, names = unix.ParseDirent(buf[:n], -1, names)
 		}
 	})
 	if err == nil {

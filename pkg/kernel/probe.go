@@ -3,11 +3,8 @@
 package kernel
 
 import (
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -24,66 +21,45 @@ type Probe struct {
 // unspecified address.
 type question struct{ from, target netip.Addr }
 
-// Conflict asks the neighbours on a link whether one of them has an address that
-// the link has: all addresses at once, and without putting any of them into
-// somebody's cache. The error names who answered first. Without one, the wait
-// is that of all tries. Answers from a MAC of own are none: another NIC of the
-// pod may answer for this one (arp_ignore 0).
-func (s *Space) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC, p Probe) error {
+// conflict asks whether a neighbour has one of these addresses: all at once, and
+// without putting any of them into somebody's cache. It returns who answered first.
+// Without an answer, the wait is that of all tries. Answers from a MAC of own are none:
+// another NIC of the pod may answer for this one (arp_ignore 0).
+func (w *wire) conflict(addrs []netip.Addr, own []netstate.MAC, p Probe) (found claim, conflict bool, err error) {
 	var questions []question
 	for _, a := range addrs {
 		questions = append(questions, question{unspecified(a), a})
 	}
-	var found claim
-	conflict, err := s.ask(dev, questions, p, func(c claim) bool {
+	conflict, err = w.askAll(questions, p, func(c claim) bool {
 		found = c
 		return slices.Contains(addrs, c.addr) && !slices.Contains(own, c.mac)
 	})
-	if conflict {
-		return fmt.Errorf("%s: addr %s dev %s: %s has it already", s.ns, found.addr, dev, found.mac)
-	}
-	return err
+	return found, conflict, err
 }
 
-// Gateways asks for the gateways of a link, all at once, from those addresses of
-// the link that from says, and returns as soon as all have answered. The error
-// names those that did not.
-func (s *Space) Gateways(dev string, from map[netip.Addr]netip.Addr, p Probe) error {
+// silent asks for gateways, all at once, each from the address that from says, and
+// returns as soon as all have answered. It returns those that did not.
+func (w *wire) silent(from map[netip.Addr]netip.Addr, p Probe) ([]netip.Addr, error) {
 	var questions []question
 	var silent []netip.Addr
 	for gateway, source := range from {
 		questions = append(questions, question{source, gateway})
 		silent = append(silent, gateway)
 	}
-	all, err := s.ask(dev, questions, p, func(c claim) bool {
+	_, err := w.askAll(questions, p, func(c claim) bool {
 		silent = slices.DeleteFunc(silent, func(a netip.Addr) bool { return a == c.addr && !c.probing })
 		return len(silent) == 0
 	})
-	if err != nil || all {
-		return err
-	}
 	slices.SortFunc(silent, netip.Addr.Compare)
-	var missing []string
-	for _, gateway := range silent {
-		missing = append(missing, fmt.Sprintf("%s: gateway %s dev %s: no answer", s.ns, gateway, dev))
-	}
-	return errors.New(strings.Join(missing, "; "))
+	return silent, err
 }
 
-// ask asks the questions until enough was heard, or in vain.
-func (s *Space) ask(dev string, questions []question, p Probe, heard func(claim) (enough bool)) (enough bool, err error) {
-	if len(questions) == 0 {
-		return false, nil
-	}
-	w, err := s.openWire(dev)
-	if err != nil {
-		return false, fmt.Errorf("%s: probe link %s: %w", s.ns, dev, err)
-	}
-	defer w.close()
+// askAll asks the questions until enough was heard, or in vain.
+func (w *wire) askAll(questions []question, p Probe, heard func(claim) (enough bool)) (enough bool, err error) {
 	for try := 1; try <= p.Tries && !enough && err == nil; try++ {
 		for _, q := range questions {
 			if err := w.ask(q.from, q.target); err != nil {
-				return false, fmt.Errorf("%s: probe %s dev %s: %w", s.ns, q.target, dev, err)
+				return false, err
 			}
 		}
 		wait := p.Interval
@@ -91,9 +67,6 @@ func (s *Space) ask(dev string, questions []question, p Probe, heard func(claim)
 			wait = p.Timeout
 		}
 		enough, err = w.listen(time.Now().Add(wait), heard)
-	}
-	if err != nil {
-		err = fmt.Errorf("%s: probe link %s: %w", s.ns, dev, err)
 	}
 	return enough, err
 }

@@ -16,9 +16,21 @@ import (
 // route is an answer to a RTM_GETROUTE request.
 type route struct {
 	netstate.Route
-	oif  int
-	hops []hop // of a multipath route
-	kind uint8 // RTN_*
+	oif   int
+	hops  []hop // of a multipath route
+	kind  uint8 // RTN_*
+	flags uint32
+	tos   uint8
+	from  netip.Prefix // of packets that it is for: a subtree of IPv6
+	pref  uint8        // of a router of IPv6 (RFC 4191)
+}
+
+// ways are the next hops of a route, be they one or many.
+func (r *route) ways() []hop {
+	if r.hops != nil {
+		return r.hops
+	}
+	return []hop{{oif: r.oif, via: r.Via, onlink: r.Onlink, flags: uint8(r.flags)}}
 }
 
 // hop is one way of a multipath route.
@@ -34,9 +46,10 @@ func rtmHeader(fam int) *nl.RtMsg {
 	return &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(fam)}}
 }
 
+// decodeRoute reads an answer.
 func decodeRoute(b []byte) route {
 	msg := nl.DeserializeRtMsg(b)
-	r := route{kind: msg.Type}
+	r := route{kind: msg.Type, flags: msg.Flags, tos: msg.Tos}
 	r.Table = int(msg.Table)
 	r.Proto = netstate.Protocol(msg.Protocol)
 	r.Scope = netstate.Scope(msg.Scope)
@@ -61,6 +74,11 @@ func decodeRoute(b []byte) route {
 			if len(v) > 2 {
 				r.Via, _ = netip.AddrFromSlice(v[2:])
 			}
+		case unix.RTA_SRC:
+			from, _ := netip.AddrFromSlice(v)
+			r.from = netip.PrefixFrom(from, int(msg.Src_len))
+		case unix.RTA_PREF:
+			r.pref = v[0]
 		case unix.RTA_PREFSRC:
 			r.Src, _ = netip.AddrFromSlice(v)
 		case unix.RTA_PRIORITY:
@@ -106,10 +124,25 @@ func (s *Space) routes(f netstate.Family, table, oif int) ([]route, error) {
 	}
 	out, err := dump(s.conn, req, func(b []byte) (route, bool) {
 		r := decodeRoute(b)
-		return r, r.kind == unix.RTN_UNICAST && nl.DeserializeRtMsg(b).Flags&unix.RTM_F_CLONED == 0
+		return r, r.kind == unix.RTN_UNICAST && r.flags&unix.RTM_F_CLONED == 0
 	})
 	if errors.Is(err, unix.ENOENT) { // no such table yet
 		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: list IPv%d routes: %w", s.ns, f, err)
+	}
+	return out, nil
+}
+
+// entries lists all routes of a family, of every table and kind.
+func (s *Space) entries(f netstate.Family) ([]route, error) {
+	out, err := dump(s.conn, request(unix.RTM_GETROUTE, 0, rtmHeader(afOf(f))), func(b []byte) (route, bool) {
+		r := decodeRoute(b)
+		return r, r.flags&unix.RTM_F_CLONED == 0
+	})
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil // a kernel without that family
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: list IPv%d routes: %w", s.ns, f, err)
@@ -152,11 +185,7 @@ func (s *Space) HasAddr(a netip.Addr) (bool, error) {
 // putRoutes puts routes into the snapshot, as far as keep says so.
 func (s *Space) putRoutes(snap *netstate.Snapshot, list []route, keep func(netstate.Route) bool) error {
 	for _, r := range list {
-		hops := r.hops
-		if hops == nil {
-			hops = []hop{{oif: r.oif, via: r.Via, onlink: r.Onlink}}
-		}
-		for _, h := range hops {
+		for _, h := range r.ways() {
 			name, ok, err := s.linkName(h.oif)
 			if err != nil {
 				return err
@@ -308,6 +337,7 @@ func (s *Space) readOwner(snap *netstate.Snapshot, dev string) error {
 	return s.ReadLink(snap, dev)
 }
 
+// afOf is the number of an address family.
 func afOf(f netstate.Family) int {
 	if f == netstate.IPv6 {
 		return unix.AF_INET6

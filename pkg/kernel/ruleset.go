@@ -30,7 +30,7 @@ func (r ruleset) add() []*nl.NetlinkRequest {
 
 // damage says where the kernel's table, which has these chains, isn't made of
 // exactly the wanted chains and rules, "" if nowhere.
-func (r ruleset) damage(c *conn, chains []nftChain) (string, error) {
+func (r ruleset) damage(c *nftSocket, chains []nftChain) (string, error) {
 	rules, err := c.nftRules(r.nftTable)
 	if err != nil {
 		return "", err

@@ -3,10 +3,8 @@
 package kernel
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -134,82 +132,6 @@ func (b *Backends) note(r nftRule, f netstate.Family) {
 			b.Except = append(b.Except, source)
 		}
 	}
-}
-
-// source returns the sources that a rule compares packets' with, and how. A prefix of
-// whole bytes is compared by these alone, others by a mask.
-func (r nftRule) source(f netstate.Family) (p netip.Prefix, op uint32) {
-	offset, size := uint32(12), 4 // of struct iphdr
-	if f == netstate.IPv6 {
-		offset, size = 8, 16 // of struct ipv6hdr
-	}
-	load := expression{"payload", []attribute{big(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER), big(unix.NFTA_PAYLOAD_OFFSET, offset)}}
-	i := slices.IndexFunc(r.expressions, func(e expression) bool { return e.is(load) })
-	if i < 0 {
-		return p, 0
-	}
-	rest, ones := r.expressions[i+1:], -1
-	if len(rest) > 0 && rest[0].name == "bitwise" {
-		ones = 0
-		for _, b := range value(rest[0].attr(unix.NFTA_BITWISE_MASK)) {
-			ones += bits.OnesCount8(b)
-		}
-		rest = rest[1:]
-	}
-	if len(rest) == 0 || rest[0].name != "cmp" || len(rest[0].attr(unix.NFTA_CMP_OP)) != 4 {
-		return p, 0
-	}
-	with := value(rest[0].attr(unix.NFTA_CMP_DATA))
-	if ones < 0 {
-		ones = 8 * len(with)
-	}
-	full := make([]byte, size)
-	copy(full, with)
-	a, _ := netip.AddrFromSlice(full)
-	return netip.PrefixFrom(a, ones), binary.BigEndian.Uint32(rest[0].attr(unix.NFTA_CMP_OP))
-}
-
-// value is what is in a register.
-func value(data []byte) (out []byte) {
-	attrs(data, func(typ uint16, v []byte) {
-		if typ == unix.NFTA_DATA_VALUE {
-			out = v
-		}
-	})
-	return out
-}
-
-// nftSet lists the addresses of a set or a map, which are all of its key or its
-// beginning.
-func (c *conn) nftSet(of nftTable, name string, f netstate.Family) ([]netip.Addr, error) {
-	size := 4
-	if f == netstate.IPv6 {
-		size = 16
-	}
-	req := nftRequest(unix.NFT_MSG_GETSETELEM, 0, of.family, text(unix.NFTA_SET_ELEM_LIST_TABLE, of.name), text(unix.NFTA_SET_ELEM_LIST_SET, name))
-	lists, err := dump(c, req, func(b []byte) (list []netip.Addr, ok bool) {
-		attrs(b[4:], func(typ uint16, v []byte) { // behind struct nfgenmsg
-			if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-				return
-			}
-			attrs(v, func(_ uint16, element []byte) {
-				attrs(element, func(typ uint16, v []byte) {
-					key := value(v)
-					if a, ok := netip.AddrFromSlice(key[:min(len(key), size)]); typ == unix.NFTA_SET_ELEM_KEY && ok {
-						list = append(list, a)
-					}
-				})
-			})
-		})
-		return list, true
-	})
-	return slices.Concat(lists...), err
-}
-
-// address is what a register is compared with, if that is an address.
-func address(data []byte) netip.Addr {
-	a, _ := netip.AddrFromSlice(value(data))
-	return a
 }
 
 // destination returns the one address that a rule asks packets to be for, if it does.

@@ -6,22 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
-)
-
-// Errors that a caller decides by.
-var (
-	// ErrNoNetns is a netns path that is not there any more, or that isn't a
-	// network namespace.
-	ErrNoNetns = errors.New("no such network namespace")
-	// ErrHostNetns is a netns path that leads to the plugin's own namespace.
-	ErrHostNetns = errors.New("the plugin's own network namespace")
 )
 
 // Kernel is the pair of namespaces that an attachment spans. Pod is nil where
@@ -41,7 +31,7 @@ type Space struct {
 	conn *conn
 	home int // the program's own namespace, to come back to
 
-	nftConn *conn
+	nftConn *nftSocket
 	tables  *tables
 	lacking map[uint8]error // families of nf_tables that were tried; nil: the kernel has it
 
@@ -83,7 +73,11 @@ func open(netns string, lock bool) (*Kernel, error) {
 	}
 	k.Pod = &Space{ns: netstate.Pod, fd: fd, home: k.Host.home}
 	k.Pod.reset()
-	if err = k.Pod.differsFrom(k.Host); err == nil && lock {
+	same, err := sameNetns(fd, k.Host.home)
+	if same {
+		err = ErrHostNetns
+	}
+	if err == nil && lock {
 		err = flock(fd, unix.LOCK_EX)
 	}
 	if err != nil {
@@ -119,13 +113,6 @@ func OpenHost() (*Kernel, error) {
 	return &Kernel{Host: h}, nil
 }
 
-// Netns is a pod's network namespace: where it is, and what tells it from another
-// one that is there later.
-type Netns struct {
-	Path  string
-	Inode uint64
-}
-
 // PodNetns returns the pod's namespace, which is at path; the zero Netns if there
 // is none.
 func (k *Kernel) PodNetns(path string) Netns {
@@ -134,19 +121,6 @@ func (k *Kernel) PodNetns(path string) Netns {
 		return Netns{}
 	}
 	return Netns{path, st.Ino}
-}
-
-// Gone reports whether the namespace is no more: nothing is at its path, or what is no
-// network namespace, as the file is that one was bound to, or, if its inode is known,
-// another one.
-func (n Netns) Gone() bool {
-	fd, err := openNetns(n.Path)
-	if err != nil {
-		return errors.Is(err, ErrNoNetns)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	var st unix.Stat_t
-	return n.Inode != 0 && unix.Fstat(fd, &st) == nil && st.Ino != n.Inode
 }
 
 // Holds reports whether a namespace is still where it was, and has an address: so
@@ -202,67 +176,6 @@ func has(list []addr, a netip.Addr) bool {
 	return slices.ContainsFunc(list, func(l addr) bool { return l.Prefix.Addr() == a && !l.failed })
 }
 
-// openNetns opens what is at path if it is a network namespace. Nothing else is
-// opened: a FIFO would block, and a device might do anything.
-func openNetns(path string) (int, error) {
-	var fs unix.Statfs_t
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if leadsNowhere(err) {
-		return -1, fmt.Errorf("netns %q: %w (%w)", path, ErrNoNetns, err)
-	}
-	if err != nil {
-		return -1, fmt.Errorf("netns %q: %w", path, err)
-	}
-	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Fstatfs(fd, &fs); err != nil {
-		return -1, fmt.Errorf("netns %q: %w", path, err)
-	}
-	if fs.Type != unix.NSFS_MAGIC {
-		return -1, fmt.Errorf("netns %q: %w", path, ErrNoNetns)
-	}
-	ns, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("netns %q: %w", path, err)
-	}
-	kind, err := unix.IoctlRetInt(ns, unix.NS_GET_NSTYPE)
-	if err == nil && kind != unix.CLONE_NEWNET {
-		err = ErrNoNetns
-	}
-	if err != nil {
-		_ = unix.Close(ns)
-		return -1, fmt.Errorf("netns %q: %w", path, err)
-	}
-	return ns, nil
-}
-
-// leadsNowhere reports whether nothing can be at a path that was to be opened:
-// with any other error there may be a namespace, and DEL must not pass it over.
-// EACCES is the error for /proc/PID/ns/net when the process is gone
-// (proc_ns_get_link).
-func leadsNowhere(err error) bool {
-	for _, e := range []error{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// differsFrom refuses the plugin's own namespace.
-func (s *Space) differsFrom(host *Space) error {
-	var mine, pods unix.Stat_t
-	if err := unix.Fstat(host.home, &mine); err != nil {
-		return fmt.Errorf("stat netns: %w", err)
-	}
-	if err := unix.Fstat(s.fd, &pods); err != nil {
-		return fmt.Errorf("stat netns: %w", err)
-	}
-	if mine.Dev == pods.Dev && mine.Ino == pods.Ino {
-		return ErrHostNetns
-	}
-	return nil
-}
-
 // LockHost takes the node's lock until Close, shared by those who use objects
 // that pods have in common, exclusive for who removes them. That one waits for all
 // others, who may wait for links: it lets go of its own first.
@@ -285,18 +198,6 @@ func (k *Kernel) TryLockHost() (locked bool, err error) {
 	return err == nil, err
 }
 
-func flock(fd, how int) error {
-	for {
-		err := unix.Flock(fd, how)
-		if err == nil {
-			return nil
-		}
-		if err != unix.EINTR {
-			return fmt.Errorf("lock: %w", err)
-		}
-	}
-}
-
 // Close closes sockets and namespaces and lets go of the locks.
 func (k *Kernel) Close() {
 	for _, s := range []*Space{k.Pod, k.Host} {
@@ -306,10 +207,8 @@ func (k *Kernel) Close() {
 		if s.conn != nil {
 			s.conn.close()
 		}
-		if c := s.nftConn; c != nil && c.waits {
-			c.closeLater()
-		} else if c != nil {
-			c.close()
+		if s.nftConn != nil {
+			s.nftConn.close()
 		}
 		if s.fd >= 0 {
 			_ = unix.Close(s.fd)
@@ -336,32 +235,14 @@ func (s *Space) reset() {
 	s.leading = map[netstate.Family]int{}
 }
 
-// homeTries is how often the way back from a namespace is tried.
-const homeTries = 10
-
 // enter runs f with the thread in the namespace.
 func (s *Space) enter(f func() error) error {
 	if s.fd < 0 {
 		return f()
 	}
-	runtime.LockOSThread() // not before: the first time, the runtime starts a thread for it
-	defer runtime.UnlockOSThread()
-	if err := unix.Setns(s.fd, unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("%s: setns: %w", s.ns, err)
+	entered, err := within(s.fd, s.home, f)
+	if !entered {
+		return fmt.Errorf("%s: %w", s.ns, err)
 	}
-	defer s.leave()
-	return f()
-}
-
-// leave moves the thread back to the node. The kernel may lack memory for that
-// for a moment (copy_net_ns, create_new_namespaces). If there is no way back at
-// all, the program must not go on in the wrong namespace: that is a panic.
-func (s *Space) leave() {
-	var err error
-	for range homeTries {
-		if err = unix.Setns(s.home, unix.CLONE_NEWNET); err == nil {
-			return
-		}
-	}
-	panic(fmt.Sprintf("return to the node's network namespace: %v", err))
+	return err
 }

@@ -70,6 +70,22 @@ type netconfMsg struct{ family uint8 }
 func (m netconfMsg) Len() int          { return unix.NLMSG_ALIGNTO }
 func (m netconfMsg) Serialize() []byte { return []byte{m.family, 0, 0, 0} }
 
+// forAll returns what is set for all links; 0 is for a kernel that lacks the family.
+func (s *Space) forAll(f netstate.Family, name string) (int, error) {
+	c := netstate.Sysctl{Family: f, Dev: "all", Name: name}
+	err := s.withSysctl(c, unix.O_RDONLY, func(fd int) (err error) {
+		c.Value, err = readNumber(fd)
+		return err
+	})
+	if withoutIPv6(c, err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%s: read %s: %w", s.ns, c.Path(), err)
+	}
+	return c.Value, nil
+}
+
 func readNumber(fd int) (int, error) {
 	var buf [32]byte
 	n, err := unix.Read(fd, buf[:])
@@ -137,13 +153,20 @@ var numbered = [...]struct {
 	name   string
 	place  int
 }{
+	{netstate.IPv4, "forwarding", 0},
+	{netstate.IPv4, "send_redirects", 5},
 	{netstate.IPv4, "rp_filter", 7},
 	{netstate.IPv4, "arp_announce", 17},
 	{netstate.IPv4, "arp_ignore", 18},
 	{netstate.IPv4, "arp_notify", 21},
+	{netstate.IPv4, "accept_local", 22},
+	{netstate.IPv4, "src_valid_mark", 23},
+	{netstate.IPv4, "route_localnet", 25},
 	{netstate.IPv6, "accept_ra", 3},
+	{netstate.IPv6, "use_tempaddr", 10},
 	{netstate.IPv6, "disable_ipv6", 26},
 	{netstate.IPv6, "ndisc_notify", 29},
+	{netstate.IPv6, "use_oif_addrs_only", 37},
 }
 
 // settings are those that are numbered.
@@ -177,6 +200,12 @@ func decodeSettings(spec []byte) settings {
 		})
 	})
 	return out
+}
+
+// of returns one of a link's, 0 if the answer didn't have it.
+func (s *settings) of(f netstate.Family, name string) int {
+	i, _ := placeOf(netstate.Sysctl{Family: f, Name: name})
+	return s[i].value
 }
 
 func (s *settings) read(f netstate.Family, conf []byte) {

@@ -13,12 +13,12 @@ import (
 )
 
 // nft returns a connection to the namespace's nf_tables, made at first use.
-func (s *Space) nft() (*conn, error) {
+func (s *Space) nft() (*nftSocket, error) {
 	if s.nftConn != nil {
 		return s.nftConn, nil
 	}
 	err := s.enter(func() (err error) {
-		s.nftConn, err = dial(unix.NETLINK_NETFILTER, s.conn.buffers)
+		s.nftConn, err = dialNft(s.conn.buffers)
 		return err
 	})
 	return s.nftConn, err

@@ -25,23 +25,13 @@ type wire struct {
 
 var broadcast = netstate.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// openWire opens the wire of an Ethernet link.
-func (s *Space) openWire(dev string) (*wire, error) {
-	l, ok, err := s.fetchLink(dev)
-	switch {
-	case err != nil:
-		return nil, err
-	case !ok:
-		return nil, unix.ENODEV
-	case !l.arp:
-		return nil, errors.New("it is no Ethernet link with ARP")
-	}
-	w := &wire{fd: -1, index: l.index, mac: l.MAC}
-	err = s.enter(func() (err error) {
-		// Without a protocol it hears nothing until it is bound.
-		w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		return err
-	})
+// newWire opens the wire of an Ethernet link in the calling thread's network
+// namespace.
+func newWire(index int, mac netstate.MAC) (*wire, error) {
+	w := &wire{index: index, mac: mac}
+	var err error
+	// Without a protocol it hears nothing until it is bound.
+	w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("packet socket: %w", err)
 	}
@@ -84,10 +74,16 @@ func neighbourFilter() *unix.SockFprog {
 
 // ask sends the question who has target.
 func (w *wire) ask(from, target netip.Addr) error {
+	var err error
 	if target.Is4() {
-		return w.send(unix.ETH_P_ARP, broadcast, askARP(w.mac, from, target))
+		err = w.send(unix.ETH_P_ARP, broadcast, askARP(w.mac, from, target))
+	} else {
+		err = w.send(unix.ETH_P_IPV6, multicastMAC(solicitedNode(target)), askNDP(w.mac, from, target))
 	}
-	return w.send(unix.ETH_P_IPV6, multicastMAC(solicitedNode(target)), askNDP(w.mac, from, target))
+	if err != nil {
+		return fmt.Errorf("ask for %s: %w", target, err)
+	}
+	return nil
 }
 
 func (w *wire) send(protocol uint16, to netstate.MAC, packet []byte) error {

@@ -7,15 +7,20 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/multihome/multihome/pkg/hostlink"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Config is the plugin's configuration.
-type Config struct {
-	Bridge       hostlink.Bridge // of the node; without a name: none
-	RemoveUnused bool            // GC removes it when nothing uses it
+// Bridge names the node's own macvlan and the link that it is on.
+type Bridge struct {
+	Name   string
+	Parent string
+}
+
+// Keys is what the keys of a configuration say.
+type Keys struct {
+	Bridge       Bridge // of the node; without a name: none
+	RemoveUnused bool   // GC removes it when nothing uses it
 
 	SBR         bool
 	Table       int                            // that exists, for all addresses; 0: one of its own for each
@@ -23,9 +28,9 @@ type Config struct {
 	SourceHints bool                           // leave main the subnets, with the address as their source
 }
 
-// Load reads and checks the configuration.
-func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
-	c := &Config{Gateways: map[netstate.Family]netip.Addr{}}
+// LoadKeys reads and checks the configuration.
+func LoadKeys(raw map[string]json.RawMessage) (*Keys, error) {
+	c := &Keys{Gateways: map[netstate.Family]netip.Addr{}}
 	err := plugin.Decode(raw, []plugin.Key{
 		{Name: "master", Value: plugin.Link(&c.Bridge.Parent)},
 		{Name: "bridge", Value: plugin.Interface(&c.Bridge.Name)},
@@ -42,10 +47,10 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 }
 
 // check is about what keys must be together.
-func (c *Config) check() error {
+func (c *Keys) check() error {
 	b := c.Bridge
 	switch {
-	case b == hostlink.Bridge{} && !c.SBR:
+	case b == Bridge{} && !c.SBR:
 		return plugin.Invalid("sbr: false, without master and bridge there is nothing to do: want master and bridge, or sbr, or all of them")
 	case b.Name == "" && b.Parent != "":
 		return plugin.Invalid("bridge: missing: want the name of the node's macvlan on master %s", b.Parent)
@@ -69,7 +74,7 @@ func (c *Config) check() error {
 
 // checkTable is about keys that are for tables of a NIC's own: with a table that
 // exists no route is made or moved.
-func (c *Config) checkTable() error {
+func (c *Keys) checkTable() error {
 	switch {
 	case c.Table == 0:
 		return nil

@@ -10,6 +10,9 @@
 package route
 
 import (
+	"encoding/json"
+
+	"github.com/multihome/multihome/pkg/hostlink"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
@@ -20,6 +23,21 @@ const (
 	host = netstate.Host
 	pod  = netstate.Pod
 )
+
+// Config is the plugin's configuration.
+type Config struct {
+	Keys
+	Bridge hostlink.Bridge // the keys', as one that can be planned
+}
+
+// Load reads and checks the configuration.
+func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
+	k, err := LoadKeys(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &Config{Keys: *k, Bridge: hostlink.Bridge(k.Bridge)}, nil
+}
 
 // Plugin returns the plugin.
 func Plugin() plugin.Plugin {

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ifacer
+
+import (
+	"slices"
+
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
+)
+
+// named returns the configuration with the interfaces by the names that the kernel has
+// for them, as far as they were read.
+func (c *Config) named(v *plugin.View) (*Config, error) {
+	out := *c
+	out.Interfaces, out.called = nil, map[string]string{}
+	for _, name := range c.Interfaces {
+		real := netstate.RealName(v.Snapshot, host, name)
+		if slices.Contains(out.Interfaces, real) {
+			return nil, plugin.Invalid("interfaces: %s and %s are one link, %s: want different ones", out.called[real], name, real)
+		}
+		out.Interfaces, out.called[real] = append(out.Interfaces, real), name
+		for option, value := range c.BondOptions.All() {
+			if o, _ := netstate.FindBondOption(option); o.Form == netstate.BondLink && value == name {
+				out.BondOptions = out.BondOptions.With(netstate.NewDetails(option, real))
+			}
+		}
+	}
+	return &out, out.tooLong()
+}
+
+// name is an interface as errors name it: as the configuration does, too.
+func (c *Config) name(real string) string {
+	if as := c.called[real]; as != "" && as != real {
+		return as + " (" + real + ")"
+	}
+	return real
+}

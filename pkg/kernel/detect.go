@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// Conflict asks the neighbours on a link whether one of them has an address that
+// the link has. The error names who answered first; answers from a MAC of own are none.
+func (s *Space) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC, p Probe) error {
+	if len(addrs) == 0 {
+		return nil
+	}
+	return s.onWire(dev, func(w *wire) error {
+		c, conflict, err := w.conflict(addrs, own, p)
+		if conflict {
+			return fmt.Errorf("%s: addr %s dev %s: %s has it already", s.ns, c.addr, dev, c.mac)
+		}
+		return s.probing(dev, err)
+	})
+}
+
+// Gateways asks for the gateways of a link, all at once, from those addresses of
+// the link that from says, and returns as soon as all have answered. The error
+// names those that did not.
+func (s *Space) Gateways(dev string, from map[netip.Addr]netip.Addr, p Probe) error {
+	if len(from) == 0 {
+		return nil
+	}
+	return s.onWire(dev, func(w *wire) error {
+		silent, err := w.silent(from, p)
+		if err != nil || len(silent) == 0 {
+			return s.probing(dev, err)
+		}
+		var missing []string
+		for _, gateway := range silent {
+			missing = append(missing, fmt.Sprintf("%s: gateway %s dev %s: no answer", s.ns, gateway, dev))
+		}
+		return errors.New(strings.Join(missing, "; "))
+	})
+}
+
+// onWire runs f with the wire of an Ethernet link.
+func (s *Space) onWire(dev string, f func(w *wire) error) error {
+	l, ok, err := s.fetchLink(dev)
+	switch {
+	case err != nil:
+		return s.probing(dev, err)
+	case !ok:
+		return s.probing(dev, unix.ENODEV)
+	case !l.arp:
+		return s.probing(dev, errors.New("it is no Ethernet link with ARP"))
+	}
+	var w *wire
+	err = s.enter(func() (err error) {
+		w, err = newWire(l.index, l.MAC)
+		return err
+	})
+	if err != nil {
+		return s.probing(dev, err)
+	}
+	defer w.close()
+	return f(w)
+}
+
+func (s *Space) probing(dev string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: probe link %s: %w", s.ns, dev, err)
+}
