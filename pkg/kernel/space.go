@@ -102,11 +102,10 @@ func OpenHost() (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The namespace of the socket: to find it below /proc takes ten times as long.
-	home, err := unix.IoctlRetInt(c.fd, unix.SIOCGSKNS)
+	home, err := c.namespace()
 	if err != nil {
 		c.close()
-		return nil, fmt.Errorf("open the network namespace: %w", err)
+		return nil, err
 	}
 	h := &Space{ns: netstate.Host, fd: -1, conn: c, home: home}
 	h.reset()
