@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -15,12 +16,12 @@ import (
 // name it, ADD must bring it back and nothing else, and then CHECK is content.
 func TestCheckNamesWhatIsDamaged(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.app.add(t)
-	s.web.add(t)
-	s.web.check(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.AppNIC.Add(t)
+	s.WebNIC.Add(t)
+	s.WebNIC.Check(t)
 
-	host := s.web.host()
+	host := s.WebNIC.Host()
 	pod, node := s.Web.Netns, s.Node.Netns
 	at := map[*nettest.Netns]string{pod: "pod", node: "host"}
 	for _, damage := range []struct {
@@ -64,20 +65,20 @@ func TestCheckNamesWhatIsDamaged(t *testing.T) {
 		{node, "ip link del " + host, "link " + host},
 	} {
 		t.Run(at[damage.in]+": "+strings.ReplaceAll(damage.by, "/", "_"), func(t *testing.T) {
-			before := s.state(t)
-			sh(t, damage.in, damage.by)
-			e := s.web.call("CHECK").fails(t)
+			before := s.State(t)
+			fixture.Sh(t, damage.in, damage.by)
+			e := s.WebNIC.Call("CHECK").Fails(t)
 			if want := at[damage.in] + ": " + damage.name; !strings.Contains(e.Msg, want) {
 				t.Errorf("CHECK does not name %q:\n%s", want, strings.ReplaceAll(e.Msg, "; ", "\n"))
 			}
-			s.web.add(t)
-			s.web.check(t)
-			s.app.check(t)
+			s.WebNIC.Add(t)
+			s.WebNIC.Check(t)
+			s.AppNIC.Check(t)
 			// What is made anew has a new place and number.
-			same(t, "ADD that repairs", before.unnumbered(), s.state(t).unnumbered())
+			fixture.Same(t, "ADD that repairs", before.Unnumbered(), s.State(t).Unnumbered())
 		})
 	}
-	holds(t, s.Scene)
+	fixture.Holds(t, s.Scene)
 }
 
 // deleteRule is a script that deletes the n-th rule of a chain.
@@ -88,21 +89,21 @@ func deleteRule(chain string, n int) string {
 // TestCheckWithoutDefault has an IPAM that knows gateways and gives no routes: a
 // further NIC's ADD and CHECK of the first one agree that it is no way out.
 func TestCheckWithoutDefault(t *testing.T) {
-	for name, lans := range twoLANs {
+	for name, lans := range fixture.TwoLANs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, lans)
-			sh(t, s.web.Netns, "ip -4 route flush default; ip -6 route flush default")
-			for _, n := range s.nics {
-				s.web.Results[n.name].Routes = nil
-				s.attached(n.name).call("ADD").fine(t)
+			s := fixture.NewSite(t, lans)
+			fixture.Sh(t, s.Web.Netns, "ip -4 route flush default; ip -6 route flush default")
+			for _, n := range s.NICs {
+				s.Web.Results[n.Name].Routes = nil
+				s.Attached(n.Name).Call("ADD").Fine(t)
 			}
-			before := s.state(t)
-			for _, n := range s.nics {
-				s.attached(n.name).check(t)
-				s.attached(n.name).call("ADD").fine(t)
+			before := s.State(t)
+			for _, n := range s.NICs {
+				s.Attached(n.Name).Check(t)
+				s.Attached(n.Name).Call("ADD").Fine(t)
 			}
-			same(t, "ADD again", before, s.state(t))
+			fixture.Same(t, "ADD again", before, s.State(t))
 		})
 	}
 }

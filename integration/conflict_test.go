@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
@@ -22,47 +22,51 @@ import (
 type situation struct {
 	nic    string
 	lan    int
-	before func(t *testing.T, s *site, number int) // the pod's number is the end of its other addresses
-	call   func(a *attachment, verb string, over ...keys) call
+	before func(t *testing.T, s *fixture.Site, number int) // the pod's number is the end of its other addresses
+	call   func(a *fixture.Attachment, verb string, over ...fixture.Keys) fixture.Call
 }
 
-func coordinated(own ...keys) func(*attachment, string, ...keys) call {
-	return func(a *attachment, verb string, over ...keys) call { return a.call(verb, slices.Concat(own, over)...) }
+func coordinated(own ...fixture.Keys) func(*fixture.Attachment, string, ...fixture.Keys) fixture.Call {
+	return func(a *fixture.Attachment, verb string, over ...fixture.Keys) fixture.Call {
+		return a.Call(verb, slices.Concat(own, over)...)
+	}
 }
 
-func byRoute(own ...keys) func(*attachment, string, ...keys) call {
-	return func(a *attachment, verb string, over ...keys) call { return a.route(verb, slices.Concat(own, over)...) }
+func byRoute(own ...fixture.Keys) func(*fixture.Attachment, string, ...fixture.Keys) fixture.Call {
+	return func(a *fixture.Attachment, verb string, over ...fixture.Keys) fixture.Call {
+		return a.Route(verb, slices.Concat(own, over)...)
+	}
 }
 
 // afterFirst gives the pod its first NIC.
-func afterFirst(over ...keys) func(*testing.T, *site, int) {
-	return func(t *testing.T, s *site, number int) {
-		s.byHand(t, 0, "eth0", prefixesOf(fmt.Sprintf("10.6.170.%d/16", number), fmt.Sprintf("fd00:6:0:0:170::%d/64", number))).add(t, over...)
+func afterFirst(over ...fixture.Keys) func(*testing.T, *fixture.Site, int) {
+	return func(t *testing.T, s *fixture.Site, number int) {
+		s.ByHand(t, 0, "eth0", fixture.PrefixesOf(fmt.Sprintf("10.6.170.%d/16", number), fmt.Sprintf("fd00:6:0:0:170::%d/64", number))).Add(t, over...)
 	}
 }
 
 // afterOverlay gives it one of an overlay's, by a link of its own or by a bridge.
-func afterOverlay(bridge bool) func(*testing.T, *site, int) {
-	return func(t *testing.T, s *site, number int) {
+func afterOverlay(bridge bool) func(*testing.T, *fixture.Site, int) {
+	return func(t *testing.T, s *fixture.Site, number int) {
 		if bridge {
-			sh(t, s.Node.Netns, "! ip link show cni0 >/dev/null 2>&1 || exit 0\n"+strings.ReplaceAll(overlays["flannel"].node, "ip link set cali1 name veth0a1b master cni0", ""))
-			s.onBridge(t, s.web, number)
+			fixture.Sh(t, s.Node.Netns, "! ip link show cni0 >/dev/null 2>&1 || exit 0\n"+strings.ReplaceAll(fixture.Overlays["flannel"].Node, "ip link set cali1 name veth0a1b master cni0", ""))
+			s.OnBridge(t, s.Web, number)
 			return
 		}
 		end := fmt.Sprintf("cali%d", number)
-		if err := nettest.ConnectVeth(s.web.Netns, "eth0", s.Node.Netns, end); err != nil {
+		if err := nettest.ConnectVeth(s.Web.Netns, "eth0", s.Node.Netns, end); err != nil {
 			t.Fatal(err)
 		}
 		of := func(script string) string {
 			return strings.NewReplacer("cali1", end, "10.244.1.5", fmt.Sprintf("10.244.1.%d", number), "fd00:244::5", fmt.Sprintf("fd00:244::%d", number)).Replace(script)
 		}
-		sh(t, s.Node.Netns, of(overlays["calico"].node))
-		sh(t, s.web.Netns, of(overlays["calico"].pod+overlays["calico"].defaults))
+		fixture.Sh(t, s.Node.Netns, of(fixture.Overlays["calico"].Node))
+		fixture.Sh(t, s.Web.Netns, of(fixture.Overlays["calico"].Pod+fixture.Overlays["calico"].Defaults))
 	}
 }
 
 func situations() map[string]situation {
-	nothing := func(*testing.T, *site, int) {}
+	nothing := func(*testing.T, *fixture.Site, int) {}
 	return map[string]situation{
 		"first NIC by veth":      {"eth0", 0, nothing, coordinated()},
 		"first NIC by macvlan":   {"eth0", 0, nothing, coordinated(byMacvlan)},
@@ -74,26 +78,19 @@ func situations() map[string]situation {
 	}
 }
 
-// of is the site for another of its pods.
-func (s *site) of(pod *lab.Pod) *site {
-	o := *s
-	o.web, o.nics = pod, nil
-	return &o
-}
-
 // begin gives web a NIC with addresses, as the situation has it, for its plugin to be
 // run.
-func (w situation) begin(t *testing.T, s *site, number int, addrs []netip.Prefix) *attachment {
+func (w situation) begin(t *testing.T, s *fixture.Site, number int, addrs []netip.Prefix) *fixture.Attachment {
 	t.Helper()
 	w.before(t, s, number)
-	return s.byHand(t, w.lan, w.nic, addrs)
+	return s.ByHand(t, w.lan, w.nic, addrs)
 }
 
 // explainFails runs `multihome explain` on the node for a call, which must be an error.
-func explainFails(t *testing.T, a *attachment, add call) string {
+func explainFails(t *testing.T, a *fixture.Attachment, add fixture.Call) string {
 	t.Helper()
 	prev := filepath.Join(t.TempDir(), "prev.json")
-	result, err := json.Marshal(a.prev)
+	result, err := json.Marshal(a.Prev)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,9 +98,9 @@ func explainFails(t *testing.T, a *attachment, add call) string {
 		t.Fatal(err)
 	}
 	var stderr strings.Builder
-	cmd := exec.CommandContext(t.Context(), filepath.Join(plugins, "multihome"), "explain", "-", "--netns", a.Path(), "--ifname", a.nic, "--container-id", a.ContainerID, "--prev-result", prev)
-	cmd.Stdin, cmd.Stderr = strings.NewReader(string(add.stdin)), &stderr
-	if err := a.node.Node.Run(cmd.Run); err == nil {
+	cmd := exec.CommandContext(t.Context(), filepath.Join(fixture.Plugins, "multihome"), "explain", "-", "--netns", a.Path(), "--ifname", a.NIC, "--container-id", a.ContainerID, "--prev-result", prev)
+	cmd.Stdin, cmd.Stderr = strings.NewReader(string(add.Stdin)), &stderr
+	if err := a.Node.Node.Run(cmd.Run); err == nil {
 		t.Error("explain is no error")
 	}
 	return stderr.String()
@@ -112,17 +109,17 @@ func explainFails(t *testing.T, a *attachment, add call) string {
 // timers are those of a bridge, which run.
 var timers = regexp.MustCompile(`((?:gc|forward_delay)_timer) +[0-9.]+`)
 
-func withoutTimers(s state) state { return s.unlike(timers) }
+func withoutTimers(s fixture.State) fixture.State { return s.Unlike(timers) }
 
 // TestNodesOwnAddress gives a pod an address that its node has, on links of every sort:
 // ADD names both, and changes nothing.
 func TestNodesOwnAddress(t *testing.T) {
 	ways := situations()
-	ways["sbr"] = situation{"eth0", 0, func(*testing.T, *site, int) {}, byRoute(keys{"master": nil, "bridge": nil, "sbr": true})}
+	ways["sbr"] = situation{"eth0", 0, func(*testing.T, *fixture.Site, int) {}, byRoute(fixture.Keys{"master": nil, "bridge": nil, "sbr": true})}
 	for name, w := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := emptySite(t, twoLANs["dual"], chained)
+			s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
 			for i, tt := range []struct{ script, addr, dev string }{
 				{"", "10.6.168.123/16", "ens192"},
 				{"", "fd00:6::123/64", "ens192"},
@@ -131,13 +128,13 @@ func TestNodesOwnAddress(t *testing.T) {
 				{"ip link add kube-ipvs0 type bridge; ip addr add 10.96.0.10/32 dev kube-ipvs0", "10.96.0.10/12", "kube-ipvs0"}, // down
 				{"ip link add cni7 up type bridge; ip link add p7 up master cni7 type veth peer name far7; ip link set far7 up; ip addr add fd00:7:1::1/64 dev cni7 nodad", "fd00:7:1::1/64", "cni7"},
 			} {
-				sh(t, s.Node.Netns, tt.script)
-				a := w.begin(t, s.of(s.newPod(t, fmt.Sprintf("pod%d", i))), 5+i, prefixesOf(tt.addr))
+				fixture.Sh(t, s.Node.Netns, tt.script)
+				a := w.begin(t, s.Of(s.AddPod(t, fmt.Sprintf("pod%d", i))), 5+i, fixture.PrefixesOf(tt.addr))
 				want := fmt.Sprintf("host: addr %s dev %s is the node's own: link %s of the pod can't have it", netip.MustParsePrefix(tt.addr).Addr(), tt.dev, w.nic)
-				before := noRun(withoutTimers(stateOf(t, s.Lab, a.Netns)))
+				before := fixture.NoRun(withoutTimers(fixture.StateOf(t, s.Lab, a.Netns)))
 				refused := func(verb string) {
 					t.Helper()
-					if e := w.call(a, verb).fails(t); !strings.Contains(e.Msg, want) {
+					if e := w.call(a, verb).Fails(t); !strings.Contains(e.Msg, want) {
 						t.Errorf("%s says %q, want %q", verb, e.Msg, want)
 					}
 				}
@@ -146,10 +143,10 @@ func TestNodesOwnAddress(t *testing.T) {
 				if got := explainFails(t, a, w.call(a, "ADD")); !strings.Contains(got, want) {
 					t.Errorf("explain says %q, want %q", got, want)
 				}
-				same(t, "ADD that was refused", before, noRun(withoutTimers(stateOf(t, s.Lab, a.Netns))))
-				sh(t, s.Node.Netns, "ip rule del pref 1000; ip -6 rule del pref 1000") // as before the node's first pod
+				fixture.Same(t, "ADD that was refused", before, fixture.NoRun(withoutTimers(fixture.StateOf(t, s.Lab, a.Netns))))
+				fixture.Sh(t, s.Node.Netns, "ip rule del pref 1000; ip -6 rule del pref 1000") // as before the node's first pod
 				refused("ADD")
-				sh(t, s.Node.Netns, "ip rule add pref 1000 lookup 500 proto 109; ip -6 rule add pref 1000 lookup 500 proto 109")
+				fixture.Sh(t, s.Node.Netns, "ip rule add pref 1000 lookup 500 proto 109; ip -6 rule add pref 1000 lookup 500 proto 109")
 			}
 		})
 	}
@@ -158,25 +155,25 @@ func TestNodesOwnAddress(t *testing.T) {
 // TestNodeAddressOfThePod: what pods are to call their node by is the pod's own.
 func TestNodeAddressOfThePod(t *testing.T) {
 	t.Parallel()
-	s := emptySite(t, twoLANs["dual"], chained)
-	a := s.byHand(t, 0, "eth0", prefixesOf("10.6.168.50/16", "fd00:6::50/64"))
-	before := s.state(t)
+	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	a := s.ByHand(t, 0, "eth0", fixture.PrefixesOf("10.6.168.50/16", "fd00:6::50/64"))
+	before := s.State(t)
 	for _, addr := range []string{"10.6.168.50", "fd00:6::50"} {
 		for _, verb := range []string{"ADD", "CHECK"} {
-			e := a.call(verb, keys{"nodeAddresses": []string{"10.6.168.123", "fd00:6::123", addr}}).fails(t)
+			e := a.Call(verb, fixture.Keys{"nodeAddresses": []string{"10.6.168.123", "fd00:6::123", addr}}).Fails(t)
 			if want := "nodeAddresses: " + addr + ": link eth0 of the pod has that address"; e.Code != 7 || !strings.Contains(e.Msg, want) {
 				t.Errorf("%s says %d, %q, want 7, %q", verb, e.Code, e.Msg, want)
 			}
 		}
 	}
-	same(t, "ADD that was refused", before, s.state(t))
+	fixture.Same(t, "ADD that was refused", before, s.State(t))
 }
 
 // losses are what takes a NIC's addresses from a pod that no DEL comes for; nic is its
 // NIC.
-var losses = map[string]func(t *testing.T, s *site, nic string){
-	"its NIC is gone":   func(t *testing.T, s *site, nic string) { sh(t, s.web.Netns, "ip link del "+nic) },
-	"its addresses are": func(t *testing.T, s *site, nic string) { sh(t, s.web.Netns, "ip addr flush dev "+nic) },
+var losses = map[string]func(t *testing.T, s *fixture.Site, nic string){
+	"its NIC is gone":   func(t *testing.T, s *fixture.Site, nic string) { fixture.Sh(t, s.Web.Netns, "ip link del "+nic) },
+	"its addresses are": func(t *testing.T, s *fixture.Site, nic string) { fixture.Sh(t, s.Web.Netns, "ip addr flush dev "+nic) },
 }
 
 // TestFormerPodsAddress gives the next pod an address whose former pod has no DEL yet:
@@ -184,49 +181,49 @@ var losses = map[string]func(t *testing.T, s *site, nic string){
 // address is the next one's, whatever the former one's DEL does later.
 func TestFormerPodsAddress(t *testing.T) {
 	addrs := func(lan int) []netip.Prefix {
-		return prefixesOf(fmt.Sprintf("10.%d.168.200/16", 6+lan), fmt.Sprintf("fd00:%d::200/64", 6+lan))
+		return fixture.PrefixesOf(fmt.Sprintf("10.%d.168.200/16", 6+lan), fmt.Sprintf("fd00:%d::200/64", 6+lan))
 	}
 	for name, w := range situations() {
 		for lost, lose := range losses {
 			t.Run(name+"/"+lost, func(t *testing.T) {
 				t.Parallel()
-				s := emptySite(t, twoLANs["dual"], chained)
+				s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
 				former := w.begin(t, s, 5, addrs(w.lan))
-				w.call(former, "ADD").fine(t)
-				next := s.of(s.newPod(t, "next"))
+				w.call(former, "ADD").Fine(t)
+				next := s.Of(s.AddPod(t, "next"))
 				w.before(t, next, 6)
-				a := next.byHand(t, w.lan, w.nic, addrs(w.lan))
+				a := next.ByHand(t, w.lan, w.nic, addrs(w.lan))
 				if name == "overlay on a bridge" { // it forgets all neighbours, as it does for a port with a lower MAC
-					sh(t, s.Node.Netns, "ip link set cni0 address 02:00:00:00:00:01")
+					fixture.Sh(t, s.Node.Netns, "ip link set cni0 address 02:00:00:00:00:01")
 				}
-				states := func() state { return withoutTimers(stateOf(t, s.Lab, s.web.Netns, next.web.Netns)) }
+				states := func() fixture.State { return withoutTimers(fixture.StateOf(t, s.Lab, s.Web.Netns, next.Web.Netns)) }
 				before := states()
-				e := w.call(a, "ADD").fails(t)
+				e := w.call(a, "ADD").Fails(t)
 				if !strings.Contains(e.Msg, former.ContainerID) || !strings.Contains(e.Msg, addrs(w.lan)[0].Addr().String()) && !strings.Contains(e.Msg, addrs(w.lan)[1].Addr().String()) {
 					t.Errorf("ADD doesn't name the pod %s that has the address: %s", former.ContainerID, e.Msg)
 				}
-				same(t, "ADD that was refused", before, states())
+				fixture.Same(t, "ADD that was refused", before, states())
 
 				lose(t, s, w.nic)
 				log := filepath.Join(t.TempDir(), "log")
-				w.call(a, "ADD", keys{"logOptions": keys{"logFile": log}}).fine(t)
+				w.call(a, "ADD", fixture.Keys{"logOptions": fixture.Keys{"logFile": log}}).Fine(t)
 				if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), "taken over") || !strings.Contains(string(text), former.ContainerID) {
 					t.Errorf("the log doesn't say from whom the address is: %v\n%s", err, text)
 				}
-				w.call(a, "CHECK").fine(t)
-				w.call(former, "DEL").fine(t)
-				w.call(a, "CHECK").fine(t)
-				server, err := next.web.Serve(8080, nothing)
+				w.call(a, "CHECK").Fine(t)
+				w.call(former, "DEL").Fine(t)
+				w.call(a, "CHECK").Fine(t)
+				server, err := next.Web.Serve(8080, fixture.Nothing)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer server.Close()
-				settle(t, s.Node.Netns)
-				settle(t, next.web.Netns)
+				fixture.Settle(t, s.Node.Netns)
+				fixture.Settle(t, next.Web.Netns)
 				for _, p := range addrs(w.lan) {
-					reached(t, s.Lab, next.web, p)
+					fixture.Reached(t, s.Lab, next.Web, p)
 				}
-				w.call(a, "DEL").fine(t)
+				w.call(a, "DEL").Fine(t)
 			})
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -15,37 +16,37 @@ import (
 // the host rule, and in between another pod's ADD rely on that rule.
 func TestFailingAddSparesWhatPodsShare(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, only(0))
-	next := requestForHostRule(t, s) + 1
+	s := fixture.NewStage(t, fixture.Only(0))
+	next := fixture.RequestForHostRule(t, s) + 1
 
-	failed := make(chan outcome)
+	failed := make(chan fixture.Outcome)
 	go func() {
-		failed <- s.web.call("ADD").held("sendto", next, "error=ENOMEM:delay_enter=10s").run(t)
+		failed <- s.WebNIC.Call("ADD").Held("sendto", next, "error=ENOMEM:delay_enter=10s").Run(t)
 	}()
-	for !strings.Contains(sh(t, s.Node.Netns, "ip rule"), "1000:") {
+	for !strings.Contains(fixture.Sh(t, s.Node.Netns, "ip rule"), "1000:") {
 		select {
 		case out := <-failed:
-			t.Fatalf("ADD never made the host rule: %s", out.stdout)
+			t.Fatalf("ADD never made the host rule: %s", out.Stdout)
 		default:
 		}
 	}
-	s.app.add(t)
-	if out := <-failed; out.state.Success() {
-		t.Errorf("ADD of the other pod did not fail: %s", out.stdout)
+	s.AppNIC.Add(t)
+	if out := <-failed; out.State.Success() {
+		t.Errorf("ADD of the other pod did not fail: %s", out.Stdout)
 	}
-	s.app.check(t)
+	s.AppNIC.Check(t)
 }
 
 // TestNodeTakesNoRoutesFromPod: the host end has an IPv6 link-local address also
 // where pods have IPv4 alone, and must not hear router advertisements there.
 func TestNodeTakesNoRoutesFromPod(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, only(0))
+	s := fixture.NewStage(t, fixture.Only(0))
 	if err := s.Node.SetSysctl("ipv6/conf/all/forwarding", "0"); err != nil { // as on a node without IPv6
 		t.Fatal(err)
 	}
-	s.web.add(t)
-	v, err := s.Node.Sysctl("ipv6/conf/" + s.web.host() + "/accept_ra")
+	s.WebNIC.Add(t)
+	v, err := s.Node.Sysctl("ipv6/conf/" + s.WebNIC.Host() + "/accept_ra")
 	if err != nil || v != "0" {
 		t.Errorf("accept_ra of the host end is %s (%v), want 0", v, err)
 	}
@@ -58,14 +59,14 @@ func TestFirstDatagram(t *testing.T) {
 	for i := range 5 {
 		t.Run(fmt.Sprintf("node %d", i), func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, only(0))
+			s := fixture.NewStage(t, fixture.Only(0))
 			web := netip.AddrPortFrom(s.Web.Addrs(lab.NIC)[0].Addr(), 8080)
 			for range 100 {
-				s.web.add(t)
-				if _, err := s.Node.Ask("udp", web, nothing); err != nil {
+				s.WebNIC.Add(t)
+				if _, err := s.Node.Ask("udp", web, fixture.Nothing); err != nil {
 					t.Error(err)
 				}
-				s.web.del(t)
+				s.WebNIC.Del(t)
 			}
 		})
 	}

@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/go-cmp/cmp"
 
-	types100 "github.com/containernetworking/cni/pkg/types/100"
-
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -44,7 +44,7 @@ import (
 
 // theChains are those of both names of the plugin.
 var theChains = map[string]string{
-	"coordinator": chained,
+	"coordinator": fixture.Chained,
 	"veth":        `{"type": "veth", "service_cidr": ["10.96.0.0/12", "fd00:10:96::/108"]}`,
 }
 
@@ -53,73 +53,61 @@ func TestAddAgainOfFurtherNIC(t *testing.T) {
 	for name := range theChains {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, twoLANs["dual"])
-			s.addApp(t)
+			s := fixture.NewSite(t, fixture.TwoLANs["dual"])
+			s.AddApp(t)
 			add := func(nic string) *types100.Result {
 				var r types100.Result
-				decode(t, s.as(name, nic, "ADD").fine(t), &r)
+				decode(t, s.As(name, nic, "ADD").Fine(t), &r)
 				return &r
 			}
 			first := map[string]*types100.Result{"eth0": add("eth0"), "net1": add("net1")}
-			before := s.state(t)
+			before := s.State(t)
 			for _, nic := range []string{"eth0", "net1", "net1", "eth0"} {
 				again := add(nic)
 				if d := cmp.Diff(first[nic], again); d != "" {
 					t.Errorf("result of ADD of %s again (-first +again):\n%s", nic, d)
 				}
-				same(t, "ADD of "+nic+" again", before, s.state(t))
+				fixture.Same(t, "ADD of "+nic+" again", before, s.State(t))
 			}
-			s.web.Results = first
-			if end := s.web.HostEnd("eth0"); end == "" {
+			s.Web.Results = first
+			if end := s.Web.HostEnd("eth0"); end == "" {
 				t.Error("the result doesn't have the node's end of the veth")
 			}
 			for _, nic := range []string{"eth0", "net1"} {
-				s.as(name, nic, "CHECK").fine(t)
+				s.As(name, nic, "CHECK").Fine(t)
 			}
 			if name == "coordinator" {
-				s.verify(t, byTCP(s.checks())...)
+				s.Verify(t, fixture.ByTCP(s.Checks())...)
 			}
 		})
 	}
 }
 
-// as is a run of coordinator by one of its names.
-func (s *site) as(name, nic, verb string) call {
-	prev := *s.web.Results[nic]
-	a := &attachment{Pod: s.web, nic: nic, node: s.Lab, prev: &prev}
-	if name == "veth" {
-		c := a.call(verb, keys{"type": "veth", "serviceCIDR": nil, "service_cidr": []string{"10.96.0.0/12", "fd00:10:96::/108"}})
-		c.plugin = "veth"
-		return c
-	}
-	return a.call(verb)
-}
-
 // TestDelOfVeth takes away by the older name what that made.
 func TestDelOfVeth(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, twoLANs["dual"])
-	s.addApp(t)
-	before := s.state(t)
+	s := fixture.NewSite(t, fixture.TwoLANs["dual"])
+	s.AddApp(t)
+	before := s.State(t)
 	for _, nic := range []string{"eth0", "net1"} {
-		s.as("veth", nic, "ADD").fine(t)
+		s.As("veth", nic, "ADD").Fine(t)
 	}
-	s.as("veth", "net1", "DEL").fine(t)
-	s.as("veth", "eth0", "CHECK").fine(t)
-	s.as("veth", "eth0", "DEL").fine(t)
-	same(t, "DEL", before.but(mainDefaults).unnumbered(), s.state(t).but(mainDefaults).unnumbered())
+	s.As("veth", "net1", "DEL").Fine(t)
+	s.As("veth", "eth0", "CHECK").Fine(t)
+	s.As("veth", "eth0", "DEL").Fine(t)
+	fixture.Same(t, "DEL", before.But(mainDefaults).Unnumbered(), s.State(t).But(mainDefaults).Unnumbered())
 }
 
 // TestCheckOfFurtherNIC takes away what a further NIC has: CHECK of that NIC names
 // it, and ADD brings it back.
 func TestCheckOfFurtherNIC(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, twoLANs["dual"])
-	s.addApp(t)
-	s.attached("eth0").add(t)
-	net1 := s.attached("net1")
-	net1.add(t)
-	before := s.state(t)
+	s := fixture.NewSite(t, fixture.TwoLANs["dual"])
+	s.AddApp(t)
+	s.Attached("eth0").Add(t)
+	net1 := s.Attached("net1")
+	net1.Add(t)
+	before := s.State(t)
 	for _, damage := range []struct{ by, name string }{
 		{"ip rule del from 10.7.168.171 lookup 101", "rule pref 32764 from 10.7.168.171 lookup 101"},
 		{"ip -6 rule del from fd00:7::171 lookup 101", "rule pref 32764 from fd00:7::171 lookup 101"},
@@ -129,13 +117,13 @@ func TestCheckOfFurtherNIC(t *testing.T) {
 		{"ip rule del from 10.6.168.172 lookup 99", "rule pref 32764 from 10.6.168.172 lookup 99"},
 		{"ip route del 10.7.0.0/16 dev net1 table 101", "route 10.7.0.0/16 dev net1 table 101"},
 	} {
-		sh(t, s.web.Netns, damage.by)
-		if e := net1.call("CHECK").fails(t); !strings.Contains(e.Msg, damage.name) {
+		fixture.Sh(t, s.Web.Netns, damage.by)
+		if e := net1.Call("CHECK").Fails(t); !strings.Contains(e.Msg, damage.name) {
 			t.Errorf("after %q CHECK does not name %q:\n%s", damage.by, damage.name, strings.ReplaceAll(e.Msg, "; ", "\n"))
 		}
-		net1.call("ADD").fine(t)
-		net1.call("CHECK").fine(t)
-		same(t, "ADD that repairs", before.unlike(owner).unnumbered(), s.state(t).unlike(owner).unnumbered())
+		net1.Call("ADD").Fine(t)
+		net1.Call("CHECK").Fine(t)
+		fixture.Same(t, "ADD that repairs", before.Unlike(owner).Unnumbered(), s.State(t).Unlike(owner).Unnumbered())
 	}
 }
 
@@ -147,8 +135,8 @@ var owner = regexp.MustCompile(`() proto (?:109|110|multihome-route|multihome)`)
 // or are refused by the kernel. Here each is named, and nothing is changed.
 func TestBadValuesOfOthers(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, only(0))
-	before := s.state(t)
+	s := fixture.NewStage(t, fixture.Only(0))
+	before := s.State(t)
 	for _, tt := range []struct {
 		key   string
 		value any
@@ -161,24 +149,24 @@ func TestBadValuesOfOthers(t *testing.T) {
 		{"podDefaultRouteNIC", "a/b"},
 		{"txQueueLen", -1},
 	} {
-		e := s.web.call("ADD", keys{tt.key: tt.value}).fails(t)
+		e := s.WebNIC.Call("ADD", fixture.Keys{tt.key: tt.value}).Fails(t)
 		if e.Code != 7 || !strings.Contains(e.Msg, tt.key) || strings.Contains(e.Msg, "0xc000") {
 			t.Errorf("%s: %v: ADD says %d, %q", tt.key, tt.value, e.Code, e.Msg)
 		}
 	}
-	same(t, "ADD with bad values", before, s.state(t))
+	fixture.Same(t, "ADD with bad values", before, s.State(t))
 }
 
 // TestModeDisabled has both spellings: the result is passed on, nothing is done.
 func TestModeDisabled(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, only(0))
-	before := s.state(t)
+	s := fixture.NewStage(t, fixture.Only(0))
+	before := s.State(t)
 	for _, mode := range []string{"disabled", "disable"} {
-		s.web.call("ADD", keys{"mode": mode}).fine(t)
-		s.web.call("CHECK", keys{"mode": mode}).fine(t)
-		s.web.call("DEL", keys{"mode": mode}).fine(t)
-		same(t, "mode "+mode, before, s.state(t))
+		s.WebNIC.Call("ADD", fixture.Keys{"mode": mode}).Fine(t)
+		s.WebNIC.Call("CHECK", fixture.Keys{"mode": mode}).Fine(t)
+		s.WebNIC.Call("DEL", fixture.Keys{"mode": mode}).Fine(t)
+		fixture.Same(t, "mode "+mode, before, s.State(t))
 	}
 }
 
@@ -189,10 +177,10 @@ func TestNodeLinksAreLeftAlone(t *testing.T) {
 	for name, chain := range theChains {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := emptySite(t, twoLANs["dual"])
-			others := func() state {
-				var out state
-				for _, l := range s.state(t) {
+			s := fixture.EmptySite(t, fixture.TwoLANs["dual"])
+			others := func() fixture.State {
+				var out fixture.State
+				for _, l := range s.State(t) {
 					if settingsOfOthers.MatchString(l) {
 						out = append(out, l)
 					}
@@ -203,9 +191,9 @@ func TestNodeLinksAreLeftAlone(t *testing.T) {
 			if len(before) == 0 {
 				t.Fatal("no settings")
 			}
-			s.plug(t, 0, lab.NIC, chain)
-			s.plug(t, 1, "net1", chain)
-			same(t, "settings of the node's links", before, others())
+			s.Plug(t, 0, lab.NIC, chain)
+			s.Plug(t, 1, "net1", chain)
+			fixture.Same(t, "settings of the node's links", before, others())
 		})
 	}
 }

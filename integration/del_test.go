@@ -11,15 +11,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
 // foreign puts beside ours what others might have: rules next to our priorities,
 // routes in our tables, links with names and tables with names like ours.
-func foreign(t *testing.T, s *stage) {
+func foreign(t *testing.T, s *fixture.Stage) {
 	t.Helper()
-	sh(t, s.Node.Netns, `
+	fixture.Sh(t, s.Node.Netns, `
 		ip link add vethfedcba98765 type veth peer name veth0
 		ip link add veth1 type veth peer name veth2
 		ip link set veth1 alias multihome-of-somebody
@@ -34,7 +35,7 @@ func foreign(t *testing.T, s *stage) {
 		nft add table inet multihome2
 		nft add table ip multihome
 	`)
-	sh(t, s.Web.Netns, `
+	fixture.Sh(t, s.Web.Netns, `
 		ip rule add priority 32762 fwmark 0x10000000/0x10000000 lookup 99
 		ip rule add priority 32764 from 172.31.0.1 lookup 100
 		ip -6 rule add priority 32764 from fd00:31::1 lookup 100
@@ -58,53 +59,65 @@ func TestDel(t *testing.T) {
 	if err := os.WriteFile(file, []byte("not a namespace"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nobody := keys{"prevResult": nil}
+	nobody := fixture.Keys{"prevResult": nil}
 	for _, way := range []struct {
 		name  string
-		del   func(a *attachment) call
+		del   func(a *fixture.Attachment) fixture.Call
 		blind bool // nobody says where the pod's namespace is, so what is in it stays
 	}{
-		{"as it should be", func(a *attachment) call { return a.call("DEL") }, false},
-		{"without prevResult", func(a *attachment) call { return a.call("DEL", nobody) }, false},
-		{"with the result of ADD", func(a *attachment) call { return a.call("DEL", keys{"prevResult": a.Results[lab.NIC]}) }, false},
-		{"with a prevResult that says nothing", func(a *attachment) call { return a.call("DEL", keys{"prevResult": keys{"cniVersion": "1.1.0"}}) }, false},
-		{"with a prevResult that can't be read", func(a *attachment) call { return a.call("DEL", keys{"prevResult": keys{"ips": "x"}}) }, false},
-		{"with a key that nobody knows", func(a *attachment) call { return a.call("DEL", keys{"serviceCDIR": "x"}) }, false},
-		{"with a value that is not allowed", func(a *attachment) call { return a.call("DEL", keys{"serviceCIDR": "x"}) }, false},
-		{"with empty CNI_NETNS", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", "") }, true},
-		{"with neither CNI_NETNS nor prevResult", func(a *attachment) call { return a.call("DEL", nobody).with("CNI_NETNS", "") }, true},
-		{"with a path where nothing is", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", filepath.Join(files, "none")) }, true},
-		{"with a path below what is not there", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", filepath.Join(files, "no", "ne")) }, true},
-		{"with a path of a file", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", file) }, true},
-		{"with a path below a file", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", filepath.Join(file, "none")) }, true},
-		{"with a path of a directory", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", files) }, true},
-		{"with a path of a FIFO", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", fifo) }, true}, // DEFECT
-		{"with a path of another sort of namespace", func(a *attachment) call { return a.call("DEL").with("CNI_NETNS", "/proc/self/ns/mnt") }, true},
+		{"as it should be", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL") }, false},
+		{"without prevResult", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL", nobody) }, false},
+		{"with the result of ADD", func(a *fixture.Attachment) fixture.Call {
+			return a.Call("DEL", fixture.Keys{"prevResult": a.Results[lab.NIC]})
+		}, false},
+		{"with a prevResult that says nothing", func(a *fixture.Attachment) fixture.Call {
+			return a.Call("DEL", fixture.Keys{"prevResult": fixture.Keys{"cniVersion": "1.1.0"}})
+		}, false},
+		{"with a prevResult that can't be read", func(a *fixture.Attachment) fixture.Call {
+			return a.Call("DEL", fixture.Keys{"prevResult": fixture.Keys{"ips": "x"}})
+		}, false},
+		{"with a key that nobody knows", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL", fixture.Keys{"serviceCDIR": "x"}) }, false},
+		{"with a value that is not allowed", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL", fixture.Keys{"serviceCIDR": "x"}) }, false},
+		{"with empty CNI_NETNS", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL").With("CNI_NETNS", "") }, true},
+		{"with neither CNI_NETNS nor prevResult", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL", nobody).With("CNI_NETNS", "") }, true},
+		{"with a path where nothing is", func(a *fixture.Attachment) fixture.Call {
+			return a.Call("DEL").With("CNI_NETNS", filepath.Join(files, "none"))
+		}, true},
+		{"with a path below what is not there", func(a *fixture.Attachment) fixture.Call {
+			return a.Call("DEL").With("CNI_NETNS", filepath.Join(files, "no", "ne"))
+		}, true},
+		{"with a path of a file", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL").With("CNI_NETNS", file) }, true},
+		{"with a path below a file", func(a *fixture.Attachment) fixture.Call {
+			return a.Call("DEL").With("CNI_NETNS", filepath.Join(file, "none"))
+		}, true},
+		{"with a path of a directory", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL").With("CNI_NETNS", files) }, true},
+		{"with a path of a FIFO", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL").With("CNI_NETNS", fifo) }, true}, // DEFECT
+		{"with a path of another sort of namespace", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL").With("CNI_NETNS", "/proc/self/ns/mnt") }, true},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
+			s := fixture.NewStage(t, lab.Ens192())
 			foreign(t, s)
-			s.app.add(t)
-			before := s.state(t)
-			way.del(s.web).fine(t) // without ADD
-			same(t, "DEL without ADD", before, s.state(t))
+			s.AppNIC.Add(t)
+			before := s.State(t)
+			way.del(s.WebNIC).Fine(t) // without ADD
+			fixture.Same(t, "DEL without ADD", before, s.State(t))
 
-			s.web.add(t)
-			way.del(s.web).fine(t)
-			after := s.state(t)
+			s.WebNIC.Add(t)
+			way.del(s.WebNIC).Fine(t)
+			after := s.State(t)
 			if way.blind {
 				// In the pod, rules and marks stay that nothing leads to any more.
-				before, after = before.without("web"), after.without("web")
+				before, after = before.Without("web"), after.Without("web")
 			}
-			same(t, "DEL", before.unnumbered(), after.unnumbered())
-			once := s.state(t)
-			way.del(s.web).fine(t)
-			same(t, "DEL again", once, s.state(t))
-			s.app.check(t)
+			fixture.Same(t, "DEL", before.Unnumbered(), after.Unnumbered())
+			once := s.State(t)
+			way.del(s.WebNIC).Fine(t)
+			fixture.Same(t, "DEL again", once, s.State(t))
+			s.AppNIC.Check(t)
 
-			s.web.add(t)
-			holds(t, s.Scene)
+			s.WebNIC.Add(t)
+			fixture.Holds(t, s.Scene)
 		})
 	}
 	t.Cleanup(func() { // after the parallel tests
@@ -123,16 +136,16 @@ func TestDel(t *testing.T) {
 // still be at work on it.
 func TestDelOfDeadPod(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
+	s := fixture.NewStage(t, lab.Ens192())
 	foreign(t, s)
-	s.app.add(t)
-	before := stateOf(t, s.Lab, s.App.Netns)
+	s.AppNIC.Add(t)
+	before := fixture.StateOf(t, s.Lab, s.App.Netns)
 
 	n, err := nettest.NewNetns("dead")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := s.attachment(&lab.Pod{Netns: n, ContainerID: "dead", Results: s.Web.Results})
+	dead := s.Attachment(&lab.Pod{Netns: n, ContainerID: "dead", Results: s.Web.Results})
 	if err := s.Node.AddMacvlan("ens192", n, lab.NIC); err != nil {
 		t.Fatal(err)
 	}
@@ -140,36 +153,36 @@ func TestDelOfDeadPod(t *testing.T) {
 	if err := n.AddAddrs(lab.NIC, s.Web.Addrs(lab.NIC)...); err != nil {
 		t.Fatal(err)
 	}
-	dead.add(t)
+	dead.Add(t)
 	path := n.Path()
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		dead.call("DEL").with("CNI_NETNS", path).fine(t)
-		if links := sh(t, s.Node.Netns, "ip link"); strings.Contains(links, dead.host()) {
-			t.Errorf("the node still has %s:\n%s", dead.host(), links)
+		dead.Call("DEL").With("CNI_NETNS", path).Fine(t)
+		if links := fixture.Sh(t, s.Node.Netns, "ip link"); strings.Contains(links, dead.Host()) {
+			t.Errorf("the node still has %s:\n%s", dead.Host(), links)
 		}
 	}
-	s.app.check(t)
-	same(t, "DEL of a dead pod", before.unnumbered(), stateOf(t, s.Lab, s.App.Netns).unnumbered())
+	s.AppNIC.Check(t)
+	fixture.Same(t, "DEL of a dead pod", before.Unnumbered(), fixture.StateOf(t, s.Lab, s.App.Netns).Unnumbered())
 }
 
 // TestDelSparesPodOfOtherNetns is DEL with another pod's namespace in the place of
 // the pod's own: what is on the node goes, and the other pod is left alone.
 func TestDelSparesPodOfOtherNetns(t *testing.T) {
-	for name, over := range map[string]keys{"veth": nil, "macvlan": {"hostLink": "macvlan"}} {
+	for name, over := range map[string]fixture.Keys{"veth": nil, "macvlan": {"hostLink": "macvlan"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			s.app.add(t, over)
-			before := s.state(t).without("web")
-			s.web.add(t, over)
-			s.web.call("DEL", over).with("CNI_NETNS", s.App.Path()).fine(t)
-			same(t, "DEL with the netns of app", before.unnumbered(), s.state(t).without("web").unnumbered())
-			s.app.call("CHECK", over).fine(t)
-			s.web.call("DEL", over).fine(t)
-			s.app.call("CHECK", over).fine(t)
+			s := fixture.NewStage(t, lab.Ens192())
+			s.AppNIC.Add(t, over)
+			before := s.State(t).Without("web")
+			s.WebNIC.Add(t, over)
+			s.WebNIC.Call("DEL", over).With("CNI_NETNS", s.App.Path()).Fine(t)
+			fixture.Same(t, "DEL with the netns of app", before.Unnumbered(), s.State(t).Without("web").Unnumbered())
+			s.AppNIC.Call("CHECK", over).Fine(t)
+			s.WebNIC.Call("DEL", over).Fine(t)
+			s.AppNIC.Call("CHECK", over).Fine(t)
 		})
 	}
 }
@@ -178,15 +191,15 @@ func TestDelSparesPodOfOtherNetns(t *testing.T) {
 // not ours stays.
 func TestDelSparesNamesake(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
+	s := fixture.NewStage(t, lab.Ens192())
 	for what, alias := range map[string]string{
 		"without an alias": "", "with an alias of another pod": "multihome:lan/other/eth0", "with somebody's alias": "mine",
 	} {
-		sh(t, s.Node.Netns, fmt.Sprintf("ip link add %s type veth peer name other; ip link set %s alias '%s'", s.web.host(), s.web.host(), alias))
-		before := s.state(t)
-		s.web.del(t)
-		same(t, "DEL beside a link of that name "+what, before, s.state(t))
-		sh(t, s.Node.Netns, "ip link del "+s.web.host())
+		fixture.Sh(t, s.Node.Netns, fmt.Sprintf("ip link add %s type veth peer name other; ip link set %s alias '%s'", s.WebNIC.Host(), s.WebNIC.Host(), alias))
+		before := s.State(t)
+		s.WebNIC.Del(t)
+		fixture.Same(t, "DEL beside a link of that name "+what, before, s.State(t))
+		fixture.Sh(t, s.Node.Netns, "ip link del "+s.WebNIC.Host())
 	}
 }
 
@@ -195,24 +208,24 @@ func TestDelSparesNamesake(t *testing.T) {
 // there is nothing between.
 func TestDelWhileAddIsAtWork(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.app.add(t)
-	before := s.state(t)
-	added := make(chan outcome)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.AppNIC.Add(t)
+	before := s.State(t)
+	added := make(chan fixture.Outcome)
 	go func() {
-		c := s.web.call("ADD")
-		c.under = []string{"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=sendto", "-e", "inject=sendto:delay_enter=20000"}
-		added <- c.run(t)
+		c := s.WebNIC.Call("ADD")
+		c.Under = []string{"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=sendto", "-e", "inject=sendto:delay_enter=20000"}
+		added <- c.Run(t)
 	}()
 	time.Sleep(500 * time.Millisecond) // amid it, most likely
-	s.web.del(t)
-	if out := <-added; !out.state.Success() {
-		if _, err := out.asError(); err != nil {
+	s.WebNIC.Del(t)
+	if out := <-added; !out.State.Success() {
+		if _, err := out.AsError(); err != nil {
 			t.Error(err)
 		}
-	} else if strings.Contains(sh(t, s.Node.Netns, "ip link"), s.web.host()) {
-		s.web.check(t)
+	} else if strings.Contains(fixture.Sh(t, s.Node.Netns, "ip link"), s.WebNIC.Host()) {
+		s.WebNIC.Check(t)
 	}
-	s.web.del(t)
-	same(t, "DEL", before.unnumbered(), s.state(t).unnumbered())
+	s.WebNIC.Del(t)
+	fixture.Same(t, "DEL", before.Unnumbered(), s.State(t).Unnumbered())
 }

@@ -11,22 +11,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
 // patient waits for longer than a plugin may run: who ends with it has not
 // waited.
-var patient = keys{"detectOptions": keys{"retries": 10, "interval": "5s", "timeout": "5s"}}
+var patient = fixture.Keys{"detectOptions": fixture.Keys{"retries": 10, "interval": "5s", "timeout": "5s"}}
 
 // TestIPConflict gives an address of the pod to a host in the LAN: ADD must say
 // so at once, and leave everything as it was.
 func TestIPConflict(t *testing.T) {
-	detect := keys{"detectIPConflict": true}
+	detect := fixture.Keys{"detectIPConflict": true}
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lan)
+			s := fixture.NewStage(t, lan)
 			client := s.LANs[0].Client
 			has, err := client.MAC("eth0")
 			if err != nil {
@@ -36,19 +37,19 @@ func TestIPConflict(t *testing.T) {
 				if err := client.AddAddrs("eth0", netip.PrefixFrom(a.Addr(), a.Addr().BitLen())); err != nil {
 					t.Fatal(err)
 				}
-				before := s.state(t)
-				e := s.web.call("ADD", detect, patient).fails(t)
+				before := s.State(t)
+				e := s.WebNIC.Call("ADD", detect, patient).Fails(t)
 				if want := fmt.Sprintf("coordinator: pod: addr %s dev eth0: %s has it already", a.Addr(), has); e.Msg != want {
 					t.Errorf("ADD says %q, want %q", e.Msg, want)
 				}
-				same(t, "ADD that found a conflict", before, s.state(t))
-				sh(t, client, "ip addr del "+a.Addr().String()+" dev eth0")
+				fixture.Same(t, "ADD that found a conflict", before, s.State(t))
+				fixture.Sh(t, client, "ip addr del "+a.Addr().String()+" dev eth0")
 			}
-			s.web.add(t, detect)
-			s.app.add(t, detect)
-			s.web.add(t, detect) // and once more, while it is in use
-			s.web.call("CHECK", detect).fine(t)
-			holds(t, s.Scene)
+			s.WebNIC.Add(t, detect)
+			s.AppNIC.Add(t, detect)
+			s.WebNIC.Add(t, detect) // and once more, while it is in use
+			s.WebNIC.Call("CHECK", detect).Fine(t)
+			fixture.Holds(t, s.Scene)
 		})
 	}
 }
@@ -57,15 +58,15 @@ func TestIPConflict(t *testing.T) {
 // answers for the other (arp_ignore 0): that is no conflict.
 func TestIPConflictWithItself(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, only(0))
-	s.web.add(t)
-	c := s.further(t, "ADD", keys{"detectIPConflict": true})
+	s := fixture.NewStage(t, fixture.Only(0))
+	s.WebNIC.Add(t)
+	c := s.Further(t, "ADD", fixture.Keys{"detectIPConflict": true})
 	answers, err := s.Web.Capture(lab.NIC)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answers.Close()
-	c.fine(t)
+	c.Fine(t)
 	frames, err := answers.Frames()
 	if err != nil {
 		t.Fatal(err)
@@ -83,10 +84,10 @@ func TestIPConflictWithItself(t *testing.T) {
 // l3 does: what can't be detected must not pass for detected.
 func TestDetectWithoutARP(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, only(0))
-	sh(t, s.Web.Netns, "ip link set eth0 arp off")
+	s := fixture.NewStage(t, fixture.Only(0))
+	fixture.Sh(t, s.Web.Netns, "ip link set eth0 arp off")
 	for _, option := range []string{"detectIPConflict", "detectGateway"} {
-		e := s.web.call("ADD", keys{option: true}).fails(t)
+		e := s.WebNIC.Call("ADD", fixture.Keys{option: true}).Fails(t)
 		if want := "coordinator: pod: probe link eth0: it is no Ethernet link with ARP"; e.Msg != want {
 			t.Errorf("%s: ADD says %q, want %q", option, e.Msg, want)
 		}
@@ -97,31 +98,31 @@ func TestDetectWithoutARP(t *testing.T) {
 // does not answer, and leave everything as it was. Where all answer it waits for
 // nothing.
 func TestGateway(t *testing.T) {
-	detect := keys{"detectGateway": true}
-	impatient := keys{"detectOptions": keys{"retries": 2, "interval": "100ms", "timeout": "1s"}} // whoever answers does so in this time
+	detect := fixture.Keys{"detectGateway": true}
+	impatient := fixture.Keys{"detectOptions": fixture.Keys{"retries": 2, "interval": "100ms", "timeout": "1s"}} // whoever answers does so in this time
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lan)
+			s := fixture.NewStage(t, lan)
 			var silent []string
 			for _, a := range s.LANs[0].Router {
-				sh(t, s.Router, fmt.Sprintf("ip addr del %s dev %s", a, s.LANs[0].NIC))
+				fixture.Sh(t, s.Router, fmt.Sprintf("ip addr del %s dev %s", a, s.LANs[0].NIC))
 				silent = append(silent, fmt.Sprintf("pod: gateway %s dev eth0: no answer", a.Addr()))
-				before := s.state(t)
-				e := s.web.call("ADD", detect, impatient).fails(t)
+				before := s.State(t)
+				e := s.WebNIC.Call("ADD", detect, impatient).Fails(t)
 				if want := "coordinator: " + strings.Join(silent, "; "); e.Msg != want {
 					t.Errorf("ADD says %q, want %q", e.Msg, want)
 				}
-				same(t, "ADD that found no gateway", before, s.state(t))
+				fixture.Same(t, "ADD that found no gateway", before, s.State(t))
 			}
 			if err := s.Router.AddAddrs(s.LANs[0].NIC, s.LANs[0].Router...); err != nil {
 				t.Fatal(err)
 			}
-			s.web.add(t, detect, patient)
-			s.app.add(t, detect, patient)
-			s.web.add(t, detect, patient)
-			s.web.call("CHECK", detect, patient).fine(t)
-			holds(t, s.Scene)
+			s.WebNIC.Add(t, detect, patient)
+			s.AppNIC.Add(t, detect, patient)
+			s.WebNIC.Add(t, detect, patient)
+			s.WebNIC.Call("CHECK", detect, patient).Fine(t)
+			fixture.Holds(t, s.Scene)
 		})
 	}
 }
@@ -131,25 +132,25 @@ func TestGateway(t *testing.T) {
 // no detection is wanted, or on CHECK.
 func TestProbes(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
+	s := fixture.NewStage(t, lab.Ens192())
 	quiet(t, s.Web.Netns)
 	client := s.LANs[0].Client
 	from := mac(t, s.Web.Netns)
-	detect := keys{"detectIPConflict": true, "detectOptions": keys{"retries": 4, "interval": "10ms", "timeout": "10ms"}}
+	detect := fixture.Keys{"detectIPConflict": true, "detectOptions": fixture.Keys{"retries": 4, "interval": "10ms", "timeout": "10ms"}}
 	for _, tt := range []struct {
 		name string
-		call call
+		call fixture.Call
 		want int
 	}{
-		{"ADD without detection", s.web.call("ADD"), 0},
-		{"ADD", s.web.call("ADD", detect), 4},
-		{"CHECK", s.web.call("CHECK", detect), 0},
+		{"ADD without detection", s.WebNIC.Call("ADD"), 0},
+		{"ADD", s.WebNIC.Call("ADD", detect), 4},
+		{"CHECK", s.WebNIC.Call("CHECK", detect), 0},
 	} {
 		seen, err := client.Capture("eth0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		tt.call.fine(t)
+		tt.call.Fine(t)
 		arp, ndp := probes(t, seen, from)
 		if arp != tt.want || ndp != tt.want {
 			t.Errorf("%s: %d ARP probes and %d neighbour solicitations, want %d of each", tt.name, arp, ndp, tt.want)
@@ -157,7 +158,7 @@ func TestProbes(t *testing.T) {
 		seen.Close()
 	}
 	for _, a := range s.Web.Addrs(lab.NIC) {
-		if got := sh(t, client, "ip neigh show "+a.Addr().String()); got != "" {
+		if got := fixture.Sh(t, client, "ip neigh show "+a.Addr().String()); got != "" {
 			t.Errorf("the client's cache holds %s", got)
 		}
 	}

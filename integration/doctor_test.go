@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/doctor"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/lab"
@@ -84,7 +85,7 @@ func (p *ward) write(name, text string) {
 
 func (p *ward) command(argv ...string) *exec.Cmd {
 	c := exec.CommandContext(p.t.Context(), argv[0], argv[1:]...)
-	c.Env = append(os.Environ(), "PATH="+filepath.Join(p.dir, "bin")+":"+plugins+":"+os.Getenv("PATH"), "DIR="+p.dir, "MULTIHOME="+filepath.Join(plugins, "multihome"))
+	c.Env = append(os.Environ(), "PATH="+filepath.Join(p.dir, "bin")+":"+fixture.Plugins+":"+os.Getenv("PATH"), "DIR="+p.dir, "MULTIHOME="+filepath.Join(fixture.Plugins, "multihome"))
 	return c
 }
 
@@ -127,7 +128,7 @@ func (p *ward) runs(name, root string, env ...string) {
 // doctor runs `multihome doctor`, and holds its exit status against its report.
 func (p *ward) doctor(args ...string) doctor.Report {
 	p.t.Helper()
-	args = append([]string{filepath.Join(plugins, "multihome"), "doctor", "-o", "json"}, args...)
+	args = append([]string{filepath.Join(fixture.Plugins, "multihome"), "doctor", "-o", "json"}, args...)
 	c := p.command(args...)
 	var stdout, stderr bytes.Buffer
 	c.Stdout, c.Stderr = &stdout, &stderr
@@ -173,7 +174,7 @@ type ailment struct {
 }
 
 func scene(chained ...string) func(t *testing.T) *lab.Scene {
-	return func(t *testing.T) *lab.Scene { t.Helper(); return newScene(t, lab.Ens192(), chained...) }
+	return func(t *testing.T) *lab.Scene { t.Helper(); return fixture.NewScene(t, lab.Ens192(), chained...) }
 }
 
 // conflist writes the scene's network into the node's directory of configurations,
@@ -388,14 +389,14 @@ var ailments = map[string]ailment{
 	"an address was moved into a virtual machine": {
 		id: "bridged-nic", severity: doctor.Problem, what: "eth0 is a port of bridge k6t-eth0 in the pod", unseen: true,
 		do: func(t *testing.T, _ *ward, s *lab.Scene) {
-			sh(t, s.Web.Netns, "ip link add k6t-eth0 up type bridge; ip addr flush dev eth0; ip link set eth0 master k6t-eth0")
+			fixture.Sh(t, s.Web.Netns, "ip link add k6t-eth0 up type bridge; ip addr flush dev eth0; ip link set eth0 master k6t-eth0")
 		},
 		byHand: madeAnew("ip link del k6t-eth0; ip addr flush dev eth0"),
 	},
 	"an address was moved into a virtual machine, and its NIC has another name": {
 		id: "bridged-nic", severity: doctor.Problem, what: "eth0-nic is a port of bridge k6t-eth0 in the pod", unseen: true,
 		do: func(t *testing.T, _ *ward, s *lab.Scene) {
-			sh(t, s.Web.Netns, `ip link add k6t-eth0 up type bridge; ip addr flush dev eth0; ip link set eth0 down; ip link set eth0 name eth0-nic; ip link set eth0-nic up master k6t-eth0
+			fixture.Sh(t, s.Web.Netns, `ip link add k6t-eth0 up type bridge; ip addr flush dev eth0; ip link set eth0 down; ip link set eth0 name eth0-nic; ip link set eth0-nic up master k6t-eth0
 				ip link add eth0 type bridge; ip addr add 10.6.168.171/16 dev eth0`)
 		},
 		byHand: madeAnew("ip link del k6t-eth0; ip link del eth0; ip link set eth0-nic down; ip link set eth0-nic name eth0"),
@@ -416,26 +417,26 @@ var ailments = map[string]ailment{
 	},
 	"a NIC is gone": {
 		id: "nic-gone", severity: doctor.Problem, what: "eth0 of network macvlan-ens192 is not there", unseen: true,
-		do:     func(t *testing.T, _ *ward, s *lab.Scene) { sh(t, s.Web.Netns, "ip link del eth0") },
+		do:     func(t *testing.T, _ *ward, s *lab.Scene) { fixture.Sh(t, s.Web.Netns, "ip link del eth0") },
 		byHand: madeAnew("true"),
 	},
 	"an address is given twice": {
 		id: "duplicate-address", severity: doctor.Problem, what: "10.6.168.171 is on ",
 		do: func(t *testing.T, _ *ward, s *lab.Scene) {
-			sh(t, s.App.Netns, "ip link add eth9 type bridge; ip addr add 10.6.168.171/32 dev eth9")
+			fixture.Sh(t, s.App.Netns, "ip link add eth9 type bridge; ip addr add 10.6.168.171/32 dev eth9")
 		},
 		byHand: func(t *testing.T, _ *ward, s *lab.Scene) {
-			sh(t, s.App.Netns, "ip link del eth9")
+			fixture.Sh(t, s.App.Netns, "ip link del eth9")
 		},
 	},
 	"no default route": {
 		id: "no-default-route", severity: doctor.Warning, what: "10.6.168.171/16 on eth0, and no IPv4 default route",
-		do: func(t *testing.T, _ *ward, s *lab.Scene) { sh(t, s.Web.Netns, "ip route del default") },
+		do: func(t *testing.T, _ *ward, s *lab.Scene) { fixture.Sh(t, s.Web.Netns, "ip route del default") },
 	},
 	"Services of kube-proxy in mode nftables beyond serviceCIDR": {
 		id: "service-range", severity: doctor.Warning, what: "no route of ours to fd00:10:112::10",
 		cause:  "nft 'table ip6 kube-proxy { set cluster-ips { type ipv6_addr; elements = { fd00:10:96::10, fd00:10:112::10 }; }; }'",
-		byHand: conflist(strings.Replace(chained, `"fd00:10:96::/108"`, `"fd00:10:96::/108", "fd00:10:112::/108"`, 1)),
+		byHand: conflist(strings.Replace(fixture.Chained, `"fd00:10:96::/108"`, `"fd00:10:96::/108", "fd00:10:112::/108"`, 1)),
 	},
 	"a load balancer of kube-proxy's in mode nftables": {
 		id: "load-balancer-range", severity: doctor.Warning, what: "no route of ours to 10.6.9.9",
@@ -450,7 +451,7 @@ var ailments = map[string]ailment{
 	"Services of kube-proxy in mode ipvs beyond serviceCIDR": {
 		id: "service-range", severity: doctor.Warning, what: "no route of ours to 10.112.0.10",
 		cause:  "ip link add kube-ipvs0 type bridge; ip addr add 10.112.0.10/32 dev kube-ipvs0",
-		byHand: conflist(strings.Replace(chained, `"10.96.0.0/12"`, `"10.96.0.0/12", "10.112.0.0/12"`, 1)),
+		byHand: conflist(strings.Replace(fixture.Chained, `"10.96.0.0/12"`, `"10.96.0.0/12", "10.112.0.0/12"`, 1)),
 	},
 }
 
@@ -468,7 +469,7 @@ func kubeProxyIptables(match string) string {
 func madeAnew(script string) func(t *testing.T, _ *ward, s *lab.Scene) {
 	return func(t *testing.T, _ *ward, s *lab.Scene) {
 		t.Helper()
-		sh(t, s.Web.Netns, script)
+		fixture.Sh(t, s.Web.Netns, script)
 		n := s.Attachments[0].Network
 		if err := errors.Join(n.Del(t.Context(), s.Web, lab.NIC), n.Add(t.Context(), s.Web, lab.NIC)); err != nil {
 			t.Fatal(err)
@@ -498,7 +499,7 @@ func TestDoctor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if a.scene == nil {
-				a.scene = scene(chained)
+				a.scene = scene(fixture.Chained)
 			}
 			s := a.scene(t)
 			p := newWard(t, s.Lab)
@@ -534,7 +535,7 @@ func TestDoctor(t *testing.T) {
 				t.Errorf("after the remedy:\n%s\nthere is still %+v, and not looked at is %v", found[0].Remedy, left, r.Unseen)
 			}
 			if a.breaks {
-				holds(t, s)
+				fixture.Holds(t, s)
 			}
 		})
 	}
@@ -559,7 +560,7 @@ func TestDoctorsKinds(t *testing.T) {
 // TestDoctorOfManyNICs has warnings that depend on what else is there.
 func TestDoctorOfManyNICs(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, twoLANs["dual"], chained)
+	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
 	p := newWard(t, s.Lab)
 	if r := p.doctor(); len(r.Findings) > 0 {
 		t.Errorf("a healthy node: %+v", r.Findings)
@@ -590,16 +591,16 @@ func TestDoctorOfManyNICs(t *testing.T) {
 // TestDoctorOfGateways has a LAN whose IPAM names no gateway, until it does.
 func TestDoctorOfGateways(t *testing.T) {
 	t.Parallel()
-	s := emptySite(t, twoLANs["v4"], chained)
-	s.plug(t, 0, lab.NIC)
+	s := fixture.EmptySite(t, fixture.TwoLANs["v4"], fixture.Chained)
+	s.Plug(t, 0, lab.NIC)
 	p := newWard(t, s.Lab)
 	plug := func(gateway string) *lab.Network {
 		n, err := s.Network(`{"cniVersion": "1.1.0", "name": "storage", "plugins": [{"type": "macvlan", "master": "ens224", "mode": "bridge",
-			"ipam": {"type": "static", "addresses": [{"address": "10.7.168.171/16"`+gateway+`}]}}, `+chained+"]}", cniPath()...)
+			"ipam": {"type": "static", "addresses": [{"address": "10.7.168.171/16"`+gateway+`}]}}, `+fixture.Chained+"]}", fixture.CNIPath()...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := n.Add(t.Context(), s.web, "net1"); err != nil {
+		if err := n.Add(t.Context(), s.Web, "net1"); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -609,7 +610,7 @@ func TestDoctorOfGateways(t *testing.T) {
 	if len(found) != 1 || found[0].Severity != doctor.Note || !strings.Contains(found[0].Remedy, "a gateway for net1 in the IPAM of network storage") {
 		t.Errorf("no gateway: %+v", found)
 	}
-	if err := n.Del(t.Context(), s.web, "net1"); err != nil {
+	if err := n.Del(t.Context(), s.Web, "net1"); err != nil {
 		t.Fatal(err)
 	}
 	plug(`, "gateway": "10.7.0.1"`)
@@ -621,9 +622,9 @@ func TestDoctorOfGateways(t *testing.T) {
 // TestDoctorOfOverlay: what the node forwards to an underlay NIC is answered by that.
 func TestDoctorOfOverlay(t *testing.T) {
 	t.Parallel()
-	s := emptySite(t, threeLANs(), chained)
-	s.overlay(t, "calico")
-	s.plug(t, 1, "net1")
+	s := fixture.EmptySite(t, fixture.ThreeLANs(), fixture.Chained)
+	s.Overlay(t, "calico")
+	s.Plug(t, 1, "net1")
 	p := newWard(t, s.Lab)
 	if r := p.doctor(); len(r.Findings) > 0 {
 		t.Errorf("a healthy node: %+v", r.Findings)
@@ -637,11 +638,11 @@ func TestDoctorOfOverlay(t *testing.T) {
 // TestDoctorOfOnePod hears of that pod and of the node, and mends that pod alone.
 func TestDoctorOfOnePod(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), chained)
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
 	p := newWard(t, s.Lab)
 	p.sh("sysctl -w net.ipv4.conf.all.rp_filter=2")
 	for _, pod := range []*lab.Pod{s.Web, s.App} {
-		sh(t, pod.Netns, "ip rule del pref 32763")
+		fixture.Sh(t, pod.Netns, "ip rule del pref 32763")
 	}
 	ids := func(r doctor.Report) (out []string) {
 		for _, f := range r.Findings {
@@ -671,21 +672,21 @@ func TestDoctorOfOnePod(t *testing.T) {
 	if r := p.doctor("--fix"); len(r.Fixed) > 0 || len(r.Findings) != 1 {
 		t.Errorf("doctor --fix again: %+v", r)
 	}
-	holds(t, s)
+	fixture.Holds(t, s)
 }
 
 // TestDoctorFixesOursAlone has everything wrong at once: --fix changes nothing that
 // is others', and what dead pods and living ones have is right afterwards.
 func TestDoctorFixesOursAlone(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
+	s := fixture.NewScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
 	p := newWard(t, s.Lab)
 	foreignOn(t, s)
 	p.sh("sysctl -w net.ipv4.ip_forward=0; iptables -P FORWARD DROP; ip rule add pref 30400 from 10.6.168.123 lookup 30400")
 	p.sh("cp -a /etc $DIR/before")
 	dies(t, p, s)
 	others := func() string {
-		return sh(t, s.Node.Netns, "iptables-save | grep -v ^#; nft list tables; ip rule | grep -v 109; ip route show table 30400; sysctl net.ipv4.ip_forward net.ipv4.conf.ens192")
+		return fixture.Sh(t, s.Node.Netns, "iptables-save | grep -v ^#; nft list tables; ip rule | grep -v 109; ip route show table 30400; sysctl net.ipv4.ip_forward net.ipv4.conf.ens192")
 	}
 	before := others()
 	if r := p.doctor("--fix"); len(r.Fixed) == 0 || len(findingsOf(r, "leftovers")) > 0 || len(findingsOf(r, "ip-forward")) == 0 {
@@ -695,7 +696,7 @@ func TestDoctorFixesOursAlone(t *testing.T) {
 		t.Errorf("what is others' was\n%s\nand is\n%s", before, after)
 	}
 	p.sh("diff -r --no-dereference /etc $DIR/before")
-	if got := sh(t, s.Node.Netns, "ip route show table 500 10.6.168.173; ip -6 route show table 500 fd00:6::173"); got != "" {
+	if got := fixture.Sh(t, s.Node.Netns, "ip route show table 500 10.6.168.173; ip -6 route show table 500 fd00:6::173"); got != "" {
 		t.Errorf("of the dead pod there is %s", got)
 	}
 }
@@ -703,13 +704,13 @@ func TestDoctorFixesOursAlone(t *testing.T) {
 // foreignOn gives the node what is not ours in places that are.
 func foreignOn(t *testing.T, s *lab.Scene) {
 	t.Helper()
-	sh(t, s.Node.Netns, "ip route add 192.0.2.77 dev ens192 table 500; ip route add 192.0.2.78 dev ens192 table 30400")
+	fixture.Sh(t, s.Node.Netns, "ip route add 192.0.2.77 dev ens192 table 500; ip route add 192.0.2.78 dev ens192 table 30400")
 }
 
 // TestDoctorInAContainer has the node's files at another place.
 func TestDoctorInAContainer(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), chained)
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
 	p := newWard(t, s.Lab)
 	p.sh("mkdir $DIR/host; mount --rbind / $DIR/host; mount -t tmpfs tmpfs $DIR/host/etc; mkdir -p $DIR/host/etc/cni/net.d; echo '{}' >$DIR/host/etc/cni/net.d/00-multus.conf.cilium_bak")
 	t.Cleanup(func() { p.sh("umount -l $DIR/host") })
@@ -722,7 +723,7 @@ func TestDoctorInAContainer(t *testing.T) {
 // TestDoctorSaysWhatItCannotSee lacks what it needs.
 func TestDoctorSaysWhatItCannotSee(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), chained)
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
 	p := newWard(t, s.Lab)
 	run := func(want int, words string, argv ...string) {
 		t.Helper()
@@ -733,14 +734,14 @@ func TestDoctorSaysWhatItCannotSee(t *testing.T) {
 			t.Errorf("%v: exit status %d, want %d and %q:\n%s", argv, got, want, words, out)
 		}
 	}
-	bin := filepath.Join(plugins, "multihome")
+	bin := filepath.Join(fixture.Plugins, "multihome")
 	run(2, `pod "nobody": no namespace, process or container`, bin, "doctor", "nobody")
 	run(2, "unknown flag: --nonsense", bin, "doctor", "--nonsense")
 	run(2, "accepts at most 1 arg", bin, "doctor", "a", "b")
 	run(2, "root /nowhere: no such file", bin, "doctor", "--root", "/nowhere")
 	run(2, "kernel: create a network namespace: operation not permitted", "capsh", "--drop=cap_sys_admin", "--", "-c", bin+" doctor")
 	run(2, "nobody knows the pod's namespace, so it may live: see --cache-dir", bin, "doctor", "--fix", "--cache-dir", "/nowhere")
-	holds(t, s)
+	fixture.Holds(t, s)
 	p.write("etc/cni/net.d/broken.conflist", "{")
 	run(2, "configuration /etc/cni/net.d/broken.conflist: unexpected end", bin, "doctor")
 }
@@ -754,7 +755,7 @@ func TestDoctorOfScenarios(t *testing.T) {
 		}
 		t.Run(scenario.Name, func(t *testing.T) {
 			t.Parallel()
-			s, err := scenario.Up(t.Context(), cniPath()...)
+			s, err := scenario.Up(t.Context(), fixture.CNIPath()...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -775,7 +776,7 @@ func TestDoctorOfScenarios(t *testing.T) {
 // TestDoctorSick has several findings at once.
 func TestDoctorSick(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), chained)
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
 	p := newWard(t, s.Lab)
 	p.sh(`sysctl -w net.ipv4.conf.all.rp_filter=2; iptables -P FORWARD DROP; ip rule del pref 1000; ip -n web route del default
 		ip rule add pref 30400 from 10.6.168.123 lookup 30400; echo '{}' >/etc/cni/net.d/00-multus.conf.cilium_bak`)
@@ -787,7 +788,7 @@ func (p *ward) golden(name string, status int) {
 	p.t.Helper()
 	var a txtar.Archive
 	for _, format := range report.Formats {
-		c := p.command(filepath.Join(plugins, "multihome"), "doctor", "-o", format)
+		c := p.command(filepath.Join(fixture.Plugins, "multihome"), "doctor", "-o", format)
 		var out []byte
 		_ = p.node.Node.Run(func() (err error) { out, err = c.CombinedOutput(); return err })
 		if got := c.ProcessState.ExitCode(); got != status {

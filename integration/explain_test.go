@@ -3,11 +3,9 @@
 package integration
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,14 +14,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
 // explained is a NIC of a pod on which ADD is explained: what is called, and where.
 type explained struct {
-	*attachment
-	add  call
+	*fixture.Attachment
+	add  fixture.Call
 	name string // of the pod's namespace, as commands call it
 }
 
@@ -31,33 +30,21 @@ type explained struct {
 func (e explained) explain(t *testing.T, args ...string) string {
 	t.Helper()
 	prev := filepath.Join(t.TempDir(), "prev.json")
-	result, err := json.Marshal(e.prev)
+	result, err := json.Marshal(e.Prev)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(prev, result, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return runOnNode(t, e.node, e.add.stdin, append([]string{"explain", "-", "--ifname", e.nic,
+	return fixture.RunOnNode(t, e.Node, e.add.Stdin, append([]string{"explain", "-", "--ifname", e.NIC,
 		"--container-id", e.ContainerID, "--prev-result", prev}, args...)...)
-}
-
-// runOnNode runs multihome on a node, with something on its standard input.
-func runOnNode(t *testing.T, l *lab.Lab, stdin []byte, args ...string) string {
-	t.Helper()
-	var stdout, stderr strings.Builder
-	cmd := exec.CommandContext(t.Context(), filepath.Join(plugins, "multihome"), args...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &stdout, &stderr
-	if err := l.Node.Run(cmd.Run); err != nil || stderr.Len() > 0 {
-		t.Fatalf("multihome %s: %v: %s", strings.Join(args, " "), err, stderr.String())
-	}
-	return stdout.String()
 }
 
 // onNode runs a script on a node, with its files.
 func onNode(t *testing.T, l *lab.Lab, script string) {
 	t.Helper()
-	if err := l.Node.Run(func() error { _, err := shell(script); return err }); err != nil {
+	if err := l.Node.Run(func() error { _, err := fixture.Shell(script); return err }); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -66,9 +53,9 @@ func onNode(t *testing.T, l *lab.Lab, script string) {
 var counted = regexp.MustCompile(`(counter) packets \d+ bytes \d+`)
 
 // state is all but files, for commands write no records.
-func (e explained) state(t *testing.T) state {
+func (e explained) state(t *testing.T) fixture.State {
 	t.Helper()
-	return slices.DeleteFunc(stateOf(t, e.node, e.Netns).unlike(counted).unnumbered(), func(line string) bool {
+	return slices.DeleteFunc(fixture.StateOf(t, e.Node, e.Netns).Unlike(counted).Unnumbered(), func(line string) bool {
 		return strings.HasPrefix(line, "node: /run")
 	})
 }
@@ -76,10 +63,10 @@ func (e explained) state(t *testing.T) state {
 // settled gives NICs the same MACs in every lab, and tunes the pod.
 func (e explained) settled(t *testing.T) {
 	t.Helper()
-	for i, lan := range e.node.LANs {
-		sh(t, e.node.Node.Netns, fmt.Sprintf("ip link set %s address 02:00:00:00:01:%02x", lan.NIC, i))
+	for i, lan := range e.Node.LANs {
+		fixture.Sh(t, e.Node.Node.Netns, fmt.Sprintf("ip link set %s address 02:00:00:00:01:%02x", lan.NIC, i))
 	}
-	sh(t, e.Netns, `
+	fixture.Sh(t, e.Netns, `
 		i=0
 		for nic in eth0 net1; do
 			i=$((i+1))
@@ -91,34 +78,34 @@ func (e explained) settled(t *testing.T) {
 // tune gives settings values that the plugins want otherwise.
 func (e explained) tune(t *testing.T) {
 	t.Helper()
-	sh(t, e.Netns, "for dev in all eth0; do echo 2 >/proc/sys/net/ipv4/conf/$dev/rp_filter; done")
+	fixture.Sh(t, e.Netns, "for dev in all eth0; do echo 2 >/proc/sys/net/ipv4/conf/$dev/rp_filter; done")
 }
 
 // TestExplainedCommands does by hand, in one of two labs that are alike, what explain
 // says that ADD would do. The outcome is what ADD makes in the other; explain has then
 // nothing more to say; and it has never changed anything itself.
 func TestExplainedCommands(t *testing.T) {
-	first := func(over ...keys) func(t *testing.T) explained {
+	first := func(over ...fixture.Keys) func(t *testing.T) explained {
 		return func(t *testing.T) explained {
-			s := newStage(t, lab.Ens192())
-			return explained{attachment: s.web, add: s.web.call("ADD", over...)}
+			s := fixture.NewStage(t, lab.Ens192())
+			return explained{Attachment: s.WebNIC, add: s.WebNIC.Call("ADD", over...)}
 		}
 	}
-	second := func(prepare func(t *testing.T, s *site), over ...keys) func(t *testing.T) explained {
+	second := func(prepare func(t *testing.T, s *fixture.Site), over ...fixture.Keys) func(t *testing.T) explained {
 		return func(t *testing.T) explained {
-			s := emptySite(t, twoLANs["dual"], chained)
+			s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
 			prepare(t, s)
-			s.chained = nil
-			n := s.network(t, 1)
-			if err := n.Add(t.Context(), s.web, "net1"); err != nil {
+			s.Chained = nil
+			n := s.NetworkIn(t, 1)
+			if err := n.Add(t.Context(), s.Web, "net1"); err != nil {
 				t.Fatal(err)
 			}
-			a := s.attached("net1")
-			return explained{attachment: a, add: a.call("ADD", over...)}
+			a := s.Attached("net1")
+			return explained{Attachment: a, add: a.Call("ADD", over...)}
 		}
 	}
-	underlay := func(more ...string) func(t *testing.T, s *site) {
-		return func(t *testing.T, s *site) { s.plug(t, 0, "eth0", more...) }
+	underlay := func(more ...string) func(t *testing.T, s *fixture.Site) {
+		return func(t *testing.T, s *fixture.Site) { s.Plug(t, 0, "eth0", more...) }
 	}
 	for name, tt := range map[string]struct {
 		make func(t *testing.T) explained
@@ -126,23 +113,23 @@ func TestExplainedCommands(t *testing.T) {
 	}{
 		"underlay, first NIC":            {make: first()},
 		"underlay, first NIC, by a path": {make: first(), path: true},
-		"reply marks by iptables":        {make: first(keys{"markBackend": "iptables"})},
-		"all options": {make: first(keys{
+		"reply marks by iptables":        {make: first(fixture.Keys{"markBackend": "iptables"})},
+		"all options": {make: first(fixture.Keys{
 			"podMACPrefix": "0a:1b", "txQueueLen": 500, "vethLinkAddress": "169.254.200.1", "vethMTU": 1400,
-			"policyRoutes": []keys{{"dst": "192.168.0.0/16", "gw": "10.6.0.2"}},
-			"logOptions":   keys{"logFile": "/run/multihome.log", "logLevel": "debug"}, "multusNicPrefix": "net",
+			"policyRoutes": []fixture.Keys{{"dst": "192.168.0.0/16", "gw": "10.6.0.2"}},
+			"logOptions":   fixture.Keys{"logFile": "/run/multihome.log", "logLevel": "debug"}, "multusNicPrefix": "net",
 		})},
 		"underlay, second NIC":                        {make: second(underlay())},
-		"underlay, second NIC, which has the default": {make: second(underlay(), keys{"podDefaultRouteNIC": "net1"})},
-		"overlay":      {make: second(func(t *testing.T, s *site) { s.overlay(t, "calico") })},
-		"host macvlan": {make: first(keys{"hostLink": "macvlan"})},
+		"underlay, second NIC, which has the default": {make: second(underlay(), fixture.Keys{"podDefaultRouteNIC": "net1"})},
+		"overlay":      {make: second(func(t *testing.T, s *fixture.Site) { s.Overlay(t, "calico") })},
+		"host macvlan": {make: first(fixture.Keys{"hostLink": "macvlan"})},
 		"route with a bridge": {make: func(t *testing.T) explained {
-			s := newStage(t, lab.Ens192())
-			return explained{attachment: s.web, add: s.web.route("ADD")}
+			s := fixture.NewStage(t, lab.Ens192())
+			return explained{Attachment: s.WebNIC, add: s.WebNIC.Route("ADD")}
 		}},
 		"route with sbr": {make: func(t *testing.T) explained {
-			s := newStage(t, lab.Ens192())
-			return explained{attachment: s.web, add: s.web.route("ADD", keys{"master": nil, "bridge": nil, "sbr": true})}
+			s := fixture.NewStage(t, lab.Ens192())
+			return explained{Attachment: s.WebNIC, add: s.WebNIC.Route("ADD", fixture.Keys{"master": nil, "bridge": nil, "sbr": true})}
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -153,20 +140,20 @@ func TestExplainedCommands(t *testing.T) {
 			if e.name = e.Path(); !tt.path {
 				e.name = e.Name()
 			}
-			same(t, "two labs", other.state(t), e.state(t))
+			fixture.Same(t, "two labs", other.state(t), e.state(t))
 
 			before := other.state(t)
-			other.add.fine(t)
+			other.add.Fine(t)
 			added := other.state(t)
 			if slices.Equal(before, added) {
 				t.Fatal("ADD does nothing")
 			}
 
-			whole := stateOf(t, e.node, e.Netns)
+			whole := fixture.StateOf(t, e.Node, e.Netns)
 			script := e.explain(t, "--netns", e.name)
-			same(t, "explain", whole, stateOf(t, e.node, e.Netns))
-			onNode(t, e.node, script)
-			same(t, "by ADD, and by hand with\n"+script, added, e.state(t))
+			fixture.Same(t, "explain", whole, fixture.StateOf(t, e.Node, e.Netns))
+			onNode(t, e.Node, script)
+			fixture.Same(t, "by ADD, and by hand with\n"+script, added, e.state(t))
 
 			var left struct{ Operations []any }
 			if out := e.explain(t, "--netns", e.name, "-o", "json"); json.Unmarshal([]byte(out), &left) != nil || len(left.Operations) > 0 {
@@ -176,58 +163,41 @@ func TestExplainedCommands(t *testing.T) {
 	}
 }
 
-// explainNIC runs explain for a NIC of web, with its network's conflist.
-func (s *site) explainNIC(t *testing.T, name string, lan int, args ...string) []string {
-	t.Helper()
-	before := s.state(t)
-	out := runOnNode(t, s.Lab, []byte(s.LANs[lan].Conflist(s.chained...)), append([]string{"explain", "-", "--ifname", name, "-o", "json"}, args...)...)
-	same(t, "explain", before, s.state(t))
-	var r struct {
-		Operations []struct{ Plugin, NS, Command string }
-	}
-	if err := json.Unmarshal([]byte(out), &r); err != nil {
-		t.Fatal(err)
-	}
-	var lines []string
-	for _, o := range r.Operations {
-		lines = append(lines, o.Plugin+", "+o.NS+": "+o.Command)
-	}
-	return lines
-}
-
 // TestExplainOfLivingPod: of a pod that is whole there is nothing to say, whether a
 // runtime has noted its NICs or not; of one that is not, what it lacks.
 func TestExplainOfLivingPod(t *testing.T) {
-	for name, make := range map[string]func(t *testing.T) *site{
-		"underlay":         func(t *testing.T) *site { return newSite(t, twoLANs["dual"], chained) },
-		"hostLink macvlan": func(t *testing.T) *site { return newSite(t, twoLANs["dual"], with(`"hostLink": "macvlan"`)) },
-		"veth": func(t *testing.T) *site {
-			return newSite(t, twoLANs["v4"], `{"type": "veth", "service_cidr": "10.96.0.0/12"}`)
+	for name, make := range map[string]func(t *testing.T) *fixture.Site{
+		"underlay": func(t *testing.T) *fixture.Site { return fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained) },
+		"hostLink macvlan": func(t *testing.T) *fixture.Site {
+			return fixture.NewSite(t, fixture.TwoLANs["dual"], with(`"hostLink": "macvlan"`))
 		},
-		"overlay": func(t *testing.T) *site {
-			s := emptySite(t, twoLANs["dual"], chained)
-			s.overlay(t, "calico")
-			s.plug(t, 1, "net1")
+		"veth": func(t *testing.T) *fixture.Site {
+			return fixture.NewSite(t, fixture.TwoLANs["v4"], `{"type": "veth", "service_cidr": "10.96.0.0/12"}`)
+		},
+		"overlay": func(t *testing.T) *fixture.Site {
+			s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
+			s.Overlay(t, "calico")
+			s.Plug(t, 1, "net1")
 			return s
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := make(t)
-			for _, n := range s.nics {
+			for _, n := range s.NICs {
 				for from, args := range map[string][]string{
-					"what the runtime noted": {"--netns", s.web.ContainerID[:8]},
-					"the pod alone":          {"--netns", s.web.Path(), "--cache-dir", "/nowhere"},
+					"what the runtime noted": {"--netns", s.Web.ContainerID[:8]},
+					"the pod alone":          {"--netns", s.Web.Path(), "--cache-dir", "/nowhere"},
 				} {
-					if got := s.explainNIC(t, n.name, n.lan, args...); len(got) > 0 {
-						t.Errorf("%s, by %s: %q", n.name, from, got)
+					if got := s.ExplainNIC(t, n.Name, n.Lan, args...); len(got) > 0 {
+						t.Errorf("%s, by %s: %q", n.Name, from, got)
 					}
 				}
 			}
-			sh(t, s.web.Netns, "ip rule del pref 32764")
-			sh(t, s.Node.Netns, "ip rule del pref 1000")
-			last := s.nics[len(s.nics)-1]
-			got := s.explainNIC(t, last.name, last.lan, "--netns", s.web.ContainerID)
+			fixture.Sh(t, s.Web.Netns, "ip rule del pref 32764")
+			fixture.Sh(t, s.Node.Netns, "ip rule del pref 1000")
+			last := s.NICs[len(s.NICs)-1]
+			got := s.ExplainNIC(t, last.Name, last.Lan, "--netns", s.Web.ContainerID)
 			if len(got) != 2 || !strings.Contains(got[0]+got[1], "host: ip rule add pref 1000 ") || !strings.Contains(got[0]+got[1], "rule add pref 32764 ") {
 				t.Errorf("of what was flushed it says %q", got)
 			}
@@ -239,32 +209,32 @@ func TestExplainOfLivingPod(t *testing.T) {
 // A second coordinator has nothing to do.
 func TestExplainOfChain(t *testing.T) {
 	t.Parallel()
-	plugins := []string{chained, chained, `{"type": "route", "sbr": true, "table": 5000}`}
+	plugins := []string{fixture.Chained, fixture.Chained, `{"type": "route", "sbr": true, "table": 5000}`}
 	with := func(chained ...string) explained {
-		s := emptySite(t, twoLANs["dual"][:1])
-		s.plug(t, 0, "eth0", chained...)
-		e := explained{attachment: s.attached("eth0")}
+		s := fixture.EmptySite(t, fixture.TwoLANs["dual"][:1])
+		s.Plug(t, 0, "eth0", chained...)
+		e := explained{Attachment: s.Attached("eth0")}
 		e.settled(t)
 		return e
 	}
 	e, other := with(), with(plugins...)
-	script := runOnNode(t, e.node, []byte(e.node.LANs[0].Conflist(plugins...)), "explain", "-", "--netns", e.Name())
+	script := fixture.RunOnNode(t, e.Node, []byte(e.Node.LANs[0].Conflist(plugins...)), "explain", "-", "--netns", e.Name())
 	if n := strings.Count(script, "nothing is to be done"); n != 1 {
 		t.Errorf("%d of the plugins have nothing to do, want 1:\n%s", n, script)
 	}
-	onNode(t, e.node, script)
+	onNode(t, e.Node, script)
 	e.tune(t)
-	same(t, "by ADD, and by hand with\n"+script, other.state(t), e.state(t))
+	fixture.Same(t, "by ADD, and by hand with\n"+script, other.state(t), e.state(t))
 }
 
 // TestExplainOfSnapshot: what is said of a pod is said of its description, too.
 func TestExplainOfSnapshot(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	e := explained{attachment: s.web, add: s.web.call("ADD"), name: s.web.Name()}
+	s := fixture.NewStage(t, lab.Ens192())
+	e := explained{Attachment: s.WebNIC, add: s.WebNIC.Call("ADD"), name: s.WebNIC.Name()}
 	e.tune(t)
 	var state inspect.State
-	if err := e.node.Node.Run(func() (err error) {
+	if err := e.Node.Node.Run(func() (err error) {
 		state, err = inspect.Pod{Name: e.name, Netns: e.Path()}.Read()
 		return err
 	}); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/lab"
 )
@@ -41,7 +42,7 @@ func explainScenarios(t *testing.T, byIfacer bool) {
 		}
 		t.Run(scenario.Name, func(t *testing.T) {
 			t.Parallel()
-			s, err := scenario.Up(t.Context(), cniPath()...)
+			s, err := scenario.Up(t.Context(), fixture.CNIPath()...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,8 +50,8 @@ func explainScenarios(t *testing.T, byIfacer bool) {
 			if got := explainAll(t, s); strings.Contains(got, "\nip ") {
 				t.Errorf("of a pod that is whole it says\n%s", got)
 			}
-			sh(t, s.Web.Netns, flush)
-			sh(t, s.Node.Netns, flush)
+			fixture.Sh(t, s.Web.Netns, flush)
+			fixture.Sh(t, s.Node.Netns, flush)
 			got := ptpEnd.ReplaceAllString(explainAll(t, s), "vethbyptp")
 			golden := filepath.Join("testdata", "explain-"+scenario.Name+".txt")
 			if *update {
@@ -81,7 +82,7 @@ func explainAll(t *testing.T, s *lab.Scene) string {
 	}
 	var out strings.Builder
 	for _, a := range pod.Attachments {
-		out.WriteString(runOnNode(t, s.Lab, a.Config, "explain", "-", "--netns", s.Web.ContainerID, "--ifname", a.IfName) + "\n")
+		out.WriteString(fixture.RunOnNode(t, s.Lab, a.Config, "explain", "-", "--netns", s.Web.ContainerID, "--ifname", a.IfName) + "\n")
 	}
 	return out.String()
 }

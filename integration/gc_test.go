@@ -10,51 +10,52 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
 // TestGC has one dead pod and one living in a network, and one in another: only
 // the first one's host end goes.
 func TestGC(t *testing.T) {
-	for name, list := range map[string]func(valid []types.GCAttachment) keys{
-		"valid-attachments": func(valid []types.GCAttachment) keys { return keys{"cni.dev/valid-attachments": valid} },
-		"attachments":       func(valid []types.GCAttachment) keys { return keys{"cni.dev/attachments": valid} },
-		"both": func(valid []types.GCAttachment) keys {
-			return keys{"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid}
+	for name, list := range map[string]func(valid []types.GCAttachment) fixture.Keys{
+		"valid-attachments": func(valid []types.GCAttachment) fixture.Keys { return fixture.Keys{"cni.dev/valid-attachments": valid} },
+		"attachments":       func(valid []types.GCAttachment) fixture.Keys { return fixture.Keys{"cni.dev/attachments": valid} },
+		"both": func(valid []types.GCAttachment) fixture.Keys {
+			return fixture.Keys{"cni.dev/valid-attachments": valid, "cni.dev/attachments": valid}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
+			s := fixture.NewStage(t, lab.Ens192())
 			foreign(t, s)
-			s.app.add(t)
-			before := s.state(t).without("web")
-			s.web.add(t)
-			alive := s.state(t)
+			s.AppNIC.Add(t)
+			before := s.State(t).Without("web")
+			s.WebNIC.Add(t)
+			alive := s.State(t)
 
-			gc := func(over keys, living ...*attachment) {
+			gc := func(over fixture.Keys, living ...*fixture.Attachment) {
 				valid := []types.GCAttachment{}
 				for _, a := range living {
 					valid = append(valid, types.GCAttachment{ContainerID: a.ContainerID, IfName: lab.NIC})
 				}
-				c := s.web.call("GC", keys{"prevResult": nil}, list(valid), over)
-				c.env = nil // GC is for no pod
-				c.fine(t)
+				c := s.WebNIC.Call("GC", fixture.Keys{"prevResult": nil}, list(valid), over)
+				c.Env = nil // GC is for no pod
+				c.Fine(t)
 			}
-			gc(nil, s.web, s.app)
-			same(t, "GC while all live", alive, s.state(t))
-			gc(keys{"name": "other"})
-			same(t, "GC of another network", alive, s.state(t))
-			gc(keys{"name": "la"})
-			same(t, "GC of a network with the beginning of the name", alive, s.state(t))
-			gc(nil, s.app)
-			same(t, "GC of a dead pod", before.unnumbered(), s.state(t).without("web").unnumbered())
-			s.app.check(t)
+			gc(nil, s.WebNIC, s.AppNIC)
+			fixture.Same(t, "GC while all live", alive, s.State(t))
+			gc(fixture.Keys{"name": "other"})
+			fixture.Same(t, "GC of another network", alive, s.State(t))
+			gc(fixture.Keys{"name": "la"})
+			fixture.Same(t, "GC of a network with the beginning of the name", alive, s.State(t))
+			gc(nil, s.AppNIC)
+			fixture.Same(t, "GC of a dead pod", before.Unnumbered(), s.State(t).Without("web").Unnumbered())
+			s.AppNIC.Check(t)
 
-			s.web.add(t) // the runtime was wrong, and does it again
-			holds(t, s.Scene)
+			s.WebNIC.Add(t) // the runtime was wrong, and does it again
+			fixture.Holds(t, s.Scene)
 			gc(nil)
-			if links := sh(t, s.Node.Netns, "ip link"); strings.Contains(links, s.web.host()) || strings.Contains(links, s.app.host()) {
+			if links := fixture.Sh(t, s.Node.Netns, "ip link"); strings.Contains(links, s.WebNIC.Host()) || strings.Contains(links, s.AppNIC.Host()) {
 				t.Errorf("no pod lives, and there is:\n%s", links)
 			}
 		})
@@ -64,19 +65,19 @@ func TestGC(t *testing.T) {
 // TestGCNeedsToKnow: without the list of the living, all would be garbage.
 func TestGCNeedsToKnow(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.web.add(t)
-	before := s.state(t)
-	for what, over := range map[string]keys{
+	s := fixture.NewStage(t, lab.Ens192())
+	s.WebNIC.Add(t)
+	before := s.State(t)
+	for what, over := range map[string]fixture.Keys{
 		"missing":    {},
 		"not a list": {"cni.dev/valid-attachments": "x"},
 	} {
-		c := s.web.call("GC", keys{"prevResult": nil}, over)
-		c.env = nil
-		if e := c.fails(t); e.Code != types.ErrInvalidNetworkConfig || !strings.Contains(e.Msg, "cni.dev/valid-attachments") {
+		c := s.WebNIC.Call("GC", fixture.Keys{"prevResult": nil}, over)
+		c.Env = nil
+		if e := c.Fails(t); e.Code != types.ErrInvalidNetworkConfig || !strings.Contains(e.Msg, "cni.dev/valid-attachments") {
 			t.Errorf("list %s: %v", what, e)
 		}
-		same(t, "GC with a list "+what, before, s.state(t))
+		fixture.Same(t, "GC with a list "+what, before, s.State(t))
 	}
 }
 
@@ -84,7 +85,7 @@ func TestGCNeedsToKnow(t *testing.T) {
 // calls DEL itself, and the plugins find what is beyond.
 func TestGCOfRuntime(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), chained)
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
 	valid := func(pods ...*lab.Pod) []types.GCAttachment {
 		var out []types.GCAttachment
 		for _, p := range pods {
@@ -101,10 +102,12 @@ func TestGCOfRuntime(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	has := func(p *lab.Pod) bool { return strings.Contains(sh(t, s.Node.Netns, "ip link"), p.HostEnd(lab.NIC)) }
+	has := func(p *lab.Pod) bool {
+		return strings.Contains(fixture.Sh(t, s.Node.Netns, "ip link"), p.HostEnd(lab.NIC))
+	}
 
 	gc(s.Web, s.App)
-	holds(t, s)
+	fixture.Holds(t, s)
 	gc(s.App)
 	if has(s.Web) || !has(s.App) {
 		t.Errorf("host end of the dead pod: %t, of the living: %t", has(s.Web), has(s.App))
@@ -120,12 +123,12 @@ func TestGCOfRuntime(t *testing.T) {
 // when nobody does, but leaves it to the next GC.
 func TestGCBesideAdds(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.app.add(t)
-	s.web.add(t)
-	gc := s.web.call("GC", keys{"prevResult": nil, "cni.dev/valid-attachments": []types.GCAttachment{}})
-	gc.env = nil
-	hasRule := func() bool { return strings.Contains(sh(t, s.Node.Netns, "ip rule"), "1000:") }
+	s := fixture.NewStage(t, lab.Ens192())
+	s.AppNIC.Add(t)
+	s.WebNIC.Add(t)
+	gc := s.WebNIC.Call("GC", fixture.Keys{"prevResult": nil, "cni.dev/valid-attachments": []types.GCAttachment{}})
+	gc.Env = nil
+	hasRule := func() bool { return strings.Contains(fixture.Sh(t, s.Node.Netns, "ip rule"), "1000:") }
 
 	var lock *os.File // as ADD has it
 	err := s.Node.Do(func() (err error) {
@@ -138,15 +141,15 @@ func TestGCBesideAdds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	gc.fine(t)
-	if links := sh(t, s.Node.Netns, "ip link"); strings.Contains(links, s.web.host()) {
+	gc.Fine(t)
+	if links := fixture.Sh(t, s.Node.Netns, "ip link"); strings.Contains(links, s.WebNIC.Host()) {
 		t.Errorf("GC leaves the host end of a pod that is no more:\n%s", links)
 	}
 	if !hasRule() {
 		t.Error("GC removes the rule that an ADD relies on")
 	}
 	lock.Close()
-	gc.fine(t)
+	gc.Fine(t)
 	if hasRule() {
 		t.Error("GC leaves the rule that nobody relies on")
 	}

@@ -5,13 +5,13 @@ package integration
 import (
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -20,11 +20,11 @@ import (
 // with testdata/underlay-*.txtar.
 func TestGoldens(t *testing.T) {
 	for name, lan := range map[string]lab.LAN{
-		"underlay-v4": only(0), "underlay-v6": only(1), "underlay-dual": lab.Ens192(),
+		"underlay-v4": fixture.Only(0), "underlay-v6": fixture.Only(1), "underlay-dual": lab.Ens192(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, lan, chained)
+			s := fixture.NewScene(t, lan, fixture.Chained)
 			got := txtar.Format(pictureOf(t, s, s.Web))
 			golden := filepath.Join("testdata", name+".txtar")
 			if *update {
@@ -49,9 +49,9 @@ func pictureOf(t *testing.T, s *lab.Scene, pod *lab.Pod) *txtar.Archive {
 	host := pod.HostEnd(lab.NIC)
 	var a txtar.Archive
 	show := func(part string, n *nettest.Netns, commands ...string) {
-		settle(t, n)
+		fixture.Settle(t, n)
 		for _, command := range commands {
-			out := tidy(sh(t, n, command))
+			out := fixture.Tidy(fixture.Sh(t, n, command))
 			a.Files = append(a.Files, txtar.File{Name: part + ": " + command, Data: []byte(out)})
 		}
 	}
@@ -67,28 +67,4 @@ func pictureOf(t *testing.T, s *lab.Scene, pod *lab.Pod) *txtar.Archive {
 // settings prints those of a link that coordinator cares for.
 func settings(link string) string {
 	return "cd /proc/sys/net; grep . ipv4/conf/" + link + "/rp_filter ipv6/conf/" + link + "/accept_ra ipv6/conf/" + link + "/disable_ipv6"
-}
-
-var (
-	// What the kernel makes on its own with an address or a link.
-	kernels = regexp.MustCompile(`(?m)^(local|broadcast|multicast|anycast|fe80::/64|ff00::/8) .*\n`)
-	// What no two runs have in common: ifindexes and namespace IDs. With the
-	// drop-in of deploy/ installed, ip(8) has names for our protocols.
-	ordinals = regexp.MustCompile(`(?m)^\d+: (veth)| link-netnsid \d+`)
-	indexes  = regexp.MustCompile(`@if\d+`)
-	trailing = regexp.MustCompile(`(?m) +$`)
-)
-
-// byNumber has the numbers of our protocols, whether ip(8) has names for them or not.
-func byNumber(s string) string {
-	return strings.NewReplacer("proto multihome-route", "proto 110", "proto multihome", "proto 109").Replace(s)
-}
-
-// tidy leaves of a listing what is the same in every run.
-func tidy(s string) string {
-	s = kernels.ReplaceAllString(s, "")
-	s = ordinals.ReplaceAllString(s, "$1")
-	s = indexes.ReplaceAllString(s, "@far")
-	s = byNumber(s)
-	return trailing.ReplaceAllString(s, "")
 }

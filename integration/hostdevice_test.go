@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -32,7 +33,7 @@ func TestHostDevice(t *testing.T) {
 			}},
 			{"type": "coordinator", "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"], "deviceID": "0000:3b:02.1", "pciBusID": "0000:3b:02.1"}
 		]
-	}`, cniPath()...)
+	}`, fixture.CNIPath()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +50,7 @@ func TestHostDevice(t *testing.T) {
 
 	client := l.LANs[1].Client
 	for _, n := range []*nettest.Netns{pod.Netns, l.Node.Netns, client, l.Outside} {
-		server, err := n.Serve(appPort, nettest.Socket{})
+		server, err := n.Serve(fixture.AppPort, nettest.Socket{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,19 +59,19 @@ func TestHostDevice(t *testing.T) {
 	var checks []lab.Check
 	for _, own := range []string{"10.7.0.172", "fd00:7::172"} {
 		web := netip.MustParseAddr(own)
-		node, host := of(addrs(l.LANs[0].Node), web), of(addrs(l.LANs[1].Host), web)
-		to := netip.AddrPortFrom(web, appPort)
+		node, host := fixture.Of(fixture.Addrs(l.LANs[0].Node), web), fixture.Of(fixture.Addrs(l.LANs[1].Host), web)
+		to := netip.AddrPortFrom(web, fixture.AppPort)
 		checks = append(checks, lab.Check{
 			Name: "node to " + own, From: l.Node.Netns, To: to, Answers: pod.Netns, Sees: node, ReplyBy: "veth0",
 		}, lab.Check{
-			Name: own + " to node", From: pod.Netns, To: netip.AddrPortFrom(node, appPort), Answers: l.Node.Netns, Sees: web, RequestBy: "veth0",
+			Name: own + " to node", From: pod.Netns, To: netip.AddrPortFrom(node, fixture.AppPort), Answers: l.Node.Netns, Sees: web, RequestBy: "veth0",
 		}, lab.Check{
 			Name: "LAN to " + own, From: client, To: to, Answers: pod.Netns, Sees: host, ReplyBy: lab.NIC,
 		}, lab.Check{
-			Name: own + " to LAN", From: pod.Netns, To: netip.AddrPortFrom(host, appPort), Answers: client, Sees: web, RequestBy: lab.NIC,
+			Name: own + " to LAN", From: pod.Netns, To: netip.AddrPortFrom(host, fixture.AppPort), Answers: client, Sees: web, RequestBy: lab.NIC,
 		})
 	}
-	for _, r := range lab.RunAll(both(checks...)) {
+	for _, r := range lab.RunAll(fixture.Both(checks...)) {
 		if r.Err != nil {
 			t.Errorf("%s: %v (%s)", r.Name, r.Err, r.Evidence)
 		}
@@ -79,8 +80,8 @@ func TestHostDevice(t *testing.T) {
 	if err := network.Del(t.Context(), pod, lab.NIC); err != nil {
 		t.Error(err)
 	}
-	sh(t, l.Node.Netns, "ip link show dev ens224")
-	if left := sh(t, l.Node.Netns, "ip route show table 500; ip -6 route show table 500; ip -br link show type veth | grep -v '^ens' || true"); left != "" {
+	fixture.Sh(t, l.Node.Netns, "ip link show dev ens224")
+	if left := fixture.Sh(t, l.Node.Netns, "ip route show table 500; ip -6 route show table 500; ip -br link show type veth | grep -v '^ens' || true"); left != "" {
 		t.Errorf("after DEL the node has\n%s", left)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -26,7 +27,7 @@ func byBridge(s *lab.Scene) []lab.Check {
 			case "veth0":
 				*link = lab.NIC
 			case s.Web.HostEnd(lab.NIC), s.App.HostEnd(lab.NIC):
-				*link = bridge
+				*link = fixture.Bridge
 			}
 		}
 	}
@@ -39,7 +40,7 @@ func TestHostLinkMacvlan(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, lan, with(`"hostLink": "macvlan"`))
+			s := fixture.NewScene(t, lan, with(`"hostLink": "macvlan"`))
 			client := s.LANs[0].Client
 			seen, err := client.Capture("eth0")
 			if err != nil {
@@ -47,7 +48,7 @@ func TestHostLinkMacvlan(t *testing.T) {
 			}
 			defer seen.Close()
 			for _, n := range []*nettest.Netns{s.Node.Netns, s.Web.Netns, s.App.Netns} {
-				settle(t, n)
+				fixture.Settle(t, n)
 			}
 			for _, r := range lab.RunAll(byBridge(s)) {
 				if r.Err != nil {
@@ -60,12 +61,12 @@ func TestHostLinkMacvlan(t *testing.T) {
 				}
 			}
 			bridges(t, s.Lab, 1)
-			mac, err := s.Node.MAC(bridge)
+			mac, err := s.Node.MAC(fixture.Bridge)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, node := range s.LANs[0].Node {
-				if got := sh(t, client, "ip neigh show "+node.Addr().String()); strings.Contains(got, mac.String()) {
+				if got := fixture.Sh(t, client, "ip neigh show "+node.Addr().String()); strings.Contains(got, mac.String()) {
 					t.Errorf("the LAN takes the bridge for the node: %s", got)
 				}
 			}
@@ -86,7 +87,7 @@ func TestHostLinkMacvlan(t *testing.T) {
 // the pods by the LAN that both are in.
 func TestHostLinkMacvlanIsNeeded(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192())
+	s := fixture.NewScene(t, lab.Ens192())
 	for _, r := range lab.RunAll(byBridge(s)) {
 		if r.Coordinator && r.Err == nil {
 			t.Errorf("%s, %s: it holds without coordinator; %s", r.Name, r.Network, r.Evidence)
@@ -97,10 +98,10 @@ func TestHostLinkMacvlanIsNeeded(t *testing.T) {
 // bridges fails unless the node has that many macvlans of its own, and no veth.
 func bridges(t *testing.T, l *lab.Lab, want int) {
 	t.Helper()
-	if got := strings.Count(sh(t, l.Node.Netns, "ip -o link show type macvlan"), "\n"); got != want {
+	if got := strings.Count(fixture.Sh(t, l.Node.Netns, "ip -o link show type macvlan"), "\n"); got != want {
 		t.Errorf("the node has %d macvlans of its own, want %d", got, want)
 	}
-	if got := sh(t, l.Node.Netns, "ip -o link show type veth | grep -v ': ens' || true"); got != "" {
+	if got := fixture.Sh(t, l.Node.Netns, "ip -o link show type veth | grep -v ': ens' || true"); got != "" {
 		t.Errorf("the node has veths to its pods: %s", got)
 	}
 }
@@ -109,7 +110,7 @@ func bridges(t *testing.T, l *lab.Lab, want int) {
 // the MAC that a connection came from.
 func TestMarkOfApplicationByBridge(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
+	s := fixture.NewScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
 	const mark = 0x4000
 	server, err := s.Web.Serve(9000, nettest.Socket{Mark: mark})
 	if err != nil {
@@ -136,27 +137,27 @@ func TestMarkOfApplicationByBridge(t *testing.T) {
 // make one.
 func TestBridgeOfManyPods(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, lab.Ens192())
-	network := newNetwork(t, l, with(`"hostLink": "macvlan"`))
+	l := fixture.NewLab(t, lab.Ens192())
+	network := fixture.NewNetwork(t, l, with(`"hostLink": "macvlan"`))
 	pods := make([]*lab.Pod, 10)
 	for i := range pods {
 		var err error
 		if pods[i], err = l.NewPod(fmt.Sprintf("pod%d", i)); err != nil {
 			t.Fatal(err)
 		}
-		server, err := pods[i].Serve(8080, nothing)
+		server, err := pods[i].Serve(8080, fixture.Nothing)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer server.Close()
 	}
-	if err := atOnce(pods, func(p *lab.Pod) error { return network.Add(t.Context(), p, lab.NIC) }); err != nil {
+	if err := fixture.AtOnce(pods, func(p *lab.Pod) error { return network.Add(t.Context(), p, lab.NIC) }); err != nil {
 		t.Fatal(err)
 	}
 	bridges(t, l, 1)
 	for _, p := range pods {
 		for _, addr := range p.Addrs(lab.NIC) {
-			reached(t, l, p, addr)
+			fixture.Reached(t, l, p, addr)
 		}
 		if err := network.Check(t.Context(), p, lab.NIC); err != nil {
 			t.Error(err)
@@ -167,34 +168,34 @@ func TestBridgeOfManyPods(t *testing.T) {
 // TestDelByBridge takes away what leads to one pod, in every way a runtime may
 // ask for it; the bridge and the other pod's stay.
 func TestDelByBridge(t *testing.T) {
-	option := keys{"hostLink": "macvlan"}
+	option := fixture.Keys{"hostLink": "macvlan"}
 	for _, way := range []struct {
 		name  string
-		over  keys
+		over  fixture.Keys
 		blind bool
 	}{
 		{"as it should be", nil, false},
-		{"without prevResult", keys{"prevResult": nil}, false},
+		{"without prevResult", fixture.Keys{"prevResult": nil}, false},
 		{"without the netns", nil, true},
-		{"without either", keys{"prevResult": nil}, true},
+		{"without either", fixture.Keys{"prevResult": nil}, true},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			s.app.add(t, option)
-			before := s.state(t)
-			s.web.add(t, option)
-			c := s.web.call("DEL", option, way.over)
+			s := fixture.NewStage(t, lab.Ens192())
+			s.AppNIC.Add(t, option)
+			before := s.State(t)
+			s.WebNIC.Add(t, option)
+			c := s.WebNIC.Call("DEL", option, way.over)
 			if way.blind {
-				c = c.with("CNI_NETNS", "")
+				c = c.With("CNI_NETNS", "")
 			}
-			c.fine(t)
-			after := s.state(t)
+			c.Fine(t)
+			after := s.State(t)
 			if way.blind {
-				before, after = before.without("web"), after.without("web")
+				before, after = before.Without("web"), after.Without("web")
 			}
-			same(t, "DEL", before.unnumbered(), after.unnumbered())
-			s.app.call("CHECK", option).fine(t)
+			fixture.Same(t, "DEL", before.Unnumbered(), after.Unnumbered())
+			s.AppNIC.Call("CHECK", option).Fine(t)
 		})
 	}
 }
@@ -202,20 +203,20 @@ func TestDelByBridge(t *testing.T) {
 // TestLateDelByBridge deletes a pod whose addresses another one has by then.
 func TestLateDelByBridge(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	option := keys{"hostLink": "macvlan"}
+	s := fixture.NewStage(t, lab.Ens192())
+	option := fixture.Keys{"hostLink": "macvlan"}
 	n, err := nettest.NewNetns("dead")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead := s.attachment(&lab.Pod{Netns: n, ContainerID: "dead", Results: s.Web.Results})
+	dead := s.Attachment(&lab.Pod{Netns: n, ContainerID: "dead", Results: s.Web.Results})
 	if err := s.Node.AddMacvlan("ens192", n, lab.NIC); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.AddAddrs(lab.NIC, s.Web.Addrs(lab.NIC)...); err != nil {
 		t.Fatal(err)
 	}
-	dead.call("ADD", option).fine(t)
+	dead.Call("ADD", option).Fine(t)
 	path := n.Path()
 	if err := n.DeleteLink(lab.NIC); err != nil { // the kernel would do it some time later
 		t.Fatal(err)
@@ -223,11 +224,11 @@ func TestLateDelByBridge(t *testing.T) {
 	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.web.add(t, option) // with the same addresses
-	s.app.add(t, option)
-	dead.call("DEL", option).with("CNI_NETNS", path).fine(t)
-	settle(t, s.Node.Netns)
-	s.web.call("CHECK", option).fine(t)
+	s.WebNIC.Add(t, option) // with the same addresses
+	s.AppNIC.Add(t, option)
+	dead.Call("DEL", option).With("CNI_NETNS", path).Fine(t)
+	fixture.Settle(t, s.Node.Netns)
+	s.WebNIC.Call("CHECK", option).Fine(t)
 	for _, r := range lab.RunAll(byBridge(s.Scene)) {
 		if r.Err != nil {
 			t.Errorf("%s, %s: %v; %s", r.Name, r.Network, r.Err, r.Evidence)
@@ -239,16 +240,16 @@ func TestLateDelByBridge(t *testing.T) {
 // further NIC as well.
 func TestTwoNICsByBridge(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, twoLANs["dual"], with(`"hostLink": "macvlan"`))
-	checks := s.checks()
+	s := fixture.NewSite(t, fixture.TwoLANs["dual"], with(`"hostLink": "macvlan"`))
+	checks := s.Checks()
 	for i := range checks {
 		if checks[i].ReplyBy == "veth0" {
 			checks[i].ReplyBy = lab.NIC
 		}
 	}
-	s.verify(t, checks...)
-	s.check(t)
-	s.unplug(t, "net1")
-	s.setServices(t)
-	s.check(t)
+	s.Verify(t, checks...)
+	s.Check(t)
+	s.Unplug(t, "net1")
+	s.SetServices(t)
+	s.Check(t)
 }

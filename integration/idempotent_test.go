@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -16,20 +17,20 @@ func TestAddAgain(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lan)
-			s.app.add(t)
-			first := s.web.add(t)
-			before := s.state(t)
+			s := fixture.NewStage(t, lan)
+			s.AppNIC.Add(t)
+			first := s.WebNIC.Add(t)
+			before := s.State(t)
 			for range 2 {
-				again := s.web.add(t)
+				again := s.WebNIC.Add(t)
 				if d := cmp.Diff(first, again); d != "" {
 					t.Errorf("result of ADD again (-first +again):\n%s", d)
 				}
-				same(t, "ADD again", before, s.state(t))
+				fixture.Same(t, "ADD again", before, s.State(t))
 			}
-			s.web.check(t)
-			s.app.check(t)
-			holds(t, s.Scene)
+			s.WebNIC.Check(t)
+			s.AppNIC.Check(t)
+			fixture.Holds(t, s.Scene)
 		})
 	}
 }
@@ -37,13 +38,13 @@ func TestAddAgain(t *testing.T) {
 // TestAddAfterDel is what a runtime does that gives a pod its NIC back.
 func TestAddAfterDel(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.app.add(t)
-	s.web.add(t)
-	before := s.state(t)
-	s.web.del(t)
-	s.web.add(t)
-	same(t, "ADD after DEL", before.unnumbered(), s.state(t).unnumbered())
-	s.web.check(t)
-	holds(t, s.Scene)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.AppNIC.Add(t)
+	s.WebNIC.Add(t)
+	before := s.State(t)
+	s.WebNIC.Del(t)
+	s.WebNIC.Add(t)
+	fixture.Same(t, "ADD after DEL", before.Unnumbered(), s.State(t).Unnumbered())
+	s.WebNIC.Check(t)
+	fixture.Holds(t, s.Scene)
 }

@@ -10,6 +10,7 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -35,9 +36,9 @@ func TestMACPrefix(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lan)
+			s := fixture.NewStage(t, lan)
 			quiet(t, s.Web.Netns)
-			client, option := s.LANs[0].Client, keys{"podMACPrefix": "0a:1b"}
+			client, option := s.LANs[0].Client, fixture.Keys{"podMACPrefix": "0a:1b"}
 			ping := func(when string, want bool) {
 				t.Helper()
 				for _, web := range s.Web.Addrs(lab.NIC) {
@@ -48,7 +49,7 @@ func TestMACPrefix(t *testing.T) {
 			}
 			ping("before", true)
 			made := mac(t, s.Web.Netns)
-			sh(t, s.Web.Netns, "ip link set eth0 address 02:00:00:00:00:77")
+			fixture.Sh(t, s.Web.Netns, "ip link set eth0 address 02:00:00:00:00:77")
 			ping("the control: another MAC that nobody announced", false)
 
 			seen, err := client.Capture("eth0")
@@ -56,7 +57,7 @@ func TestMACPrefix(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer seen.Close()
-			r := s.web.add(t, option)
+			r := s.WebNIC.Add(t, option)
 			ping("after ADD", true)
 			if got := mac(t, s.Web.Netns); got != macs[name] {
 				t.Errorf("the NIC has MAC %s, want %s", got, macs[name])
@@ -66,21 +67,21 @@ func TestMACPrefix(t *testing.T) {
 			}
 			echoesGo(t, seen, s.Web, macs[name])
 
-			s.web.call("CHECK", option).fine(t)
-			sh(t, s.Web.Netns, "ip link set eth0 address "+made)
-			e := s.web.call("CHECK", option).fails(t)
+			s.WebNIC.Call("CHECK", option).Fine(t)
+			fixture.Sh(t, s.Web.Netns, "ip link set eth0 address "+made)
+			e := s.WebNIC.Call("CHECK", option).Fails(t)
 			for _, words := range []string{"pod: link is eth0 address " + made, "want eth0 address " + macs[name]} {
 				if !strings.Contains(e.Msg, words) {
 					t.Errorf("CHECK does not say %q: %s", words, e.Msg)
 				}
 			}
-			s.web.add(t, option)
-			s.web.call("CHECK", option).fine(t)
+			s.WebNIC.Add(t, option)
+			s.WebNIC.Call("CHECK", option).Fine(t)
 			if got := mac(t, s.Web.Netns); got != macs[name] {
 				t.Errorf("ADD that repairs: the NIC has MAC %s, want %s", got, macs[name])
 			}
-			s.app.add(t)
-			holds(t, s.Scene)
+			s.AppNIC.Add(t)
+			fixture.Holds(t, s.Scene)
 		})
 	}
 }
@@ -88,25 +89,25 @@ func TestMACPrefix(t *testing.T) {
 // TestMACPrefixUndone fails an ADD after it has changed the MAC.
 func TestMACPrefixUndone(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
+	s := fixture.NewStage(t, lab.Ens192())
 	quiet(t, s.Web.Netns)
-	before := s.state(t)
-	c := s.web.call("ADD", keys{"podMACPrefix": "0a:1b"})
-	c.full = true
-	if out := c.run(t); out.state.Success() {
+	before := s.State(t)
+	c := s.WebNIC.Call("ADD", fixture.Keys{"podMACPrefix": "0a:1b"})
+	c.Full = true
+	if out := c.Run(t); out.State.Success() {
 		t.Error("ADD succeeds without having printed its result")
 	}
-	same(t, "ADD that could not print its result", noRun(before).unnumbered(), noRun(s.state(t)).unnumbered())
+	fixture.Same(t, "ADD that could not print its result", fixture.NoRun(before).Unnumbered(), fixture.NoRun(s.State(t)).Unnumbered())
 }
 
 // TestMACPrefixOfFurtherNIC leaves the first NIC's MAC alone.
 func TestMACPrefixOfFurtherNIC(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.web.add(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.WebNIC.Add(t)
 	first := mac(t, s.Web.Netns)
 	var r types100.Result
-	decode(t, s.further(t, "ADD", keys{"podMACPrefix": "0a:1b"}).fine(t), &r)
+	decode(t, s.Further(t, "ADD", fixture.Keys{"podMACPrefix": "0a:1b"}).Fine(t), &r)
 	var want string
 	for _, a := range s.Web.Addrs("net1") {
 		if b := a.Addr().AsSlice(); a.Addr().Is4() {
@@ -119,8 +120,8 @@ func TestMACPrefixOfFurtherNIC(t *testing.T) {
 	if got := mac(t, s.Web.Netns); got != first {
 		t.Errorf("eth0 had MAC %s, and has %s", first, got)
 	}
-	s.further(t, "CHECK", keys{"podMACPrefix": "0a:1b"}).fine(t)
-	s.web.check(t)
+	s.Further(t, "CHECK", fixture.Keys{"podMACPrefix": "0a:1b"}).Fine(t)
+	s.WebNIC.Check(t)
 }
 
 // TestMACPrefixWithBridge has the NIC itself for the link to the node: what the
@@ -128,12 +129,12 @@ func TestMACPrefixOfFurtherNIC(t *testing.T) {
 // with its MAC, must fit after ADD, and after one that repairs.
 func TestMACPrefixWithBridge(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	option := keys{"podMACPrefix": "0a:1b", "hostLink": "macvlan"}
+	s := fixture.NewStage(t, lab.Ens192())
+	option := fixture.Keys{"podMACPrefix": "0a:1b", "hostLink": "macvlan"}
 	for _, damage := range []string{":", "ip link set eth0 address 02:00:00:00:00:77"} {
-		sh(t, s.Web.Netns, damage)
-		s.web.add(t, option)
-		s.web.call("CHECK", option).fine(t)
+		fixture.Sh(t, s.Web.Netns, damage)
+		s.WebNIC.Add(t, option)
+		s.WebNIC.Call("CHECK", option).Fine(t)
 		if got := mac(t, s.Web.Netns); got != macs["dual"] {
 			t.Errorf("after %q and ADD: the NIC has MAC %s, want %s", damage, got, macs["dual"])
 		}
@@ -149,7 +150,7 @@ func TestMACPrefixWithBridge(t *testing.T) {
 // detects on the underlay NIC, too.
 func TestMACPrefixOfOverlayNIC(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, lab.Ens192())
+	l := fixture.NewLab(t, lab.Ens192())
 	pod, err := l.NewPod("web")
 	if err != nil {
 		t.Fatal(err)
@@ -160,34 +161,22 @@ func TestMACPrefixOfOverlayNIC(t *testing.T) {
 	if err := pod.AddAddrs("eth0", netip.MustParsePrefix("10.244.1.5/32")); err != nil {
 		t.Fatal(err)
 	}
-	if err := newNetwork(t, l).Add(t.Context(), pod, "net1"); err != nil {
+	if err := fixture.NewNetwork(t, l).Add(t.Context(), pod, "net1"); err != nil {
 		t.Fatal(err)
 	}
-	a := &attachment{Pod: pod, nic: "net1", node: l, prev: pod.Results["net1"]}
-	option := keys{"mode": "overlay", "podMACPrefix": "0a-1b", "detectIPConflict": true, "detectGateway": true}
+	a := &fixture.Attachment{Pod: pod, NIC: "net1", Node: l, Prev: pod.Results["net1"]}
+	option := fixture.Keys{"mode": "overlay", "podMACPrefix": "0a-1b", "detectIPConflict": true, "detectGateway": true}
 	var r types100.Result
-	decode(t, a.call("ADD", option).with("CNI_IFNAME", "net1").fine(t), &r)
+	decode(t, a.Call("ADD", option).With("CNI_IFNAME", "net1").Fine(t), &r)
 	if got, err := pod.MAC("net1"); err != nil || got.String() != macs["dual"] || interfaceOf(&r, "net1").Mac != macs["dual"] {
 		t.Errorf("net1 has MAC %s (%v), the result says %s, want %s", got, err, interfaceOf(&r, "net1").Mac, macs["dual"])
 	}
-	a.call("CHECK", option).with("CNI_IFNAME", "net1").fine(t)
+	a.Call("CHECK", option).With("CNI_IFNAME", "net1").Fine(t)
 	for _, web := range pod.Addrs("net1") {
 		if err := l.LANs[0].Client.Ping(web.Addr(), nettest.Socket{}); err != nil {
 			t.Error(err)
 		}
 	}
-}
-
-// further is a call for a second NIC of web in the same LAN, which it is given
-// by macvlan first.
-func (s *stage) further(t *testing.T, verb string, over ...keys) call {
-	t.Helper()
-	if s.Web.Results["net1"] == nil {
-		if err := s.Network.Add(t.Context(), s.Web, "net1"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return s.web.call(verb, append(over, keys{"prevResult": s.Web.Results["net1"]})...).with("CNI_IFNAME", "net1")
 }
 
 // mac is the MAC of a pod's NIC.
@@ -256,26 +245,26 @@ func TestMACPrefixAfterDel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := emptySite(t, twoLANs["dual"], chained)
+			s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
 			lan := 0
 			if tt.nic == "net1" {
 				lan = 1
 				if name == "overlay" {
-					s.overlay(t, "calico")
+					s.Overlay(t, "calico")
 				} else {
-					s.plug(t, 0, "eth0")
+					s.Plug(t, 0, "eth0")
 				}
 			}
-			s.chained = nil
-			s.plug(t, lan, tt.nic) // by macvlan alone
-			a := s.attached(tt.nic)
-			call := func(verb string) call {
-				c := a.call(verb, keysOf(t, tt.chain))
-				c.plugin = keysOf(t, tt.chain)["type"].(string)
+			s.Chained = nil
+			s.Plug(t, lan, tt.nic) // by macvlan alone
+			a := s.Attached(tt.nic)
+			call := func(verb string) fixture.Call {
+				c := a.Call(verb, fixture.KeysOf(t, tt.chain))
+				c.Plugin = fixture.KeysOf(t, tt.chain)["type"].(string)
 				return c
 			}
 			mac := func() string {
-				got, err := s.web.MAC(tt.nic)
+				got, err := s.Web.MAC(tt.nic)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -283,8 +272,8 @@ func TestMACPrefixAfterDel(t *testing.T) {
 			}
 			before := mac()
 			for range 2 {
-				call("ADD").fine(t)
-				call("CHECK").fine(t)
+				call("ADD").Fine(t)
+				call("CHECK").Fine(t)
 				if !strings.HasPrefix(mac(), "0a:1b:") {
 					t.Errorf("ADD: MAC %s", mac())
 				}
@@ -292,10 +281,10 @@ func TestMACPrefixAfterDel(t *testing.T) {
 			want := before
 			if tt.changed {
 				want = theirs
-				sh(t, s.web.Netns, "ip link set "+tt.nic+" address "+theirs)
+				fixture.Sh(t, s.Web.Netns, "ip link set "+tt.nic+" address "+theirs)
 			}
 			for range 2 {
-				call("DEL").fine(t)
+				call("DEL").Fine(t)
 				if got := mac(); got != want {
 					t.Errorf("DEL: MAC %s, want %s", got, want)
 				}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -21,7 +22,7 @@ const ourBit = 0x10000000
 // replies to what entered by veth0, which have our bit beside it.
 func TestMarkOfApplication(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), chained)
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
 	for i, mark := range []uint32{0x1, 0xff, 0x4000, 0x08000000, 0x20000000, 0x80000000, ^uint32(ourBit)} {
 		served := uint16(9000 + i)
 		server, err := s.Web.Serve(served, nettest.Socket{Mark: mark})
@@ -83,7 +84,7 @@ var (
 func (m marked) leaves(t *testing.T, question func(port uint16) error) {
 	t.Helper()
 	port := uint16(40000 + asked.Add(1))
-	sh(t, m.netns, fmt.Sprintf(`nft -f - <<-END
+	fixture.Sh(t, m.netns, fmt.Sprintf(`nft -f - <<-END
 		table inet marks
 		delete table inet marks
 		table inet marks {
@@ -103,7 +104,7 @@ func (m marked) leaves(t *testing.T, question func(port uint16) error) {
 		t.Errorf("%s: %v", name, err)
 		return
 	}
-	counted := packets.FindAllStringSubmatch(sh(t, m.netns, "nft list table inet marks"), -1)
+	counted := packets.FindAllStringSubmatch(fixture.Sh(t, m.netns, "nft list table inet marks"), -1)
 	if right, wrong := counted[0][1], counted[1][1]; right == "0" || wrong != "0" {
 		t.Errorf("%s: %s packets left by %s with mark %#x, %s otherwise", name, right, m.link, m.mark, wrong)
 	}

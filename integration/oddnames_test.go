@@ -11,6 +11,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -28,7 +29,7 @@ var shared = regexp.MustCompile(`conf/net1/arp_\w+:\d`)
 // and GC find what ADD made of each, and of no other.
 func TestOddInterfaceNames(t *testing.T) {
 	for name, chain := range map[string]string{
-		"coordinator": chained,
+		"coordinator": fixture.Chained,
 		"macvlan":     with(`"hostLink": "macvlan"`),
 		"veth":        `{"type": "veth", "service_cidr": "10.96.0.0/12"}`,
 		"route":       `{"type": "route", "master": "ens224", "bridge": "ens224.host"}`,
@@ -36,67 +37,70 @@ func TestOddInterfaceNames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := emptySite(t, twoLANs["v4"], chained)
+			s := fixture.EmptySite(t, fixture.TwoLANs["v4"], fixture.Chained)
 			first := chain
 			if strings.Contains(chain, "route") {
-				first = chained
+				first = fixture.Chained
 			}
-			s.plug(t, 0, lab.NIC, first)
-			s.plug(t, 1, "net1", chain) // what comes with the first of them stays with the last
-			before := s.state(t)
+			s.Plug(t, 0, lab.NIC, first)
+			s.Plug(t, 1, "net1", chain) // what comes with the first of them stays with the last
+			before := s.State(t)
 			for _, nic := range oddNames {
-				s.plug(t, 1, nic, chain)
+				s.Plug(t, 1, nic, chain)
 			}
 			records := func() string {
 				var out string
-				err := s.Node.Run(func() (err error) { out, err = shell("find /run/multihome -type f 2>/dev/null || true"); return err })
+				err := s.Node.Run(func() (err error) {
+					out, err = fixture.Shell("find /run/multihome -type f 2>/dev/null || true")
+					return err
+				})
 				if err != nil {
 					t.Fatal(err)
 				}
 				return out
 			}
-			others := slices.Clone(s.nics)
+			others := slices.Clone(s.NICs)
 			if first != chain {
-				s.nics = s.nics[1:] // what coordinator thinks of route is another test's business
+				s.NICs = s.NICs[1:] // what coordinator thinks of route is another test's business
 			}
 			if name != "sbr" { // without a default in main, macvlan's CHECK fails
-				s.check(t)
+				s.Check(t)
 			}
-			s.nics = others
+			s.NICs = others
 			if name != "sbr" {
 				for _, nic := range oddNames {
-					if !strings.Contains(records(), s.web.ContainerID+"/"+nic+"\n") {
+					if !strings.Contains(records(), s.Web.ContainerID+"/"+nic+"\n") {
 						t.Errorf("there is no record of %s:\n%s", nic, records())
 					}
 				}
 			}
 			for i, nic := range oddNames {
-				s.unplug(t, nic)
-				last := s.nics[len(s.nics)-1]
+				s.Unplug(t, nic)
+				last := s.NICs[len(s.NICs)-1]
 				if i == len(oddNames)/2 && name != "sbr" {
-					if err := last.network.Check(t.Context(), s.web, last.name); err != nil {
+					if err := last.Network.Check(t.Context(), s.Web, last.Name); err != nil {
 						t.Errorf("after DEL of half of them: %v", err)
 					}
 				}
 			}
-			same(t, "DEL of all", before.unnumbered().unlike(shared), s.state(t).unnumbered().unlike(shared))
+			fixture.Same(t, "DEL of all", before.Unnumbered().Unlike(shared), s.State(t).Unnumbered().Unlike(shared))
 
 			for _, nic := range oddNames {
-				s.plug(t, 1, nic, chain)
+				s.Plug(t, 1, nic, chain)
 			}
 			var valid []types.GCAttachment
-			for _, n := range s.nics {
-				if !slices.Contains(oddNames, n.name) {
-					valid = append(valid, types.GCAttachment{ContainerID: s.web.ContainerID, IfName: n.name})
+			for _, n := range s.NICs {
+				if !slices.Contains(oddNames, n.Name) {
+					valid = append(valid, types.GCAttachment{ContainerID: s.Web.ContainerID, IfName: n.Name})
 				}
 			}
 			// Or else libcni calls DEL for each.
-			s.onNode(t, "cd /var/lib/cni/results; mv *-eth0 *-net1 /run; rm *; mv /run/*-eth0 /run/*-net1 .")
-			if err := s.nics[1].network.GC(t.Context(), valid...); err != nil {
+			s.OnNode(t, "cd /var/lib/cni/results; mv *-eth0 *-net1 /run; rm *; mv /run/*-eth0 /run/*-net1 .")
+			if err := s.NICs[1].Network.GC(t.Context(), valid...); err != nil {
 				t.Error(err)
 			}
 			for _, nic := range oddNames {
-				if strings.Contains(records(), s.web.ContainerID+"/"+nic+"\n") {
+				if strings.Contains(records(), s.Web.ContainerID+"/"+nic+"\n") {
 					t.Errorf("GC leaves the record of %s", nic)
 				}
 			}
@@ -111,22 +115,22 @@ func TestOddInterfaceNames(t *testing.T) {
 // begin with a dot, and what it left when it was killed while it wrote.
 func TestFormerRecords(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, twoLANs["v4"], chained)
-	before := s.state(t)
+	s := fixture.NewSite(t, fixture.TwoLANs["v4"], fixture.Chained)
+	before := s.State(t)
 	for _, nic := range []string{".net2", ".new-x"} {
-		s.plug(t, 1, nic)
+		s.Plug(t, 1, nic)
 	}
 	// Names are as ever.
-	s.onNode(t, fmt.Sprintf(`cd /run/multihome/%s
+	s.OnNode(t, fmt.Sprintf(`cd /run/multihome/%s
 		test -f .net2 -a -f .new-x
-		cp net1 .new-net1; head -c 20 net1 >.new-net7; : >.new-.net2; cp .new-x .new-.new-x`, s.web.ContainerID))
-	s.check(t)
+		cp net1 .new-net1; head -c 20 net1 >.new-net7; : >.new-.net2; cp .new-x .new-.new-x`, s.Web.ContainerID))
+	s.Check(t)
 	for _, nic := range []string{".net2", ".new-x"} {
-		s.unplug(t, nic)
+		s.Unplug(t, nic)
 	}
-	s.check(t)
-	if err := s.nics[1].network.GC(t.Context(), types.GCAttachment{ContainerID: s.web.ContainerID, IfName: "net1"}); err != nil {
+	s.Check(t)
+	if err := s.NICs[1].Network.GC(t.Context(), types.GCAttachment{ContainerID: s.Web.ContainerID, IfName: "net1"}); err != nil {
 		t.Error(err)
 	}
-	same(t, "GC", before.unnumbered().unlike(shared), s.state(t).unnumbered().unlike(shared))
+	fixture.Same(t, "GC", before.Unnumbered().Unlike(shared), s.State(t).Unnumbered().Unlike(shared))
 }

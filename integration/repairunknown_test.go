@@ -3,43 +3,15 @@
 package integration
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/multihome/multihome/integration/fixture"
 )
-
-// multihome runs the command on the node, and returns what it printed and its exit
-// status.
-func (s *site) multihome(t *testing.T, args ...string) (stdout, stderr string, status int) {
-	t.Helper()
-	var out, err bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), filepath.Join(plugins, "multihome"), args...)
-	cmd.Stdout, cmd.Stderr = &out, &err
-	if e := s.Node.Run(cmd.Run); e != nil && cmd.ProcessState == nil {
-		t.Fatalf("multihome %s: %v", strings.Join(args, " "), e)
-	}
-	return out.String(), err.String(), cmd.ProcessState.ExitCode()
-}
-
-// onNode runs a script with the node's own files.
-func (s *site) onNode(t *testing.T, script string) {
-	t.Helper()
-	err := s.Node.Run(func() error {
-		out, err := exec.Command("sh", "-euc", script).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%s: %w: %s", script, err, out)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // damages are what can happen to a result that libcni keeps. $file is that of the
 // damaged attachment, $other one of another NIC of the pod.
@@ -77,20 +49,22 @@ var fewer = []string{"cut short", "an empty result", "a directory", "gone", "els
 // other pod. One pod goes through all damages, the others through some.
 func TestRepairKeepsWhatItCannotTell(t *testing.T) {
 	const sbr = `{"type": "route", "sbr": true}`
-	for name, make := range map[string]func(t *testing.T) *site{
-		"underlay": func(t *testing.T) *site { return newSite(t, twoLANs["dual"], chained) },
-		"macvlan":  func(t *testing.T) *site { return newSite(t, twoLANs["v6"], with(`"hostLink": "macvlan"`)) },
-		"overlay": func(t *testing.T) *site {
-			s := emptySite(t, threeLANs(), chained)
-			s.overlay(t, "calico")
-			s.plug(t, 1, "net1")
-			s.plug(t, 2, "net2")
+	for name, make := range map[string]func(t *testing.T) *fixture.Site{
+		"underlay": func(t *testing.T) *fixture.Site { return fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained) },
+		"macvlan": func(t *testing.T) *fixture.Site {
+			return fixture.NewSite(t, fixture.TwoLANs["v6"], with(`"hostLink": "macvlan"`))
+		},
+		"overlay": func(t *testing.T) *fixture.Site {
+			s := fixture.EmptySite(t, fixture.ThreeLANs(), fixture.Chained)
+			s.Overlay(t, "calico")
+			s.Plug(t, 1, "net1")
+			s.Plug(t, 2, "net2")
 			return s
 		},
-		"route": func(t *testing.T) *site {
-			s := emptySite(t, twoLANs["dual"], chained)
-			s.plug(t, 0, "eth0")
-			s.plug(t, 1, "net1", sbr)
+		"route": func(t *testing.T) *fixture.Site {
+			s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
+			s.Plug(t, 0, "eth0")
+			s.Plug(t, 1, "net1", sbr)
 			return s
 		},
 	} {
@@ -98,55 +72,50 @@ func TestRepairKeepsWhatItCannotTell(t *testing.T) {
 			t.Parallel()
 			s := make(t)
 			dir := t.TempDir()
-			s.repair(t, dir)
-			s.healthy(t, dir)
-			before := s.state(t)
-			for i, n := range s.nics {
-				other := s.nics[(i+1)%len(s.nics)]
-				file, otherFile := s.cacheFile(n), s.cacheFile(other)
-				s.onNode(t, "cp "+file+" /run/kept")
+			s.Repair(t, dir)
+			s.Healthy(t, dir)
+			before := s.State(t)
+			for i, n := range s.NICs {
+				other := s.NICs[(i+1)%len(s.NICs)]
+				file, otherFile := s.CacheFile(n), s.CacheFile(other)
+				s.OnNode(t, "cp "+file+" /run/kept")
 				for what, damage := range damages {
 					if name != "underlay" && !slices.Contains(fewer, what) {
 						continue
 					}
-					s.onNode(t, fmt.Sprintf("file=%s other=%s\n%s", file, otherFile, damage))
-					sh(t, s.app.Netns, "ip rule del pref 32763 2>/dev/null || ip -6 rule del pref 32763")
-					stdout, stderr, status := s.multihome(t, "repair", "--conf-dir", dir)
+					s.OnNode(t, fmt.Sprintf("file=%s other=%s\n%s", file, otherFile, damage))
+					fixture.Sh(t, s.App.Netns, "ip rule del pref 32763 2>/dev/null || ip -6 rule del pref 32763")
+					stdout, stderr, status := s.Multihome(t, "repair", "--conf-dir", dir)
 					named := strings.Contains(stderr, file)
 					if what == "gone" || what == "elsewhere" {
 						// Nothing but the pod's own state tells of an attachment to route by sbr.
-						named = strings.Contains(stderr, n.name) || n.network != nil && name == "route" && n.name == "net1"
+						named = strings.Contains(stderr, n.Name) || n.Network != nil && name == "route" && n.Name == "net1"
 						status = max(status, 1)
 					}
 					if !named || status != 1 {
-						t.Errorf("%s of %s: status %d, want 1 and %s named: %s%s", what, n.name, status, file, stdout, stderr)
+						t.Errorf("%s of %s: status %d, want 1 and %s named: %s%s", what, n.Name, status, file, stdout, stderr)
 					}
-					if stdout == "" || strings.Contains(stdout, s.web.ContainerID) {
-						t.Errorf("%s of %s: repair of the other pod alone says:\n%s", what, n.name, stdout)
+					if stdout == "" || strings.Contains(stdout, s.Web.ContainerID) {
+						t.Errorf("%s of %s: repair of the other pod alone says:\n%s", what, n.Name, stdout)
 					}
 					if slices.Contains(fewer, what) {
-						if out, _, _ := s.multihome(t, "doctor", "--fix", "--conf-dir", dir); !strings.Contains(out, n.name) && name != "route" {
-							t.Errorf("%s of %s: doctor --fix does not say so: %s", what, n.name, out)
+						if out, _, _ := s.Multihome(t, "doctor", "--fix", "--conf-dir", dir); !strings.Contains(out, n.Name) && name != "route" {
+							t.Errorf("%s of %s: doctor --fix does not say so: %s", what, n.Name, out)
 						}
 					}
-					s.onNode(t, fmt.Sprintf("rm -rf %[1]s; cp /run/kept %[1]s", file))
-					same(t, fmt.Sprintf("repair with the result of %s %s", n.name, what), noRun(before).unnumbered(), noRun(s.state(t)).unnumbered())
+					s.OnNode(t, fmt.Sprintf("rm -rf %[1]s; cp /run/kept %[1]s", file))
+					fixture.Same(t, fmt.Sprintf("repair with the result of %s %s", n.Name, what), fixture.NoRun(before).Unnumbered(), fixture.NoRun(s.State(t)).Unnumbered())
 					if t.Failed() {
 						return
 					}
 				}
 			}
 			if name != "route" { // without a default in main, macvlan's CHECK fails
-				s.check(t)
+				s.Check(t)
 			}
-			s.healthy(t, dir)
+			s.Healthy(t, dir)
 		})
 	}
-}
-
-// cacheFile is where the runtime keeps the result of a NIC.
-func (s *site) cacheFile(n nic) string {
-	return fmt.Sprintf("/var/lib/cni/results/macvlan-%s-%s-%s", s.LANs[n.lan].NIC, s.web.ContainerID, n.name)
 }
 
 // TestRepairWithoutOneConfiguration has a file in the node's directory that can't be
@@ -154,27 +123,27 @@ func (s *site) cacheFile(n nic) string {
 // one does not ask for.
 func TestRepairWithoutOneConfiguration(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, twoLANs["dual"], chained)
-	other := strings.Replace(chained, "10.96.0.0/12", "10.112.0.0/12", 1)
+	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	other := strings.Replace(fixture.Chained, "10.96.0.0/12", "10.112.0.0/12", 1)
 	dir := t.TempDir()
 	for _, lan := range s.LANs {
 		if err := os.WriteFile(filepath.Join(dir, lan.NIC+".conflist"), []byte(lan.Conflist(other)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.repair(t, dir)
-	s.healthy(t, dir)
-	before := sh(t, s.web.Netns, "ip route show table all 10.112.0.0/12")
+	s.Repair(t, dir)
+	s.Healthy(t, dir)
+	before := fixture.Sh(t, s.Web.Netns, "ip route show table all 10.112.0.0/12")
 	file := filepath.Join(dir, s.LANs[1].NIC+".conflist")
 	for _, content := range []string{"", s.LANs[1].Conflist(other)[:200], "null", `{"plugins": 7}`} {
 		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		_, stderr, status := s.multihome(t, "repair", "--conf-dir", dir)
+		_, stderr, status := s.Multihome(t, "repair", "--conf-dir", dir)
 		if status != 1 || !strings.Contains(stderr, file) {
 			t.Errorf("with %q: status %d: %s", content, status, stderr)
 		}
-		if got := sh(t, s.web.Netns, "ip route show table all 10.112.0.0/12"); got != before {
+		if got := fixture.Sh(t, s.Web.Netns, "ip route show table all 10.112.0.0/12"); got != before {
 			t.Errorf("with %q: routes of the newer configuration are\n%s, want\n%s", content, got, before)
 		}
 	}

@@ -15,23 +15,13 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
 // routed is route as a conflist has it, for a bridge.
 const routed = `{"type": "route", "master": "ens192", "bridge": "ens192.host"}`
-
-// bridge is the node's macvlan of routed.
-const bridge = "ens192.host"
-
-// route is a run of route for the attachment.
-func (a *attachment) route(verb string, over ...keys) call {
-	own := keys{"type": "route", "serviceCIDR": nil, "master": "ens192", "bridge": bridge}
-	c := a.call(verb, append([]keys{own}, over...)...)
-	c.plugin = "route"
-	return c
-}
 
 // bridgeChecks are the ways that there are with route, and which of them there
 // are without.
@@ -42,8 +32,8 @@ func bridgeChecks(s *lab.Scene, network string) []lab.Check {
 		app, node, client := s.App.Addrs(lab.NIC)[i], lan.Node[i], lan.Host[i]
 		to := func(p netip.Prefix) netip.AddrPort { return netip.AddrPortFrom(p.Addr(), 8080) }
 		out = append(out,
-			lab.Check{Name: "node to pod", Coordinator: true, Network: network, From: s.Node.Netns, To: to(web), Answers: s.Web.Netns, Sees: node.Addr(), RequestBy: bridge, ReplyBy: "eth0"},
-			lab.Check{Name: "pod to node", Coordinator: true, Network: network, From: s.App.Netns, To: to(node), Answers: s.Node.Netns, Sees: app.Addr(), RequestBy: "eth0", ReplyBy: bridge},
+			lab.Check{Name: "node to pod", Coordinator: true, Network: network, From: s.Node.Netns, To: to(web), Answers: s.Web.Netns, Sees: node.Addr(), RequestBy: fixture.Bridge, ReplyBy: "eth0"},
+			lab.Check{Name: "pod to node", Coordinator: true, Network: network, From: s.App.Netns, To: to(node), Answers: s.Node.Netns, Sees: app.Addr(), RequestBy: "eth0", ReplyBy: fixture.Bridge},
 			lab.Check{Name: "pod to pod", Network: network, From: s.App.Netns, To: to(web), Answers: s.Web.Netns, Sees: app.Addr(), RequestBy: "eth0", ReplyBy: "eth0"},
 			lab.Check{Name: "LAN client to pod", Network: network, From: lan.Client, To: to(web), Answers: s.Web.Netns, Sees: client.Addr(), RequestBy: "eth0", ReplyBy: "eth0"},
 			lab.Check{Name: "pod to LAN", Network: network, From: s.App.Netns, To: to(client), Answers: lan.Client, Sees: app.Addr(), RequestBy: "eth0", ReplyBy: "eth0"},
@@ -68,7 +58,7 @@ func TestRouteTraffic(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, lan, routed)
+			s := fixture.NewScene(t, lan, routed)
 			bridgeHolds(t, s)
 			for _, ping := range pings(s) {
 				if err := ping(); err != nil {
@@ -92,7 +82,7 @@ func TestRouteTraffic(t *testing.T) {
 // it.
 func TestRouteTrafficWithout(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192())
+	s := fixture.NewScene(t, lab.Ens192())
 	for _, r := range lab.RunAll(slices.Concat(bridgeChecks(s, "tcp"), bridgeChecks(s, "udp"))) {
 		if failed := r.Err != nil; failed != r.Coordinator {
 			t.Errorf("%s, %s %s: got error %v, needs route: %t; %s", r.Name, r.Network, r.To, r.Err, r.Coordinator, r.Evidence)
@@ -108,31 +98,31 @@ func TestRouteTrafficWithout(t *testing.T) {
 // bridgeRoutes is what the node has by the bridge.
 func bridgeRoutes(t *testing.T, l *lab.Lab) string {
 	t.Helper()
-	return sh(t, l.Node.Netns, "ip -4 route show dev "+bridge+"; ip -6 route show dev "+bridge+" | grep -v ^fe80 || true")
+	return fixture.Sh(t, l.Node.Netns, "ip -4 route show dev "+fixture.Bridge+"; ip -6 route show dev "+fixture.Bridge+" | grep -v ^fe80 || true")
 }
 
 // TestRouteState looks at what `ip link` and `ip route` print of the node.
 func TestRouteState(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192(), routed)
+	s := fixture.NewScene(t, lab.Ens192(), routed)
 	want := "10.6.168.171 proto 110 scope link \n10.6.168.172 proto 110 scope link \n" +
 		"fd00:6::171 proto 110 metric 1024 pref medium\nfd00:6::172 proto 110 metric 1024 pref medium\n"
-	if d := cmp.Diff(want, byNumber(bridgeRoutes(t, s.Lab))); d != "" {
+	if d := cmp.Diff(want, fixture.ByNumber(bridgeRoutes(t, s.Lab))); d != "" {
 		t.Errorf("routes by the bridge (-want +got):\n%s", d)
 	}
-	link := sh(t, s.Node.Netns, "ip -d link show "+bridge)
-	for _, words := range []string{bridge + "@ens192:", "UP,LOWER_UP", "macvlan mode bridge", "alias multihome:bridge/ens192"} {
+	link := fixture.Sh(t, s.Node.Netns, "ip -d link show "+fixture.Bridge)
+	for _, words := range []string{fixture.Bridge + "@ens192:", "UP,LOWER_UP", "macvlan mode bridge", "alias multihome:bridge/ens192"} {
 		if !strings.Contains(link, words) {
 			t.Errorf("ip link does not say %q:\n%s", words, link)
 		}
 	}
 	var found *types100.Interface
 	for _, i := range s.Web.Results[lab.NIC].Interfaces {
-		if i.Name == bridge && i.Sandbox == "" {
+		if i.Name == fixture.Bridge && i.Sandbox == "" {
 			found = i
 		}
 	}
-	if mac, err := s.Node.MAC(bridge); err != nil || found == nil || found.Mac != mac.String() {
+	if mac, err := s.Node.MAC(fixture.Bridge); err != nil || found == nil || found.Mac != mac.String() {
 		t.Errorf("the result says %v of the bridge, its MAC is %s (%v)", found, mac, err)
 	}
 }
@@ -141,7 +131,7 @@ func TestRouteState(t *testing.T) {
 // though the bridge hears their ARP requests as well.
 func TestRouteSparesTheLAN(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, only(0), routed)
+	s := fixture.NewScene(t, fixture.Only(0), routed)
 	answers := func() []string {
 		t.Helper()
 		c, err := s.LANs[0].Client.Capture("eth0")
@@ -149,7 +139,7 @@ func TestRouteSparesTheLAN(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		sh(t, s.LANs[0].Client, "ip neigh flush dev eth0")
+		fixture.Sh(t, s.LANs[0].Client, "ip neigh flush dev eth0")
 		// A broadcast waits in one queue for all macvlans: what the bridge has to
 		// say to the first is out when a pod answers the second.
 		for _, to := range []netip.Prefix{s.LANs[0].Node[0], s.Web.Addrs(lab.NIC)[0]} {
@@ -172,7 +162,7 @@ func TestRouteSparesTheLAN(t *testing.T) {
 	}
 	want := []string{macAt(t, s.Node.Netns, "ens192"), macAt(t, s.Web.Netns, lab.NIC)}
 	set := func(key string) {
-		if err := s.Node.SetSysctl("ipv4/conf/"+bridge+"/"+key, "0"); err != nil {
+		if err := s.Node.SetSysctl("ipv4/conf/"+fixture.Bridge+"/"+key, "0"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -183,7 +173,7 @@ func TestRouteSparesTheLAN(t *testing.T) {
 		set("rp_filter") // which would do on its own
 	}
 	set("arp_ignore")
-	if got := answers(); !slices.Contains(got, macAt(t, s.Node.Netns, bridge)) {
+	if got := answers(); !slices.Contains(got, macAt(t, s.Node.Netns, fixture.Bridge)) {
 		t.Errorf("the control: without arp_ignore ARP is answered by %s, and not by the bridge", got)
 	}
 }
@@ -203,34 +193,34 @@ func TestRouteAgain(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lan)
-			first := s.web.route("ADD").fine(t)
-			before := s.state(t)
-			if again := s.web.route("ADD").fine(t); again != first {
+			s := fixture.NewStage(t, lan)
+			first := s.WebNIC.Route("ADD").Fine(t)
+			before := s.State(t)
+			if again := s.WebNIC.Route("ADD").Fine(t); again != first {
 				t.Errorf("ADD again prints %s, want %s", again, first)
 			}
-			same(t, "ADD again", before, s.state(t))
-			s.web.route("CHECK").fine(t)
+			fixture.Same(t, "ADD again", before, s.State(t))
+			s.WebNIC.Route("CHECK").Fine(t)
 			for i, a := range s.Web.Addrs(lab.NIC) {
 				pod, node := a.Addr().String(), lan.Node[i].Addr().String()
 				for damage, want := range map[string]string{
-					"node: ip route del " + pod + " dev " + bridge:                    "host: route " + pod + " dev " + bridge,
-					"node: ip neigh del " + pod + " dev " + bridge:                    "host: neigh " + pod + " dev " + bridge,
-					"pod: ip neigh del " + node + " dev eth0":                         "pod: neigh " + node + " dev eth0",
-					"node: ip link del " + bridge:                                     "host: link " + bridge,
-					"node: echo 0 >/proc/sys/net/ipv4/conf/" + bridge + "/arp_ignore": "arp_ignore",
+					"node: ip route del " + pod + " dev " + fixture.Bridge:                    "host: route " + pod + " dev " + fixture.Bridge,
+					"node: ip neigh del " + pod + " dev " + fixture.Bridge:                    "host: neigh " + pod + " dev " + fixture.Bridge,
+					"pod: ip neigh del " + node + " dev eth0":                                 "pod: neigh " + node + " dev eth0",
+					"node: ip link del " + fixture.Bridge:                                     "host: link " + fixture.Bridge,
+					"node: echo 0 >/proc/sys/net/ipv4/conf/" + fixture.Bridge + "/arp_ignore": "arp_ignore",
 				} {
 					where, command, _ := strings.Cut(damage, ": ")
-					sh(t, map[string]*nettest.Netns{"node": s.Node.Netns, "pod": s.Web.Netns}[where], command)
-					if e := s.web.route("CHECK").fails(t); !strings.Contains(e.Msg, want) {
+					fixture.Sh(t, map[string]*nettest.Netns{"node": s.Node.Netns, "pod": s.Web.Netns}[where], command)
+					if e := s.WebNIC.Route("CHECK").Fails(t); !strings.Contains(e.Msg, want) {
 						t.Errorf("after %q CHECK does not name %q: %s", damage, want, e.Msg)
 					}
-					s.web.route("ADD").fine(t)
-					s.web.route("CHECK").fine(t)
+					s.WebNIC.Route("ADD").Fine(t)
+					s.WebNIC.Route("CHECK").Fine(t)
 				}
 			}
-			same(t, "ADD that repairs", before.unnumbered(), s.state(t).unnumbered())
-			s.app.route("ADD").fine(t)
+			fixture.Same(t, "ADD that repairs", before.Unnumbered(), s.State(t).Unnumbered())
+			s.AppNIC.Route("ADD").Fine(t)
 			bridgeHolds(t, s.Scene)
 		})
 	}
@@ -240,42 +230,42 @@ func TestRouteAgain(t *testing.T) {
 // bridge, which other pods use.
 func TestRouteDel(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.app.route("ADD").fine(t)
-	nothing := keys{"prevResult": nil}
-	before := s.state(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.AppNIC.Route("ADD").Fine(t)
+	nothing := fixture.Keys{"prevResult": nil}
+	before := s.State(t)
 	for _, way := range []struct {
 		name  string
-		del   call
+		del   fixture.Call
 		blind bool // the pod is not found, so what is in it stays
 	}{
-		{"as it should be", s.web.route("DEL"), false},
-		{"without prevResult", s.web.route("DEL", nothing), false},
-		{"with other keys", s.web.route("DEL", keys{"bridge": "other", "master": 7}), false},
-		{"with empty CNI_NETNS", s.web.route("DEL").with("CNI_NETNS", ""), true},
-		{"with neither CNI_NETNS nor prevResult", s.web.route("DEL", nothing).with("CNI_NETNS", ""), true},
-		{"with a path where nothing is", s.web.route("DEL").with("CNI_NETNS", filepath.Join(t.TempDir(), "none")), true},
+		{"as it should be", s.WebNIC.Route("DEL"), false},
+		{"without prevResult", s.WebNIC.Route("DEL", nothing), false},
+		{"with other keys", s.WebNIC.Route("DEL", fixture.Keys{"bridge": "other", "master": 7}), false},
+		{"with empty CNI_NETNS", s.WebNIC.Route("DEL").With("CNI_NETNS", ""), true},
+		{"with neither CNI_NETNS nor prevResult", s.WebNIC.Route("DEL", nothing).With("CNI_NETNS", ""), true},
+		{"with a path where nothing is", s.WebNIC.Route("DEL").With("CNI_NETNS", filepath.Join(t.TempDir(), "none")), true},
 	} {
-		way.del.fine(t)
-		same(t, "DEL without ADD, "+way.name, before, s.state(t))
-		s.web.route("ADD").fine(t)
+		way.del.Fine(t)
+		fixture.Same(t, "DEL without ADD, "+way.name, before, s.State(t))
+		s.WebNIC.Route("ADD").Fine(t)
 		if routes := bridgeRoutes(t, s.Lab); strings.Count(routes, "\n") != 4 {
 			t.Fatalf("after ADD the node has\n%s", routes)
 		}
 		for range 2 {
-			way.del.fine(t)
-			got, want := s.state(t), before
+			way.del.Fine(t)
+			got, want := s.State(t), before
 			if way.blind {
-				got, want = got.without("web"), want.without("web")
+				got, want = got.Without("web"), want.Without("web")
 			}
-			same(t, "DEL "+way.name, want.unnumbered(), got.unnumbered())
+			fixture.Same(t, "DEL "+way.name, want.Unnumbered(), got.Unnumbered())
 		}
-		s.app.route("CHECK").fine(t)
-		s.web.route("ADD").fine(t) // for who comes next, and in the pod
-		s.web.route("DEL").fine(t)
+		s.AppNIC.Route("CHECK").Fine(t)
+		s.WebNIC.Route("ADD").Fine(t) // for who comes next, and in the pod
+		s.WebNIC.Route("DEL").Fine(t)
 	}
-	s.app.route("DEL").fine(t)
-	if link := sh(t, s.Node.Netns, "ip link show "+bridge); link == "" {
+	s.AppNIC.Route("DEL").Fine(t)
+	if link := fixture.Sh(t, s.Node.Netns, "ip link show "+fixture.Bridge); link == "" {
 		t.Error("DEL of the last pod took the bridge away")
 	}
 }
@@ -283,8 +273,8 @@ func TestRouteDel(t *testing.T) {
 // TestRouteDelSparesNextOwner: the address has been given to another pod by now.
 func TestRouteDelSparesNextOwner(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.web.route("ADD").fine(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.WebNIC.Route("ADD").Fine(t)
 	next, err := s.NewPod("next")
 	if err != nil {
 		t.Fatal(err)
@@ -292,23 +282,23 @@ func TestRouteDelSparesNextOwner(t *testing.T) {
 	if err := s.Node.AddMacvlan("ens192", next.Netns, lab.NIC); err != nil {
 		t.Fatal(err)
 	}
-	sh(t, s.Web.Netns, "ip addr flush dev eth0") // it is dead, as far as the LAN goes
+	fixture.Sh(t, s.Web.Netns, "ip addr flush dev eth0") // it is dead, as far as the LAN goes
 	if err := next.AddAddrs(lab.NIC, s.Web.Addrs(lab.NIC)...); err != nil {
 		t.Fatal(err)
 	}
-	n := s.attachment(&lab.Pod{Netns: next.Netns, ContainerID: next.ContainerID, Results: s.Web.Results})
-	n.route("ADD").fine(t)
-	s.web.route("DEL").fine(t)
-	n.route("CHECK").fine(t)
-	server, err := next.Serve(8080, nothing)
+	n := s.Attachment(&lab.Pod{Netns: next.Netns, ContainerID: next.ContainerID, Results: s.Web.Results})
+	n.Route("ADD").Fine(t)
+	s.WebNIC.Route("DEL").Fine(t)
+	n.Route("CHECK").Fine(t)
+	server, err := next.Serve(8080, fixture.Nothing)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close()
 	for _, a := range s.Web.Addrs(lab.NIC) {
-		reached(t, s.Lab, next, a)
+		fixture.Reached(t, s.Lab, next, a)
 	}
-	n.route("DEL").fine(t)
+	n.Route("DEL").Fine(t)
 	if routes := bridgeRoutes(t, s.Lab); routes != "" {
 		t.Errorf("DEL of the next owner leaves\n%s", routes)
 	}
@@ -318,48 +308,48 @@ func TestRouteDelSparesNextOwner(t *testing.T) {
 // the configuration says so, ours it is, and nobody else uses it.
 func TestRouteGC(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.app.route("ADD").fine(t)
-	before := s.state(t).without("web")
-	s.web.route("ADD").fine(t)
-	alive := s.state(t)
-	gc := func(over keys, living ...*attachment) {
+	s := fixture.NewStage(t, lab.Ens192())
+	s.AppNIC.Route("ADD").Fine(t)
+	before := s.State(t).Without("web")
+	s.WebNIC.Route("ADD").Fine(t)
+	alive := s.State(t)
+	gc := func(over fixture.Keys, living ...*fixture.Attachment) {
 		t.Helper()
 		valid := []types.GCAttachment{}
 		for _, a := range living {
 			valid = append(valid, types.GCAttachment{ContainerID: a.ContainerID, IfName: lab.NIC})
 		}
-		c := s.web.route("GC", keys{"prevResult": nil, "cni.dev/valid-attachments": valid}, over)
-		c.env = nil
-		c.fine(t)
+		c := s.WebNIC.Route("GC", fixture.Keys{"prevResult": nil, "cni.dev/valid-attachments": valid}, over)
+		c.Env = nil
+		c.Fine(t)
 	}
-	there := func() bool { return strings.Contains(sh(t, s.Node.Netns, "ip link"), bridge) }
-	remove := keys{"removeUnused": true}
+	there := func() bool { return strings.Contains(fixture.Sh(t, s.Node.Netns, "ip link"), fixture.Bridge) }
+	remove := fixture.Keys{"removeUnused": true}
 
-	gc(remove, s.web, s.app)
-	same(t, "GC while all live", alive, s.state(t))
-	gc(keys{"name": "other", "removeUnused": true})
-	same(t, "GC of another network", alive, s.state(t))
-	gc(remove, s.app)
-	same(t, "GC of a dead pod", before.unnumbered(), s.state(t).without("web").unnumbered())
-	s.app.route("CHECK").fine(t)
+	gc(remove, s.WebNIC, s.AppNIC)
+	fixture.Same(t, "GC while all live", alive, s.State(t))
+	gc(fixture.Keys{"name": "other", "removeUnused": true})
+	fixture.Same(t, "GC of another network", alive, s.State(t))
+	gc(remove, s.AppNIC)
+	fixture.Same(t, "GC of a dead pod", before.Unnumbered(), s.State(t).Without("web").Unnumbered())
+	s.AppNIC.Route("CHECK").Fine(t)
 	gc(nil)
 	if routes := bridgeRoutes(t, s.Lab); routes != "" || !there() {
 		t.Errorf("GC of the last pod: the bridge is there: %t, with routes\n%s", there(), routes)
 	}
-	sh(t, s.Node.Netns, "ip addr add 172.30.0.1/24 dev "+bridge)
+	fixture.Sh(t, s.Node.Netns, "ip addr add 172.30.0.1/24 dev "+fixture.Bridge)
 	gc(remove)
 	if !there() {
 		t.Error("GC took a bridge that has an address")
 	}
-	sh(t, s.Node.Netns, "ip addr flush dev "+bridge+" scope global")
+	fixture.Sh(t, s.Node.Netns, "ip addr flush dev "+fixture.Bridge+" scope global")
 	gc(remove)
 	if there() {
 		t.Error("with removeUnused GC left a bridge that nothing uses")
 	}
-	sh(t, s.Node.Netns, "ip link add "+bridge+" link ens192 type macvlan mode bridge")
-	s.web.route("ADD").fine(t)
-	s.web.route("DEL").fine(t)
+	fixture.Sh(t, s.Node.Netns, "ip link add "+fixture.Bridge+" link ens192 type macvlan mode bridge")
+	s.WebNIC.Route("ADD").Fine(t)
+	s.WebNIC.Route("DEL").Fine(t)
 	gc(remove)
 	if !there() {
 		t.Error("GC took a bridge that is not ours")
@@ -370,21 +360,21 @@ func TestRouteGC(t *testing.T) {
 // the same bridge.
 func TestRouteSharesBridgeWithCoordinator(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.app.call("ADD", keys{"hostLink": "macvlan"}).fine(t)
-	s.web.route("ADD").fine(t)
-	s.app.call("CHECK", keys{"hostLink": "macvlan"}).fine(t)
-	s.web.route("CHECK").fine(t)
-	c := s.web.route("GC", keys{"prevResult": nil, "removeUnused": true, "cni.dev/valid-attachments": []string{}})
-	c.env = nil
-	c.fine(t)
-	s.app.call("CHECK", keys{"hostLink": "macvlan"}).fine(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.AppNIC.Call("ADD", fixture.Keys{"hostLink": "macvlan"}).Fine(t)
+	s.WebNIC.Route("ADD").Fine(t)
+	s.AppNIC.Call("CHECK", fixture.Keys{"hostLink": "macvlan"}).Fine(t)
+	s.WebNIC.Route("CHECK").Fine(t)
+	c := s.WebNIC.Route("GC", fixture.Keys{"prevResult": nil, "removeUnused": true, "cni.dev/valid-attachments": []string{}})
+	c.Env = nil
+	c.Fine(t)
+	s.AppNIC.Call("CHECK", fixture.Keys{"hostLink": "macvlan"}).Fine(t)
 }
 
 // TestRouteOfManyPods adds pods to a node that has no bridge yet, all at once.
 func TestRouteOfManyPods(t *testing.T) {
-	l := newLab(t, lab.Ens192())
-	network := newNetwork(t, l, routed)
+	l := fixture.NewLab(t, lab.Ens192())
+	network := fixture.NewNetwork(t, l, routed)
 	pods := make([]*lab.Pod, 20)
 	for i := range pods {
 		var err error
@@ -395,15 +385,15 @@ func TestRouteOfManyPods(t *testing.T) {
 	for _, step := range []func(*lab.Pod) error{
 		func(p *lab.Pod) error { return network.Add(t.Context(), p, lab.NIC) },
 		func(p *lab.Pod) error { return network.Check(t.Context(), p, lab.NIC) },
-		func(p *lab.Pod) error { return l.Node.Ping(p.Addrs(lab.NIC)[0].Addr(), nothing) },
-		func(p *lab.Pod) error { return p.Ping(l.LANs[0].Node[1].Addr(), nothing) },
+		func(p *lab.Pod) error { return l.Node.Ping(p.Addrs(lab.NIC)[0].Addr(), fixture.Nothing) },
+		func(p *lab.Pod) error { return p.Ping(l.LANs[0].Node[1].Addr(), fixture.Nothing) },
 		func(p *lab.Pod) error { return network.Del(t.Context(), p, lab.NIC) },
 	} {
-		if err := atOnce(pods, step); err != nil {
+		if err := fixture.AtOnce(pods, step); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := strings.Count(sh(t, l.Node.Netns, "ip -o link show type macvlan"), "\n"); n != 1 {
+	if n := strings.Count(fixture.Sh(t, l.Node.Netns, "ip -o link show type macvlan"), "\n"); n != 1 {
 		t.Errorf("the node has %d macvlans, want one", n)
 	}
 	if routes := bridgeRoutes(t, l); routes != "" {
@@ -415,18 +405,18 @@ func TestRouteOfManyPods(t *testing.T) {
 // or nowhere. What table main has is seen all the same.
 func TestRouteBehindPolicyRules(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, only(0))
+	s := fixture.NewStage(t, fixture.Only(0))
 	pod := s.Web.Addrs(lab.NIC)[0].Addr().String()
 	for _, rule := range []string{"lookup 77", "prohibit"} {
-		sh(t, s.Node.Netns, "ip route replace 10.6.0.0/16 dev ens192 table 77; ip rule add pref 100 to "+pod+" "+rule)
-		s.web.route("ADD").fine(t)
-		s.web.route("CHECK").fine(t)
-		sh(t, s.Node.Netns, "ip route del "+pod+" dev "+bridge)
-		if e := s.web.route("CHECK").fails(t); !strings.Contains(e.Msg, "host: route "+pod) {
+		fixture.Sh(t, s.Node.Netns, "ip route replace 10.6.0.0/16 dev ens192 table 77; ip rule add pref 100 to "+pod+" "+rule)
+		s.WebNIC.Route("ADD").Fine(t)
+		s.WebNIC.Route("CHECK").Fine(t)
+		fixture.Sh(t, s.Node.Netns, "ip route del "+pod+" dev "+fixture.Bridge)
+		if e := s.WebNIC.Route("CHECK").Fails(t); !strings.Contains(e.Msg, "host: route "+pod) {
 			t.Errorf("without the route CHECK says %s", e.Msg)
 		}
-		sh(t, s.Node.Netns, "ip rule del pref 100")
-		s.web.route("DEL").fine(t)
+		fixture.Sh(t, s.Node.Netns, "ip rule del pref 100")
+		s.WebNIC.Route("DEL").Fine(t)
 	}
 }
 
@@ -436,29 +426,29 @@ func TestRouteRefuses(t *testing.T) {
 	t.Parallel()
 	for what, tt := range map[string]struct {
 		script string
-		over   keys
+		over   fixture.Keys
 		want   []string
 	}{
 		"a bridge of that name":         {"ip link add ens192.host type bridge", nil, []string{"host: link is ens192.host type bridge", "want ens192.host link ens192 type macvlan mode bridge"}},
 		"a macvlan on another link":     {"ip link add v0 type veth peer name v1; ip link add ens192.host link v0 type macvlan mode bridge", nil, []string{"link v0 type macvlan", "want ens192.host link ens192"}},
 		"a macvlan in another mode":     {"ip link add ens192.host link ens192 type macvlan mode vepa", nil, []string{"mode vepa", "mode bridge"}},
-		"no such master":                {"true", keys{"master": "eno9"}, []string{"want ens192, which link eth0 of the pod sits on"}},
+		"no such master":                {"true", fixture.Keys{"master": "eno9"}, []string{"want ens192, which link eth0 of the pod sits on"}},
 		"the address is another link's": {"ip link add v0 type veth peer name v1; ip link set v0 up; ip route add 10.6.168.171/32 dev v0", nil, []string{"host: route 10.6.168.171 dev v0", "is in the way of 10.6.168.171 dev ens192.host"}},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			sh(t, s.Node.Netns, tt.script)
-			before := s.state(t)
+			s := fixture.NewStage(t, lab.Ens192())
+			fixture.Sh(t, s.Node.Netns, tt.script)
+			before := s.State(t)
 			for _, verb := range []string{"ADD", "CHECK"} {
-				e := s.web.route(verb, tt.over).fails(t)
+				e := s.WebNIC.Route(verb, tt.over).Fails(t)
 				for _, words := range tt.want {
 					if !strings.Contains(e.Msg, words) {
 						t.Errorf("%s does not say %q: %s", verb, words, e.Msg)
 					}
 				}
 			}
-			same(t, what, before, slices.DeleteFunc(s.state(t), isLock))
+			fixture.Same(t, what, before, slices.DeleteFunc(s.State(t), isLock))
 		})
 	}
 }
@@ -470,10 +460,10 @@ func isLock(line string) bool { return strings.HasPrefix(line, "node: /run/multi
 // the parent of ipvlans; the kernel's answer is the same.
 func TestRouteOnTakenMaster(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, only(0))
-	sh(t, s.Node.Netns, "ip link add v0 type veth peer name v1; ip link add br0 type bridge; ip link set v0 master br0")
-	sh(t, s.Web.Netns, "ip link del eth0; ip link add eth0 type veth peer name far; ip link set eth0 up; ip link set far up; ip addr add "+s.Web.Addrs(lab.NIC)[0].String()+" dev eth0")
-	e := s.web.route("ADD", keys{"master": "v0"}).fails(t)
+	s := fixture.NewStage(t, fixture.Only(0))
+	fixture.Sh(t, s.Node.Netns, "ip link add v0 type veth peer name v1; ip link add br0 type bridge; ip link set v0 master br0")
+	fixture.Sh(t, s.Web.Netns, "ip link del eth0; ip link add eth0 type veth peer name far; ip link set eth0 up; ip link set far up; ip addr add "+s.Web.Addrs(lab.NIC)[0].String()+" dev eth0")
+	e := s.WebNIC.Route("ADD", fixture.Keys{"master": "v0"}).Fails(t)
 	for _, words := range []string{"macvlan and ipvlan can't share a parent", "v0 carries ipvlans", "busy"} {
 		if !strings.Contains(e.Msg, words) {
 			t.Errorf("ADD does not say %q: %s", words, e.Msg)
@@ -485,26 +475,26 @@ func TestRouteOnTakenMaster(t *testing.T) {
 // the bridge's place.
 func TestRouteStatus(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	status := func(over keys) call {
-		c := s.web.route("STATUS", keys{"prevResult": nil}, over)
-		c.env = nil
+	s := fixture.NewStage(t, lab.Ens192())
+	status := func(over fixture.Keys) fixture.Call {
+		c := s.WebNIC.Route("STATUS", fixture.Keys{"prevResult": nil}, over)
+		c.Env = nil
 		return c
 	}
-	before := s.state(t)
-	status(nil).fine(t)
-	same(t, "STATUS", before, s.state(t))
+	before := s.State(t)
+	status(nil).Fine(t)
+	fixture.Same(t, "STATUS", before, s.State(t))
 	const notAvailable = 50
-	if e := status(keys{"master": "eno9"}).fails(t); e.Code != notAvailable || !strings.Contains(e.Msg, "link eno9: no such device") {
+	if e := status(fixture.Keys{"master": "eno9"}).Fails(t); e.Code != notAvailable || !strings.Contains(e.Msg, "link eno9: no such device") {
 		t.Errorf("without the master: %v", e)
 	}
-	s.web.route("ADD").fine(t)
-	status(nil).fine(t)
-	if e := status(keys{"bridge": "ens192"}).fails(t); e.Code != types.ErrInvalidNetworkConfig {
+	s.WebNIC.Route("ADD").Fine(t)
+	status(nil).Fine(t)
+	if e := status(fixture.Keys{"bridge": "ens192"}).Fails(t); e.Code != types.ErrInvalidNetworkConfig {
 		t.Errorf("with the master's name: %v", e)
 	}
-	sh(t, s.Node.Netns, "ip link del "+bridge+"; ip link add mine type bridge")
-	if e := status(keys{"bridge": "mine"}).fails(t); e.Code != notAvailable || !strings.Contains(e.Msg, "want mine link ens192 type macvlan") {
+	fixture.Sh(t, s.Node.Netns, "ip link del "+fixture.Bridge+"; ip link add mine type bridge")
+	if e := status(fixture.Keys{"bridge": "mine"}).Fails(t); e.Code != notAvailable || !strings.Contains(e.Msg, "want mine link ens192 type macvlan") {
 		t.Errorf("with a bridge in its place: %v", e)
 	}
 }
@@ -513,13 +503,13 @@ func TestRouteStatus(t *testing.T) {
 // configuration.
 func TestRouteInEveryVersion(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
+	s := fixture.NewStage(t, lab.Ens192())
 	for _, v := range versions {
-		prev, err := s.web.prev.GetAsVersion(v)
+		prev, err := s.WebNIC.Prev.GetAsVersion(v)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := s.web.route("ADD", keys{"cniVersion": v, "prevResult": prev}).fine(t)
+		out := s.WebNIC.Route("ADD", fixture.Keys{"cniVersion": v, "prevResult": prev}).Fine(t)
 		var got struct {
 			CNIVersion string           `json:"cniVersion"`
 			IPs        []map[string]any `json:"ips"`
@@ -528,9 +518,9 @@ func TestRouteInEveryVersion(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &got); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(got.Interfaces); got.CNIVersion != v || len(got.IPs) != 2 || n != 2 || got.Interfaces[1].Name != bridge {
+		if n := len(got.Interfaces); got.CNIVersion != v || len(got.IPs) != 2 || n != 2 || got.Interfaces[1].Name != fixture.Bridge {
 			t.Errorf("version %s: %s", v, out)
 		}
-		s.web.route("DEL", keys{"cniVersion": v, "prevResult": prev}).fine(t)
+		s.WebNIC.Route("DEL", fixture.Keys{"cniVersion": v, "prevResult": prev}).Fine(t)
 	}
 }

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
 
 // lans are the address families in which the node and its pods may live.
-var lans = map[string]lab.LAN{"v4": only(0), "v6": only(1), "dual": lab.Ens192()}
+var lans = map[string]lab.LAN{"v4": fixture.Only(0), "v6": fixture.Only(1), "dual": lab.Ens192()}
 
 // TestTraffic sends traffic all ways, and looks at which link each packet left
 // by; see lab.Scene for the sentences.
@@ -21,8 +22,8 @@ func TestTraffic(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newScene(t, lan, chained)
-			holds(t, s)
+			s := fixture.NewScene(t, lan, fixture.Chained)
+			fixture.Holds(t, s)
 			for _, ping := range pings(s) {
 				if err := ping(); err != nil {
 					t.Error(err)
@@ -36,7 +37,7 @@ func TestTraffic(t *testing.T) {
 // fails without it.
 func TestTrafficWithoutCoordinator(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, lab.Ens192())
+	s := fixture.NewScene(t, lab.Ens192())
 	needed := map[string]bool{}
 	for _, r := range lab.RunAll(slices.Concat(s.Checks("tcp"), s.Checks("udp"))) {
 		if failed := r.Err != nil; failed != r.Coordinator {
@@ -73,30 +74,30 @@ func pings(s *lab.Scene) []func() error {
 // pod's: the node must not take it, for the pod could pass for anybody.
 func TestSpoofedSource(t *testing.T) {
 	t.Parallel()
-	s := newScene(t, only(0), chained)
+	s := fixture.NewScene(t, fixture.Only(0), fixture.Chained)
 	foreign := netip.MustParsePrefix("198.51.100.7/32")
 	if err := s.Web.AddAddrs("lo", foreign); err != nil {
 		t.Fatal(err)
 	}
 	node := netip.AddrPortFrom(s.LANs[0].Node[0].Addr(), 9)
 	seen := func() bool {
-		sh(t, s.Node.Netns, "nft add table inet seen; nft add chain inet seen in '{ type filter hook input priority 0; }'; nft add rule inet seen in udp dport 9 counter")
-		defer sh(t, s.Node.Netns, "nft delete table inet seen")
+		fixture.Sh(t, s.Node.Netns, "nft add table inet seen; nft add chain inet seen in '{ type filter hook input priority 0; }'; nft add rule inet seen in udp dport 9 counter")
+		defer fixture.Sh(t, s.Node.Netns, "nft delete table inet seen")
 		// Nobody listens: with its own address the pod is told so.
 		_, err := s.Web.Ask("udp", node, nettest.Socket{Source: foreign.Addr()})
 		if err == nil {
 			t.Error("somebody answers")
 		}
-		return !strings.Contains(sh(t, s.Node.Netns, "nft list table inet seen"), "packets 0 ")
+		return !strings.Contains(fixture.Sh(t, s.Node.Netns, "nft list table inet seen"), "packets 0 ")
 	}
 	if seen() {
 		t.Error("the node took a packet with a source that is not the pod's")
 	}
-	sh(t, s.Node.Netns, "echo 0 > /proc/sys/net/ipv4/conf/"+s.Web.HostEnd(lab.NIC)+"/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter")
+	fixture.Sh(t, s.Node.Netns, "echo 0 > /proc/sys/net/ipv4/conf/"+s.Web.HostEnd(lab.NIC)+"/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter")
 	if seen() {
 		t.Error("without rp_filter the node takes a packet that nftables should have dropped")
 	}
-	sh(t, s.Node.Netns, "nft delete table inet multihome-sources")
+	fixture.Sh(t, s.Node.Netns, "nft delete table inet multihome-sources")
 	if !seen() {
 		t.Error("the control: without either check the packet must come through")
 	}

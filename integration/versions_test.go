@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -25,12 +26,12 @@ func TestResultInEveryVersion(t *testing.T) {
 	for _, v := range versions {
 		t.Run(v, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			prev, err := s.web.prev.GetAsVersion(v)
+			s := fixture.NewStage(t, lab.Ens192())
+			prev, err := s.WebNIC.Prev.GetAsVersion(v)
 			if err != nil {
 				t.Fatal(err)
 			}
-			out := s.web.call("ADD", keys{"cniVersion": v, "prevResult": prev}).fine(t)
+			out := s.WebNIC.Call("ADD", fixture.Keys{"cniVersion": v, "prevResult": prev}).Fine(t)
 			var said struct {
 				CNIVersion string `json:"cniVersion"`
 			}
@@ -59,22 +60,22 @@ func TestResultInEveryVersion(t *testing.T) {
 			if d := cmp.Diff(was, got); d != "" {
 				t.Errorf("what prevResult had (-before +after):\n%s", d)
 			}
-			host := &types100.Interface{Name: s.web.host(), Mac: macOf(t, s, "node", s.web.host())}
+			host := &types100.Interface{Name: s.WebNIC.Host(), Mac: macOf(t, s, "node", s.WebNIC.Host())}
 			pod := &types100.Interface{Name: "veth0", Mac: macOf(t, s, "web", "veth0"), Sandbox: s.Web.Path()}
 			if d := cmp.Diff([]*types100.Interface{host, pod}, ends); d != "" {
 				t.Errorf("the ends (-kernel +result):\n%s", d)
 			}
 			if v != "0.3.0" && v != "0.3.1" { // which have no CHECK
-				s.web.call("CHECK", keys{"cniVersion": v, "prevResult": prev}).fine(t)
-				s.web.call("CHECK", keys{"cniVersion": v, "prevResult": json.RawMessage(out)}).fine(t)
+				s.WebNIC.Call("CHECK", fixture.Keys{"cniVersion": v, "prevResult": prev}).Fine(t)
+				s.WebNIC.Call("CHECK", fixture.Keys{"cniVersion": v, "prevResult": json.RawMessage(out)}).Fine(t)
 			}
-			s.web.call("DEL", keys{"cniVersion": v, "prevResult": json.RawMessage(out)}).fine(t)
+			s.WebNIC.Call("DEL", fixture.Keys{"cniVersion": v, "prevResult": json.RawMessage(out)}).Fine(t)
 		})
 	}
 }
 
 // macOf asks the kernel.
-func macOf(t *testing.T, s *stage, where, link string) string {
+func macOf(t *testing.T, s *fixture.Stage, where, link string) string {
 	t.Helper()
 	n := s.Node.Netns
 	if where == s.Web.Name() {
@@ -90,9 +91,9 @@ func macOf(t *testing.T, s *stage, where, link string) string {
 // TestVersion: VERSION lists them.
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
+	s := fixture.NewStage(t, lab.Ens192())
 	var got struct{ SupportedVersions []string }
-	if err := json.Unmarshal([]byte(s.web.call("VERSION").fine(t)), &got); err != nil {
+	if err := json.Unmarshal([]byte(s.WebNIC.Call("VERSION").Fine(t)), &got); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(got.SupportedVersions)
@@ -105,63 +106,63 @@ func TestVersion(t *testing.T) {
 // doing any.
 func TestStatus(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	before := s.state(t)
-	c := s.web.call("STATUS", keys{"prevResult": nil})
-	c.env = nil // STATUS is for no pod
-	if out := c.fine(t); out != "" {
+	s := fixture.NewStage(t, lab.Ens192())
+	before := s.State(t)
+	c := s.WebNIC.Call("STATUS", fixture.Keys{"prevResult": nil})
+	c.Env = nil // STATUS is for no pod
+	if out := c.Fine(t); out != "" {
 		t.Errorf("STATUS says %q", out)
 	}
-	same(t, "STATUS", before, s.state(t))
+	fixture.Same(t, "STATUS", before, s.State(t))
 }
 
 // TestDisabled: the plugin hands on what it got, and does nothing.
 func TestDisabled(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	before := s.state(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	before := s.State(t)
 	for _, mode := range []string{"disabled", "disable"} {
-		got := s.web.add(t, keys{"mode": mode})
-		if d := cmp.Diff(s.web.prev, got); d != "" {
+		got := s.WebNIC.Add(t, fixture.Keys{"mode": mode})
+		if d := cmp.Diff(s.WebNIC.Prev, got); d != "" {
 			t.Errorf("mode %s (-prevResult +result):\n%s", mode, d)
 		}
-		s.web.call("CHECK", keys{"mode": mode}).fine(t)
-		s.web.call("DEL", keys{"mode": mode}).fine(t)
-		same(t, "mode "+mode, before, s.state(t))
+		s.WebNIC.Call("CHECK", fixture.Keys{"mode": mode}).Fine(t)
+		s.WebNIC.Call("DEL", fixture.Keys{"mode": mode}).Fine(t)
+		fixture.Same(t, "mode "+mode, before, s.State(t))
 	}
-	s.web.add(t) // the control
-	if slices.Equal(before, s.state(t)) {
+	s.WebNIC.Add(t) // the control
+	if slices.Equal(before, s.State(t)) {
 		t.Error("ADD without mode disabled changes nothing")
 	}
 	// Switched off while the pod runs, DEL still takes away what is there.
-	s.web.call("DEL", keys{"mode": "disabled"}).fine(t)
-	sh(t, s.Node.Netns, removeRules)
-	same(t, "DEL with mode disabled", before.unnumbered(), s.state(t).unnumbered())
+	s.WebNIC.Call("DEL", fixture.Keys{"mode": "disabled"}).Fine(t)
+	fixture.Sh(t, s.Node.Netns, fixture.RemoveRules)
+	fixture.Same(t, "DEL with mode disabled", before.Unnumbered(), s.State(t).Unnumbered())
 }
 
 // TestFirstNICOfAnotherName: podDefaultCNINIC says which NIC is the first.
 func TestFirstNICOfAnotherName(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, lab.Ens192())
+	l := fixture.NewLab(t, lab.Ens192())
 	pod, err := l.NewPod("web")
 	if err != nil {
 		t.Fatal(err)
 	}
-	with := strings.Replace(chained, "{", `{"podDefaultCNINIC": "lan0", `, 1)
-	network := newNetwork(t, l, with)
+	with := strings.Replace(fixture.Chained, "{", `{"podDefaultCNINIC": "lan0", `, 1)
+	network := fixture.NewNetwork(t, l, with)
 	if err := network.Add(t.Context(), pod, "lan0"); err != nil {
 		t.Fatal(err)
 	}
 	if err := network.Check(t.Context(), pod, "lan0"); err != nil {
 		t.Error(err)
 	}
-	server, err := pod.Serve(8080, nothing)
+	server, err := pod.Serve(8080, fixture.Nothing)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close()
 	for _, addr := range pod.Addrs("lan0") {
-		reached(t, l, pod, addr)
+		fixture.Reached(t, l, pod, addr)
 	}
 	if err := network.Del(t.Context(), pod, "lan0"); err != nil {
 		t.Error(err)
@@ -174,24 +175,24 @@ func TestMTU(t *testing.T) {
 	t.Parallel()
 	for _, want := range []struct {
 		nic  int
-		over keys
+		over fixture.Keys
 		mtu  int
 	}{
-		{1500, keys{}, 1500}, {1400, keys{}, 1400}, {1400, keys{"vethMTU": 1300}, 1300}, {1400, keys{"vethMTU": 9000}, 9000},
+		{1500, fixture.Keys{}, 1500}, {1400, fixture.Keys{}, 1400}, {1400, fixture.Keys{"vethMTU": 1300}, 1300}, {1400, fixture.Keys{"vethMTU": 9000}, 9000},
 	} {
 		t.Run(fmt.Sprintf("NIC %d, %v", want.nic, want.over), func(t *testing.T) {
-			s := newStage(t, lab.Ens192())
-			sh(t, s.Web.Netns, fmt.Sprintf("ip link set eth0 mtu %d", want.nic))
-			s.web.add(t, want.over)
-			for _, link := range []string{sh(t, s.Web.Netns, "ip link show veth0"), sh(t, s.Node.Netns, "ip link show "+s.web.host())} {
+			s := fixture.NewStage(t, lab.Ens192())
+			fixture.Sh(t, s.Web.Netns, fmt.Sprintf("ip link set eth0 mtu %d", want.nic))
+			s.WebNIC.Add(t, want.over)
+			for _, link := range []string{fixture.Sh(t, s.Web.Netns, "ip link show veth0"), fixture.Sh(t, s.Node.Netns, "ip link show "+s.WebNIC.Host())} {
 				if !strings.Contains(link, fmt.Sprintf(" mtu %d ", want.mtu)) {
 					t.Errorf("want MTU %d: %s", want.mtu, link)
 				}
 			}
-			s.web.call("CHECK", want.over).fine(t)
-			again := s.state(t)
-			s.web.add(t, want.over)
-			same(t, "ADD again", again, s.state(t))
+			s.WebNIC.Call("CHECK", want.over).Fine(t)
+			again := s.State(t)
+			s.WebNIC.Add(t, want.over)
+			fixture.Same(t, "ADD again", again, s.State(t))
 		})
 	}
 }

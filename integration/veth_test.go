@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -48,14 +49,14 @@ func TestPrintedOutputs(t *testing.T) {
 	ens192, ens224 := lab.Ens192(), lab.Ens224()
 	ens192.Pods[0].First = netip.MustParseAddr("10.6.168.171") // app's; web is next
 	ens224.Pods[0].First = netip.MustParseAddr("10.7.168.173")
-	s := newSite(t, family(0, ens192, ens224), chain)
-	s.verify(t, s.checks()...)
-	s.check(t)
+	s := fixture.NewSite(t, fixture.Family(0, ens192, ens224), chain)
+	s.Verify(t, s.Checks()...)
+	s.Check(t)
 
-	settle(t, s.web.Netns)
+	fixture.Settle(t, s.Web.Netns)
 	var got txtar.Archive
 	for _, command := range []string{"ip r show", "ip rule show", "ip route show table 100", "ip route show table 99"} {
-		out := tidy(sh(t, s.web.Netns, command))
+		out := fixture.Tidy(fixture.Sh(t, s.Web.Netns, command))
 		got.Files = append(got.Files, txtar.File{Name: command, Data: []byte(out)})
 		for l := range strings.Lines(strings.TrimSpace(printed[command])) {
 			if !saysAll(out, strings.Fields(l)) {
@@ -100,7 +101,7 @@ func saysAll(out string, words []string) bool {
 // without the plugin.
 func TestVethWithoutVeth(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, family(0, lab.Ens192(), lab.Ens224()))
-	sh(t, s.web.Netns, fmt.Sprintf("ip route flush default; ip route add default via %s dev eth0", s.LANs[0].Router[0].Addr()))
-	s.refute(t, s.checks()...)
+	s := fixture.NewSite(t, fixture.Family(0, lab.Ens192(), lab.Ens224()))
+	fixture.Sh(t, s.Web.Netns, fmt.Sprintf("ip route flush default; ip route add default via %s dev eth0", s.LANs[0].Router[0].Addr()))
+	s.Refute(t, s.Checks()...)
 }

@@ -102,7 +102,7 @@ func Matrix(t *testing.T, injector string, s Subject) {
 	mode = strings.ReplaceAll(mode, "_", " ")
 	by := cmp.Or(*seed, rand.Uint64()>>32)
 	all, atLeast := draw(m.calls, by)
-	t.Logf("faults: %s: drawing of %d strikes by -faults-seed %d", mode, len(all), by) // now: this may be cut off
+	t.Logf("faults: %s: %d strikes there are, at least %d to be drawn, by -faults-seed %d", mode, len(all), atLeast, by) // now: this may be cut off
 	struck := m.strikeAll(all, atLeast)
 	t.Logf("faults: %s: drew %d of %d strikes; again: -faults-seed %d -strikes %[2]d", mode, struck, len(all), by)
 	t.Log("drawn:\n" + listed(all[:struck]))

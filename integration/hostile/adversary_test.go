@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package integration
+package hostile
 
 import (
 	"fmt"
@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -24,7 +25,7 @@ type spoofer struct {
 	node net.HardwareAddr // at the other end
 }
 
-func newSpoofer(t *testing.T, s *stage, link, nodeLink string) spoofer {
+func newSpoofer(t *testing.T, s *fixture.Stage, link, nodeLink string) spoofer {
 	t.Helper()
 	mac, err := s.Node.MAC(nodeLink)
 	if err != nil {
@@ -82,7 +83,7 @@ func (a *arrivals) await(t *testing.T, data string) {
 
 // sources are the addresses that a pod may want to be taken for: another pod, the
 // node, a host of the LAN, one far away, and nobody in the pod's own subnet.
-func sources(s *stage, family int) map[string]netip.Addr {
+func sources(s *fixture.Stage, family int) map[string]netip.Addr {
 	far := []string{"198.51.100.7", "2001:db8:bad::7"}
 	nobody := []string{"10.6.200.200", "fd00:6::dead"}
 	out := map[string]netip.Addr{
@@ -95,44 +96,28 @@ func sources(s *stage, family int) map[string]netip.Addr {
 	return out
 }
 
-// services leads ClusterIPs to the other pod's port, as kube-proxy does, but leaves
-// the source as it came.
-func (s *stage) services(t *testing.T, ports ...netip.AddrPort) {
-	t.Helper()
-	script := "nft add table inet cluster; nft add chain inet cluster pre '{ type nat hook prerouting priority dstnat; }'\n"
-	for i, to := range ports {
-		ip := []string{"ip", "ip6"}[i]
-		script += fmt.Sprintf("nft add rule inet cluster pre %s daddr %s udp dport 53 dnat %s to %s\n", ip, clusterIP(i), ip, to)
-	}
-	sh(t, s.Node.Netns, script)
-}
-
-func clusterIP(family int) netip.Addr {
-	return netip.MustParseAddr([]string{"10.96.0.77", "fd00:10:96::77"}[family])
-}
-
 // TestPodSendsFromNoAddressButItsOwn lets a pod send by its veth from the addresses
 // of others, to its node, a Service and another pod. Without the check that
 // arrives, which is the control; with it only what the pod sends from its own.
 func TestPodSendsFromNoAddressButItsOwn(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.app.add(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.AppNIC.Add(t)
 	const port = 5353
 	var backends []netip.AddrPort
 	for _, app := range s.App.Addrs(lab.NIC) {
 		backends = append(backends, netip.AddrPortFrom(app.Addr(), port))
 	}
-	s.services(t, backends...)
+	s.MakeServices(t, backends...)
 	for _, strict := range []bool{false, true} {
 		if strict {
-			s.web.add(t)
-			s.web.check(t)
+			s.WebNIC.Add(t)
+			s.WebNIC.Check(t)
 		} else {
-			s.web.add(t, keys{"hostRPFilter": 0})
+			s.WebNIC.Add(t, fixture.Keys{"hostRPFilter": 0})
 		}
-		settle(t, s.Node.Netns)
-		spoofer := newSpoofer(t, s, "veth0", s.web.host())
+		fixture.Settle(t, s.Node.Netns)
+		spoofer := newSpoofer(t, s, "veth0", s.WebNIC.Host())
 		for family, own := range s.Web.Addrs(lab.NIC) {
 			node := netip.AddrPortFrom(s.LANs[0].Node[family].Addr(), port)
 			atNode, atPod := listen(t, s.Node.Netns, node), listen(t, s.App.Netns, backends[family])
@@ -142,7 +127,7 @@ func TestPodSendsFromNoAddressButItsOwn(t *testing.T) {
 				at   *arrivals
 			}{
 				{"the node", node, atNode},
-				{"a Service", netip.AddrPortFrom(clusterIP(family), 53), atPod},
+				{"a Service", netip.AddrPortFrom(fixture.ClusterIP(family), 53), atPod},
 				{"another pod", backends[family], atPod},
 			}
 			for who, from := range sources(s, family) {
@@ -171,27 +156,27 @@ func TestPodSendsFromNoAddressButItsOwn(t *testing.T) {
 			atPod.socket.Close()
 		}
 	}
-	sh(t, s.Node.Netns, "nft delete table inet cluster")
-	holds(t, s.Scene)
+	fixture.Sh(t, s.Node.Netns, "nft delete table inet cluster")
+	fixture.Holds(t, s.Scene)
 }
 
 // TestPodSendsByBridgeFromNoAddressOfOthers has the node's macvlan for the link. It
 // is shared, so all that it can tell is that an address is not of its pods.
 func TestPodSendsByBridgeFromNoAddressOfOthers(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	option := keys{"hostLink": "macvlan"}
-	s.app.add(t, option)
+	s := fixture.NewStage(t, lab.Ens192())
+	option := fixture.Keys{"hostLink": "macvlan"}
+	s.AppNIC.Add(t, option)
 	for _, strict := range []bool{false, true} {
 		if strict {
-			s.web.add(t, option)
-			s.web.call("CHECK", option).fine(t)
+			s.WebNIC.Add(t, option)
+			s.WebNIC.Call("CHECK", option).Fine(t)
 		} else {
-			s.web.add(t, option, keys{"hostRPFilter": 0})
-			sh(t, s.Node.Netns, "nft delete table inet multihome-sources") // which the other pod wants
+			s.WebNIC.Add(t, option, fixture.Keys{"hostRPFilter": 0})
+			fixture.Sh(t, s.Node.Netns, "nft delete table inet multihome-sources") // which the other pod wants
 		}
-		settle(t, s.Node.Netns)
-		spoofer := newSpoofer(t, s, lab.NIC, bridge)
+		fixture.Settle(t, s.Node.Netns)
+		spoofer := newSpoofer(t, s, lab.NIC, fixture.Bridge)
 		for family, own := range s.Web.Addrs(lab.NIC) {
 			node := netip.AddrPortFrom(s.LANs[0].Node[family].Addr(), 5353)
 			atNode := listen(t, s.Node.Netns, node)
@@ -218,44 +203,46 @@ func TestPodSendsByBridgeFromNoAddressOfOthers(t *testing.T) {
 // it, and ADD mend it. GC takes it away with the last pod.
 func TestCheckOfSources(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.web.add(t)
-	s.app.add(t)
-	whole := s.state(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.WebNIC.Add(t)
+	s.AppNIC.Add(t)
+	whole := s.State(t)
 	for damage, says := range map[string]string{
 		"nft flush ruleset": "host: nft table inet multihome-sources is missing",
 		"nft flush chain inet multihome-sources prerouting":                                        `damaged "chain prerouting", want table inet multihome-sources`,
 		"nft insert rule inet multihome-sources prerouting accept":                                 `damaged "chain prerouting"`,
 		"nft add chain inet multihome-sources more":                                                `damaged "chain more"`,
-		"ip link set " + s.web.host() + " group default":                                           " group 109 up",
-		"sysctl -qw net.ipv4.conf." + s.web.host() + ".rp_filter=0":                                "rp_filter",
-		"nft delete table inet multihome-sources; ip link set " + s.web.host() + " group 7":        "group 7",
+		"ip link set " + s.WebNIC.Host() + " group default":                                        " group 109 up",
+		"sysctl -qw net.ipv4.conf." + s.WebNIC.Host() + ".rp_filter=0":                             "rp_filter",
+		"nft delete table inet multihome-sources; ip link set " + s.WebNIC.Host() + " group 7":     "group 7",
 		"nft add rule inet multihome-sources prerouting iifgroup 109 fib saddr . iif oif 0 accept": "damaged",
 	} {
-		sh(t, s.Node.Netns, damage)
-		if e := s.web.call("CHECK").fails(t); !strings.Contains(e.Msg, says) {
+		fixture.Sh(t, s.Node.Netns, damage)
+		if e := s.WebNIC.Call("CHECK").Fails(t); !strings.Contains(e.Msg, says) {
 			t.Errorf("after %q CHECK says nothing of %q: %s", damage, says, e.Msg)
 		}
-		s.web.add(t)
-		s.web.check(t)
-		s.app.check(t)
+		s.WebNIC.Add(t)
+		s.WebNIC.Check(t)
+		s.AppNIC.Check(t)
 		if damage != "nft flush ruleset" { // the Services are gone, too
-			same(t, "ADD after "+damage, whole.unnumbered(), s.state(t).unnumbered())
+			fixture.Same(t, "ADD after "+damage, whole.Unnumbered(), s.State(t).Unnumbered())
 		}
-		if whole = s.state(t); t.Failed() {
+		if whole = s.State(t); t.Failed() {
 			return
 		}
 	}
-	has := func() bool { return strings.Contains(sh(t, s.Node.Netns, "nft list tables"), "multihome-sources") }
-	s.web.del(t)
+	has := func() bool {
+		return strings.Contains(fixture.Sh(t, s.Node.Netns, "nft list tables"), "multihome-sources")
+	}
+	s.WebNIC.Del(t)
 	if !has() {
 		t.Error("a pod's DEL takes away what the others rely on")
 	}
-	s.app.check(t)
-	s.app.del(t)
-	c := s.web.call("GC", keys{"prevResult": nil, "cni.dev/valid-attachments": []string{}})
-	c.env = nil
-	c.fine(t)
+	s.AppNIC.Check(t)
+	s.AppNIC.Del(t)
+	c := s.WebNIC.Call("GC", fixture.Keys{"prevResult": nil, "cni.dev/valid-attachments": []string{}})
+	c.Env = nil
+	c.Fine(t)
 	if has() {
 		t.Error("GC leaves the check of sources, which no link needs")
 	}
@@ -264,8 +251,8 @@ func TestCheckOfSources(t *testing.T) {
 // TestCheckOfSourcesMadeAtOnce has many pods make the one check of their node.
 func TestCheckOfSourcesMadeAtOnce(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, lab.Ens192())
-	network := newNetwork(t, l, chained)
+	l := fixture.NewLab(t, lab.Ens192())
+	network := fixture.NewNetwork(t, l, fixture.Chained)
 	pods := make([]*lab.Pod, 10)
 	for i := range pods {
 		var err error
@@ -274,7 +261,7 @@ func TestCheckOfSourcesMadeAtOnce(t *testing.T) {
 		}
 	}
 	for range 3 {
-		if err := atOnce(pods, func(p *lab.Pod) error { return network.Add(t.Context(), p, lab.NIC) }); err != nil {
+		if err := fixture.AtOnce(pods, func(p *lab.Pod) error { return network.Add(t.Context(), p, lab.NIC) }); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range pods {
@@ -282,10 +269,10 @@ func TestCheckOfSourcesMadeAtOnce(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := atOnce(pods, func(p *lab.Pod) error { return network.Del(t.Context(), p, lab.NIC) }); err != nil {
+		if err := fixture.AtOnce(pods, func(p *lab.Pod) error { return network.Del(t.Context(), p, lab.NIC) }); err != nil {
 			t.Fatal(err)
 		}
-		sh(t, l.Node.Netns, "nft delete table inet multihome-sources")
+		fixture.Sh(t, l.Node.Netns, "nft delete table inet multihome-sources")
 	}
 }
 
@@ -333,16 +320,16 @@ func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]fun
 // does the same in the LAN is believed, which is the control.
 func TestPodChangesNoNeighbours(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.web.add(t)
-	s.app.add(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.WebNIC.Add(t)
+	s.AppNIC.Add(t)
 	// An entry that was just made is not protected from ARP (neigh locktime).
-	sh(t, s.Node.Netns, "for f in /proc/sys/net/ipv4/neigh/*/locktime; do echo 0 > $f; done")
-	holds(t, s.Scene) // the node knows its neighbours now
+	fixture.Sh(t, s.Node.Netns, "for f in /proc/sys/net/ipv4/neigh/*/locktime; do echo 0 > $f; done")
+	fixture.Holds(t, s.Scene) // the node knows its neighbours now
 	client := s.LANs[0].Client
 	claimed := net.HardwareAddr{2, 0xba, 0xd, 0, 0, 1}
 	neighbours := func() string {
-		return sh(t, s.Node.Netns, "ip neigh show | grep -v '^fe80:' | sed 's/ [A-Z]* *$//' | sort")
+		return fixture.Sh(t, s.Node.Netns, "ip neigh show | grep -v '^fe80:' | sed 's/ [A-Z]* *$//' | sort")
 	}
 	nodeMAC := func(link string) net.HardwareAddr {
 		mac, err := s.Node.MAC(link)
@@ -357,7 +344,7 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 		whose["itself"] = own.Addr()
 		node := s.LANs[0].Node[family].Addr()
 		for who, addr := range whose {
-			for how, claim := range claims(addr, node, claimed, nodeMAC(s.web.host())) {
+			for how, claim := range claims(addr, node, claimed, nodeMAC(s.WebNIC.Host())) {
 				before := neighbours()
 				if err := claim(s.Web.Netns, "veth0"); err != nil {
 					t.Fatal(err)
@@ -372,7 +359,7 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 		}
 		host := s.LANs[0].Host[family].Addr()
 		for how, claim := range claims(host, node, claimed, nodeMAC("ens192")) {
-			sh(t, s.Node.Netns, fmt.Sprintf("ip neigh replace %s lladdr 02:00:00:00:00:99 dev ens192 nud stale; sleep 0.05", host)) // jiffies later
+			fixture.Sh(t, s.Node.Netns, fmt.Sprintf("ip neigh replace %s lladdr 02:00:00:00:00:99 dev ens192 nud stale; sleep 0.05", host)) // jiffies later
 			if err := claim(client, "eth0"); err != nil {
 				t.Fatal(err)
 			}
@@ -392,37 +379,37 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 // TestPodTakesNoAddressOfOthers lets a pod have an address that another one has, by
 // every sort of link to the node. Its ADD must name the other, whose routes stay.
 func TestPodTakesNoAddressOfOthers(t *testing.T) {
-	byBridge := keys{"hostLink": "macvlan"}
+	byBridge := fixture.Keys{"hostLink": "macvlan"}
 	for name, tt := range map[string]struct {
-		other, claim keys
-		says         func(s *stage) string
+		other, claim fixture.Keys
+		says         func(s *fixture.Stage) string
 	}{
-		"veth, veth":       {nil, nil, func(s *stage) string { return s.app.host() + " " }},
-		"macvlan, macvlan": {byBridge, byBridge, func(s *stage) string { return "of container " + s.App.ContainerID + " " }},
-		"macvlan, veth":    {byBridge, nil, func(s *stage) string { return "of container " + s.App.ContainerID + " " }},
-		"veth, macvlan":    {nil, byBridge, func(s *stage) string { return s.app.host() + " " }},
+		"veth, veth":       {nil, nil, func(s *fixture.Stage) string { return s.AppNIC.Host() + " " }},
+		"macvlan, macvlan": {byBridge, byBridge, func(s *fixture.Stage) string { return "of container " + s.App.ContainerID + " " }},
+		"macvlan, veth":    {byBridge, nil, func(s *fixture.Stage) string { return "of container " + s.App.ContainerID + " " }},
+		"veth, macvlan":    {nil, byBridge, func(s *fixture.Stage) string { return s.AppNIC.Host() + " " }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			s.web.add(t, tt.claim) // so that all is there that pods share
-			s.web.del(t)
-			s.app.add(t, tt.other)
+			s := fixture.NewStage(t, lab.Ens192())
+			s.WebNIC.Add(t, tt.claim) // so that all is there that pods share
+			s.WebNIC.Del(t)
+			s.AppNIC.Add(t, tt.other)
 			for family, addr := range s.App.Addrs(lab.NIC) {
 				own := s.Web.Addrs(lab.NIC)[family]
-				sh(t, s.Web.Netns, fmt.Sprintf("ip addr del %s dev eth0; ip addr add %s dev eth0 nodad", own, addr))
-				before := s.state(t)
-				prev := keys{"prevResult": keys{"cniVersion": "1.1.0", "interfaces": s.web.prev.Interfaces, "ips": []keys{{"address": addr.String(), "interface": 0}}}}
-				e := s.web.call("ADD", tt.claim, prev).fails(t)
+				fixture.Sh(t, s.Web.Netns, fmt.Sprintf("ip addr del %s dev eth0; ip addr add %s dev eth0 nodad", own, addr))
+				before := s.State(t)
+				prev := fixture.Keys{"prevResult": fixture.Keys{"cniVersion": "1.1.0", "interfaces": s.WebNIC.Prev.Interfaces, "ips": []fixture.Keys{{"address": addr.String(), "interface": 0}}}}
+				e := s.WebNIC.Call("ADD", tt.claim, prev).Fails(t)
 				if !strings.Contains(e.Msg, tt.says(s)) || !strings.Contains(e.Msg, addr.Addr().String()) {
 					t.Errorf("ADD with %s says nothing of %q: %s", addr, tt.says(s), e.Msg)
 				}
-				same(t, "refused ADD", before.unnumbered(), s.state(t).unnumbered())
-				sh(t, s.Web.Netns, fmt.Sprintf("ip addr del %s dev eth0; ip addr add %s dev eth0 nodad", addr, own))
-				s.app.call("CHECK", tt.other).fine(t)
+				fixture.Same(t, "refused ADD", before.Unnumbered(), s.State(t).Unnumbered())
+				fixture.Sh(t, s.Web.Netns, fmt.Sprintf("ip addr del %s dev eth0; ip addr add %s dev eth0 nodad", addr, own))
+				s.AppNIC.Call("CHECK", tt.other).Fine(t)
 			}
-			s.web.add(t, tt.claim)
-			s.app.call("CHECK", tt.other).fine(t)
+			s.WebNIC.Add(t, tt.claim)
+			s.AppNIC.Call("CHECK", tt.other).Fine(t)
 		})
 	}
 }
@@ -431,10 +418,10 @@ func TestPodTakesNoAddressOfOthers(t *testing.T) {
 // which tells nothing of a pod.
 func TestPodTakesNoAddressOfOverlayPod(t *testing.T) {
 	t.Parallel()
-	s := emptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()}, chained)
-	s.overlay(t, "calico")
-	s.plug(t, 0, "net1")
-	stolen := s.web.Addrs("net1")[0]
+	s := fixture.EmptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()}, fixture.Chained)
+	s.Overlay(t, "calico")
+	s.Plug(t, 0, "net1")
+	stolen := s.Web.Addrs("net1")[0]
 	pod, err := s.NewPod("thief")
 	if err != nil {
 		t.Fatal(err)
@@ -445,11 +432,11 @@ func TestPodTakesNoAddressOfOverlayPod(t *testing.T) {
 	if err := pod.AddAddrs(lab.NIC, stolen); err != nil {
 		t.Fatal(err)
 	}
-	thief := &attachment{Pod: pod, nic: lab.NIC, node: s.Lab}
-	prev := keys{"prevResult": keys{"cniVersion": "1.1.0", "interfaces": []keys{{"name": lab.NIC, "sandbox": pod.Path()}}, "ips": []keys{{"address": stolen.String(), "interface": 0}}}}
-	e := thief.call("ADD", prev).fails(t)
-	if want := "link net1's of container " + s.web.ContainerID; !strings.Contains(e.Msg, want) {
+	thief := &fixture.Attachment{Pod: pod, NIC: lab.NIC, Node: s.Lab}
+	prev := fixture.Keys{"prevResult": fixture.Keys{"cniVersion": "1.1.0", "interfaces": []fixture.Keys{{"name": lab.NIC, "sandbox": pod.Path()}}, "ips": []fixture.Keys{{"address": stolen.String(), "interface": 0}}}}
+	e := thief.Call("ADD", prev).Fails(t)
+	if want := "link net1's of container " + s.Web.ContainerID; !strings.Contains(e.Msg, want) {
 		t.Errorf("ADD says nothing of %q: %s", want, e.Msg)
 	}
-	s.check(t)
+	s.Check(t)
 }

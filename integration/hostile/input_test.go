@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package integration
+package hostile
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -19,7 +20,7 @@ import (
 // standard output, exit status 1, and everything as it was.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
+	s := fixture.NewStage(t, lab.Ens192())
 	dir := t.TempDir()
 	fifo, file := filepath.Join(dir, "fifo"), filepath.Join(dir, "file")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
@@ -28,22 +29,22 @@ func TestBadInput(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stdin := func(text string) func(call) call {
-		return func(c call) call { c.stdin = []byte(text); return c }
+	stdin := func(text string) func(fixture.Call) fixture.Call {
+		return func(c fixture.Call) fixture.Call { c.Stdin = []byte(text); return c }
 	}
-	conf := func(over keys) func(call) call {
-		return func(c call) call { c.stdin = s.web.config(over); return c }
+	conf := func(over fixture.Keys) func(fixture.Call) fixture.Call {
+		return func(c fixture.Call) fixture.Call { c.Stdin = s.WebNIC.Config(over); return c }
 	}
-	env := func(name, value string) func(call) call {
-		return func(c call) call { return c.with(name, value) }
+	env := func(name, value string) func(fixture.Call) fixture.Call {
+		return func(c fixture.Call) fixture.Call { return c.With(name, value) }
 	}
-	prev := func(part string) func(call) call { // a prevResult with one part replaced
-		return func(c call) call {
+	prev := func(part string) func(fixture.Call) fixture.Call { // a prevResult with one part replaced
+		return func(c fixture.Call) fixture.Call {
 			var over map[string]any
 			if err := json.Unmarshal([]byte(part), &over); err != nil {
 				t.Fatal(err)
 			}
-			b, err := json.Marshal(s.web.prev)
+			b, err := json.Marshal(s.WebNIC.Prev)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,14 +55,14 @@ func TestBadInput(t *testing.T) {
 			for key, value := range over {
 				result[key] = value
 			}
-			c.stdin = s.web.config(keys{"prevResult": result})
+			c.Stdin = s.WebNIC.Config(fixture.Keys{"prevResult": result})
 			return c
 		}
 	}
-	before := s.state(t)
+	before := s.State(t)
 	for _, bad := range []struct {
 		name string
-		make func(call) call
+		make func(fixture.Call) fixture.Call
 		code uint
 		says string
 	}{
@@ -70,16 +71,16 @@ func TestBadInput(t *testing.T) {
 		{"half a configuration", stdin(`{"cniVersion": "1.1.0", "name": "lan"`), types.ErrDecodingFailure, ""},
 		{"a list", stdin(`[]`), types.ErrDecodingFailure, ""},
 		{"null", stdin(`null`), types.ErrInvalidNetworkConfig, "name"},
-		{"a configuration with something behind", stdin(string(s.web.config()) + "x"), types.ErrDecodingFailure, ""},
-		{"no name", conf(keys{"name": nil}), types.ErrInvalidNetworkConfig, "name"},
-		{"a name that is none", conf(keys{"name": 5}), types.ErrDecodingFailure, "name"},
-		{"a name with a slash", conf(keys{"name": "a/b"}), types.ErrInvalidNetworkConfig, ""},
-		{"a version of the future", conf(keys{"cniVersion": "9.0.0"}), types.ErrIncompatibleCNIVersion, ""},
-		{"a version that is none", conf(keys{"cniVersion": "x"}), 0, ""},
-		{"no prevResult", conf(keys{"prevResult": nil}), types.ErrInvalidNetworkConfig, "prevResult: missing"},
-		{"prevResult null", conf(keys{"prevResult": json.RawMessage("null")}), types.ErrInvalidNetworkConfig, "prevResult: missing"},
-		{"a prevResult that is none", conf(keys{"prevResult": "x"}), types.ErrDecodingFailure, "prevResult"},
-		{"an empty prevResult", conf(keys{"prevResult": keys{}}), 0, "prevResult"},
+		{"a configuration with something behind", stdin(string(s.WebNIC.Config()) + "x"), types.ErrDecodingFailure, ""},
+		{"no name", conf(fixture.Keys{"name": nil}), types.ErrInvalidNetworkConfig, "name"},
+		{"a name that is none", conf(fixture.Keys{"name": 5}), types.ErrDecodingFailure, "name"},
+		{"a name with a slash", conf(fixture.Keys{"name": "a/b"}), types.ErrInvalidNetworkConfig, ""},
+		{"a version of the future", conf(fixture.Keys{"cniVersion": "9.0.0"}), types.ErrIncompatibleCNIVersion, ""},
+		{"a version that is none", conf(fixture.Keys{"cniVersion": "x"}), 0, ""},
+		{"no prevResult", conf(fixture.Keys{"prevResult": nil}), types.ErrInvalidNetworkConfig, "prevResult: missing"},
+		{"prevResult null", conf(fixture.Keys{"prevResult": json.RawMessage("null")}), types.ErrInvalidNetworkConfig, "prevResult: missing"},
+		{"a prevResult that is none", conf(fixture.Keys{"prevResult": "x"}), types.ErrDecodingFailure, "prevResult"},
+		{"an empty prevResult", conf(fixture.Keys{"prevResult": fixture.Keys{}}), 0, "prevResult"},
 		{"no interfaces", prev(`{"interfaces": []}`), types.ErrInvalidNetworkConfig, "prevResult: interfaces: empty"},
 		{"no addresses", prev(`{"ips": []}`), types.ErrInvalidNetworkConfig, "prevResult: ips: empty"},
 		{"an address without its length", prev(`{"ips": [{"address": "10.6.168.171"}]}`), types.ErrDecodingFailure, "prevResult"},
@@ -105,9 +106,9 @@ func TestBadInput(t *testing.T) {
 		{"the node's own netns", env("CNI_NETNS", s.Node.Path()), types.ErrInvalidNetNS, ""},
 
 		{"no NIC of that name", env("CNI_IFNAME", "net7"), 0, "net7"},
-		{"no first NIC of that name", func(c call) call {
-			c.stdin = s.web.config(keys{"podDefaultCNINIC": "net7"})
-			return c.with("CNI_IFNAME", "net7")
+		{"no first NIC of that name", func(c fixture.Call) fixture.Call {
+			c.Stdin = s.WebNIC.Config(fixture.Keys{"podDefaultCNINIC": "net7"})
+			return c.With("CNI_IFNAME", "net7")
 		}, 0, "link net7: no such device"},
 		{"no interface name", env("CNI_IFNAME", ""), types.ErrInvalidEnvironmentVariables, "CNI_IFNAME"},
 		{"an interface name of 16 bytes", env("CNI_IFNAME", "sixteen-bytes-16"), types.ErrInvalidEnvironmentVariables, ""},
@@ -117,51 +118,51 @@ func TestBadInput(t *testing.T) {
 		{"no container ID", env("CNI_CONTAINERID", ""), types.ErrInvalidEnvironmentVariables, "CNI_CONTAINERID"},
 		{"a container ID that is a path", env("CNI_CONTAINERID", "../web"), types.ErrInvalidEnvironmentVariables, ""},
 
-		{"an unknown key", conf(keys{"serviceCDIR": "10.96.0.0/12"}), types.ErrInvalidNetworkConfig, `unknown key "serviceCDIR": the nearest known one is "serviceCIDR"`},
-		{"a key of the bridge plugin", conf(keys{"ipMasq": true}), types.ErrInvalidNetworkConfig, `unknown key "ipMasq": it is not of this plugin: put it into the configuration of the plugin bridge or ptp`},
-		{"a key of whoever makes the NIC", conf(keys{"ipam": keys{"type": "host-local"}}), types.ErrInvalidNetworkConfig, `put it into the configuration of the plugin that makes the NIC`},
-		{"a key in two spellings", conf(keys{"mode": "underlay", "MODE": "overlay"}), types.ErrInvalidNetworkConfig, `another spelling of the same key`},
-		{"a key twice", stdin(strings.Replace(string(s.web.config(keys{"mode": "auto"})), `"mode":"auto"`, `"mode":"auto","mode":"underlay"`, 1)), types.ErrInvalidNetworkConfig, "mode: there twice: want every key once"},
-		{"a key twice within another", conf(keys{"detectOptions": json.RawMessage(`{"retries": 1, "retries": 2}`)}), types.ErrInvalidNetworkConfig, "retries: there twice"},
-		{"a destination by the NIC and by the node", conf(keys{"policyRoutes": []keys{{"dst": "10.96.0.0/12", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.96.0.0/12: want it by the NIC or"},
-		{"the node by the NIC", conf(keys{"policyRoutes": []keys{{"dst": "10.6.168.123", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.6.168.123/32 via 10.6.0.1: the pod has another route to it"},
-		{"a gateway beyond the subnet", conf(keys{"policyRoutes": []keys{{"dst": "10.9.0.0/16", "gw": "10.7.0.1"}}}), types.ErrInvalidNetworkConfig, "gw 10.7.0.1: want a router in a subnet of link eth0: it is in none"},
-		{"the pod as its gateway", conf(keys{"policyRoutes": []keys{{"dst": "fd09::/64", "gw": "fd00:6::171"}}}), types.ErrInvalidNetworkConfig, "it is the pod's own, on link eth0"},
-		{"another unknown key", conf(keys{"hostTable": 500}), types.ErrInvalidNetworkConfig, `"hostTable"`},
-		{"node addresses of no family of the pod", func(c call) call {
-			c.stdin = s.web.config(keys{"nodeAddresses": []string{"!0.0.0.0/0", "!::/0"}})
+		{"an unknown key", conf(fixture.Keys{"serviceCDIR": "10.96.0.0/12"}), types.ErrInvalidNetworkConfig, `unknown key "serviceCDIR": the nearest known one is "serviceCIDR"`},
+		{"a key of the bridge plugin", conf(fixture.Keys{"ipMasq": true}), types.ErrInvalidNetworkConfig, `unknown key "ipMasq": it is not of this plugin: put it into the configuration of the plugin bridge or ptp`},
+		{"a key of whoever makes the NIC", conf(fixture.Keys{"ipam": fixture.Keys{"type": "host-local"}}), types.ErrInvalidNetworkConfig, `put it into the configuration of the plugin that makes the NIC`},
+		{"a key in two spellings", conf(fixture.Keys{"mode": "underlay", "MODE": "overlay"}), types.ErrInvalidNetworkConfig, `another spelling of the same key`},
+		{"a key twice", stdin(strings.Replace(string(s.WebNIC.Config(fixture.Keys{"mode": "auto"})), `"mode":"auto"`, `"mode":"auto","mode":"underlay"`, 1)), types.ErrInvalidNetworkConfig, "mode: there twice: want every key once"},
+		{"a key twice within another", conf(fixture.Keys{"detectOptions": json.RawMessage(`{"retries": 1, "retries": 2}`)}), types.ErrInvalidNetworkConfig, "retries: there twice"},
+		{"a destination by the NIC and by the node", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "10.96.0.0/12", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.96.0.0/12: want it by the NIC or"},
+		{"the node by the NIC", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "10.6.168.123", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.6.168.123/32 via 10.6.0.1: the pod has another route to it"},
+		{"a gateway beyond the subnet", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "10.9.0.0/16", "gw": "10.7.0.1"}}}), types.ErrInvalidNetworkConfig, "gw 10.7.0.1: want a router in a subnet of link eth0: it is in none"},
+		{"the pod as its gateway", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "fd09::/64", "gw": "fd00:6::171"}}}), types.ErrInvalidNetworkConfig, "it is the pod's own, on link eth0"},
+		{"another unknown key", conf(fixture.Keys{"hostTable": 500}), types.ErrInvalidNetworkConfig, `"hostTable"`},
+		{"node addresses of no family of the pod", func(c fixture.Call) fixture.Call {
+			c.Stdin = s.WebNIC.Config(fixture.Keys{"nodeAddresses": []string{"!0.0.0.0/0", "!::/0"}})
 			return c
 		}, 0, "nodeAddresses"},
 	} {
 		t.Run(bad.name, func(t *testing.T) {
 			for _, verb := range []string{"ADD", "CHECK"} {
-				e := bad.make(s.web.call(verb)).fails(t)
+				e := bad.make(s.WebNIC.Call(verb)).Fails(t)
 				if bad.code != 0 && e.Code != bad.code || !strings.Contains(e.Msg+e.Details, bad.says) {
 					t.Errorf("%s: code %d, %q; want code %d and a word about %q", verb, e.Code, e.Msg, bad.code, bad.says)
 				}
 			}
-			same(t, "refused ADD", before, s.state(t))
+			fixture.Same(t, "refused ADD", before, s.State(t))
 		})
 	}
-	if e := s.web.call("PLUG").fails(t); e.Code != types.ErrInvalidEnvironmentVariables {
+	if e := s.WebNIC.Call("PLUG").Fails(t); e.Code != types.ErrInvalidEnvironmentVariables {
 		t.Errorf("an unknown verb: %v", e)
 	}
 	// The control: what all of these were made from is good.
-	s.web.add(t)
-	s.web.check(t)
-	after := s.state(t)
-	if e := s.web.call("ADD").with("CNI_IFNAME", "veth0").fails(t); e.Code != types.ErrInvalidNetworkConfig || !strings.Contains(e.Msg, "veth0") {
+	s.WebNIC.Add(t)
+	s.WebNIC.Check(t)
+	after := s.State(t)
+	if e := s.WebNIC.Call("ADD").With("CNI_IFNAME", "veth0").Fails(t); e.Code != types.ErrInvalidNetworkConfig || !strings.Contains(e.Msg, "veth0") {
 		t.Errorf("ADD for our own link: %v", e)
 	}
-	same(t, "ADD for our own link", after, s.state(t))
+	fixture.Same(t, "ADD for our own link", after, s.State(t))
 }
 
 // TestBadValues gives every key values that it doesn't allow: code 7, and a
 // message with the key, the value and what is allowed.
 func TestBadValues(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	before := s.state(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	before := s.State(t)
 	for key, values := range map[string][]string{
 		"mode":               {`"routed"`, `1`, `["underlay"]`},
 		"capabilities":       {`{"mac":true}`},
@@ -185,7 +186,7 @@ func TestBadValues(t *testing.T) {
 		for _, value := range values {
 			t.Run(key+"="+strings.ReplaceAll(value, "/", "_"), func(t *testing.T) {
 				for _, verb := range []string{"ADD", "CHECK", "STATUS"} {
-					e := s.web.call(verb, keys{key: json.RawMessage(value)}).fails(t)
+					e := s.WebNIC.Call(verb, fixture.Keys{key: json.RawMessage(value)}).Fails(t)
 					for _, part := range badValueWords(key, value) {
 						if !strings.Contains(e.Msg, part) {
 							t.Errorf("%s: %q says nothing of %q", verb, e.Msg, part)
@@ -198,7 +199,7 @@ func TestBadValues(t *testing.T) {
 			})
 		}
 	}
-	same(t, "refused ADDs", before, s.state(t))
+	fixture.Same(t, "refused ADDs", before, s.State(t))
 }
 
 // badValueWords are those that an error about a value must have. Of another plugin's
@@ -214,31 +215,31 @@ func badValueWords(key, value string) []string {
 // takes what they lead to, and CHECK finds it.
 func TestOddValues(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.web.call("ADD").fine(t)
-	s.web.call("DEL").fine(t) // leaves what pods share
-	before := s.state(t)
-	for name, over := range map[string]keys{
+	s := fixture.NewStage(t, lab.Ens192())
+	s.WebNIC.Call("ADD").Fine(t)
+	s.WebNIC.Call("DEL").Fine(t) // leaves what pods share
+	before := s.State(t)
+	for name, over := range map[string]fixture.Keys{
 		"the node by hijackCIDR":      {"hijackCIDR": []string{"10.6.168.123", "fd00:6::123/128"}},
 		"one range twice":             {"serviceCIDR": []string{"10.96.0.0/12", "10.96.0.1/12", "10.96.0.0/16"}, "hijackCIDR": "10.96.0.0/12"},
 		"everything in two halves":    {"hijackCIDR": []string{"0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"}},
 		"link-local and class E":      {"hijackCIDR": []string{"169.254.20.10", "240.0.0.0/4"}},
-		"a link-local gateway":        {"policyRoutes": []keys{{"dst": "fd09::/64", "gw": "fe80::1"}}},
-		"one route twice":             {"policyRoutes": []keys{{"dst": "10.9.0.0/16", "gw": "10.6.0.1"}, {"dst": "10.9.0.7/16", "gw": "10.6.0.1"}, {"dst": "10.9.9.0/24", "gw": "10.6.0.2"}}},
+		"a link-local gateway":        {"policyRoutes": []fixture.Keys{{"dst": "fd09::/64", "gw": "fe80::1"}}},
+		"one route twice":             {"policyRoutes": []fixture.Keys{{"dst": "10.9.0.0/16", "gw": "10.6.0.1"}, {"dst": "10.9.0.7/16", "gw": "10.6.0.1"}, {"dst": "10.9.9.0/24", "gw": "10.6.0.2"}}},
 		"one node address twice":      {"nodeAddresses": []string{"10.6.168.123", "10.6.168.123", "fd00:6::123"}},
 		"one mode in two spellings":   {"mode": "underlay", "MODE": "underlay"},
-		"what generators leave empty": {"ipam": keys{}, "dns": keys{}, "capabilities": nil, "mtu": json.RawMessage("null")},
-		"no gateway, as route-override has it": {"prevResult": keys{
-			"cniVersion": "1.1.0", "interfaces": s.web.prev.Interfaces,
-			"ips":    []keys{{"address": "10.6.168.171/16", "gateway": "0.0.0.0", "interface": 0}, {"address": "fd00:6::171/64", "gateway": "::", "interface": 0}},
-			"routes": []keys{{"dst": "0.0.0.0/0", "gw": "0.0.0.0"}},
+		"what generators leave empty": {"ipam": fixture.Keys{}, "dns": fixture.Keys{}, "capabilities": nil, "mtu": json.RawMessage("null")},
+		"no gateway, as route-override has it": {"prevResult": fixture.Keys{
+			"cniVersion": "1.1.0", "interfaces": s.WebNIC.Prev.Interfaces,
+			"ips":    []fixture.Keys{{"address": "10.6.168.171/16", "gateway": "0.0.0.0", "interface": 0}, {"address": "fd00:6::171/64", "gateway": "::", "interface": 0}},
+			"routes": []fixture.Keys{{"dst": "0.0.0.0/0", "gw": "0.0.0.0"}},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, verb := range []string{"ADD", "CHECK", "ADD", "CHECK", "DEL"} {
-				s.web.call(verb, over).fine(t)
+				s.WebNIC.Call(verb, over).Fine(t)
 			}
-			same(t, "ADD and DEL", before, s.state(t))
+			fixture.Same(t, "ADD and DEL", before, s.State(t))
 		})
 	}
 }
@@ -246,23 +247,23 @@ func TestOddValues(t *testing.T) {
 // TestDelOfRefusedInput gives DEL what ADD refuses: it removes all the same.
 func TestDelOfRefusedInput(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.web.call("ADD").fine(t)
-	s.web.call("DEL").fine(t) // leaves what pods share
-	before := s.state(t)
-	twice := strings.Replace(string(s.web.config(keys{"mode": "auto"})), `"mode":"auto"`, `"mode":"auto","mode":"underlay"`, 1)
-	result := keys{"cniVersion": "1.1.0", "interfaces": s.web.prev.Interfaces, "ips": []keys{{"address": "10.6.168.171/16", "gateway": "224.0.0.1", "interface": 0}}}
+	s := fixture.NewStage(t, lab.Ens192())
+	s.WebNIC.Call("ADD").Fine(t)
+	s.WebNIC.Call("DEL").Fine(t) // leaves what pods share
+	before := s.State(t)
+	twice := strings.Replace(string(s.WebNIC.Config(fixture.Keys{"mode": "auto"})), `"mode":"auto"`, `"mode":"auto","mode":"underlay"`, 1)
+	result := fixture.Keys{"cniVersion": "1.1.0", "interfaces": s.WebNIC.Prev.Interfaces, "ips": []fixture.Keys{{"address": "10.6.168.171/16", "gateway": "224.0.0.1", "interface": 0}}}
 	for name, stdin := range map[string][]byte{
 		"a key twice":             []byte(twice),
-		"a key in two spellings":  s.web.config(keys{"mode": "underlay", "MODE": "overlay"}),
-		"another plugin's key":    s.web.config(keys{"ipMasq": true}),
-		"a gateway that is none":  s.web.config(keys{"prevResult": result}),
-		"an address that is none": s.web.config(keys{"nodeAddresses": "127.0.0.1"}),
+		"a key in two spellings":  s.WebNIC.Config(fixture.Keys{"mode": "underlay", "MODE": "overlay"}),
+		"another plugin's key":    s.WebNIC.Config(fixture.Keys{"ipMasq": true}),
+		"a gateway that is none":  s.WebNIC.Config(fixture.Keys{"prevResult": result}),
+		"an address that is none": s.WebNIC.Config(fixture.Keys{"nodeAddresses": "127.0.0.1"}),
 	} {
-		s.web.call("ADD").fine(t)
-		c := s.web.call("DEL")
-		c.stdin = stdin
-		c.fine(t)
-		same(t, name, before, s.state(t))
+		s.WebNIC.Call("ADD").Fine(t)
+		c := s.WebNIC.Call("DEL")
+		c.Stdin = stdin
+		c.Fine(t)
+		fixture.Same(t, name, before, s.State(t))
 	}
 }

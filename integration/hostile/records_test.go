@@ -1,43 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package integration
+package hostile
 
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
-
-// onNode runs a script with the node's own /run.
-func (s *stage) onNode(t *testing.T, script string) {
-	t.Helper()
-	err := s.Node.Run(func() error {
-		out, err := exec.Command("sh", "-euc", script).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%s: %w: %s", script, err, out)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// removes runs DEL, which must succeed and name a path on standard error.
-func (c call) removes(t *testing.T, path string) {
-	t.Helper()
-	out := c.run(t)
-	if !out.state.Success() || !strings.Contains(out.stderr, path) {
-		t.Errorf("DEL: %v, want it to succeed and to name %s: %s%s", out.state, path, out.stdout, out.stderr)
-	}
-}
 
 // TestRecordDamaged puts something else in the place of a record. CHECK must say
 // so, ADD make it anew, and DEL remove the NIC all the same, whatever the record
@@ -71,59 +47,48 @@ func TestRecordDamaged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
+			s := fixture.NewStage(t, lab.Ens192())
 			if err := os.WriteFile(victim, []byte(precious), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			pod := "/run/multihome/" + s.Web.ContainerID
 			damage = fmt.Sprintf("record=%s/net1 pod=%s victim=%s\n", pod, pod, victim) + damage
-			s.web.add(t)
-			s.further(t, "ADD").fine(t)
-			s.further(t, "DEL").fine(t)
-			before := s.state(t)
-			s.further(t, "ADD").fine(t)
+			s.WebNIC.Add(t)
+			s.Further(t, "ADD").Fine(t)
+			s.Further(t, "DEL").Fine(t)
+			before := s.State(t)
+			s.Further(t, "ADD").Fine(t)
 
-			s.onNode(t, damage)
+			s.OnNode(t, damage)
 			if name != "beside another file" {
-				if e := s.further(t, "CHECK").fails(t); !strings.Contains(e.Msg, "/run/multihome") {
+				if e := s.Further(t, "CHECK").Fails(t); !strings.Contains(e.Msg, "/run/multihome") {
 					t.Errorf("CHECK says nothing of the record: %s", e.Msg)
 				}
 			}
-			if out := s.further(t, "ADD").run(t); out.state.Success() {
-				s.further(t, "CHECK").fine(t)
-				s.onNode(t, damage) // once more
-			} else if e, err := out.asError(); err != nil || !strings.Contains(e.Msg, "/run/multihome") {
-				t.Errorf("ADD says nothing of the record: %s (%v)", out.stdout, err)
+			if out := s.Further(t, "ADD").Run(t); out.State.Success() {
+				s.Further(t, "CHECK").Fine(t)
+				s.OnNode(t, damage) // once more
+			} else if e, err := out.AsError(); err != nil || !strings.Contains(e.Msg, "/run/multihome") {
+				t.Errorf("ADD says nothing of the record: %s (%v)", out.Stdout, err)
 			}
 			if name == "gone" {
-				s.further(t, "DEL").fine(t)
+				s.Further(t, "DEL").Fine(t)
 			} else {
-				s.further(t, "DEL").removes(t, "/run/multihome")
+				s.Further(t, "DEL").Removes(t, "/run/multihome")
 			}
-			same(t, "DEL", noRun(before).unnumbered(), noRun(s.state(t)).unnumbered())
+			fixture.Same(t, "DEL", fixture.NoRun(before).Unnumbered(), fixture.NoRun(s.State(t)).Unnumbered())
 			if b, err := os.ReadFile(victim); err != nil || string(b) != precious {
 				t.Errorf("what a link led to is now %q (%v)", b, err)
 			}
-			s.web.check(t)
-			if out := s.web.call("DEL").run(t); !out.state.Success() {
-				t.Errorf("DEL of the first NIC: %s", out.stdout)
+			s.WebNIC.Check(t)
+			if out := s.WebNIC.Call("DEL").Run(t); !out.State.Success() {
+				t.Errorf("DEL of the first NIC: %s", out.Stdout)
 			}
-			if got := sh(t, s.Node.Netns, "ip link"); strings.Contains(got, s.web.host()) {
+			if got := fixture.Sh(t, s.Node.Netns, "ip link"); strings.Contains(got, s.WebNIC.Host()) {
 				t.Error("DEL of the first NIC leaves the link to the node")
 			}
 		})
 	}
-}
-
-// noRun is the state without the files, which the damage is.
-func noRun(s state) state {
-	var out state
-	for _, line := range s {
-		if !strings.HasPrefix(line, "node: /run/") {
-			out = append(out, line)
-		}
-	}
-	return out
 }
 
 // TestRecordsNotRootsAlone has the directory of records be another's, or open: what
@@ -143,22 +108,22 @@ func TestRecordsNotRootsAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			s.web.add(t)
-			s.further(t, "CHECK")
-			s.onNode(t, "id="+s.Web.ContainerID+"\n"+damage)
-			before := s.state(t)
-			for what, c := range map[string]call{"coordinator": s.further(t, "ADD"), "route": s.web.route("ADD")} {
+			s := fixture.NewStage(t, lab.Ens192())
+			s.WebNIC.Add(t)
+			s.Further(t, "CHECK")
+			s.OnNode(t, "id="+s.Web.ContainerID+"\n"+damage)
+			before := s.State(t)
+			for what, c := range map[string]fixture.Call{"coordinator": s.Further(t, "ADD"), "route": s.WebNIC.Route("ADD")} {
 				if what == "route" && (name == "open further down" || name == "a link, in it") {
 					continue // its records are elsewhere
 				}
-				e := c.fails(t)
+				e := c.Fails(t)
 				if !strings.Contains(e.Msg, "/run/multihome") || e.Code != types.ErrInternal {
 					t.Errorf("%s: %v, want an error that names the directory", what, e)
 				}
-				same(t, what, noRun(before).unnumbered(), noRun(s.state(t)).unnumbered())
+				fixture.Same(t, what, fixture.NoRun(before).Unnumbered(), fixture.NoRun(s.State(t)).Unnumbered())
 			}
-			s.onNode(t, "! ls -A /run/elsewhere 2>/dev/null | grep .")
+			s.OnNode(t, "! ls -A /run/elsewhere 2>/dev/null | grep .")
 		})
 	}
 }
@@ -167,23 +132,23 @@ func TestRecordsNotRootsAlone(t *testing.T) {
 // nevertheless.
 func TestGCBesideForeignRecords(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, lab.Ens192())
-	s.web.add(t)
-	s.further(t, "ADD").fine(t)
-	s.app.add(t)
-	s.onNode(t, "echo hello >/run/multihome/README; mkdir -m 700 /run/multihome/foreign; echo '{}' >/run/multihome/foreign/net1; ln -s /etc /run/multihome/etc")
-	c := s.web.call("GC", keys{"prevResult": nil, "cni.dev/valid-attachments": []types.GCAttachment{{ContainerID: s.App.ContainerID, IfName: lab.NIC}}})
-	c.env = nil
-	e := c.fails(t)
+	s := fixture.NewStage(t, lab.Ens192())
+	s.WebNIC.Add(t)
+	s.Further(t, "ADD").Fine(t)
+	s.AppNIC.Add(t)
+	s.OnNode(t, "echo hello >/run/multihome/README; mkdir -m 700 /run/multihome/foreign; echo '{}' >/run/multihome/foreign/net1; ln -s /etc /run/multihome/etc")
+	c := s.WebNIC.Call("GC", fixture.Keys{"prevResult": nil, "cni.dev/valid-attachments": []types.GCAttachment{{ContainerID: s.App.ContainerID, IfName: lab.NIC}}})
+	c.Env = nil
+	e := c.Fails(t)
 	for _, path := range []string{"/run/multihome/README", "/run/multihome/foreign/net1", "/run/multihome/etc"} {
 		if !strings.Contains(e.Msg, path) {
 			t.Errorf("GC says nothing of %s: %s", path, e.Msg)
 		}
 	}
-	if got := sh(t, s.Node.Netns, "ip link"); strings.Contains(got, s.web.host()) || !strings.Contains(got, s.app.host()) {
+	if got := fixture.Sh(t, s.Node.Netns, "ip link"); strings.Contains(got, s.WebNIC.Host()) || !strings.Contains(got, s.AppNIC.Host()) {
 		t.Errorf("GC leaves\n%s", got)
 	}
-	s.app.check(t)
+	s.AppNIC.Check(t)
 }
 
 // TestAllowListDamaged has something else where the node says what networks may do
@@ -203,20 +168,20 @@ func TestAllowListDamaged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
+			s := fixture.NewStage(t, lab.Ens192())
 			const list = "/etc/cni/multihome/ifacer.json"
-			ifacer := func(verb string) call {
-				c := s.web.call(verb, keys{"type": "ifacer", "serviceCIDR": nil, "interfaces": []string{"ens192"}})
-				c.plugin = "ifacer"
+			ifacer := func(verb string) fixture.Call {
+				c := s.WebNIC.Call(verb, fixture.Keys{"type": "ifacer", "serviceCIDR": nil, "interfaces": []string{"ens192"}})
+				c.Plugin = "ifacer"
 				return c
 			}
-			s.onNode(t, `mount -t tmpfs tmpfs /etc; mkdir -p /etc/cni/multihome; echo '{"interfaces": ["ens192"]}' >`+list)
-			ifacer("ADD").fine(t)
-			s.onNode(t, "list="+list+"\n"+damage)
-			if e := ifacer("ADD").fails(t); !strings.Contains(e.Msg, list) {
+			s.OnNode(t, `mount -t tmpfs tmpfs /etc; mkdir -p /etc/cni/multihome; echo '{"interfaces": ["ens192"]}' >`+list)
+			ifacer("ADD").Fine(t)
+			s.OnNode(t, "list="+list+"\n"+damage)
+			if e := ifacer("ADD").Fails(t); !strings.Contains(e.Msg, list) {
 				t.Errorf("ADD says nothing of the allow-list: %s", e.Msg)
 			}
-			ifacer("DEL").fine(t)
+			ifacer("DEL").Fine(t)
 		})
 	}
 }

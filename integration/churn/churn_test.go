@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package integration
+package churn
 
 import (
 	"context"
@@ -24,6 +24,7 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/nettest"
 )
@@ -42,8 +43,8 @@ const (
 // while. Whoever is added must be whole, and in the end the node is as it was.
 func TestChurn(t *testing.T) {
 	c := newChurn(t)
-	before, goroutines := stateOf(t, c.Lab).unnumbered(), runtime.NumGoroutine()
-	others := startOthers(t, c.Node.Netns)
+	before, goroutines := fixture.StateOf(t, c.Lab).Unnumbered(), runtime.NumGoroutine()
+	others := fixture.StartOthers(t, c.Node.Netns)
 
 	ctx, cancel := context.WithTimeout(t.Context(), *churnTime)
 	defer cancel()
@@ -63,7 +64,7 @@ func TestChurn(t *testing.T) {
 	pods.Wait()
 	close(stopped)
 	gc.Wait()
-	changes, interrupted := others.stop(t)
+	changes, interrupted := others.Stop(t)
 
 	c.gc(t, nil)
 	c.emptied(t, before)
@@ -93,15 +94,15 @@ type churn struct {
 // newChurn makes a node that has had a pod by the bridge, which stays.
 func newChurn(t *testing.T) *churn {
 	t.Helper()
-	c := &churn{Lab: newLab(t, lab.Ens192(), lab.Ens224()), work: make(chan struct{}, churnWorkers), verbs: map[string]int{}}
+	c := &churn{Lab: fixture.NewLab(t, lab.Ens192(), lab.Ens224()), work: make(chan struct{}, churnWorkers), verbs: map[string]int{}}
 	if err := c.Node.Run(func() error { return os.Mkdir("/run/netns", 0o755) }); err != nil {
 		t.Fatal(err)
 	}
-	g := c.newGuest(t, "first", c.freshAddrs(), byLink["by the bridge"], 2)
+	g := c.newGuest(t, "first", c.freshAddrs(), fixture.ByLink["by the bridge"], 2)
 	g.add(t)
 	g.del(t)
 	for _, a := range g.nics { // they would go with the namespace, some time later
-		if err := g.DeleteLink(a.nic); err != nil {
+		if err := g.DeleteLink(a.NIC); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -114,7 +115,7 @@ func newChurn(t *testing.T) *churn {
 func (c *churn) freshAddrs() (addrs [2][]netip.Prefix) {
 	n := c.next.Add(1) + 1<<8
 	for i, lan := range []int{6, 7} {
-		addrs[i] = prefixesOf(fmt.Sprintf("10.%d.%d.%d/16", lan, n>>8, n&255), fmt.Sprintf("fd00:%d::1:%x/64", lan, n))
+		addrs[i] = fixture.PrefixesOf(fmt.Sprintf("10.%d.%d.%d/16", lan, n>>8, n&255), fmt.Sprintf("fd00:%d::1:%x/64", lan, n))
 	}
 	return addrs
 }
@@ -131,9 +132,9 @@ func (c *churn) live(t *testing.T, slot int, addrs [2][]netip.Prefix) (forgotten
 	c.lived++
 	c.mu.Unlock()
 
-	var over keys
+	var over fixture.Keys
 	if rand.IntN(3) == 0 {
-		over = byLink["by the bridge"]
+		over = fixture.ByLink["by the bridge"]
 	}
 	var g *guest
 	c.at(func() { g = c.newGuest(t, id(slot, life), addrs, over, 1+rand.IntN(2)) })
@@ -195,10 +196,10 @@ func (c *churn) collect(t *testing.T, stop chan struct{}) {
 
 func (c *churn) gc(t *testing.T, valid []types.GCAttachment) {
 	start := time.Now()
-	a := &attachment{node: c.Lab}
-	gc := call{on: c.Lab, verb: "GC", stdin: a.config(keys{"prevResult": nil, "cni.dev/valid-attachments": valid})}
+	a := &fixture.Attachment{Node: c.Lab}
+	gc := fixture.Call{On: c.Lab, Verb: "GC", Stdin: a.Config(fixture.Keys{"prevResult": nil, "cni.dev/valid-attachments": valid})}
 	if valid == nil {
-		gc.stdin = a.config(keys{"prevResult": nil}, keys{"cni.dev/valid-attachments": []types.GCAttachment{}})
+		gc.Stdin = a.Config(fixture.Keys{"prevResult": nil}, fixture.Keys{"cni.dev/valid-attachments": []types.GCAttachment{}})
 	}
 	c.run(t, gc, nil)
 	c.mu.Lock()
@@ -207,35 +208,35 @@ func (c *churn) gc(t *testing.T, valid []types.GCAttachment) {
 }
 
 // run runs a call, which must succeed, or else fail as may be.
-func (c *churn) run(t *testing.T, call call, may func(*types.Error) bool) (ok bool) {
-	out, err := call.start(context.WithoutCancel(t.Context()))
+func (c *churn) run(t *testing.T, call fixture.Call, may func(*types.Error) bool) (ok bool) {
+	out, err := call.Start(context.WithoutCancel(t.Context()))
 	if err != nil {
-		t.Errorf("%s: %v", call.verb, err)
+		t.Errorf("%s: %v", call.Verb, err)
 		return false
 	}
 	c.mu.Lock()
-	c.verbs[call.verb]++
+	c.verbs[call.Verb]++
 	c.mu.Unlock()
-	if out.state.Success() && out.stderr == "" {
+	if out.State.Success() && out.Stderr == "" {
 		return true
 	}
-	if e, err := out.asError(); err != nil || may == nil || !may(e) {
-		t.Errorf("%s %v: %v: %s%s", call.verb, call.env, out.state, out.stdout, out.stderr)
+	if e, err := out.AsError(); err != nil || may == nil || !may(e) {
+		t.Errorf("%s %v: %v: %s%s", call.Verb, call.Env, out.State, out.Stdout, out.Stderr)
 	}
 	return false
 }
 
 // emptied waits until the node is as it was: what dies with a namespace does so
 // some time after it. Then nobody may be at work any more.
-func (c *churn) emptied(t *testing.T, before state) {
+func (c *churn) emptied(t *testing.T, before fixture.State) {
 	t.Helper()
 	for range 2400 {
-		if slices.Equal(before, stateOf(t, c.Lab).unnumbered()) {
+		if slices.Equal(before, fixture.StateOf(t, c.Lab).Unnumbered()) {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	same(t, "all pods are gone", before, stateOf(t, c.Lab).unnumbered())
+	fixture.Same(t, "all pods are gone", before, fixture.StateOf(t, c.Lab).Unnumbered())
 	err := c.Node.Run(func() error {
 		files, err := filepath.Glob("/run/multihome/.locks/*")
 		for _, path := range append(files, "/proc/thread-self/ns/net") {
@@ -285,12 +286,12 @@ type guest struct {
 	*lab.Pod
 	on   *churn
 	path string
-	nics []*attachment
-	over keys
+	nics []*fixture.Attachment
+	over fixture.Keys
 }
 
 // newGuest makes a pod with NICs as macvlan leaves them.
-func (c *churn) newGuest(t *testing.T, id string, addrs [2][]netip.Prefix, over keys, nics int) *guest {
+func (c *churn) newGuest(t *testing.T, id string, addrs [2][]netip.Prefix, over fixture.Keys, nics int) *guest {
 	t.Helper()
 	n, err := nettest.NewNetns(id)
 	if err != nil {
@@ -305,8 +306,8 @@ func (c *churn) newGuest(t *testing.T, id string, addrs [2][]netip.Prefix, over 
 		return unix.Mount(n.Path(), g.path, "", unix.MS_BIND, "")
 	})
 	for i := range nics {
-		prev, e := g.plug(c.LANs[i], nicName(i), addrs[i])
-		g.nics = append(g.nics, &attachment{Pod: g.Pod, nic: nicName(i), node: c.Lab, prev: prev})
+		prev, e := g.plug(c.LANs[i], fixture.NICName(i), addrs[i])
+		g.nics = append(g.nics, &fixture.Attachment{Pod: g.Pod, NIC: fixture.NICName(i), Node: c.Lab, Prev: prev})
 		err = errors.Join(err, e)
 	}
 	if err != nil {
@@ -346,8 +347,8 @@ func (g *guest) plug(lan *lab.LAN, nic string, addrs []netip.Prefix) (*types100.
 	return r, nil
 }
 
-func (g *guest) call(a *attachment, verb string) call {
-	return a.call(verb, g.over).with("CNI_NETNS", g.path)
+func (g *guest) call(a *fixture.Attachment, verb string) fixture.Call {
+	return a.Call(verb, g.over).With("CNI_NETNS", g.path)
 }
 
 // add adds all NICs at once, and once more those whose ADD came before that of
@@ -384,7 +385,7 @@ func (g *guest) del(t *testing.T) {
 // delBlindly is DEL where the runtime knows nothing any more.
 func (g *guest) delBlindly(t *testing.T) {
 	for _, a := range slices.Backward(g.nics) {
-		g.on.run(t, a.call("DEL", g.over, keys{"prevResult": nil}).with("CNI_NETNS", ""), nil)
+		g.on.run(t, a.Call("DEL", g.over, fixture.Keys{"prevResult": nil}).With("CNI_NETNS", ""), nil)
 	}
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package integration
+package hostile
 
 import (
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
 
@@ -25,7 +26,7 @@ var junk = []string{
 }
 
 // hostileEnv are values of the environment.
-func hostileEnv(t *testing.T, s *stage) map[string][]string {
+func hostileEnv(t *testing.T, s *fixture.Stage) map[string][]string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
@@ -99,18 +100,18 @@ func TestRandomInput(t *testing.T) {
 	for _, plugin := range []string{"coordinator", "veth", "route", "ifacer"} {
 		t.Run(plugin, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(t, lab.Ens192())
-			s.app.add(t) // whom nothing may happen to
-			good := map[string]call{
-				"coordinator": s.web.call("ADD"),
-				"veth":        s.web.call("ADD", keys{"type": "veth", "serviceCIDR": nil, "service_cidr": []string{"10.96.0.0/12", "fd00:10:96::/108"}}),
-				"route":       s.web.route("ADD"),
-				"ifacer":      s.web.call("ADD", keys{"type": "ifacer", "serviceCIDR": nil, "interfaces": []string{"ens192"}}),
+			s := fixture.NewStage(t, lab.Ens192())
+			s.AppNIC.Add(t) // whom nothing may happen to
+			good := map[string]fixture.Call{
+				"coordinator": s.WebNIC.Call("ADD"),
+				"veth":        s.WebNIC.Call("ADD", fixture.Keys{"type": "veth", "serviceCIDR": nil, "service_cidr": []string{"10.96.0.0/12", "fd00:10:96::/108"}}),
+				"route":       s.WebNIC.Route("ADD"),
+				"ifacer":      s.WebNIC.Call("ADD", fixture.Keys{"type": "ifacer", "serviceCIDR": nil, "interfaces": []string{"ens192"}}),
 			}[plugin]
-			good.plugin = plugin
+			good.Plugin = plugin
 			for _, verb := range []string{"ADD", "DEL"} { // so that all is there that pods share
-				good.verb = verb
-				good.fine(t)
+				good.Verb = verb
+				good.Fine(t)
 			}
 			r := rand.New(rand.NewPCG(7, uint64(len(plugin))))
 			env := hostileEnv(t, s)
@@ -119,30 +120,30 @@ func TestRandomInput(t *testing.T) {
 				names = append(names, name)
 			}
 			slices.Sort(names)
-			before := s.state(t)
+			before := s.State(t)
 			var since []string
 			ends := map[string]int{}
 			for i := range runs {
 				c := good
-				c.verb = verbs[r.IntN(len(verbs))]
-				what := c.verb
+				c.Verb = verbs[r.IntN(len(verbs))]
+				what := c.Verb
 				if r.IntN(3) == 0 {
 					name := names[r.IntN(len(names))]
 					value := env[name][r.IntN(len(env[name]))]
-					c = c.with(name, value)
+					c = c.With(name, value)
 					what += fmt.Sprintf(" %s=%.40q", name, value)
 				} else {
-					c.stdin = mangled(r, c.stdin)
-					what += fmt.Sprintf(" <%.300q", c.stdin)
+					c.Stdin = mangled(r, c.Stdin)
+					what += fmt.Sprintf(" <%.300q", c.Stdin)
 				}
 				since = append(since, what)
-				out := c.run(t)
-				if strings.Contains(out.stderr, "goroutine") {
-					t.Fatalf("%s: %s", what, out.stderr)
+				out := c.Run(t)
+				if strings.Contains(out.Stderr, "goroutine") {
+					t.Fatalf("%s: %s", what, out.Stderr)
 				}
-				changed := out.state.Success() && (c.verb == "ADD" || c.verb == "GC")
-				if !out.state.Success() {
-					if _, err := out.asError(); err != nil {
+				changed := out.State.Success() && (c.Verb == "ADD" || c.Verb == "GC")
+				if !out.State.Success() {
+					if _, err := out.AsError(); err != nil {
 						t.Fatalf("%s: %v", what, err)
 					}
 					ends["refused"]++
@@ -152,20 +153,20 @@ func TestRandomInput(t *testing.T) {
 				if !changed && i%20 != 19 {
 					continue
 				}
-				after := s.state(t)
+				after := s.State(t)
 				if changed {
-					c.verb = "DEL"
-					c.run(t)
-					after = s.state(t).without("node")
-					before = before.without("node")
+					c.Verb = "DEL"
+					c.Run(t)
+					after = s.State(t).Without("node")
+					before = before.Without("node")
 				}
-				same(t, "after\n"+strings.Join(since, "\n"), noRun(before).unnumbered(), noRun(after).unnumbered())
+				fixture.Same(t, "after\n"+strings.Join(since, "\n"), fixture.NoRun(before).Unnumbered(), fixture.NoRun(after).Unnumbered())
 				if t.Failed() {
 					return
 				}
-				before, since = s.state(t), nil
+				before, since = s.State(t), nil
 			}
-			s.app.check(t)
+			s.AppNIC.Check(t)
 			t.Logf("%d runs: %v", runs, ends)
 		})
 	}
