@@ -75,8 +75,9 @@ func TestChainIPVLAN(t *testing.T) {
 				c.ends()
 				return
 			}
+			// Of scope link, so that it is no address by which pods call their node.
 			const router = "172.100.0.2"
-			c.node.sh("ip addr add " + router + "/16 dev ens192.100")
+			c.node.sh("ip addr add " + router + "/16 scope link dev ens192.100")
 			c.in(c.peer, "ip route add 172.100.0.100/30 via "+router)
 			c.works()
 			c.node.sh("ip addr del " + router + "/16 dev ens192.100")
