@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/multihome/multihome/deploy"
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/hostlink"
-	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // NetworkManager and systemd-networkd are to leave the links alone that the plugins
@@ -30,7 +30,7 @@ func leavesLinksAlone(t *testing.T, software string, pattern *regexp.Regexp) {
 		"veth1a2b3c4": false, "vethwepl12345": false, // Docker's, Weave's
 	}
 	for i := range 100 {
-		want[plugin.HostEnd(fmt.Sprint("container", i))] = true
+		want[attachment.HostEnd(fmt.Sprint("container", i))] = true
 		want[hostlink.On(fmt.Sprint("ens", i)).Name] = true
 		want[hostlink.On(fmt.Sprintf("enp%ds0f0np0", i+10)).Name] = true
 	}

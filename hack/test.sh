@@ -15,7 +15,7 @@ shift
 # older are the tests of whole plugins that run on the older kernel as well.
 older='^Test(Traffic|TrafficWithoutCoordinator|HostLinkMacvlan|RouteTraffic|SBR|AddAgain|PrintedOutputs|VethWithoutVeth|TwoNICsByBridge|ExplainLinkScenarios|DoctorOfScenarios)$'
 
-# nftables are tests of pkg/kernel that need nf_tables with the families inet and ip.
+# nftables are tests of pkg/kernel and pkg/survey that need nf_tables with the families inet and ip.
 nftables='^Test(Chains|ClosedLater|ServiceAddrs|SimulatorDoesWhatNftablesDoes)$'
 
 # A package is cut off after this time. It is there for what hangs: a slow machine
@@ -50,7 +50,7 @@ tests() { # tests WHAT: all there are of a kind
 		# traffic, once more. It has next to nothing of nf_tables, so tests that look
 		# at that can't run there.
 		export CGO_ENABLED=0
-		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/lab ./pkg/fib ./pkg/trace
+		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/survey ./pkg/records ./pkg/neighbours ./pkg/lab ./pkg/fib ./pkg/trace
 		run older-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
 		run older-show -exec "$PWD/hack/uml.sh" ./pkg/show -run '^TestStates$/^(vlan|bond)$'
 		run older-whole -exec "$PWD/hack/uml.sh" ./integration -run "$older"

@@ -9,7 +9,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestCheckNamesWhatIsDamaged takes away one object after the other: CHECK must
@@ -23,9 +23,9 @@ func TestCheckNamesWhatIsDamaged(t *testing.T) {
 
 	host := s.WebNIC.Host()
 	pod, node := s.Web.Netns, s.Node.Netns
-	at := map[*nettest.Netns]string{pod: "pod", node: "host"}
+	at := map[*testbed.Netns]string{pod: "pod", node: "host"}
 	for _, damage := range []struct {
-		in   *nettest.Netns
+		in   *testbed.Netns
 		by   string
 		name string // what CHECK must call it, behind "pod: " or "host: "
 	}{

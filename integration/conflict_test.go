@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"github.com/multihome/multihome/integration/fixture"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // situation is a way in which a pod gets a NIC: what it has before, and the plugin.
@@ -54,7 +54,7 @@ func afterOverlay(bridge bool) func(*testing.T, *fixture.Site, int) {
 			return
 		}
 		end := fmt.Sprintf("cali%d", number)
-		if err := nettest.ConnectVeth(s.Web.Netns, "eth0", s.Node.Netns, end); err != nil {
+		if err := testbed.ConnectVeth(s.Web.Netns, "eth0", s.Node.Netns, end); err != nil {
 			t.Fatal(err)
 		}
 		of := func(script string) string {

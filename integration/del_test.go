@@ -13,7 +13,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // foreign puts beside ours what others might have: rules next to our priorities,
@@ -141,7 +141,7 @@ func TestDelOfDeadPod(t *testing.T) {
 	s.AppNIC.Add(t)
 	before := fixture.StateOf(t, s.Lab, s.App.Netns)
 
-	n, err := nettest.NewNetns("dead")
+	n, err := testbed.NewNetns("dead")
 	if err != nil {
 		t.Fatal(err)
 	}

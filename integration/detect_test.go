@@ -13,7 +13,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // patient waits for longer than a plugin may run: who ends with it has not
@@ -166,7 +166,7 @@ func TestProbes(t *testing.T) {
 
 // probes counts the ARP requests of a NIC, and its neighbour solicitations that
 // have no source, in a capture.
-func probes(t *testing.T, c *nettest.Capture, from string) (arp, ndp int) {
+func probes(t *testing.T, c *testbed.Capture, from string) (arp, ndp int) {
 	t.Helper()
 	frames, err := c.Frames()
 	if err != nil {

@@ -18,10 +18,10 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/multihome/multihome/integration/fixture"
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/doctor"
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 	"github.com/multihome/multihome/pkg/report"
 )
 
@@ -350,9 +350,9 @@ var ailments = map[string]ailment{
 		id: "leftovers", severity: doctor.Warning, what: "ifacer: eth0 of ",
 		do: func(t *testing.T, p *ward, s *lab.Scene) {
 			dead := dies(t, p, s)
-			a := plugin.Attachment{Network: "vlan100", ContainerID: dead.ContainerID, IfName: lab.NIC}
+			a := attachment.Attachment{Network: "vlan100", ContainerID: dead.ContainerID, IfName: lab.NIC}
 			err := s.Node.Run(func() error {
-				return kernel.LinkUsers.Write(a.Pod(), kernel.Record{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Links: []string{"ens192.100"}})
+				return records.LinkUsers.Write(a.Pod(), records.Record{Network: a.Network, ContainerID: a.ContainerID, IfName: a.IfName, Links: []string{"ens192.100"}})
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -363,14 +363,14 @@ var ailments = map[string]ailment{
 		id: "stale-entries", severity: doctor.Warning, what: " by link ens192.host is no pod's",
 		scene: scene(with(`"hostLink": "macvlan"`)),
 		do: func(t *testing.T, p *ward, s *lab.Scene) {
-			p.sh("rm -r /run/multihome/" + plugin.Attachment{ContainerID: dies(t, p, s).ContainerID}.Pod())
+			p.sh("rm -r /run/multihome/" + attachment.Attachment{ContainerID: dies(t, p, s).ContainerID}.Pod())
 		},
 	},
 	"a dead pod of route, whose record was lost": {
 		id: "stale-entries", severity: doctor.Warning, what: " is no pod's",
 		scene: scene(routed),
 		do: func(t *testing.T, p *ward, s *lab.Scene) {
-			p.sh("rm -r /run/multihome/.routes/" + plugin.Attachment{ContainerID: dies(t, p, s).ContainerID}.Pod())
+			p.sh("rm -r /run/multihome/.routes/" + attachment.Attachment{ContainerID: dies(t, p, s).ContainerID}.Pod())
 		},
 	},
 	"an entry for nobody": {

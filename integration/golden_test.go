@@ -13,7 +13,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestGoldens compares what ip(8) and nft(8) say of a pod and its node after ADD
@@ -48,7 +48,7 @@ func pictureOf(t *testing.T, s *lab.Scene, pod *lab.Pod) *txtar.Archive {
 	t.Helper()
 	host := pod.HostEnd(lab.NIC)
 	var a txtar.Archive
-	show := func(part string, n *nettest.Netns, commands ...string) {
+	show := func(part string, n *testbed.Netns, commands ...string) {
 		fixture.Settle(t, n)
 		for _, command := range commands {
 			out := fixture.Tidy(fixture.Sh(t, n, command))

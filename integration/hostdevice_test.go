@@ -8,7 +8,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestHostDevice gives a pod a whole NIC of the node, as SR-IOV gives it a virtual
@@ -49,8 +49,8 @@ func TestHostDevice(t *testing.T) {
 	}
 
 	client := l.LANs[1].Client
-	for _, n := range []*nettest.Netns{pod.Netns, l.Node.Netns, client, l.Outside} {
-		server, err := n.Serve(fixture.AppPort, nettest.Socket{})
+	for _, n := range []*testbed.Netns{pod.Netns, l.Node.Netns, client, l.Outside} {
+		server, err := n.Serve(fixture.AppPort, testbed.Socket{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // byBridge are the checks of a scene whose pods and node have no link of their
@@ -47,7 +47,7 @@ func TestHostLinkMacvlan(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer seen.Close()
-			for _, n := range []*nettest.Netns{s.Node.Netns, s.Web.Netns, s.App.Netns} {
+			for _, n := range []*testbed.Netns{s.Node.Netns, s.Web.Netns, s.App.Netns} {
 				fixture.Settle(t, n)
 			}
 			for _, r := range lab.RunAll(byBridge(s)) {
@@ -112,7 +112,7 @@ func TestMarkOfApplicationByBridge(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
 	const mark = 0x4000
-	server, err := s.Web.Serve(9000, nettest.Socket{Mark: mark})
+	server, err := s.Web.Serve(9000, testbed.Socket{Mark: mark})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,13 +121,13 @@ func TestMarkOfApplicationByBridge(t *testing.T) {
 		to := netip.AddrPortFrom(web.Addr(), 9000)
 		for _, network := range []string{"tcp", "udp"} {
 			marked{"in replies to the node", s.Web.Netns, "eth0", mark | ourBit}.leaves(t, func(port uint16) error {
-				return ask(s.Node.Netns, network, to, nettest.Socket{Port: port})
+				return ask(s.Node.Netns, network, to, testbed.Socket{Port: port})
 			})
 			marked{"in replies to the LAN", s.Web.Netns, "eth0", mark}.leaves(t, func(port uint16) error {
-				return ask(s.LANs[0].Client, network, to, nettest.Socket{Port: port})
+				return ask(s.LANs[0].Client, network, to, testbed.Socket{Port: port})
 			})
 			marked{"to the node", s.App.Netns, "eth0", mark}.leaves(t, func(port uint16) error {
-				return ask(s.App.Netns, network, netip.AddrPortFrom(s.LANs[0].Node[f].Addr(), 8080), nettest.Socket{Mark: mark, Port: port})
+				return ask(s.App.Netns, network, netip.AddrPortFrom(s.LANs[0].Node[f].Addr(), 8080), testbed.Socket{Mark: mark, Port: port})
 			})
 		}
 	}
@@ -205,7 +205,7 @@ func TestLateDelByBridge(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
 	option := fixture.Keys{"hostLink": "macvlan"}
-	n, err := nettest.NewNetns("dead")
+	n, err := testbed.NewNetns("dead")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // macs are those that podMACPrefix "0a:1b" gives to the first pod of a LAN:
@@ -21,7 +21,7 @@ var macs = map[string]string{"v4": "0a:1b:0a:06:a8:ab", "dual": "0a:1b:0a:06:a8:
 
 // quiet keeps the kernel from announcing the NIC's MAC, which macvlan tells it
 // to do, but other plugins don't.
-func quiet(t *testing.T, pod *nettest.Netns) {
+func quiet(t *testing.T, pod *testbed.Netns) {
 	t.Helper()
 	for _, key := range []string{"ipv4/conf/eth0/arp_notify", "ipv6/conf/eth0/ndisc_notify"} {
 		if err := pod.SetSysctl(key, "0"); err != nil {
@@ -42,7 +42,7 @@ func TestMACPrefix(t *testing.T) {
 			ping := func(when string, want bool) {
 				t.Helper()
 				for _, web := range s.Web.Addrs(lab.NIC) {
-					if err := client.Ping(web.Addr(), nettest.Socket{}); (err == nil) != want {
+					if err := client.Ping(web.Addr(), testbed.Socket{}); (err == nil) != want {
 						t.Errorf("%s: %v", when, err)
 					}
 				}
@@ -155,7 +155,7 @@ func TestMACPrefixOfOverlayNIC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := nettest.ConnectVeth(pod.Netns, "eth0", l.Node.Netns, "cali1"); err != nil {
+	if err := testbed.ConnectVeth(pod.Netns, "eth0", l.Node.Netns, "cali1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := pod.AddAddrs("eth0", netip.MustParsePrefix("10.244.1.5/32")); err != nil {
@@ -173,14 +173,14 @@ func TestMACPrefixOfOverlayNIC(t *testing.T) {
 	}
 	a.Call("CHECK", option).With("CNI_IFNAME", "net1").Fine(t)
 	for _, web := range pod.Addrs("net1") {
-		if err := l.LANs[0].Client.Ping(web.Addr(), nettest.Socket{}); err != nil {
+		if err := l.LANs[0].Client.Ping(web.Addr(), testbed.Socket{}); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
 // mac is the MAC of a pod's NIC.
-func mac(t *testing.T, pod *nettest.Netns) string {
+func mac(t *testing.T, pod *testbed.Netns) string {
 	t.Helper()
 	m, err := pod.MAC(lab.NIC)
 	if err != nil {
@@ -201,7 +201,7 @@ func interfaceOf(r *types100.Result, name string) *types100.Interface {
 
 // echoesGo fails unless a capture has an echo request to each address of the
 // pod's NIC, and all of them go to that MAC.
-func echoesGo(t *testing.T, c *nettest.Capture, pod *lab.Pod, mac string) {
+func echoesGo(t *testing.T, c *testbed.Capture, pod *lab.Pod, mac string) {
 	t.Helper()
 	frames, err := c.Frames()
 	if err != nil {

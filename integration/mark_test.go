@@ -11,7 +11,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // ourBit is the default of replyMark.
@@ -25,7 +25,7 @@ func TestMarkOfApplication(t *testing.T) {
 	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
 	for i, mark := range []uint32{0x1, 0xff, 0x4000, 0x08000000, 0x20000000, 0x80000000, ^uint32(ourBit)} {
 		served := uint16(9000 + i)
-		server, err := s.Web.Serve(served, nettest.Socket{Mark: mark})
+		server, err := s.Web.Serve(served, testbed.Socket{Mark: mark})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,7 +33,7 @@ func TestMarkOfApplication(t *testing.T) {
 		for f, web := range s.Web.Addrs(lab.NIC) {
 			lan := s.LANs[0]
 			nodePort := netip.AddrPortFrom(lan.Node[f].Addr(), 30000+served)
-			err := s.Node.SetServices(nettest.Service{
+			err := s.Node.SetServices(testbed.Service{
 				ClusterIP: nodePort, NodePort: nodePort, Endpoint: netip.AddrPortFrom(web.Addr(), served),
 			})
 			if err != nil {
@@ -41,26 +41,26 @@ func TestMarkOfApplication(t *testing.T) {
 			}
 			for _, network := range []string{"tcp", "udp"} {
 				marked{"to the LAN", s.App.Netns, "eth0", mark}.leaves(t, func(port uint16) error {
-					return ask(s.App.Netns, network, netip.AddrPortFrom(lan.Host[f].Addr(), 8080), nettest.Socket{Mark: mark, Port: port})
+					return ask(s.App.Netns, network, netip.AddrPortFrom(lan.Host[f].Addr(), 8080), testbed.Socket{Mark: mark, Port: port})
 				})
 				marked{"to the node", s.App.Netns, "veth0", mark}.leaves(t, func(port uint16) error {
-					return ask(s.App.Netns, network, netip.AddrPortFrom(lan.Node[f].Addr(), 8080), nettest.Socket{Mark: mark, Port: port})
+					return ask(s.App.Netns, network, netip.AddrPortFrom(lan.Node[f].Addr(), 8080), testbed.Socket{Mark: mark, Port: port})
 				})
 				marked{"in replies to the node", s.Web.Netns, "veth0", mark | ourBit}.leaves(t, func(port uint16) error {
-					return ask(s.Node.Netns, network, netip.AddrPortFrom(web.Addr(), served), nettest.Socket{Port: port})
+					return ask(s.Node.Netns, network, netip.AddrPortFrom(web.Addr(), served), testbed.Socket{Port: port})
 				})
 				marked{"in replies to a NodePort's client", s.Web.Netns, "veth0", mark | ourBit}.leaves(t, func(port uint16) error {
-					return ask(lan.Client, network, nodePort, nettest.Socket{Port: port})
+					return ask(lan.Client, network, nodePort, testbed.Socket{Port: port})
 				})
 				marked{"in replies to the LAN", s.Web.Netns, "eth0", mark}.leaves(t, func(port uint16) error {
-					return ask(lan.Client, network, netip.AddrPortFrom(web.Addr(), served), nettest.Socket{Port: port})
+					return ask(lan.Client, network, netip.AddrPortFrom(web.Addr(), served), testbed.Socket{Port: port})
 				})
 			}
 		}
 	}
 }
 
-func ask(from *nettest.Netns, network string, to netip.AddrPort, socket nettest.Socket) error {
+func ask(from *testbed.Netns, network string, to netip.AddrPort, socket testbed.Socket) error {
 	_, err := from.Ask(network, to, socket)
 	return err
 }
@@ -69,7 +69,7 @@ func ask(from *nettest.Netns, network string, to netip.AddrPort, socket nettest.
 // leave.
 type marked struct {
 	what  string
-	netns *nettest.Netns
+	netns *testbed.Netns
 	link  string
 	mark  uint32
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // flavoured returns a directory, to be all of $PATH, in which iptables and ip6tables,
@@ -40,7 +40,7 @@ func flavoured(t *testing.T, flavour string) string {
 }
 
 // ourChains are the lines of mangle that are of our making.
-func ourChains(t *testing.T, n *nettest.Netns) fixture.State {
+func ourChains(t *testing.T, n *testbed.Netns) fixture.State {
 	t.Helper()
 	return slices.DeleteFunc(fixture.Mangle(t, n), func(line string) bool { return !strings.Contains(line, "MULTIHOME") })
 }
@@ -99,7 +99,7 @@ func TestMarkOfApplicationInIptables(t *testing.T) {
 			s.WebNIC.AddBy(t, path, fixture.InIptables)
 			for i, mark := range []uint32{0x1, 0x08000000, 0x20000000, ^uint32(ourBit)} {
 				served := uint16(9000 + i)
-				server, err := s.Web.Serve(served, nettest.Socket{Mark: mark})
+				server, err := s.Web.Serve(served, testbed.Socket{Mark: mark})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -107,7 +107,7 @@ func TestMarkOfApplicationInIptables(t *testing.T) {
 				for f, web := range s.Web.Addrs(lab.NIC) {
 					lan := s.LANs[0]
 					nodePort := netip.AddrPortFrom(lan.Node[f].Addr(), 30000+served)
-					err := s.Node.SetServices(nettest.Service{
+					err := s.Node.SetServices(testbed.Service{
 						ClusterIP: nodePort, NodePort: nodePort, Endpoint: netip.AddrPortFrom(web.Addr(), served),
 					})
 					if err != nil {
@@ -115,10 +115,10 @@ func TestMarkOfApplicationInIptables(t *testing.T) {
 					}
 					for _, network := range []string{"tcp", "udp"} {
 						marked{"in replies to a NodePort's client", s.Web.Netns, "veth0", mark | ourBit}.leaves(t, func(port uint16) error {
-							return ask(lan.Client, network, nodePort, nettest.Socket{Port: port})
+							return ask(lan.Client, network, nodePort, testbed.Socket{Port: port})
 						})
 						marked{"in replies to the LAN", s.Web.Netns, "eth0", mark}.leaves(t, func(port uint16) error {
-							return ask(lan.Client, network, netip.AddrPortFrom(web.Addr(), served), nettest.Socket{Port: port})
+							return ask(lan.Client, network, netip.AddrPortFrom(web.Addr(), served), testbed.Socket{Port: port})
 						})
 					}
 				}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestOverlay has an eth0 by another CNI and two underlay NICs, one of mode auto
@@ -104,7 +104,7 @@ func TestOverlayPodsOnABridge(t *testing.T) {
 		net1.Add(t)
 		net1.Check(t)
 		fixture.Serve(t, s.Web.Netns)
-		for _, n := range []*nettest.Netns{s.Node.Netns, s.Web.Netns, beside.Netns} {
+		for _, n := range []*testbed.Netns{s.Node.Netns, s.Web.Netns, beside.Netns} {
 			fixture.Settle(t, n)
 		}
 		got, err := beside.Ask("tcp", netip.AddrPortFrom(underlay.Addr(), fixture.AppPort), fixture.Nothing)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestRepairOfHealthyNode has pods of every kind.
@@ -125,7 +125,7 @@ func TestRepairWithOtherCIDRs(t *testing.T) {
 	}
 	app := s.App.Addrs(lab.NIC)[0].Addr()
 	service := netip.MustParseAddrPort("10.112.0.10:80")
-	if err := s.Node.SetServices(nettest.Service{ClusterIP: service, Endpoint: netip.AddrPortFrom(app, fixture.AppPort)}); err != nil {
+	if err := s.Node.SetServices(testbed.Service{ClusterIP: service, Endpoint: netip.AddrPortFrom(app, fixture.AppPort)}); err != nil {
 		t.Fatal(err)
 	}
 	var checks []lab.Check

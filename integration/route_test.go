@@ -17,7 +17,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // routed is route as a conflist has it, for a bridge.
@@ -143,7 +143,7 @@ func TestRouteSparesTheLAN(t *testing.T) {
 		// A broadcast waits in one queue for all macvlans: what the bridge has to
 		// say to the first is out when a pod answers the second.
 		for _, to := range []netip.Prefix{s.LANs[0].Node[0], s.Web.Addrs(lab.NIC)[0]} {
-			if err := s.LANs[0].Client.Ping(to.Addr(), nettest.Socket{}); err != nil {
+			if err := s.LANs[0].Client.Ping(to.Addr(), testbed.Socket{}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -178,7 +178,7 @@ func TestRouteSparesTheLAN(t *testing.T) {
 	}
 }
 
-func macAt(t *testing.T, n *nettest.Netns, link string) string {
+func macAt(t *testing.T, n *testbed.Netns, link string) string {
 	t.Helper()
 	m, err := n.MAC(link)
 	if err != nil {
@@ -211,7 +211,7 @@ func TestRouteAgain(t *testing.T) {
 					"node: echo 0 >/proc/sys/net/ipv4/conf/" + fixture.Bridge + "/arp_ignore": "arp_ignore",
 				} {
 					where, command, _ := strings.Cut(damage, ": ")
-					fixture.Sh(t, map[string]*nettest.Netns{"node": s.Node.Netns, "pod": s.Web.Netns}[where], command)
+					fixture.Sh(t, map[string]*testbed.Netns{"node": s.Node.Netns, "pod": s.Web.Netns}[where], command)
 					if e := s.WebNIC.Route("CHECK").Fails(t); !strings.Contains(e.Msg, want) {
 						t.Errorf("after %q CHECK does not name %q: %s", damage, want, e.Msg)
 					}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestSBR are the cases of the tests of the CNI project's sbr. What is the same
@@ -340,7 +340,7 @@ func TestSBRTraffic(t *testing.T) {
 				}
 			}
 			for _, a := range pod.Addrs("net1") {
-				err := l.Node.Ping(a.Addr(), nettest.Socket{})
+				err := l.Node.Ping(a.Addr(), testbed.Socket{})
 				if want := name == "with a bridge"; (err == nil) != want {
 					t.Errorf("the node pings net1: %v, want it to: %t", err, want)
 				}

@@ -11,12 +11,12 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // mentions are the lines in which a namespace's rules, routes and permanent neighbours
 // have one of the addresses.
-func mentions(t *testing.T, n *nettest.Netns, addrs ...netip.Addr) []string {
+func mentions(t *testing.T, n *testbed.Netns, addrs ...netip.Addr) []string {
 	t.Helper()
 	var out []string
 	for line := range strings.Lines(fixture.Sh(t, n, "for v in -4 -6; do ip $v rule; ip $v route show table all; ip $v neigh show nud permanent; done")) {
@@ -152,7 +152,7 @@ func TestNICAddressChanges(t *testing.T) {
 			if strings.Contains(call("ADD").Fine(t), old[0].String()) {
 				t.Error("ADD says the old address")
 			}
-			for where, n := range map[string]*nettest.Netns{"node": s.Node.Netns, "pod": s.Web.Netns} {
+			for where, n := range map[string]*testbed.Netns{"node": s.Node.Netns, "pod": s.Web.Netns} {
 				if got := mentions(t, n, old...); len(got) > 0 {
 					t.Errorf("the %s still has the old addresses:\n%s", where, strings.Join(got, "\n"))
 				}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // lans are the address families in which the node and its pods may live.
@@ -64,8 +64,8 @@ func pings(s *lab.Scene) []func() error {
 	var out []func() error
 	for i, web := range s.Web.Addrs(lab.NIC) {
 		out = append(out,
-			func() error { return s.Node.Ping(web.Addr(), nettest.Socket{}) },
-			func() error { return s.Web.Ping(s.LANs[0].Node[i].Addr(), nettest.Socket{}) })
+			func() error { return s.Node.Ping(web.Addr(), testbed.Socket{}) },
+			func() error { return s.Web.Ping(s.LANs[0].Node[i].Addr(), testbed.Socket{}) })
 	}
 	return out
 }
@@ -84,7 +84,7 @@ func TestSpoofedSource(t *testing.T) {
 		fixture.Sh(t, s.Node.Netns, "nft add table inet seen; nft add chain inet seen in '{ type filter hook input priority 0; }'; nft add rule inet seen in udp dport 9 counter")
 		defer fixture.Sh(t, s.Node.Netns, "nft delete table inet seen")
 		// Nobody listens: with its own address the pod is told so.
-		_, err := s.Web.Ask("udp", node, nettest.Socket{Source: foreign.Addr()})
+		_, err := s.Web.Ask("udp", node, testbed.Socket{Source: foreign.Addr()})
 		if err == nil {
 			t.Error("somebody answers")
 		}

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/multihome/multihome/pkg/suite"
+	"github.com/multihome/multihome/pkg/catalog"
 )
 
 // plugins are names of plugins, and of what a node may have in their place.
-var plugins = suite.Names()
+var plugins = catalog.Names()
 
 // older and newer are the texts of a plugin before and after. They are large
 // enough to be cut.

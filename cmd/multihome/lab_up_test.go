@@ -20,20 +20,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // host is the machine that labs are kept up on, with a /run of its own, so that one
 // that is up elsewhere is not in the way.
 type host struct {
-	*nettest.Machine
+	*testbed.Machine
 	t    *testing.T
 	mark string // in the environment of all that is run there
 }
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	m, err := nettest.NewMachine("host")
+	m, err := testbed.NewMachine("host")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/plugin"
 	"github.com/multihome/multihome/pkg/repair"
 )
 
@@ -44,7 +44,7 @@ namespace, or the ID of a process in it.`,
 				}
 			}
 			n := 0
-			o.Did = func(a plugin.Attachment, op netstate.Op) {
+			o.Did = func(a attachment.Attachment, op netstate.Op) {
 				n++
 				fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", a.ContainerID, a.IfName, op)
 			}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // made is what ifacer makes in this measurement, on NICs without addresses.
@@ -84,18 +84,18 @@ func (r *roundOn) attachment(name, what string, plugin program, p *pod, keys map
 }
 
 func newIfacerNode(p plugins) (*node, error) {
-	m, err := nettest.NewMachine("ifacer" + p.suffix)
+	m, err := testbed.NewMachine("ifacer" + p.suffix)
 	if err != nil {
 		return nil, err
 	}
-	lan, err := nettest.NewNetns("LAN of ifacer" + p.suffix)
+	lan, err := testbed.NewNetns("LAN of ifacer" + p.suffix)
 	if err != nil {
 		m.Close()
 		return nil, err
 	}
 	n := &node{m, lan, p}
 	for _, nic := range []string{"ens192", "ens224", "ens256"} {
-		if err := nettest.ConnectVeth(n.Netns, nic, lan, nic); err != nil {
+		if err := testbed.ConnectVeth(n.Netns, nic, lan, nic); err != nil {
 			n.Close()
 			return nil, err
 		}

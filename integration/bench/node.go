@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"os/exec"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // What a busy node has. The routes in the main table are IPv4 ones: the kernel
@@ -32,17 +32,17 @@ var (
 // node is a machine with a NIC on a LAN where nobody else is, and with rules
 // such as kube-proxy's: every node has connection tracking on.
 type node struct {
-	*nettest.Machine
-	lan *nettest.Netns
+	*testbed.Machine
+	lan *testbed.Netns
 	plugins
 }
 
 func newNode(name string, p plugins) (*node, error) {
-	m, err := nettest.NewMachine(name)
+	m, err := testbed.NewMachine(name)
 	if err != nil {
 		return nil, err
 	}
-	lan, err := nettest.NewNetns("LAN of " + name)
+	lan, err := testbed.NewNetns("LAN of " + name)
 	if err != nil {
 		m.Close()
 		return nil, err
@@ -56,7 +56,7 @@ func newNode(name string, p plugins) (*node, error) {
 }
 
 func (n *node) wire() error {
-	if err := nettest.ConnectVeth(n.Netns, nic, n.lan, "port"); err != nil {
+	if err := testbed.ConnectVeth(n.Netns, nic, n.lan, "port"); err != nil {
 		return err
 	}
 	if err := n.AddAddrs(nic, nodeAddresses...); err != nil {
@@ -65,7 +65,7 @@ func (n *node) wire() error {
 	if err := n.EnableForwarding(); err != nil {
 		return err
 	}
-	return n.SetServices(nettest.Service{
+	return n.SetServices(testbed.Service{
 		ClusterIP: netip.MustParseAddrPort("10.96.0.10:53"),
 		Endpoint:  netip.MustParseAddrPort("10.6.0.53:53"),
 	})
@@ -78,8 +78,8 @@ func (n *node) Close() {
 
 // crowd makes the node a busy one. The far ends of the other pods' links are in
 // the namespace that it returns.
-func (n *node) crowd(ctx context.Context) (*nettest.Netns, error) {
-	others, err := nettest.NewNetns("other pods")
+func (n *node) crowd(ctx context.Context) (*testbed.Netns, error) {
+	others, err := testbed.NewNetns("other pods")
 	if err != nil {
 		return nil, err
 	}

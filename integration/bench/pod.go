@@ -11,13 +11,13 @@ import (
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // pod is a namespace as the plugins before coordinator leave it: with a macvlan
 // NIC that has its addresses and its default route.
 type pod struct {
-	*nettest.Netns
+	*testbed.Netns
 	id        string
 	addresses []netip.Prefix
 	result    *current.Result // of the plugins before
@@ -28,7 +28,7 @@ var podsMade int
 
 func (n *node) newPod() (*pod, error) {
 	podsMade++
-	netns, err := nettest.NewNetns("pod")
+	netns, err := testbed.NewNetns("pod")
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (p *pod) addNIC(n *node, name string, addresses []netip.Prefix) (*current.R
 	for _, a := range addresses {
 		gateway := a.Masked().Addr().Next()
 		if name == "eth0" {
-			if err := p.AddRoutes(nettest.Route{Dst: netip.PrefixFrom(a.Addr(), 0).Masked(), Via: gateway, Dev: name}); err != nil {
+			if err := p.AddRoutes(testbed.Route{Dst: netip.PrefixFrom(a.Addr(), 0).Masked(), Via: gateway, Dev: name}); err != nil {
 				return nil, err
 			}
 		}
@@ -88,21 +88,21 @@ func (p *pod) addNIC(n *node, name string, addresses []netip.Prefix) (*current.R
 // is not in its subnet, as Calico makes it.
 func (n *node) newOverlayPod() (*pod, error) {
 	podsMade++
-	netns, err := nettest.NewNetns("overlay pod")
+	netns, err := testbed.NewNetns("overlay pod")
 	if err != nil {
 		return nil, err
 	}
 	p := &pod{Netns: netns, id: fmt.Sprintf("%064x", podsMade)}
 	hostEnd, gateway := fmt.Sprintf("cali%011x", podsMade), netip.MustParseAddr("169.254.1.1")
 	address := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(podsMade >> 8), byte(podsMade)}), 32)
-	err = nettest.ConnectVeth(n.Netns, hostEnd, p.Netns, "eth0")
+	err = testbed.ConnectVeth(n.Netns, hostEnd, p.Netns, "eth0")
 	if err == nil {
 		err = p.AddAddrs("eth0", address)
 	}
 	if err == nil {
 		err = p.AddRoutes(
-			nettest.Route{Dst: netip.PrefixFrom(gateway, 32), Dev: "eth0"},
-			nettest.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: gateway, Dev: "eth0"})
+			testbed.Route{Dst: netip.PrefixFrom(gateway, 32), Dev: "eth0"},
+			testbed.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: gateway, Dev: "eth0"})
 	}
 	if err != nil {
 		p.Close()

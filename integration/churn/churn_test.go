@@ -26,7 +26,7 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 var churnTime = flag.Duration("churn", 15*time.Second, "how long TestChurn lasts")
@@ -293,7 +293,7 @@ type guest struct {
 // newGuest makes a pod with NICs as macvlan leaves them.
 func (c *churn) newGuest(t *testing.T, id string, addrs [2][]netip.Prefix, over fixture.Keys, nics int) *guest {
 	t.Helper()
-	n, err := nettest.NewNetns(id)
+	n, err := testbed.NewNetns(id)
 	if err != nil {
 		t.Error(err)
 		return nil
@@ -334,7 +334,7 @@ func (g *guest) plug(lan *lab.LAN, nic string, addrs []netip.Prefix) (*types100.
 		router := lan.Router[i].Addr()
 		if nic == lab.NIC {
 			everywhere := netip.PrefixFrom(a.Addr(), 0).Masked()
-			if err := g.AddRoutes(nettest.Route{Dst: everywhere, Via: router, Dev: nic}); err != nil {
+			if err := g.AddRoutes(testbed.Route{Dst: everywhere, Via: router, Dev: nic}); err != nil {
 				return nil, err
 			}
 			r.Routes = append(r.Routes, &types.Route{Dst: net.IPNet{IP: everywhere.Addr().AsSlice(), Mask: net.CIDRMask(0, a.Addr().BitLen())}})

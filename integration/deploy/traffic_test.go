@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // clusterNetwork makes an eth0 as the cluster's own CNI may.
@@ -102,12 +102,12 @@ func add(t *testing.T, l *lab.Lab, pod *lab.Pod, config, nic string, ips []strin
 // underlay NIC, and the NIC's address to reach them.
 func reachable(t *testing.T, l *lab.Lab, pod *lab.Pod) {
 	t.Helper()
-	hosts := []*nettest.Netns{l.Node.Netns}
+	hosts := []*testbed.Netns{l.Node.Netns}
 	for _, lan := range l.LANs {
 		hosts = append(hosts, lan.Client)
 	}
 	for _, n := range append(hosts, pod.Netns) {
-		server, err := n.Serve(port, nettest.Socket{})
+		server, err := n.Serve(port, testbed.Socket{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func reachable(t *testing.T, l *lab.Lab, pod *lab.Pod) {
 				for _, h := range hosts {
 					answered(t, fmt.Sprintf("%s to %s", h.Name(), own), h, netip.AddrPortFrom(own.Addr(), port), netip.Addr{}, pod.Name())
 				}
-				for by, addrs := range map[*nettest.Netns][]netip.Prefix{lan.Client: lan.Host, l.Node.Netns: lan.Node} {
+				for by, addrs := range map[*testbed.Netns][]netip.Prefix{lan.Client: lan.Host, l.Node.Netns: lan.Node} {
 					for _, a := range addrs {
 						if within([]netip.Prefix{own}, a) {
 							answered(t, fmt.Sprintf("%s to %s", own, a), pod.Netns, netip.AddrPortFrom(a.Addr(), port), own.Addr(), by.Name())
@@ -140,9 +140,9 @@ func reachable(t *testing.T, l *lab.Lab, pod *lab.Pod) {
 }
 
 // answered asks, and wants an answer by a namespace.
-func answered(t *testing.T, what string, from *nettest.Netns, to netip.AddrPort, source netip.Addr, by string) {
+func answered(t *testing.T, what string, from *testbed.Netns, to netip.AddrPort, source netip.Addr, by string) {
 	t.Helper()
-	answer, err := from.Ask("tcp", to, nettest.Socket{Source: source})
+	answer, err := from.Ask("tcp", to, testbed.Socket{Source: source})
 	if err != nil || answer.Server != by {
 		t.Errorf("%s: answered by %q, want %s (%v)", what, answer.Server, by, err)
 	}

@@ -17,12 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // The machines that cluster.sh makes, by their names; its drawing says what is
 // where.
-var machines = map[string]*nettest.Netns{}
+var machines = map[string]*testbed.Netns{}
 
 // The directories of the repository, and of what cluster.sh keeps of logs, process
 // numbers and configurations.
@@ -31,7 +31,7 @@ var root, state = os.Getenv("E2E_ROOT"), os.Getenv("E2E_STATE")
 // setUp opens the machines, and lets each answer at port 8080.
 func setUp() error {
 	for _, name := range []string{"router", "client", "neighbour", "node1", "node2"} {
-		n, err := nettest.OpenNetns(name, "/run/netns/"+name)
+		n, err := testbed.OpenNetns(name, "/run/netns/"+name)
 		if err == nil {
 			err = serve(n)
 		}
@@ -92,7 +92,7 @@ func of(family netip.Addr, list []netip.Addr) netip.Addr {
 }
 
 // run runs a command in a namespace and returns what it prints.
-func run(t *testing.T, n *nettest.Netns, command ...string) string {
+func run(t *testing.T, n *testbed.Netns, command ...string) string {
 	t.Helper()
 	var out []byte
 	err := n.Do(func() (err error) {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/multihome/multihome/pkg/suite"
+	"github.com/multihome/multihome/pkg/catalog"
 )
 
 // manifestCases are what deploy/ says.
@@ -26,7 +26,7 @@ var manifestCases = []testCase{
 // ours are the plugins that the DaemonSet installs, and the directories of the
 // nodes where the cluster looks for plugins.
 var (
-	ours    = suite.Names()
+	ours    = catalog.Names()
 	cniBins = []string{"/opt/cni/bin", "/var/lib/cni/bin"}
 )
 

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // nic is a macvlan NIC of a pod on one of the LANs.
@@ -34,7 +34,7 @@ type nic struct {
 
 // pod is a pod with what is asked for, and once it is ready its namespace.
 type pod struct {
-	*nettest.Netns
+	*testbed.Netns
 	name, node string
 	app        string // the label that Services select it by
 	nics       []nic
@@ -248,7 +248,7 @@ func (p *pod) wait(t *testing.T) {
 	p.node = status.Spec.NodeName
 	path, err := netnsOf(p.uid)
 	if err == nil {
-		p.Netns, err = nettest.OpenNetns(p.name, path)
+		p.Netns, err = testbed.OpenNetns(p.name, path)
 	}
 	if err != nil {
 		t.Fatal(err)

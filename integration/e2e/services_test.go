@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // service is what the tests read of a Service.
@@ -140,7 +140,7 @@ func servicesIn(t *testing.T, mode string) {
 		overlay = append(overlay, start(t, &pod{name: "over-" + node, node: node, app: "over",
 			nics: []nic{newNIC("net1", 7, nil)}}))
 	}
-	clients := []*nettest.Netns{machines["node1"], machines["node2"]}
+	clients := []*testbed.Netns{machines["node1"], machines["node2"]}
 	for _, p := range slices.Concat(underlay, overlay) {
 		clients = append(clients, p.Netns)
 	}

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/multihome/multihome/integration/e2e/answer"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // patience is how long a question may take, on a machine with much else to do.
@@ -27,7 +27,7 @@ const patience = 5 * time.Second
 
 // question is what one machine or pod asks another, and what must be seen of it.
 type question struct {
-	from    *nettest.Netns
+	from    *testbed.Netns
 	source  netip.Addr // that from must ask from, if valid
 	to      netip.AddrPort
 	answers string     // who must answer, if given
@@ -44,7 +44,7 @@ func (q question) ask() (a answer.Answer, err error) {
 	// Below the ports that the kernel gives away: it tells the frames of one
 	// question from all others.
 	port := 20000 + int(asked.Add(1)%10000)
-	var capture *nettest.Capture
+	var capture *testbed.Capture
 	if q.replyBy != "" {
 		if capture, err = q.pod.Capture(""); err != nil {
 			return a, err
@@ -87,7 +87,7 @@ func (q question) read(body io.Reader) (a answer.Answer, err error) {
 
 // look looks at what the pod sent: to whom, where the answer doesn't say it, and by
 // which link.
-func (q question) look(capture *nettest.Capture, port int, a *answer.Answer) error {
+func (q question) look(capture *testbed.Capture, port int, a *answer.Answer) error {
 	frames, err := capture.Frames()
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func askAll(t *testing.T, questions []question) {
 }
 
 // serve lets a machine answer at port 8080.
-func serve(n *nettest.Netns) error {
+func serve(n *testbed.Netns) error {
 	return n.Do(func() error {
 		l, err := net.Listen("tcp", ":8080")
 		if err != nil {

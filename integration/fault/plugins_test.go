@@ -16,7 +16,7 @@ import (
 	"github.com/multihome/multihome/integration/fault"
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // struck is an attachment that a matrix is run on.
@@ -195,9 +195,9 @@ func TestGCOfKilledAdd(t *testing.T) {
 }
 
 // pod is one that has the addresses of web.
-func (s struck) pod(t *testing.T, addrs []netip.Prefix) *nettest.Netns {
+func (s struck) pod(t *testing.T, addrs []netip.Prefix) *testbed.Netns {
 	t.Helper()
-	n, err := nettest.NewNetns("gone")
+	n, err := testbed.NewNetns("gone")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,12 +15,12 @@ import (
 
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // spoofer sends to its node whatever it likes.
 type spoofer struct {
-	*nettest.Netns
+	*testbed.Netns
 	link string
 	node net.HardwareAddr // at the other end
 }
@@ -38,7 +38,7 @@ func newSpoofer(t *testing.T, s *fixture.Stage, link, nodeLink string) spoofer {
 func (p spoofer) sends(t *testing.T, from netip.Addr, to netip.AddrPort, data string) {
 	t.Helper()
 	const port = 7777
-	etherType, packet := nettest.UDPPacket(netip.AddrPortFrom(from, port), to, data)
+	etherType, packet := testbed.UDPPacket(netip.AddrPortFrom(from, port), to, data)
 	if err := p.Inject(p.link, p.node, etherType, packet); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ type arrivals struct {
 	seen   []string
 }
 
-func listen(t *testing.T, n *nettest.Netns, at netip.AddrPort) *arrivals {
+func listen(t *testing.T, n *testbed.Netns, at netip.AddrPort) *arrivals {
 	t.Helper()
 	var a arrivals
 	err := n.Do(func() (err error) {
@@ -278,8 +278,8 @@ func TestCheckOfSourcesMadeAtOnce(t *testing.T) {
 
 // claims are frames that say that a MAC has an address: each sort of ARP, and of
 // NDP, by which a kernel may learn that.
-func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]func(*nettest.Netns, string) error {
-	out := map[string]func(*nettest.Netns, string) error{}
+func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]func(*testbed.Netns, string) error {
+	out := map[string]func(*testbed.Netns, string) error{}
 	everybody := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	if addr.Is4() {
 		for name, a := range map[string]struct {
@@ -293,7 +293,7 @@ func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]fun
 			"ARP reply":              {2, node, nodeMAC},
 		} {
 			packet := slices.Concat([]byte{0, 1, 8, 0, 6, 4, 0, a.op}, mac, addr.AsSlice(), nodeMAC, a.to.AsSlice())
-			out[name] = func(n *nettest.Netns, link string) error { return n.Inject(link, a.at, unix.ETH_P_ARP, packet) }
+			out[name] = func(n *testbed.Netns, link string) error { return n.Inject(link, a.at, unix.ETH_P_ARP, packet) }
 		}
 		return out
 	}
@@ -308,8 +308,8 @@ func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]fun
 		"solicitation":              {[]byte{135, 0, 0, 0, 0, 0, 0, 0}, node, 1, node},
 	} {
 		body := slices.Concat(m.head, m.target.AsSlice(), []byte{m.option, 1}, mac)
-		etherType, packet := nettest.IPPacket(addr, m.to, unix.IPPROTO_ICMPV6, body, 2)
-		out[name] = func(n *nettest.Netns, link string) error { return n.Inject(link, nodeMAC, etherType, packet) }
+		etherType, packet := testbed.IPPacket(addr, m.to, unix.IPPROTO_ICMPV6, body, 2)
+		out[name] = func(n *testbed.Netns, link string) error { return n.Inject(link, nodeMAC, etherType, packet) }
 	}
 	return out
 }
@@ -349,7 +349,7 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 				if err := claim(s.Web.Netns, "veth0"); err != nil {
 					t.Fatal(err)
 				}
-				if err := s.Node.Ping(own.Addr(), nettest.Socket{}); err != nil { // what was sent has been heard
+				if err := s.Node.Ping(own.Addr(), testbed.Socket{}); err != nil { // what was sent has been heard
 					t.Errorf("after a claim to be %s by %s: %v", who, how, err)
 				}
 				if after := neighbours(); after != before {

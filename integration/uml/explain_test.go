@@ -12,14 +12,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestExplainedCommands does by hand, on one of two nodes that are alike, what
 // `multihome explain` says that ADD would do. The outcome is what ADD makes on the
 // other, and explain changes nothing.
 func TestExplainedCommands(t *testing.T) {
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func alike(t *testing.T) *node {
 	return n
 }
 
-func (n *node) explain(conf string, pod *nettest.Netns) string {
+func (n *node) explain(conf string, pod *testbed.Netns) string {
 	n.t.Helper()
 	multihome, err := filepath.Abs("../../bin/multihome")
 	if err != nil {

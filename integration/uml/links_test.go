@@ -16,7 +16,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // coordinator runs a verb with further keys, and returns the error that it prints.
@@ -63,12 +63,12 @@ func TestVRF(t *testing.T) {
 			t.Error(e)
 		}
 		for _, addr := range []string{"10.1.0.5", "fd00:1::5"} {
-			if err := r.pod.Ping(netip.MustParseAddr(addr), nettest.Socket{}); err != nil {
+			if err := r.pod.Ping(netip.MustParseAddr(addr), testbed.Socket{}); err != nil {
 				t.Errorf("%s: from the pod: %v", link, err)
 			}
 		}
 		for _, addr := range []string{"10.6.0.172", "fd00:6::172"} {
-			if err := r.Ping(netip.MustParseAddr(addr), nettest.Socket{}); err != nil {
+			if err := r.Ping(netip.MustParseAddr(addr), testbed.Socket{}); err != nil {
 				t.Errorf("%s: from the node: %v", link, err)
 			}
 		}

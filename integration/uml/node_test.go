@@ -24,14 +24,14 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // node is a machine with NICs in one switch.
 type node struct {
-	*nettest.Machine
+	*testbed.Machine
 	t      *testing.T
-	sw     *nettest.Netns
+	sw     *testbed.Netns
 	plugin string
 	under  []string // a command to run it by
 }
@@ -47,11 +47,11 @@ func newNode(t *testing.T, nics ...string) *node {
 		t.Fatal(err)
 	}
 	n := &node{t: t, plugin: plugin}
-	if n.Machine, err = nettest.NewMachine("node"); err != nil {
+	if n.Machine, err = testbed.NewMachine("node"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.Close() })
-	if n.sw, err = nettest.NewNetns("switch"); err != nil {
+	if n.sw, err = testbed.NewNetns("switch"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.sw.Close() })
@@ -59,7 +59,7 @@ func newNode(t *testing.T, nics ...string) *node {
 		t.Fatal(err)
 	}
 	for _, nic := range nics {
-		if err := nettest.ConnectVeth(n.sw, nic, n.Netns, nic); err != nil {
+		if err := testbed.ConnectVeth(n.sw, nic, n.Netns, nic); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.sw.SetMaster(nic, "br0"); err != nil {

@@ -17,13 +17,13 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // routed is a node with a NIC, and a pod whose eth0 a script makes.
 type routed struct {
 	*node
-	pod *nettest.Netns
+	pod *testbed.Netns
 }
 
 // newRouted runs the script on the node with the pod's namespace in $POD.
@@ -31,7 +31,7 @@ func newRouted(t *testing.T, script string) *routed {
 	t.Helper()
 	n := newNode(t, "ens192")
 	n.sh("ip addr add 10.6.168.123/16 dev ens192; ip addr add fd00:6::123/64 dev ens192 nodad")
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,10 +107,10 @@ func TestRoute(t *testing.T) {
 		reach := verb == "ADD" || verb == "CHECK"
 		for i, p := range addrs(t, "10.6.0.172", "fd00:6::172") {
 			node := addrs(t, "10.6.168.123", "fd00:6::123")[i]
-			if err := r.Ping(p, nettest.Socket{}); (err == nil) != reach {
+			if err := r.Ping(p, testbed.Socket{}); (err == nil) != reach {
 				t.Errorf("after %q: %v", verb, err)
 			}
-			if err := r.pod.Ping(node, nettest.Socket{}); (err == nil) != reach {
+			if err := r.pod.Ping(node, testbed.Socket{}); (err == nil) != reach {
 				t.Errorf("after %q: %v", verb, err)
 			}
 		}

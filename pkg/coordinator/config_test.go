@@ -66,7 +66,7 @@ var badValues = map[string][][2]string{
 // TestBadValues: each is CNI's code 7 and names the key, the value and what is
 // allowed, and no key goes without.
 func TestBadValues(t *testing.T) {
-	source, err := os.ReadFile("config.go")
+	source, err := os.ReadFile("keys/config.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,58 +3,12 @@
 package coordinator
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/netip"
-	"time"
 
-	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/neighbours"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
-
-// Probe says how the neighbours on a link are asked.
-type Probe struct {
-	Tries    int           // so often
-	Interval time.Duration // from one try to the next
-	Timeout  time.Duration // for an answer to the last
-}
-
-// defaultProbe finds what a LAN answers in 300 ms, which is all that
-// detectIPConflict costs: neighbours answer in less than one.
-var defaultProbe = Probe{Tries: 3, Interval: 50 * time.Millisecond, Timeout: 200 * time.Millisecond}
-
-// detectOptions is how often, how far apart and how long the LAN is asked.
-func detectOptions(p *Probe) plugin.Value {
-	return plugin.Value{
-		Want: `an object like {"retries": 3, "interval": "50ms", "timeout": "200ms"}`,
-		Set: func(raw json.RawMessage) error {
-			return plugin.Fields(raw, []plugin.Key{
-				{Name: "retries", Value: plugin.Int(&p.Tries, 1, 10), Also: "retry"},
-				{Name: "interval", Value: duration(&p.Interval)},
-				{Name: "timeout", Value: duration(&p.Timeout)},
-			})
-		},
-	}
-}
-
-// duration is a time that an ADD may take for a single answer: a runtime gives
-// it minutes for everything.
-func duration(p *time.Duration) plugin.Value {
-	const least, most = 10 * time.Millisecond, 5 * time.Second
-	return plugin.Value{Want: fmt.Sprintf("a duration from %s to %s", least, most), Set: func(raw json.RawMessage) error {
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf(`a unit is needed, like "100ms"`)
-		}
-		d, err := time.ParseDuration(s)
-		if err != nil || d < least || d > most {
-			return fmt.Errorf("%q is none", s)
-		}
-		*p = d
-		return nil
-	}}
-}
 
 var _ plugin.Prober = (*Config)(nil)
 
@@ -74,12 +28,12 @@ func (c *Config) Probe(t *plugin.Task) error {
 		for _, l := range netstate.All[netstate.Link](t.Snapshot, pod) {
 			own = append(own, l.MAC)
 		}
-		if err := t.Kernel.Pod.Conflict(t.IfName, addrs, own, kernel.Probe(c.Detect)); err != nil {
+		if err := t.Kernel.Pod.Conflict(t.IfName, addrs, own, neighbours.Probe(c.Detect)); err != nil {
 			return err
 		}
 	}
 	if c.DetectGateway {
-		return t.Kernel.Pod.Gateways(t.IfName, c.gateways(&t.View, addrs), kernel.Probe(c.Detect))
+		return t.Kernel.Pod.Gateways(t.IfName, c.gateways(&t.View, addrs), neighbours.Probe(c.Detect))
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 
 	current "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -35,10 +37,10 @@ func TestDetect(t *testing.T) {
 }
 
 func TestDetectOptions(t *testing.T) {
-	for value, want := range map[string]Probe{
-		`null`:           defaultProbe,
-		`{}`:             defaultProbe,
-		`{"retries": 1}`: {Tries: 1, Interval: defaultProbe.Interval, Timeout: defaultProbe.Timeout},
+	for value, want := range map[string]keys.Probe{
+		`null`:           keys.DefaultProbe,
+		`{}`:             keys.DefaultProbe,
+		`{"retries": 1}`: {Tries: 1, Interval: keys.DefaultProbe.Interval, Timeout: keys.DefaultProbe.Timeout},
 		`{"retry": 10, "interval": "10ms", "timeOut": "5s"}`:  {Tries: 10, Interval: 10 * time.Millisecond, Timeout: 5 * time.Second},
 		`{"retries": 3, "interval": "1s", "timeout": "1.5s"}`: {Tries: 3, Interval: time.Second, Timeout: 1500 * time.Millisecond},
 	} {
@@ -49,7 +51,7 @@ func TestDetectOptions(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", value, c.Detect, want)
 		}
 	}
-	if wait := time.Duration(defaultProbe.Tries-1)*defaultProbe.Interval + defaultProbe.Timeout; wait > time.Second/2 {
+	if wait := time.Duration(keys.DefaultProbe.Tries-1)*keys.DefaultProbe.Interval + keys.DefaultProbe.Timeout; wait > time.Second/2 {
 		t.Errorf("an ADD without a conflict waits for %s by default", wait)
 	}
 	for value, word := range map[string]string{
@@ -109,7 +111,7 @@ func TestGateways(t *testing.T) {
 		{name: "a default without a gateway", state: nic + `pod: route default dev net1 scope link`, prev: addrs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			task := &plugin.View{Attachment: plugin.Attachment{IfName: "net1"}, Prev: &current.Result{}, Snapshot: netstate.NewSnapshot()}
+			task := &plugin.View{Attachment: attachment.Attachment{IfName: "net1"}, Prev: &current.Result{}, Snapshot: netstate.NewSnapshot()}
 			if err := json.Unmarshal([]byte(`{"cniVersion": "1.1.0", "interfaces": [{"name": "net1", "sandbox": "/run/netns/pod-a"}], `+tt.prev+`}`), task.Prev); err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +133,7 @@ func TestGateways(t *testing.T) {
 			for gateway, from := range tt.want {
 				want[netip.MustParseAddr(gateway)] = netip.MustParseAddr(from)
 			}
-			if got := (&Config{*Defaults()}).gateways(task, addrs); !maps.Equal(got, want) {
+			if got := (&Config{*keys.Defaults()}).gateways(task, addrs); !maps.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})

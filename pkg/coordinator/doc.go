@@ -14,21 +14,22 @@ package coordinator
 import (
 	"encoding/json"
 
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // Config is the plugin's configuration.
-type Config struct{ Keys }
+type Config struct{ keys.Config }
 
 // Load reads coordinator's configuration; nil means that it says to do nothing.
-func Load(raw map[string]json.RawMessage) (plugin.Conf, error) { return configured(LoadKeys(raw)) }
+func Load(raw map[string]json.RawMessage) (plugin.Conf, error) { return configured(keys.Load(raw)) }
 
 // LoadOlder reads veth's.
 func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
-	return configured(LoadOlderKeys(raw))
+	return configured(keys.LoadOlder(raw))
 }
 
-func configured(k *Keys, err error) (plugin.Conf, error) {
+func configured(k *keys.Config, err error) (plugin.Conf, error) {
 	if err != nil || k == nil {
 		return nil, err
 	}
@@ -37,7 +38,7 @@ func configured(k *Keys, err error) (plugin.Conf, error) {
 
 // Plugin returns the plugin of that name, whose keys load reads.
 func Plugin(name string, load plugin.Load) plugin.Plugin {
-	return plugin.Plugin{Name: name, Load: load, Ignored: ignored, Survey: survey, Remove: remove, Attachments: attachments, Unused: unused}
+	return plugin.Plugin{Name: name, Load: load, Ignored: ignored, ObserveOwned: observeOwned, Remove: remove, Attachments: attachments, Unused: unused}
 }
 
 // ignored are keys that generators of configurations for the reference systems

@@ -10,9 +10,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
-	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // further is another NIC of a pod whose first NIC is in underlay mode: it gets a
@@ -150,7 +150,7 @@ func (b *builder) routesAlone() error {
 	if i < 0 {
 		return nil
 	}
-	return plugin.Invalid("pod: link %s: plugin route has given %s table %d, as coordinator would: chain coordinator behind a NIC, or route with sbr, and not both", b.nic, b.addrs[i], b.routed(b.addrs[i]))
+	return config.Invalid("pod: link %s: plugin route has given %s table %d, as coordinator would: chain coordinator behind a NIC, or route with sbr, and not both", b.nic, b.addrs[i], b.routed(b.addrs[i]))
 }
 
 // sharedSubnet keeps NICs of one subnet from answering ARP for each other
@@ -189,7 +189,7 @@ func (b *builder) defaultRoutes() error {
 		return nil
 	}
 	if _, ok := b.link(named); !ok {
-		return plugin.Invalid("podDefaultRouteNIC: %s: no such link in the pod", named)
+		return config.Invalid("podDefaultRouteNIC: %s: no such link in the pod", named)
 	}
 	found := false
 	for _, f := range families {

@@ -3,36 +3,10 @@
 package coordinator
 
 import (
-	"encoding/hex"
-	"encoding/json"
-	"fmt"
 	"net/netip"
 
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/plugin"
 )
-
-// macPrefix is the first two bytes of a unicast MAC.
-func macPrefix(p *[]byte) plugin.Value {
-	return plugin.Value{Want: `two bytes that a unicast MAC can begin with, like "0a:1b"`, Set: func(raw json.RawMessage) error {
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf("not a string")
-		}
-		if len(s) != 5 || s[2] != ':' && s[2] != '-' {
-			return fmt.Errorf("not two bytes")
-		}
-		b, err := hex.DecodeString(s[:2] + s[3:])
-		if err != nil {
-			return fmt.Errorf("not two bytes in hexadecimal")
-		}
-		if b[0]&1 != 0 {
-			return fmt.Errorf("MACs with an odd first byte are for groups")
-		}
-		*p = b
-		return nil
-	}}
-}
 
 // podMAC gives the NIC a MAC that tells its address. The LAN has to hear of it,
 // or it goes on sending to the old one: the kernel itself announces every

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/multihome/multihome/pkg/config"
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -24,7 +26,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err != nil {
 		return err
 	}
-	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
+	if err := t.Kernel.Pod.AwaitAddrs(t.Snapshot, t.IfName); err != nil {
 		return err
 	}
 	if err := c.observeHost(t, addrs); err != nil {
@@ -40,7 +42,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := c.observeMarks(t); err != nil {
 		return err
 	}
-	if c.HostLink == linkMacvlan {
+	if c.HostLink == keys.LinkMacvlan {
 		if err := c.observeBridge(t); err != nil {
 			return err
 		}
@@ -104,9 +106,9 @@ func (c *Config) firstAddrs(v *plugin.View) []netip.Addr {
 func readable(v *plugin.View) error {
 	switch {
 	case v.Prev == nil:
-		return plugin.Invalid("prevResult: missing: coordinator must be chained after the plugin that makes the NIC")
+		return config.Invalid("prevResult: missing: coordinator must be chained after the plugin that makes the NIC")
 	case len(v.Prev.Interfaces) == 0:
-		return plugin.Invalid("prevResult: interfaces: empty: want the NIC that the plugin before made")
+		return config.Invalid("prevResult: interfaces: empty: want the NIC that the plugin before made")
 	}
 	return nil
 }
@@ -127,10 +129,10 @@ func nicAddrs(v *plugin.View) ([]netip.Addr, error) {
 	}
 	for _, ip := range v.Prev.IPs {
 		if i := ip.Interface; i != nil && (*i < 0 || *i >= len(v.Prev.Interfaces)) {
-			return nil, plugin.Invalid("prevResult: ips: %s: interface: %d: want the index of one of %d interfaces", ip.Address.String(), *i, len(v.Prev.Interfaces))
+			return nil, config.Invalid("prevResult: ips: %s: interface: %d: want the index of one of %d interfaces", ip.Address.String(), *i, len(v.Prev.Interfaces))
 		}
 		if _, ok := netip.AddrFromSlice(ip.Address.IP); !ok {
-			return nil, plugin.Invalid("prevResult: ips: %s: want an address with its length", ip.Address.String())
+			return nil, config.Invalid("prevResult: ips: %s: want an address with its length", ip.Address.String())
 		}
 	}
 	var out []netip.Addr
@@ -153,7 +155,7 @@ func nicAddrs(v *plugin.View) ([]netip.Addr, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", v.IfName)
+		return nil, config.Invalid("prevResult: ips: empty: link %s has no address to route by", v.IfName)
 	}
 	return out, nil
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 )
 
 func loadOlder(t *testing.T, text string) (*Config, error) {
@@ -58,7 +60,7 @@ func TestOlderKeys(t *testing.T) {
 		}},
 		{`{"log_options": {"log_level": "debug", "log_file": "/var/log/veth.log", "log_max_size": 1}}`, func(*Config) {}},
 	} {
-		want := &Config{*older()}
+		want := &Config{*keys.OlderDefaults()}
 		tt.set(want)
 		got, err := loadOlder(t, tt.text)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -40,7 +41,7 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	}
 	for _, a := range addrs {
 		if slices.Contains(c.NodeAddresses, a) {
-			return netstate.Plan{}, plugin.Invalid("nodeAddresses: %s: link %s of the pod has that address", a, b.nic)
+			return netstate.Plan{}, config.Invalid("nodeAddresses: %s: link %s of the pod has that address", a, b.nic)
 		}
 	}
 	b.sides = c.sides(v, addrs)
@@ -90,13 +91,13 @@ func (c *Config) modeOf(v *plugin.View) (mode, error) {
 	underlay := isUnderlay(v.Snapshot)
 	switch {
 	case v.IfName == podEnd:
-		return 0, plugin.Invalid("CNI_IFNAME: %s is the name of the pod's link to its node", podEnd)
+		return 0, config.Invalid("CNI_IFNAME: %s is the name of the pod's link to its node", podEnd)
 	case c.Mode == "overlay" && first:
-		return 0, plugin.Invalid("mode: overlay: link %s is the pod's first NIC (podDefaultCNINIC), which the overlay's plugin makes: chain coordinator behind the further ones", v.IfName)
+		return 0, config.Invalid("mode: overlay: link %s is the pod's first NIC (podDefaultCNINIC), which the overlay's plugin makes: chain coordinator behind the further ones", v.IfName)
 	case c.Mode == "overlay" && underlay:
-		return 0, plugin.Invalid("mode: overlay: the pod's first NIC, %s, is in underlay mode", c.PodDefaultNIC)
+		return 0, config.Invalid("mode: overlay: the pod's first NIC, %s, is in underlay mode", c.PodDefaultNIC)
 	case c.Mode == "underlay" && !first && !underlay:
-		return 0, plugin.Invalid("mode: underlay: link %s: the pod has no %s: chain coordinator behind its first NIC, %s, as well, or use mode overlay", v.IfName, podEnd, c.PodDefaultNIC)
+		return 0, config.Invalid("mode: underlay: link %s: the pod has no %s: chain coordinator behind its first NIC, %s, as well, or use mode overlay", v.IfName, podEnd, c.PodDefaultNIC)
 	case first:
 		return firstNIC, nil
 	case underlay:
@@ -151,7 +152,7 @@ type side struct {
 func (c *Config) sides(v *plugin.View, addrs []netip.Addr) []side {
 	var out []side
 	for _, f := range families {
-		s := side{f, ofFamily(c.nodeAddrs(v.Node), f), ofFamily(addrs, f), c.hijacked(f)}
+		s := side{f, ofFamily(c.nodeAddrs(v.Node), f), ofFamily(addrs, f), c.Hijacked(f)}
 		if len(s.node) > 0 && len(s.pod) > 0 {
 			out = append(out, s)
 		}
@@ -236,13 +237,13 @@ func (b *builder) policyRoutes(s side, table int) error {
 			continue
 		}
 		if err := b.mustBeNeighbour(r.Gw); err != nil {
-			return plugin.Invalid("policyRoutes: dst %s: gw %s: want a router in a subnet of link %s: %w", r.Dst, r.Gw, b.nic, err)
+			return config.Invalid("policyRoutes: dst %s: gw %s: want a router in a subnet of link %s: %w", r.Dst, r.Gw, b.nic, err)
 		}
 		want := netstate.NewRoute(netstate.ProtoCoordinator, table, r.Dst, r.Gw, b.nic, netip.Addr{})
 		for _, item := range b.plan.Present {
 			has, ok := item.Object.(netstate.Route)
 			if ok && item.NS == pod && has.Table == want.Table && has.Dst == want.Dst && has.Metric == want.Metric && has.Key() != want.Key() {
-				return plugin.Invalid("policyRoutes: dst %s via %s: the pod has another route to it: %s (%s)", r.Dst, r.Gw, has, item.Why)
+				return config.Invalid("policyRoutes: dst %s via %s: the pod has another route to it: %s (%s)", r.Dst, r.Gw, has, item.Why)
 			}
 		}
 		b.plan.Want(pod, "policyRoutes", want)

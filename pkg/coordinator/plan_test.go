@@ -17,7 +17,7 @@ func TestPlans(t *testing.T) { suite.Plans(t) }
 func TestDocs(t *testing.T) {
 	const page = "../../docs/coordinator.md"
 	suite.Page(t, page)
-	plantest.Keys(t, page, "config.go", "older.go")
+	plantest.Keys(t, page, "keys/config.go", "keys/older.go")
 }
 
 // TestCheckIgnoresLateAddresses: a router advertisement that came after ADD is

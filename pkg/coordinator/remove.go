@@ -8,19 +8,21 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/hostlink"
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // Record notes a NIC's addresses and where the node's routes to them are, and the
 // MAC that it had. The first NIC of a pod with a veth to its node needs no more than
 // that: all else that is its own hangs on the host end, whose alias names the
 // attachment.
-func (c *Config) Record(v *plugin.View, plan netstate.Plan) *kernel.Record {
-	r := &kernel.Record{MACs: macs(v, plan)}
+func (c *Config) Record(v *plugin.View, plan netstate.Plan) *records.Record {
+	r := &records.Record{MACs: macs(v, plan)}
 	if !c.named(v).leadsBeyond(v) {
 		if r.MACs == nil {
 			return nil
@@ -40,14 +42,14 @@ func (c *Config) Record(v *plugin.View, plan netstate.Plan) *kernel.Record {
 // leadsBeyond reports whether the node has something for the NIC beyond a link of the
 // pod's own that was made with it.
 func (c *Config) leadsBeyond(v *plugin.View) bool {
-	return !c.OnlyMAC && (v.IfName != c.PodDefaultNIC || c.HostLink == linkMacvlan)
+	return !c.OnlyMAC && (v.IfName != c.PodDefaultNIC || c.HostLink == keys.LinkMacvlan)
 }
 
 // macs are the NIC's before ADD and by it, nil if the plan leaves it as it was.
-func macs(v *plugin.View, plan netstate.Plan) *kernel.MACs {
+func macs(v *plugin.View, plan netstate.Plan) *records.MACs {
 	nic, _ := netstate.Get(v.Snapshot, pod, netstate.Link{Name: v.IfName})
 	before := nic.MAC.String()
-	var noted *kernel.MACs
+	var noted *records.MACs
 	if v.Own != nil {
 		noted = v.Own.MACs
 	}
@@ -56,28 +58,28 @@ func macs(v *plugin.View, plan netstate.Plan) *kernel.MACs {
 	}
 	for _, item := range plan.Present {
 		if l, ok := item.Object.(netstate.Link); ok && item.NS == pod && l.Name == v.IfName && l.MAC != (netstate.MAC{}) && l.MAC.String() != before {
-			return &kernel.MACs{Before: before, After: l.MAC.String()}
+			return &records.MACs{Before: before, After: l.MAC.String()}
 		}
 	}
 	return noted
 }
 
-// survey reads what remove goes by: the attachment's record and those of others of
+// observeOwned reads what remove goes by: the attachment's record and those of others of
 // the pod, the host end, the pod if its namespace is there and its own, and what
 // leads to the NIC by links that stay.
-func survey(t *plugin.Task) error {
-	records, err := t.Readable(kernel.NodeRoutes.Read(t.Pod()))
+func observeOwned(t *plugin.Task) error {
+	list, err := t.Readable(records.NodeRoutes.Read(t.Pod()))
 	if err != nil {
 		return err // there may be other attachments, which need what would go
 	}
-	for i, rec := range records {
+	for i, rec := range list {
 		if rec.IfName == t.IfName {
-			t.Own = &records[i]
+			t.Own = &list[i]
 		} else {
 			t.Others = append(t.Others, rec)
 		}
 	}
-	if err := t.Kernel.Host.ReadLink(t.Snapshot, plugin.HostEnd(t.ContainerID)); err != nil {
+	if err := t.Kernel.Host.ReadLink(t.Snapshot, attachment.HostEnd(t.ContainerID)); err != nil {
 		return err
 	}
 	if err := surveyPod(t); err != nil {
@@ -115,7 +117,7 @@ func isOwnPod(t *plugin.Task) (bool, error) {
 	}
 	veth, _ := netstate.Get(t.Snapshot, pod, netstate.Link{Name: podEnd})
 	end, _ := netstate.Get(t.Snapshot, host, netstate.Link{Name: veth.Peer.Name})
-	a, ours := plugin.ParseAlias(end.Alias)
+	a, ours := attachment.ParseAlias(end.Alias)
 	return !ours || a.SamePod(t.Attachment), nil
 }
 
@@ -140,8 +142,8 @@ func surveyHost(t *plugin.Task, r *remover) error {
 type remover struct {
 	v      *plugin.View
 	ops    []netstate.Op
-	others []plugin.Attachment // of the pod
-	end    netstate.Link       // the host end, if the pod has one
+	others []attachment.Attachment // of the pod
+	end    netstate.Link           // the host end, if the pod has one
 }
 
 // newRemover finds the pod's host end and its attachments: one is named by the host
@@ -150,11 +152,11 @@ func newRemover(v *plugin.View) *remover {
 	r := &remover{v: v}
 	for _, rec := range v.Others {
 		if rec.Device != "" { // or else it is about a MAC alone
-			r.others = append(r.others, plugin.Noted(rec))
+			r.others = append(r.others, plugin.AttachmentOf(rec))
 		}
 	}
-	l, _ := netstate.Get(v.Snapshot, host, netstate.Link{Name: plugin.HostEnd(v.ContainerID)})
-	if a, ours := plugin.ParseAlias(l.Alias); ours && a.SamePod(v.Attachment) {
+	l, _ := netstate.Get(v.Snapshot, host, netstate.Link{Name: attachment.HostEnd(v.ContainerID)})
+	if a, ours := attachment.ParseAlias(l.Alias); ours && a.SamePod(v.Attachment) {
 		r.end = l
 		if a.IfName != v.IfName && !slices.ContainsFunc(r.others, a.Same) {
 			r.others = append(r.others, a)
@@ -243,7 +245,7 @@ func (r *remover) delAll(routes []netstate.Route, rules []netstate.Rule) {
 
 // thisNIC is what one NIC of several has for itself.
 func (r *remover) thisNIC() {
-	if a, ok := plugin.ParseAlias(r.end.Alias); ok && a.IfName == r.v.IfName {
+	if a, ok := attachment.ParseAlias(r.end.Alias); ok && a.IfName == r.v.IfName {
 		after := r.end
 		after.Alias = r.others[0].Alias()
 		r.ops = append(r.ops, netstate.Op{NS: host, Before: r.end, After: after})
@@ -458,20 +460,20 @@ func (r *remover) hostRoutes() {
 
 // attachments returns those that own something on the node: by the aliases of
 // host ends, and by records.
-func attachments(t *plugin.Task) ([]plugin.Attachment, error) {
+func attachments(t *plugin.Task) ([]attachment.Attachment, error) {
 	links, err := t.Kernel.Host.Owned()
 	if err != nil {
 		return nil, err
 	}
-	var out []plugin.Attachment
+	var out []attachment.Attachment
 	for _, l := range links {
-		if a, ok := plugin.ParseAlias(l.Alias); ok {
+		if a, ok := attachment.ParseAlias(l.Alias); ok {
 			out = append(out, a)
 		}
 	}
-	records, err := kernel.NodeRoutes.Read("")
-	for _, r := range records {
-		if a := plugin.Noted(r); !slices.ContainsFunc(out, a.Same) {
+	list, err := records.NodeRoutes.Read("")
+	for _, r := range list {
+		if a := plugin.AttachmentOf(r); !slices.ContainsFunc(out, a.Same) {
 			out = append(out, a)
 		}
 	}

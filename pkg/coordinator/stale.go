@@ -6,11 +6,13 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/hostlink"
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // What an earlier ADD or repair made, and this plan has no place for, is unwanted: the
@@ -35,11 +37,11 @@ func (c *Config) observeStale(t *plugin.Task) error {
 	if len(unexplained) == 0 {
 		return nil
 	}
-	records, err := t.Readable(kernel.NodeRoutes.Read(t.Pod()))
+	list, err := t.Readable(records.NodeRoutes.Read(t.Pod()))
 	if err != nil {
 		return err
 	}
-	t.Others = slices.DeleteFunc(records, func(r kernel.Record) bool { return r.IfName == t.IfName })
+	t.Others = slices.DeleteFunc(list, func(r records.Record) bool { return r.IfName == t.IfName })
 	for _, r := range unexplained {
 		if !r.Dst.IsSingleIP() {
 			continue
@@ -61,7 +63,7 @@ func (c *Config) unexplained(v *plugin.View) []netstate.Route {
 	known := map[netip.Prefix]bool{}
 	for _, n := range c.nodeAddrs(v.Node) {
 		known[netstate.Single(n)] = true
-		for _, p := range c.hijacked(netstate.FamilyOf(n)) {
+		for _, p := range c.Hijacked(netstate.FamilyOf(n)) {
 			known[p.Masked()] = true
 		}
 	}
@@ -138,7 +140,7 @@ func (b *builder) isInOthers(r netstate.Route, own, firsts int) bool {
 
 // hasUnseen reports whether another NIC of the pod has no table that says what it wants.
 func (b *builder) hasUnseen() bool {
-	return slices.ContainsFunc(b.v.Others, func(other kernel.Record) bool {
+	return slices.ContainsFunc(b.v.Others, func(other records.Record) bool {
 		return other.Device != "" && !slices.ContainsFunc(netstate.All[netstate.Rule](b.v.Snapshot, pod), func(r netstate.Rule) bool {
 			return owntable.IsOwn(r, netstate.ProtoCoordinator) && slices.Contains(other.Addresses, r.From.Addr())
 		})
@@ -182,17 +184,17 @@ func (b *builder) hasAddr(a netip.Addr) bool {
 func (c *Config) observeHost(t *plugin.Task, addrs []netip.Addr) error {
 	if c.leadsBeyond(&t.View) || c.MACPrefix != nil {
 		var err error
-		if t.Own, err = kernel.NodeRoutes.Earlier(t.Pod(), t.IfName); err != nil {
+		if t.Own, err = records.NodeRoutes.Earlier(t.Pod(), t.IfName); err != nil {
 			return err
 		}
 	}
 	if err := hostlink.ReadFormer(t, addrs); err != nil {
 		return err
 	}
-	if _, there := netstate.Get(t.Snapshot, pod, netstate.Link{Name: podEnd}); !there || t.IfName != c.PodDefaultNIC || c.HostLink != linkVeth || c.OnlyMAC {
+	if _, there := netstate.Get(t.Snapshot, pod, netstate.Link{Name: podEnd}); !there || t.IfName != c.PodDefaultNIC || c.HostLink != keys.LinkVeth || c.OnlyMAC {
 		return nil
 	}
-	end := plugin.HostEnd(t.ContainerID)
+	end := attachment.HostEnd(t.ContainerID)
 	if err := t.Kernel.Host.ReadLink(t.Snapshot, end); err != nil {
 		return err
 	}

@@ -5,20 +5,16 @@ package coordinator
 import (
 	"fmt"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/hostlink"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// The links there can be between a pod and its node.
-const (
-	linkVeth    = "veth"
-	linkMacvlan = "macvlan"
-)
-
 // makeWire wants the link between the pod and its node.
 func (b *builder) makeWire() error {
-	if b.c.HostLink == linkMacvlan {
+	if b.c.HostLink == keys.LinkMacvlan {
 		return b.bridge()
 	}
 	b.veth()
@@ -27,7 +23,7 @@ func (b *builder) makeWire() error {
 
 // findWire finds the one that the first NIC's ADD made.
 func (b *builder) findWire() error {
-	if b.c.HostLink == linkMacvlan {
+	if b.c.HostLink == keys.LinkMacvlan {
 		return b.bridge()
 	}
 	w := b.vethEnds()
@@ -44,8 +40,8 @@ func (b *builder) findWire() error {
 func (b *builder) vethEnds() wire {
 	id := b.v.ContainerID
 	return wire{
-		pod: podEnd, podMAC: plugin.EndMAC(pod, id),
-		host: plugin.HostEnd(id), hostMAC: plugin.EndMAC(host, id),
+		pod: podEnd, podMAC: attachment.EndMAC(pod, id),
+		host: attachment.HostEnd(id), hostMAC: attachment.EndMAC(host, id),
 	}
 }
 
@@ -123,7 +119,7 @@ func (b *builder) bridge() error {
 // replyMark marks the replies to what entered by the wire.
 func (b *builder) replyMark() {
 	m := netstate.Mark{Dev: b.wire.pod, Bits: b.c.ReplyMark}
-	if b.c.HostLink == linkMacvlan {
+	if b.c.HostLink == keys.LinkMacvlan {
 		m.From = b.wire.hostMAC // others come by this NIC as well
 	}
 	b.marks(m)

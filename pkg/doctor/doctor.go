@@ -111,7 +111,7 @@ var checks = []check{
 	{"leftovers", leftovers},
 	{"entries", stale},
 	{"drift", drift},
-	{"NICs", lost},
+	{"NICs", findMissingNICs},
 	{"virtual machines", bridged},
 	{"addresses", duplicates},
 	{"ways out", waysOut},
@@ -139,9 +139,9 @@ func Examine(o Options) (*Report, error) {
 	}
 	defer n.kernel.Close()
 	n.report.Fixed = fixed
-	n.unseen("--fix", unmended)
+	n.noteUnreadable("--fix", unmended)
 	for _, c := range checks {
-		n.unseen(c.of, c.run(n))
+		n.noteUnreadable(c.of, c.run(n))
 	}
 	n.count()
 	return n.report, nil
@@ -166,8 +166,8 @@ func (n *node) fact(name, format string, a ...any) {
 	n.report.Node = append(n.report.Node, Fact{name, fmt.Sprintf(format, a...)})
 }
 
-// unseen notes what could not be looked at.
-func (n *node) unseen(of string, err error) {
+// noteUnreadable notes what could not be looked at.
+func (n *node) noteUnreadable(of string, err error) {
 	if err == nil {
 		return
 	}

@@ -10,9 +10,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/hostlink"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // systemdDirs are where systemd's programs look for configuration, as systemd.network(5)
@@ -57,7 +57,7 @@ func networkd(n *node) error {
 			n.found(networkdForeign, fmt.Sprintf("%s is %s", key, value))
 		}
 	}
-	for _, link := range samples() {
+	for _, link := range hostEndNames() {
 		file, err := networkOf(link)
 		if err != nil {
 			return err
@@ -74,10 +74,10 @@ func isTrue(value string) bool {
 	return slices.Contains([]string{"1", "yes", "true", "on", "y", "t"}, strings.ToLower(value))
 }
 
-// samples are what the node's ends of links to pods look like.
-func samples() []netstate.Link {
+// hostEndNames are what the node's ends of links to pods look like.
+func hostEndNames() []netstate.Link {
 	return []netstate.Link{
-		{Name: plugin.HostEnd("pod"), Type: "veth"},
+		{Name: attachment.HostEnd("pod"), Type: "veth"},
 		{Name: hostlink.On("ens192").Name, Type: "macvlan"},
 	}
 }
@@ -153,7 +153,7 @@ func networkManager(n *node) error {
 	if err != nil {
 		return err
 	}
-	for _, link := range samples() {
+	for _, link := range hostEndNames() {
 		if !isUnmanaged(set, link) {
 			n.found(networkManagerLinks, "links such as "+link.Name+" are not among unmanaged-devices")
 		}

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/survey"
 )
 
 var forwardPolicy = Kind{
@@ -33,7 +33,7 @@ func netfilter(n *node) error {
 			n.forwardPolicy(c)
 		}
 	}
-	i := slices.IndexFunc(n.chains, func(c kernel.Chain) bool { return c.DropsInvalid })
+	i := slices.IndexFunc(n.chains, func(c survey.Chain) bool { return c.DropsInvalid })
 	if i < 0 {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (p pod) isOverlay() bool {
 }
 
 // forwardPolicy wants a chain to accept all links to pods, in both directions.
-func (n *node) forwardPolicy(c kernel.Chain) {
+func (n *node) forwardPolicy(c survey.Chain) {
 	var missing []string
 	for _, link := range n.podLinks() {
 		for dir, accepts := range map[string][]string{"i": c.AcceptsIn, "o": c.AcceptsOut} {
@@ -94,7 +94,7 @@ func covers(by, name string) bool {
 // acceptance is the command by which a chain accepts what comes from ("i") or goes to
 // ("o") a link. Tables of iptables are changed by iptables, which doesn't like others
 // to do it.
-func acceptance(c kernel.Chain, dir, link string) string {
+func acceptance(c survey.Chain, dir, link string) string {
 	program := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[c.Family]
 	if c.Legacy {
 		program += "-legacy"
@@ -131,7 +131,7 @@ func kubeProxy(n *node) error {
 }
 
 func (n *node) kubeProxyModes() (modes []string) {
-	if slices.ContainsFunc(n.chains, func(c kernel.Chain) bool {
+	if slices.ContainsFunc(n.chains, func(c survey.Chain) bool {
 		return c.Table == "nat" && (strings.HasPrefix(c.Name, "KUBE-SVC-") || strings.HasPrefix(c.Name, "KUBE-SEP-"))
 	}) {
 		modes = append(modes, "iptables")
@@ -139,7 +139,7 @@ func (n *node) kubeProxyModes() (modes []string) {
 	if _, ok := n.link("kube-ipvs0"); ok {
 		modes = append(modes, "ipvs")
 	}
-	if slices.ContainsFunc(n.chains, func(c kernel.Chain) bool { return c.Table == "kube-proxy" }) {
+	if slices.ContainsFunc(n.chains, func(c survey.Chain) bool { return c.Table == "kube-proxy" }) {
 		modes = append(modes, "nftables")
 	}
 	return modes
@@ -155,7 +155,7 @@ var notMasqueraded = Kind{
 // endpoints looks for those in the LANs of pods on this node that would answer past it.
 func endpoints(n *node) error {
 	for _, f := range families {
-		b, err := n.kernel.Host.Backends(f)
+		b, err := survey.ReadBackends(n.kernel.Host, f)
 		if err != nil {
 			return err
 		}

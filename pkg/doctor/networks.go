@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/multihome/multihome/pkg/survey"
 )
 
 var moduleMissing = Kind{
@@ -22,7 +24,7 @@ var linkModules = map[string]string{"vlan": "8021q", "bond": "bonding"}
 
 func modules(n *node) error {
 	for kind, networks := range n.needed() {
-		lacks, err := n.kernel.LacksLink(kind)
+		lacks, err := survey.LacksLink(n.kernel, kind)
 		if err != nil {
 			return err
 		}

@@ -14,10 +14,12 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 
+	"github.com/multihome/multihome/pkg/catalog"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/suite"
+	"github.com/multihome/multihome/pkg/survey"
 )
 
 // The two sides of an attachment, for short.
@@ -32,9 +34,9 @@ var families = []netstate.Family{netstate.IPv4, netstate.IPv6}
 type node struct {
 	options  Options
 	only     *inspect.Pod // nil: all
-	kernel   *kernel.Kernel
+	kernel   *kernel.Namespaces
 	snapshot *netstate.Snapshot // of the node
-	chains   []kernel.Chain
+	chains   []survey.Chain
 	programs map[string]string // process IDs of those that run in the node's network namespace, by name
 	networks []network
 	pods     []pod // living ones, with a NIC by a plugin of ours
@@ -56,20 +58,20 @@ type network struct {
 // observe reads what the checks go by.
 func observe(o Options, only *inspect.Pod) (*node, error) {
 	n := &node{options: o, only: only, snapshot: netstate.NewSnapshot(), report: &Report{Node: []Fact{}, Pods: []Patient{}, Findings: []Finding{}}}
-	n.unseen("networks", n.readNetworks())
-	n.unseen("programs", n.readPrograms())
+	n.noteUnreadable("networks", n.readNetworks())
+	n.noteUnreadable("programs", n.readPrograms())
 	// Each pod is opened and closed by itself, before the node is opened to stay.
 	n.readPods()
 	var err error
 	if n.kernel, err = kernel.OpenHost(); err != nil {
 		return nil, err
 	}
-	if _, err := n.kernel.ReadAll(n.snapshot); err != nil {
+	if _, err := survey.ReadAll(n.kernel, n.snapshot); err != nil {
 		n.kernel.Close()
 		return nil, err
 	}
-	n.chains, err = n.kernel.Host.Chains()
-	n.unseen("netfilter", err)
+	n.chains, err = survey.Chains(n.kernel.Host)
+	n.noteUnreadable("netfilter", err)
 	return n, nil
 }
 
@@ -138,9 +140,9 @@ func text(plugin map[string]any, key string) string {
 	return s
 }
 
-// comms are the names by which the kernel knows programs, of which it keeps fifteen
+// programNames are the names by which the kernel knows programs, of which it keeps fifteen
 // bytes (TASK_COMM_LEN), that a check asks for.
-var comms = []string{"systemd-network", "NetworkManager", "cilium-agent", "calico-node"}
+var programNames = []string{"systemd-network", "NetworkManager", "cilium-agent", "calico-node"}
 
 // readPrograms finds the processes in the node's network namespace.
 func (n *node) readPrograms() error {
@@ -156,7 +158,7 @@ func (n *node) readPrograms() error {
 	for _, file := range files {
 		comm, err := os.ReadFile(file)
 		name := strings.TrimSpace(string(comm))
-		if err != nil || !slices.Contains(comms, name) {
+		if err != nil || !slices.Contains(programNames, name) {
 			continue
 		}
 		dir := filepath.Dir(file)
@@ -178,7 +180,7 @@ func (n *node) readPods() {
 		if n.only == nil && !usesOurs(p) {
 			continue
 		}
-		if n.only == nil && (kernel.Netns{Path: p.Netns}).Gone() {
+		if n.only == nil && (netns.ID{Path: p.Netns}).Gone() {
 			continue // leftovers, if there are any
 		}
 		if p.Name == "" {
@@ -186,7 +188,7 @@ func (n *node) readPods() {
 		}
 		snap, err := readPod(p)
 		if err != nil {
-			n.unseen("pods", err)
+			n.noteUnreadable("pods", err)
 			continue
 		}
 		n.pods = append(n.pods, pod{p, snap})
@@ -223,7 +225,7 @@ func usesOurs(p inspect.Pod) bool {
 			return false
 		}
 		return slices.ContainsFunc(n.networks[0].plugins, func(p map[string]any) bool {
-			_, ours := suite.Plugins[text(p, "type")]
+			_, ours := catalog.Plugins[text(p, "type")]
 			return ours
 		})
 	})

@@ -11,12 +11,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/coordinator"
 	"github.com/multihome/multihome/pkg/ifacer"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 	"github.com/multihome/multihome/pkg/repair"
 	"github.com/multihome/multihome/pkg/route"
 )
@@ -38,13 +41,13 @@ var drifted = Kind{
 // plugins are those that note attachments on the node.
 var plugins = []plugin.Plugin{coordinator.Plugin("coordinator", coordinator.Load), route.Plugin(), ifacer.Plugin()}
 
-// left is an attachment of a pod that is no more.
-type left struct {
-	plugin.Attachment
+// formerAttachment is an attachment of a pod that is no more.
+type formerAttachment struct {
+	attachment.Attachment
 	by plugin.Plugin
 }
 
-func (l left) String() string {
+func (l formerAttachment) String() string {
 	return fmt.Sprintf("%s: %s of %s in network %s", l.by.Name, l.IfName, l.ContainerID, l.Network)
 }
 
@@ -57,7 +60,7 @@ func leftovers(n *node) error {
 }
 
 // findLeft returns what pods left that are no more.
-func findLeft(o Options, only *inspect.Pod) (out []left, err error) {
+func findLeft(o Options, only *inspect.Pod) (out []formerAttachment, err error) {
 	k, err := kernel.OpenHost()
 	if err != nil {
 		return nil, err
@@ -69,10 +72,10 @@ func findLeft(o Options, only *inspect.Pod) (out []left, err error) {
 		attachments, err := p.Attachments(&plugin.Task{View: plugin.View{Snapshot: netstate.NewSnapshot()}, Kernel: k})
 		errs = append(errs, err)
 		for _, a := range attachments {
-			if only != nil && !a.SamePod(plugin.Attachment{ContainerID: only.ContainerID}) {
+			if only != nil && !a.SamePod(attachment.Attachment{ContainerID: only.ContainerID}) {
 				continue
 			}
-			l := left{a, p}
+			l := formerAttachment{a, p}
 			switch {
 			case alive.isGone(a):
 				out = append(out, l)
@@ -86,15 +89,15 @@ func findLeft(o Options, only *inspect.Pod) (out []left, err error) {
 
 // census is what tells the living from the dead.
 type census struct {
-	records []kernel.Record
+	records []records.Record
 	pods    []inspect.Pod
 	errs    []error
 }
 
 func newCensus(cacheDirs []string) (c census) {
-	for _, set := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes, kernel.LinkUsers} {
-		records, err := set.Read("")
-		c.records = append(c.records, records...)
+	for _, set := range []records.Set{records.NodeRoutes, records.BridgeRoutes, records.LinkUsers} {
+		list, err := set.Read("")
+		c.records = append(c.records, list...)
 		c.errs = append(c.errs, err)
 	}
 	c.pods = inspect.Pods(cacheDirs)
@@ -103,14 +106,14 @@ func newCensus(cacheDirs []string) (c census) {
 
 // netns returns the namespace of an attachment's pod, as a record names it, or else
 // the runtime; the zero Netns if nobody does.
-func (c census) netns(a plugin.Attachment) (out kernel.Netns) {
+func (c census) netns(a attachment.Attachment) (out netns.ID) {
 	for _, p := range c.pods {
-		if (plugin.Attachment{ContainerID: p.ContainerID}).SamePod(a) {
+		if (attachment.Attachment{ContainerID: p.ContainerID}).SamePod(a) {
 			out.Path = p.Netns
 		}
 	}
 	for _, r := range c.records {
-		if (plugin.Attachment{ContainerID: r.ContainerID}).SamePod(a) && r.Netns.Path != "" {
+		if (attachment.Attachment{ContainerID: r.ContainerID}).SamePod(a) && r.Netns.Path != "" {
 			out = r.Netns
 		}
 	}
@@ -119,7 +122,7 @@ func (c census) netns(a plugin.Attachment) (out kernel.Netns) {
 
 // isGone reports whether the pod of an attachment is known to be no more. What isn't
 // known is never taken for dead: others may live by what it has, such as a VLAN.
-func (c census) isGone(a plugin.Attachment) bool {
+func (c census) isGone(a attachment.Attachment) bool {
 	n := c.netns(a)
 	return n.Path != "" && n.Gone()
 }
@@ -145,12 +148,12 @@ func stale(n *node) error {
 	}
 	known := map[netip.Addr]bool{}
 	used := map[string]bool{}
-	for _, set := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes} {
-		records, err := set.Read("")
+	for _, set := range []records.Set{records.NodeRoutes, records.BridgeRoutes} {
+		list, err := set.Read("")
 		if err != nil {
 			return err // what can't be read may have them
 		}
-		for _, r := range records {
+		for _, r := range list {
 			used[r.Device] = true
 			for _, a := range r.Addresses {
 				known[a] = true
@@ -210,7 +213,7 @@ func drift(n *node) error {
 		return nil // nobody noted what it should have
 	}
 	ops := map[string][]string{} // by container ID
-	err := repair.Run(n.options.repair(n.only, true, func(a plugin.Attachment, op netstate.Op) {
+	err := repair.Run(n.options.repair(n.only, true, func(a attachment.Attachment, op netstate.Op) {
 		if line := a.IfName + ": " + op.String(); !slices.Contains(ops[a.ContainerID], line) {
 			ops[a.ContainerID] = append(ops[a.ContainerID], line)
 		}
@@ -230,7 +233,7 @@ func drift(n *node) error {
 	return err
 }
 
-func (o Options) repair(only *inspect.Pod, dry bool, did func(plugin.Attachment, netstate.Op)) repair.Options {
+func (o Options) repair(only *inspect.Pod, dry bool, did func(attachment.Attachment, netstate.Op)) repair.Options {
 	r := repair.Options{CacheDirs: o.CacheDirs, ConfDir: o.ConfDir, DryRun: dry, Did: did}
 	if only != nil {
 		r.Only = only.ContainerID
@@ -252,7 +255,7 @@ func fix(o Options, only *inspect.Pod) (did []string, err error) {
 		}
 		did = append(did, l.String()+": removed")
 	}
-	errs = append(errs, repair.Run(o.repair(only, false, func(a plugin.Attachment, op netstate.Op) {
+	errs = append(errs, repair.Run(o.repair(only, false, func(a attachment.Attachment, op netstate.Op) {
 		did = append(did, fmt.Sprintf("%s %s: %s", a.ContainerID, a.IfName, op))
 	})))
 	return did, errors.Join(errs...)

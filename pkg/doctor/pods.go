@@ -11,6 +11,7 @@ import (
 
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/survey"
 )
 
 var duplicateAddress = Kind{
@@ -63,8 +64,8 @@ var nicGone = Kind{
 	Remedy: "# delete the pod, so that it is made anew: WHO",
 }
 
-// lost looks for NICs that were noted and are not there.
-func lost(n *node) error {
+// findMissingNICs looks for NICs that were noted and are not there.
+func findMissingNICs(n *node) error {
 	for i := range n.pods {
 		p := &n.pods[i]
 		for _, a := range p.Attachments {
@@ -213,14 +214,14 @@ multihome repairFLAGS`,
 }
 
 func services(n *node) error {
-	addrs, err := n.kernel.Host.ServiceAddrs()
+	addrs, err := survey.ServiceAddrs(n.kernel.Host)
 	for _, a := range netstate.All[netstate.Addr](n.snapshot, host) {
 		if a.Dev == "kube-ipvs0" && !a.Prefix.Addr().IsLinkLocalUnicast() {
 			addrs = append(addrs, a.Prefix.Addr())
 		}
 	}
 	n.unreached(serviceRange, addrs)
-	balanced, errBalanced := n.kernel.Host.LoadBalancerAddrs()
+	balanced, errBalanced := survey.LoadBalancerAddrs(n.kernel.Host)
 	n.unreached(loadBalancerRange, balanced)
 	return errors.Join(err, errBalanced)
 }

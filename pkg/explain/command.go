@@ -78,17 +78,17 @@ func (p place) plain(op netstate.Op) []string {
 		}
 	case netstate.Addr:
 		o.Dynamic, o.Tentative = false, false // nothing that can be asked for
-		return about(op, o).Commands()
+		return withObject(op, o).Commands()
 	case netstate.Route:
 		return []string{routeCommand(op, o)}
 	case netstate.Rule:
-		return []string{numbered(op.Commands()[0])}
+		return []string{withProtocolNumber(op.Commands()[0])}
 	}
 	return op.Commands()
 }
 
-// about is the operation on a variant of its object.
-func about(op netstate.Op, o netstate.Object) netstate.Op {
+// withObject is the operation on a variant of its object.
+func withObject(op netstate.Op, o netstate.Object) netstate.Op {
 	if op.After == nil {
 		op.Before = o
 	} else {
@@ -129,7 +129,7 @@ func enslave(before, after netstate.Link) (out []string) {
 // routeCommand says the scope that ip(8) would guess otherwise, and which family a gateway
 // is of if it isn't the destination's.
 func routeCommand(op netstate.Op, r netstate.Route) string {
-	command := numbered(op.Commands()[0])
+	command := withProtocolNumber(op.Commands()[0])
 	if !r.IPv6() && !r.Via.IsValid() && r.Scope == netstate.ScopeGlobal {
 		command += " scope global"
 	}
@@ -139,9 +139,9 @@ func routeCommand(op netstate.Op, r netstate.Route) string {
 	return command
 }
 
-// numbered has the numbers of our protocols: their names are known only with the
+// withProtocolNumber has the numbers of our protocols: their names are known only with the
 // drop-in for iproute2.
-func numbered(command string) string {
+func withProtocolNumber(command string) string {
 	for _, ours := range []netstate.Protocol{netstate.ProtoRoute, netstate.ProtoCoordinator} { // the longer name first
 		command = strings.Replace(command, " proto "+ours.String(), fmt.Sprintf(" proto %d", ours), 1)
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
@@ -48,7 +50,7 @@ func settingsOf(conf []byte) (c settings) {
 
 // links are those of the node.
 func (c settings) links() []string {
-	out, _ := plugin.Strings(c.Interfaces)
+	out, _ := config.Strings(c.Interfaces)
 	if c.Master != "" {
 		out = append(out, c.Master)
 	}
@@ -73,7 +75,7 @@ func newDescribed(o Options) (*described, error) {
 }
 
 func (p *described) attachment() (containerID, netns string, at place) {
-	return cmp.Or(p.o.ContainerID, madeUp), "", madeUp
+	return cmp.Or(p.o.ContainerID, placeholderPod), "", placeholderPod
 }
 
 // assume adds objects to the description, and returns notes of it.
@@ -235,8 +237,8 @@ func (p *described) explain(s step, args *skel.CmdArgs) (e plugin.Explanation, n
 			notes = append(notes, fmt.Sprintf("assumed: the node's address is %s", a))
 		}
 	}
-	if p.o.ContainerID == "" && mentions(e.Ops, plugin.HostEnd(madeUp)) {
-		notes = append(notes, fmt.Sprintf("assumed: the container ID is %s; the name and the MACs of the link to the pod follow from it", madeUp))
+	if p.o.ContainerID == "" && mentions(e.Ops, attachment.HostEnd(placeholderPod)) {
+		notes = append(notes, fmt.Sprintf("assumed: the container ID is %s; the name and the MACs of the link to the pod follow from it", placeholderPod))
 	}
 	if slices.ContainsFunc(e.Ops, func(op netstate.Op) bool { return op.Object().Kind() == netstate.KindNft && op.NS == netstate.Pod }) {
 		notes = append(notes, "assumed: the kernel has nf_tables")

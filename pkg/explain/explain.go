@@ -23,10 +23,10 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/utils"
 
+	"github.com/multihome/multihome/pkg/catalog"
 	"github.com/multihome/multihome/pkg/coordinator"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
-	"github.com/multihome/multihome/pkg/suite"
 )
 
 // Options are what is to be explained, and for which pod.
@@ -102,7 +102,7 @@ func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 	r := &Report{Network: list.Name, IfName: o.IfName, ContainerID: id, Netns: netns, at: at, Operations: []Operation{}}
 	for _, conf := range list.Plugins {
 		s := step{typ: conf.Network.Type, conf: conf.Bytes}
-		s.Plugin, s.ours = suite.Plugins[s.typ]
+		s.Plugin, s.ours = catalog.Plugins[s.typ]
 		r.begin(s.typ)
 		if !s.ours {
 			notes, err := p.other(s)

@@ -40,8 +40,8 @@ func (c ipam) isKnown() bool {
 	return slices.Contains([]string{"host-local", "static", "whereabouts"}, c.Type)
 }
 
-// way is a route to be assumed.
-type way struct {
+// assumedRoute is a route to be assumed.
+type assumedRoute struct {
 	dst netip.Prefix
 	via netip.Addr
 }
@@ -138,25 +138,25 @@ func (c ipam) gateways(addrs []netip.Prefix, given []netip.Addr) []netip.Addr {
 // routes are those that IPAM gives the NIC, each by its own gateway or that of its
 // family. Of an IPAM that isn't known, a gateway that was given says that there is a
 // default route.
-func (c ipam) routes(addrs []netip.Prefix, gateways []netip.Addr, given bool) []way {
-	var out []way
+func (c ipam) routes(addrs []netip.Prefix, gateways []netip.Addr, given bool) []assumedRoute {
+	var out []assumedRoute
 	for _, r := range c.Routes {
 		dst, err := netip.ParsePrefix(r.Dst)
 		if err != nil {
 			continue
 		}
 		if via, err := netip.ParseAddr(r.GW); err == nil {
-			out = append(out, way{dst, via})
+			out = append(out, assumedRoute{dst, via})
 		} else if i := slices.IndexFunc(gateways, func(g netip.Addr) bool { return g.Is6() == dst.Addr().Is6() }); i >= 0 {
-			out = append(out, way{dst, gateways[i]})
+			out = append(out, assumedRoute{dst, gateways[i]})
 		}
 	}
 	if !c.isKnown() && given {
 		for _, g := range gateways {
-			out = append(out, way{netstate.Default(g), g})
+			out = append(out, assumedRoute{netstate.Default(g), g})
 		}
 	}
-	return slices.DeleteFunc(out, func(w way) bool {
+	return slices.DeleteFunc(out, func(w assumedRoute) bool {
 		return !slices.ContainsFunc(addrs, func(a netip.Prefix) bool { return a.Addr().Is6() == w.via.Is6() })
 	})
 }

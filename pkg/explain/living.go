@@ -8,6 +8,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
@@ -23,9 +24,9 @@ type living struct {
 	earlier []netstate.Op    // of plugins that were explained
 }
 
-// madeUp is a container ID where none is known, and the name of a namespace that is
+// placeholderPod is a container ID where none is known, and the name of a namespace that is
 // not there.
-const madeUp = "POD"
+const placeholderPod = "POD"
 
 func newLiving(o Options) (*living, error) {
 	found, err := inspect.Find(o.Netns, o.CacheDirs)
@@ -47,7 +48,7 @@ func newLiving(o Options) (*living, error) {
 	}
 	p.ContainerID, err = p.idOfLink()
 	p.unknown = p.ContainerID == ""
-	p.ContainerID = cmp.Or(p.ContainerID, madeUp)
+	p.ContainerID = cmp.Or(p.ContainerID, placeholderPod)
 	return p, err
 }
 
@@ -59,7 +60,7 @@ func (p *living) idOfLink() (string, error) {
 		return "", err
 	}
 	for _, l := range netstate.All[netstate.Link](state.Snapshot, netstate.Host) {
-		if a, ours := plugin.ParseAlias(l.Alias); ours && l.Peer.NS == netstate.Pod {
+		if a, ours := attachment.ParseAlias(l.Alias); ours && l.Peer.NS == netstate.Pod {
 			return a.ContainerID, nil
 		}
 	}
@@ -101,7 +102,7 @@ func (p *living) explain(s step, args *skel.CmdArgs) (e plugin.Explanation, note
 	if !s.NodeOnly {
 		notes = append(notes, "prevResult is "+p.from)
 	}
-	if p.unknown && mentions(e.Ops, plugin.HostEnd(madeUp)) {
+	if p.unknown && mentions(e.Ops, attachment.HostEnd(placeholderPod)) {
 		notes = append(notes, "no container ID is known: what follows from it, the name and the MACs of a link, is made up")
 	}
 	return e, notes, nil

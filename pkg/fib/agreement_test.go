@@ -15,6 +15,7 @@ import (
 	"github.com/multihome/multihome/pkg/fib"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/survey"
 )
 
 // tuples is how many packets are made up for each namespace.
@@ -75,7 +76,7 @@ func (o outcomes) String() string {
 //
 // A namespace may not have settled yet: the kernel notes a lost carrier and checked
 // addresses when it finds the time. What was compared while it changed doesn't count.
-func compare(t *testing.T, s *kernel.Space, seed uint64) outcomes {
+func compare(t *testing.T, s *kernel.Namespace, seed uint64) outcomes {
 	t.Helper()
 	for range 10 {
 		before := read(t, s)
@@ -95,9 +96,9 @@ func compare(t *testing.T, s *kernel.Space, seed uint64) outcomes {
 	return nil
 }
 
-func read(t *testing.T, s *kernel.Space) *fib.Space {
+func read(t *testing.T, s *kernel.Namespace) *fib.Namespace {
 	t.Helper()
-	space, err := s.ReadFIB()
+	space, err := survey.ReadFIB(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func read(t *testing.T, s *kernel.Space) *fib.Space {
 }
 
 // compareOnce returns what the kernel answered, and where it wasn't decided so here.
-func compareOnce(t *testing.T, s *kernel.Space, space *fib.Space, seed uint64) (seen outcomes, wrong []string) {
+func compareOnce(t *testing.T, s *kernel.Namespace, space *fib.Namespace, seed uint64) (seen outcomes, wrong []string) {
 	t.Helper()
 	seen = outcomes{}
 	draw := maker{rand.New(rand.NewPCG(seed, 1)), space}
@@ -116,7 +117,7 @@ func compareOnce(t *testing.T, s *kernel.Space, space *fib.Space, seed uint64) (
 			decide = space.Input
 		}
 		got := decide(f)
-		want, err := s.Decide(f)
+		want, err := survey.Decide(s, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +133,7 @@ func compareOnce(t *testing.T, s *kernel.Space, space *fib.Space, seed uint64) (
 // close to it.
 type maker struct {
 	*rand.Rand
-	space *fib.Space
+	space *fib.Namespace
 }
 
 func (m maker) flow() fib.Flow {

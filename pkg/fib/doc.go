@@ -4,9 +4,9 @@
 // rules asked, the tables they lead to, the route taken, and the source address given
 // to a packet without one.
 //
-// A [Space] holds everything in one network namespace that the decision depends on;
-// package kernel reads it. [Space.Output] decides on a packet made in the namespace,
-// [Space.Input] on a packet that comes in by a link. The package does no input or
+// A [Namespace] holds everything in one network namespace that the decision depends on;
+// package survey reads it. [Namespace.Output] decides on a packet made in the namespace,
+// [Namespace.Input] on a packet that comes in by a link. The package does no input or
 // output. The kernel is its authority: a test asks both the same question thousands of
 // times. Comments name the kernel functions that the code follows.
 //

@@ -14,7 +14,7 @@ import (
 func isBroadcast(a netip.Addr) bool { return a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
 // output4 follows ip_route_output_key_hash_rcu of net/ipv4/route.c.
-func (s *Space) output4(f Flow) Decision {
+func (s *Namespace) output4(f Flow) Decision {
 	d := Decision{Flow: f, merged: s.Merged}
 	refuse := func(err syscall.Errno, why string) Decision {
 		d.Err, d.Why = err, why
@@ -44,7 +44,7 @@ func (s *Space) output4(f Flow) Decision {
 			d.Flow.Src = s.select4(f.Out, netip.Addr{}, netstate.ScopeGlobal)
 		}
 	}
-	got := s.lookup(&d, func(table int) found { return s.table4(table, d.Flow) })
+	got := s.lookup(&d, func(table int) tableMatch { return s.table4(table, d.Flow) })
 	switch {
 	case got.err == 0:
 		d = s.made4(d, s.alternatives4(got), got.route.Kind)
@@ -59,7 +59,7 @@ func (s *Space) output4(f Flow) Decision {
 }
 
 // made4 follows __mkroute_output, after choosing the source.
-func (s *Space) made4(d Decision, ways []way, kind Kind) Decision {
+func (s *Namespace) made4(d Decision, ways []way, kind Kind) Decision {
 	d.Kind = kind
 	switch {
 	case isBroadcast(d.Flow.Dst):
@@ -92,7 +92,7 @@ func (s *Space) made4(d Decision, ways []way, kind Kind) Decision {
 
 // used returns the hop as packets use it: the kernel ignores a gateway that is one of
 // the namespace's own addresses on that link (fib_check_nh, rt_set_nexthop).
-func (s *Space) used(h Hop) Hop {
+func (s *Namespace) used(h Hop) Hop {
 	own := func(a Addr) bool { return a.Prefix.Addr() == h.Via }
 	if h.Via.Is4() && !h.Onlink && slices.ContainsFunc(s.on(h.Dev, h.Via), own) {
 		h.Via = netip.Addr{}
@@ -102,7 +102,7 @@ func (s *Space) used(h Hop) Hop {
 
 // linksOf returns the links that an address is local on (__ip_dev_find). The whole
 // loopback subnet is local.
-func (s *Space) linksOf(a netip.Addr) []way {
+func (s *Namespace) linksOf(a netip.Addr) []way {
 	var out []way
 	for _, have := range s.Addrs {
 		if have.Prefix.Addr() == a {
@@ -128,13 +128,13 @@ func isLocalMulticast(a netip.Addr) bool {
 }
 
 // table4 follows fib_table_lookup of net/ipv4/fib_trie.c.
-func (s *Space) table4(table int, f Flow) found {
+func (s *Namespace) table4(table int, f Flow) tableMatch {
 	for _, r := range s.candidates(table, f) {
 		if s.Merged && table == netstate.TableLocal && s.longerInMain(r, f) {
-			return found{}
+			return tableMatch{}
 		}
 		if err := refusals[r.Kind]; r.TOS == 0 && err != 0 {
-			return found{route: r, err: err}
+			return tableMatch{route: r, err: err}
 		}
 		if r.TOS != 0 {
 			continue
@@ -146,22 +146,22 @@ func (s *Space) table4(table int, f Flow) found {
 			}
 		}
 		if len(ways) > 0 {
-			return found{route: r, hops: ways}
+			return tableMatch{route: r, hops: ways}
 		}
 	}
-	return found{}
+	return tableMatch{}
 }
 
 // longerInMain reports whether main has a longer prefix than a route of local. While
 // both are one table, the longer prefix wins.
-func (s *Space) longerInMain(r *Route, f Flow) bool {
+func (s *Namespace) longerInMain(r *Route, f Flow) bool {
 	in := s.candidates(netstate.TableMain, f)
 	return len(in) > 0 && in[0].Dst.Bits() > r.Dst.Bits()
 }
 
 // alternatives4 returns the hops of the route found, and of other default routes with
 // the same metric (fib_select_default). The state of their gateways decides between them.
-func (s *Space) alternatives4(got found) []way {
+func (s *Namespace) alternatives4(got tableMatch) []way {
 	ways := got.hops
 	if len(got.route.Hops) > 1 || got.route.Dst.Bits() != 0 || got.route.Kind != Unicast {
 		return ways
@@ -177,7 +177,7 @@ func (s *Space) alternatives4(got found) []way {
 }
 
 // source4 returns the source address for a hop (fib_result_prefsrc).
-func (s *Space) source4(w way, dst netip.Addr) netip.Addr {
+func (s *Namespace) source4(w way, dst netip.Addr) netip.Addr {
 	switch {
 	case w.route == nil:
 		return s.select4(w.hop.Dev, netip.Addr{}, netstate.ScopeLink)
@@ -195,7 +195,7 @@ func (s *Space) source4(w way, dst netip.Addr) netip.Addr {
 
 // select4 follows inet_select_addr of net/ipv4/devinet.c: it prefers an address of the
 // link in the gateway's subnet, then the link's first address, then another link's.
-func (s *Space) select4(dev string, via netip.Addr, scope netstate.Scope) netip.Addr {
+func (s *Namespace) select4(dev string, via netip.Addr, scope netstate.Scope) netip.Addr {
 	localnet := netstate.ScopeHost
 	if l, _ := s.Link(dev); l.Conf.RouteLocalnet || s.All.RouteLocalnet {
 		localnet = netstate.ScopeLink
@@ -227,7 +227,7 @@ func (s *Space) select4(dev string, via netip.Addr, scope netstate.Scope) netip.
 }
 
 // input4 follows ip_route_input_slow of net/ipv4/route.c.
-func (s *Space) input4(f Flow) Decision {
+func (s *Namespace) input4(f Flow) Decision {
 	d := Decision{Flow: f, merged: s.Merged}
 	refuse := func(err syscall.Errno, why string) Decision {
 		d.Err, d.Why = err, why
@@ -253,7 +253,7 @@ func (s *Space) input4(f Flow) Decision {
 	case (f.Dst.IsLoopback() || f.Src.IsLoopback()) && !localnet:
 		return refuse(syscall.EINVAL, "addresses of the loopback don't come from outside (route_localnet 0)")
 	}
-	got := s.lookup(&d, func(table int) found { return s.table4(table, f) })
+	got := s.lookup(&d, func(table int) tableMatch { return s.table4(table, f) })
 	switch {
 	case got.err != 0 && !in.Conf.Forwarding:
 		return refuse(syscall.EHOSTUNREACH, "no route, and "+f.In+" does not forward")
@@ -281,7 +281,7 @@ func (s *Space) input4(f Flow) Decision {
 }
 
 // delivered4 decides on a packet addressed to the namespace itself.
-func (s *Space) delivered4(d Decision, ways []way, kind Kind) Decision {
+func (s *Namespace) delivered4(d Decision, ways []way, kind Kind) Decision {
 	d.Kind = kind
 	c := Choice{Hop: Hop{NextHop: NextHop{Dev: loopback}}}
 	for _, w := range ways {
@@ -301,7 +301,7 @@ func (s *Space) delivered4(d Decision, ways []way, kind Kind) Decision {
 
 // checked4 follows fib_validate_source of net/ipv4/fib_frontend.c: it checks that a
 // packet's source may come in by in. The packet leaves by out; "" if it is delivered.
-func (s *Space) checked4(d Decision, in Link, out string) Decision {
+func (s *Namespace) checked4(d Decision, in Link, out string) Decision {
 	f := d.Flow
 	filter := max(in.Conf.RPFilter, s.All.RPFilter)
 	acceptLocal := in.Conf.AcceptLocal || s.All.AcceptLocal
@@ -339,7 +339,7 @@ func (s *Space) checked4(d Decision, in Link, out string) Decision {
 }
 
 // hasLocalRoutes reports whether a route not made by the kernel makes an address local.
-func (s *Space) hasLocalRoutes() bool {
+func (s *Namespace) hasLocalRoutes() bool {
 	return slices.ContainsFunc(s.Routes, func(r Route) bool {
 		return r.Kind == Local && !r.ipv6() && r.Proto != protoKernel
 	})
@@ -349,13 +349,13 @@ func (s *Space) hasLocalRoutes() bool {
 const protoKernel = 2
 
 // reverse looks up the route back to the source of a packet.
-func (s *Space) reverse(f Flow, in Link, out string) Decision {
+func (s *Namespace) reverse(f Flow, in Link, out string) Decision {
 	back := Flow{Src: f.Dst, Dst: f.Src, In: out, Protocol: f.Protocol, SrcPort: f.DstPort, DstPort: f.SrcPort}
 	if in.Conf.SourceMark || s.All.SourceMark {
 		back.Mark = f.Mark
 	}
 	d := Decision{Flow: back, merged: s.Merged}
-	got := s.lookup(&d, func(table int) found { return s.table4(table, back) })
+	got := s.lookup(&d, func(table int) tableMatch { return s.table4(table, back) })
 	if got.err != 0 {
 		d.Err = got.err
 		return d

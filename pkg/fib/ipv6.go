@@ -14,26 +14,26 @@ type strictness struct {
 }
 
 // output6 follows ip6_route_output_flags of net/ipv6/route.c.
-func (s *Space) output6(f Flow) Decision {
+func (s *Namespace) output6(f Flow) Decision {
 	d := Decision{Flow: f}
 	strict := strictness{iface: needsLink(f.Dst) || f.Out != "" && !f.Src.IsValid(), reachable: !s.Forwarding6}
-	got := s.lookup(&d, func(table int) found { return s.table6(table, f, f.Out, strict) })
+	got := s.lookup(&d, func(table int) tableMatch { return s.table6(table, f, f.Out, strict) })
 	return s.made6(d, got)
 }
 
 // input6 follows ip6_route_input_lookup. Unlike IPv4 it does not check the source, and a
 // packet for another host is dropped only when it is forwarded.
-func (s *Space) input6(f Flow) Decision {
+func (s *Namespace) input6(f Flow) Decision {
 	d := Decision{Flow: f}
 	strict := strictness{iface: needsLink(f.Dst), reachable: !s.Forwarding6}
-	got := s.lookup(&d, func(table int) found { return s.table6(table, f, f.In, strict) })
+	got := s.lookup(&d, func(table int) tableMatch { return s.table6(table, f, f.In, strict) })
 	return s.made6(d, got)
 }
 
 // needsLink follows rt6_need_strict: such addresses are valid on one link only.
 func needsLink(a netip.Addr) bool { return a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsLoopback() }
 
-func (s *Space) made6(d Decision, got found) Decision {
+func (s *Namespace) made6(d Decision, got tableMatch) Decision {
 	if got.err != 0 {
 		d.Err = got.err
 		return d
@@ -53,7 +53,7 @@ func (s *Space) made6(d Decision, got found) Decision {
 
 // table6 follows fib6_table_lookup: it tries prefixes from the longest on until one has
 // a usable route; if none has, it also takes gateways that do not answer.
-func (s *Space) table6(table int, f Flow, dev string, strict strictness) found {
+func (s *Namespace) table6(table int, f Flow, dev string, strict strictness) tableMatch {
 	nodes := prefixes(s.candidates(table, f))
 	for len(nodes) > 0 && s.hidden(nodes[0][0]) {
 		nodes = nodes[1:]
@@ -67,13 +67,13 @@ func (s *Space) table6(table int, f Flow, dev string, strict strictness) found {
 		strict.reachable = false
 		return s.table6(table, f, dev, strict)
 	}
-	return found{}
+	return tableMatch{}
 }
 
 // hidden reports whether a lookup misses a route for all sources because routes for
 // particular sources have the same destination (fib6_node_lookup_1: a subtree without a
 // match leads to the next shorter prefix, and at last to the default).
-func (s *Space) hidden(r *Route) bool {
+func (s *Namespace) hidden(r *Route) bool {
 	return !r.From.IsValid() && r.Dst.Bits() > 0 && slices.ContainsFunc(s.Routes, func(o Route) bool {
 		return o.Table == r.Table && o.Dst == r.Dst && o.From.IsValid()
 	})
@@ -94,7 +94,7 @@ func prefixes(routes []*Route) [][]*Route {
 
 // select6 follows rt6_select: it takes the best route of the lowest metric; if none of
 // those is usable, the best of all others.
-func (s *Space) select6(node []*Route, dev string, strict strictness) found {
+func (s *Namespace) select6(node []*Route, dev string, strict strictness) tableMatch {
 	lowest := 0
 	for lowest < len(node) && node[lowest].Metric == node[0].Metric {
 		lowest++
@@ -112,11 +112,11 @@ func (s *Space) select6(node []*Route, dev string, strict strictness) found {
 			return s.found6(best, dev, strict)
 		}
 	}
-	return found{}
+	return tableMatch{}
 }
 
 // score follows find_match and rt6_score_route; ok is false for an unusable hop.
-func (s *Space) score(r *Route, h Hop, dev string, strict strictness) (n int, ok bool) {
+func (s *Namespace) score(r *Route, h Hop, dev string, strict strictness) (n int, ok bool) {
 	if h.Dead {
 		return 0, false
 	}
@@ -132,8 +132,8 @@ func (s *Space) score(r *Route, h Hop, dev string, strict strictness) (n int, ok
 }
 
 // found6 returns the route with every hop that may be chosen (fib6_select_path).
-func (s *Space) found6(best way, dev string, strict strictness) found {
-	got := found{route: best.route, err: refusals[best.route.Kind]}
+func (s *Namespace) found6(best way, dev string, strict strictness) tableMatch {
+	got := tableMatch{route: best.route, err: refusals[best.route.Kind]}
 	for _, h := range best.route.Hops {
 		if _, ok := s.score(best.route, h, dev, strict); ok || h == best.hop {
 			got.hops = append(got.hops, way{best.route, h})

@@ -13,8 +13,8 @@ import (
 )
 
 // Output decides on a packet made in the namespace.
-func (s *Space) Output(f Flow) Decision {
-	f.In, f.Src = "", given(f.Src)
+func (s *Namespace) Output(f Flow) Decision {
+	f.In, f.Src = "", withoutUnspecified(f.Src)
 	if f.Dst.Is4() {
 		return s.output4(f)
 	}
@@ -23,8 +23,8 @@ func (s *Space) Output(f Flow) Decision {
 
 // Input decides on a packet that comes in by f.In. Rules see it as root's
 // (sock_net_uid).
-func (s *Space) Input(f Flow) Decision {
-	f.Out, f.UID, f.Src = "", 0, given(f.Src)
+func (s *Namespace) Input(f Flow) Decision {
+	f.Out, f.UID, f.Src = "", 0, withoutUnspecified(f.Src)
 	if f.Dst.Is6() {
 		return s.input6(f)
 	}
@@ -35,16 +35,16 @@ func (s *Space) Input(f Flow) Decision {
 	return d
 }
 
-// given turns the unspecified address, which stands for none, into the invalid one.
-func given(a netip.Addr) netip.Addr {
+// withoutUnspecified turns the unspecified address, which stands for none, into the invalid one.
+func withoutUnspecified(a netip.Addr) netip.Addr {
 	if a.IsUnspecified() {
 		return netip.Addr{}
 	}
 	return a
 }
 
-// found is the result of looking up one table.
-type found struct {
+// tableMatch is the result of looking up one table.
+type tableMatch struct {
 	route *Route
 	hops  []way
 	err   syscall.Errno // of a route that refuses
@@ -66,7 +66,7 @@ var refusals = [256]syscall.Errno{
 
 // lookup asks the rules in order (fib_rules_lookup) and notes each one; table searches
 // one table.
-func (s *Space) lookup(d *Decision, table func(int) found) found {
+func (s *Namespace) lookup(d *Decision, table func(int) tableMatch) tableMatch {
 	rules := s.rulesOf(d.Flow.Dst)
 	for i := 0; i < len(rules); i++ {
 		step := Step{Rule: rules[i], Mismatch: rules[i].mismatch(d.Flow)}
@@ -91,7 +91,7 @@ func (s *Space) lookup(d *Decision, table func(int) found) found {
 			if step.Rule.Action == RejectUnreachable {
 				err = syscall.ENETUNREACH // fib4_rule_action, fib6_rule_action
 			}
-			return found{err: err}
+			return tableMatch{err: err}
 		}
 		got := table(step.Rule.Table)
 		step.Route = got.route
@@ -101,11 +101,11 @@ func (s *Space) lookup(d *Decision, table func(int) found) found {
 			return got
 		}
 	}
-	return found{err: syscall.ENETUNREACH}
+	return tableMatch{err: syscall.ENETUNREACH}
 }
 
 // rulesOf returns the rules of the address's family.
-func (s *Space) rulesOf(a netip.Addr) []Rule {
+func (s *Namespace) rulesOf(a netip.Addr) []Rule {
 	var out []Rule
 	for _, r := range s.Rules {
 		if r.Family == netstate.FamilyOf(a) {
@@ -117,7 +117,7 @@ func (s *Space) rulesOf(a netip.Addr) []Rule {
 
 // passedOver says why a rule ignores the result of its table; "" if it takes it
 // (fib4_rule_suppress, fib6_rule_suppress).
-func (s *Space) passedOver(r Rule, got found) string {
+func (s *Namespace) passedOver(r Rule, got tableMatch) string {
 	switch {
 	case got.route == nil:
 		return "no route"
@@ -136,11 +136,11 @@ func (s *Space) passedOver(r Rule, got found) string {
 
 // candidates returns the routes of a table whose destination contains an address:
 // longest prefix first, otherwise in the kernel's order.
-func (s *Space) candidates(table int, f Flow) []*Route {
+func (s *Namespace) candidates(table int, f Flow) []*Route {
 	var out []*Route
 	for i := range s.Routes {
 		r := &s.Routes[i]
-		if r.Table == table && r.Dst.Contains(f.Dst) && holds(r.From, f.Src) {
+		if r.Table == table && r.Dst.Contains(f.Dst) && prefixMatches(r.From, f.Src) {
 			out = append(out, r)
 		}
 	}

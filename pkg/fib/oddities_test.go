@@ -14,7 +14,8 @@ import (
 
 	"github.com/multihome/multihome/pkg/fib"
 	"github.com/multihome/multihome/pkg/kernel"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/survey"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // oddities is a namespace with what no plugin makes: rules and routes of every kind,
@@ -23,7 +24,7 @@ import (
 type oddities struct {
 	*rand.Rand
 	t  *testing.T
-	ns *nettest.Netns
+	ns *testbed.Netns
 }
 
 // links are those of the namespace. All but the last two are up and have a peer that
@@ -31,19 +32,19 @@ type oddities struct {
 var links = []string{"a0", "b0", "c0", "down0", "still0"}
 
 func newOddities(t *testing.T, seed uint64) oddities {
-	ns, err := nettest.NewNetns("odd")
+	ns, err := testbed.NewNetns("odd")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ns.Close() })
-	far, err := nettest.NewNetns("far")
+	far, err := testbed.NewNetns("far")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { far.Close() })
 	o := oddities{rand.New(rand.NewPCG(seed, 2)), t, ns}
 	for _, l := range links {
-		if err := nettest.ConnectVeth(ns, l, far, l); err != nil {
+		if err := testbed.ConnectVeth(ns, l, far, l); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -284,7 +285,7 @@ func TestAgreesOnGatewaysThatDoNotAnswer(t *testing.T) {
 			defer k.Close()
 			compare(t, k.Host, 1)
 			want := map[string]string{"0": "b0", "1": "a0"}[forwarding]
-			got, err := k.Host.Decide(fib.Flow{Dst: netip.MustParseAddr("2a00::1")})
+			got, err := survey.Decide(k.Host, fib.Flow{Dst: netip.MustParseAddr("2a00::1")})
 			if got.Dev != want {
 				t.Errorf("forwarding %s: the kernel goes by %v, want %s: what this is about is not there", forwarding, got, want)
 			}

@@ -121,12 +121,12 @@ func (r Rule) differs(f Flow) string {
 		return fmt.Sprintf("the mark is %#x", f.Mark)
 	case !r.UIDs.contains(f.UID):
 		return fmt.Sprintf("the socket is of user %d", f.UID)
-	case !holds(r.From, f.Src):
+	case !prefixMatches(r.From, f.Src):
 		if !f.Src.IsValid() {
 			return "it has no source yet"
 		}
 		return "it is from " + f.Src.String()
-	case !holds(r.To, f.Dst):
+	case !prefixMatches(r.To, f.Dst):
 		return "it is to " + f.Dst.String()
 	case r.TOS != 0:
 		return "its type of service is 0"
@@ -140,8 +140,8 @@ func (r Rule) differs(f Flow) string {
 	return ""
 }
 
-// holds reports whether a rule's prefix contains an address, which may be missing. A
+// prefixMatches reports whether a rule's prefix contains an address, which may be missing. A
 // prefix of length 0 contains everything.
-func holds(p netip.Prefix, a netip.Addr) bool {
+func prefixMatches(p netip.Prefix, a netip.Addr) bool {
 	return !p.IsValid() || p.Bits() == 0 || a.IsValid() && p.Contains(a)
 }

@@ -9,7 +9,7 @@ import (
 
 // source6 returns the source of a packet that leaves by a link, as ipv6_dev_get_saddr of
 // net/ipv6/addrconf.c does by RFC 6724, section 5. It is invalid if there is none.
-func (s *Space) source6(dev string, dst netip.Addr) netip.Addr {
+func (s *Namespace) source6(dev string, dst netip.Addr) netip.Addr {
 	out, _ := s.Link(dev)
 	onlyOwn := dst.IsMulticast() || scopeOf(dst) <= scopeLink || out.OwnAddressesOnly
 	var best []int

@@ -11,9 +11,9 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Space holds everything that routing depends on in one network namespace. Every list is
+// Namespace holds everything that routing depends on in one network namespace. Every list is
 // in the kernel's order: of equal entries the kernel takes the first.
-type Space struct {
+type Namespace struct {
 	Links  []Link
 	Addrs  []Addr
 	Rules  []Rule
@@ -144,7 +144,7 @@ func (r Route) String() string {
 func (r Route) ipv6() bool { return r.Dst.Addr().Is6() }
 
 // Link returns the link of that name, and whether there is one.
-func (s *Space) Link(name string) (Link, bool) {
+func (s *Namespace) Link(name string) (Link, bool) {
 	i := slices.IndexFunc(s.Links, func(l Link) bool { return l.Name == name })
 	if i < 0 {
 		return Link{}, false
@@ -156,12 +156,12 @@ func (s *Space) Link(name string) (Link, bool) {
 const loopback = "lo"
 
 // has reports whether the namespace has an address.
-func (s *Space) has(a netip.Addr) bool {
+func (s *Namespace) has(a netip.Addr) bool {
 	return slices.ContainsFunc(s.Addrs, func(have Addr) bool { return have.Prefix.Addr() == a })
 }
 
 // on returns a link's addresses of another address's family.
-func (s *Space) on(dev string, of netip.Addr) []Addr {
+func (s *Namespace) on(dev string, of netip.Addr) []Addr {
 	var out []Addr
 	for _, a := range s.Addrs {
 		if a.Dev == dev && a.Prefix.Addr().Is4() == of.Is4() {

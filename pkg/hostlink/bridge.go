@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // Bridge is a macvlan in bridge mode that the node has beside those of its pods,
@@ -26,7 +27,7 @@ type Bridge struct {
 func On(parent string) Bridge {
 	name := parent + ".host"
 	if len(name) > 15 {
-		name = fmt.Sprintf("mvhost%08x", uint32(plugin.Hash("bridge", parent)))
+		name = fmt.Sprintf("mvhost%08x", uint32(attachment.Hash("bridge", parent)))
 	}
 	return Bridge{Name: name, Parent: parent}
 }
@@ -41,7 +42,7 @@ const mode = "bridge"
 // Observe reads the parent and the bridge. Where that isn't up yet, one ADD makes
 // it: the others wait here, and find it. It is up when it is done; who took it for
 // done before would put it down once more, as it was seen.
-func (b Bridge) Observe(k *kernel.Kernel, snap *netstate.Snapshot) error {
+func (b Bridge) Observe(k *kernel.Namespaces, snap *netstate.Snapshot) error {
 	if err := b.Look(k, snap); err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func (b Bridge) Observe(k *kernel.Kernel, snap *netstate.Snapshot) error {
 
 // Look reads them without a lock. The bridge is asked for by its name first: that is
 // all where it has no other.
-func (b Bridge) Look(k *kernel.Kernel, snap *netstate.Snapshot) error {
+func (b Bridge) Look(k *kernel.Namespaces, snap *netstate.Snapshot) error {
 	for _, name := range []string{b.Parent, b.Name} {
 		if err := k.Host.ReadLink(snap, name); err != nil {
 			return err
@@ -94,7 +95,9 @@ func (b Bridge) Find(snap *netstate.Snapshot) (netstate.Link, bool) {
 
 // macOn is the MAC of a parent's bridge, out of the parent's: so it is the same after
 // the bridge was made anew, and every pod's neighbour entry still fits.
-func macOn(parent netstate.Link) netstate.MAC { return plugin.EndMAC("bridge", parent.MAC.String()) }
+func macOn(parent netstate.Link) netstate.MAC {
+	return attachment.EndMAC("bridge", parent.MAC.String())
+}
 
 // Check says what keeps the bridge from being made or used: it has no parent, or
 // its name is another link's.
@@ -153,11 +156,11 @@ func (Bridge) Made(l netstate.Link) bool {
 func CanShare(nic netstate.Link, parent string) error {
 	switch got := nic.Details.Get("mode"); {
 	case nic.Type == "ipvlan":
-		return plugin.Invalid("pod: link %s is an ipvlan: macvlan and ipvlan can't share %s (EBUSY)", nic.Name, parent)
+		return config.Invalid("pod: link %s is an ipvlan: macvlan and ipvlan can't share %s (EBUSY)", nic.Name, parent)
 	case nic.Type == "vlan":
-		return plugin.Invalid("pod: link %s is a vlan: the node's macvlan on %s neither sends nor takes tagged frames: make %s a macvlan in mode %s on a VLAN of the node's", nic.Name, parent, nic.Name, mode)
+		return config.Invalid("pod: link %s is a vlan: the node's macvlan on %s neither sends nor takes tagged frames: make %s a macvlan in mode %s on a VLAN of the node's", nic.Name, parent, nic.Name, mode)
 	case nic.Type == "macvlan" && got != "" && got != mode:
-		return plugin.Invalid("pod: link %s is a macvlan in mode %s, which the node's macvlan on %s doesn't reach: want mode %s in the macvlan plugin", nic.Name, got, parent, mode)
+		return config.Invalid("pod: link %s is a macvlan in mode %s, which the node's macvlan on %s doesn't reach: want mode %s in the macvlan plugin", nic.Name, got, parent, mode)
 	}
 	return nil
 }

@@ -6,15 +6,15 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // ReadFormer reads what Former goes by, beside t.Own: who has those addresses by now
 // that an earlier record names and that the NIC no longer has.
 func ReadFormer(t *plugin.Task, has []netip.Addr) error {
-	for _, rec := range records(&t.View) {
+	for _, rec := range recordsWithDevice(&t.View) {
 		gone := slices.DeleteFunc(slices.Clone(rec.Addresses), func(a netip.Addr) bool { return slices.Contains(has, a) })
 		if len(gone) == 0 || rec.Device == "" {
 			continue
@@ -33,7 +33,7 @@ func ReadFormer(t *plugin.Task, has []netip.Addr) error {
 // Where the node's routes go by way of an address of the pod's, that is via.
 func Former(plan *netstate.Plan, v *plugin.View, owner netstate.Protocol, via netip.Addr) {
 	const why = "an earlier ADD made it for an address that is gone"
-	for _, rec := range records(v) {
+	for _, rec := range recordsWithDevice(v) {
 		for _, op := range Release(v.Snapshot, owner, rec.Table, rec.Device, rec.MAC, rec.Addresses, nil) {
 			if !plan.Wants(op.NS, op.Before) {
 				plan.Drop(op.NS, why, op.Before)
@@ -52,10 +52,10 @@ func Former(plan *netstate.Plan, v *plugin.View, owner netstate.Protocol, via ne
 	}
 }
 
-// records are the earlier ones of the attachment that name something on the node.
-func records(v *plugin.View) []kernel.Record {
+// recordsWithDevice are the earlier ones of the attachment that name something on the node.
+func recordsWithDevice(v *plugin.View) []records.Record {
 	if v.Own == nil {
 		return nil
 	}
-	return slices.DeleteFunc(append([]kernel.Record{*v.Own}, v.Own.Former...), func(r kernel.Record) bool { return r.Device == "" })
+	return slices.DeleteFunc(append([]records.Record{*v.Own}, v.Own.Former...), func(r records.Record) bool { return r.Device == "" })
 }

@@ -12,7 +12,7 @@ import (
 
 // ReadRelease reads what Release goes by: the link and its neighbours of these
 // addresses.
-func ReadRelease(k *kernel.Kernel, snap *netstate.Snapshot, dev string, addrs []netip.Addr) error {
+func ReadRelease(k *kernel.Namespaces, snap *netstate.Snapshot, dev string, addrs []netip.Addr) error {
 	if err := k.Host.ReadLink(snap, dev); err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 
 // Unused returns the deletion of the check of sources, if it is there and about
 // no link beside those that are about to go.
-func Unused(k *kernel.Kernel, snap *netstate.Snapshot, going ...string) ([]netstate.Op, error) {
+func Unused(k *kernel.Namespaces, snap *netstate.Snapshot, going ...string) ([]netstate.Op, error) {
 	if err := k.Host.FindSourceCheck(snap); err != nil {
 		return nil, err
 	}

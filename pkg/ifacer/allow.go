@@ -13,8 +13,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/multihome/multihome/pkg/kernel"
-	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/config"
+	"github.com/multihome/multihome/pkg/ifacer/keys"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // allowPath is where a node says what networks may do with its links: who writes
@@ -36,7 +37,7 @@ func readAllowList() (*allowList, error) {
 	if _, err := os.Lstat(allowPath); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	data, err := kernel.ReadTrusted(allowPath) // a link that leads nowhere is a list that is lost
+	data, err := records.ReadTrusted(allowPath) // a link that leads nowhere is a list that is lost
 	if err != nil {
 		return nil, err
 	}
@@ -48,35 +49,35 @@ func readAllowList() (*allowList, error) {
 }
 
 func parseAllowList(data []byte) (*allowList, error) {
-	if _, err := plugin.Object(data); err != nil {
+	if _, err := config.Object(data); err != nil {
 		return nil, err
 	}
 	l := &allowList{}
-	return l, plugin.Fields(data, []plugin.Key{
+	return l, config.Fields(data, []config.Key{
 		{Name: "interfaces", Value: patterns(&l.interfaces)},
 		{Name: "vlans", Value: vlanRanges(&l.vlans)},
 		{Name: "bonds", Value: patterns(&l.bonds)},
-		{Name: "force", Value: plugin.Bool(&l.force)},
+		{Name: "force", Value: config.Bool(&l.force)},
 	})
 }
 
 // permit returns an error that names the first thing that the list doesn't allow.
-func (l *allowList) permit(c *Keys) error {
+func (l *allowList) permit(c *keys.Config) error {
 	if l == nil {
 		return nil
 	}
 	for _, name := range c.Interfaces {
 		if !matches(l.interfaces, name) {
-			return plugin.Invalid("interfaces: %s: not allowed on this node by %s", name, allowPath)
+			return config.Invalid("interfaces: %s: not allowed on this node by %s", name, allowPath)
 		}
 	}
 	switch {
 	case c.BondName != "" && !matches(l.bonds, c.BondName):
-		return plugin.Invalid("bond.name: %s: not allowed on this node by %s", c.BondName, allowPath)
+		return config.Invalid("bond.name: %s: not allowed on this node by %s", c.BondName, allowPath)
 	case c.VLAN != 0 && !slices.ContainsFunc(l.vlans, func(r vlanRange) bool { return r.first <= c.VLAN && c.VLAN <= r.last }):
-		return plugin.Invalid("vlanID: %d: not allowed on this node by %s", c.VLAN, allowPath)
+		return config.Invalid("vlanID: %d: not allowed on this node by %s", c.VLAN, allowPath)
 	case c.Force && !l.force:
-		return plugin.Invalid("force: not allowed on this node by %s", allowPath)
+		return config.Invalid("force: not allowed on this node by %s", allowPath)
 	}
 	return nil
 }
@@ -89,11 +90,11 @@ func matches(patterns []string, name string) bool {
 }
 
 // patterns are names with '*' and '?' in them, as path.Match has them.
-func patterns(p *[]string) plugin.Value {
-	return plugin.Value{
+func patterns(p *[]string) config.Value {
+	return config.Value{
 		Want: `a list of names, which may hold * and ?, like ["ens*"]`,
 		Set: func(raw json.RawMessage) (err error) {
-			if *p, err = plugin.Strings(raw); err != nil {
+			if *p, err = config.Strings(raw); err != nil {
 				return err
 			}
 			for _, pattern := range *p {
@@ -107,8 +108,8 @@ func patterns(p *[]string) plugin.Value {
 }
 
 // vlanRanges is a list of VLAN IDs and of ranges of them.
-func vlanRanges(p *[]vlanRange) plugin.Value {
-	return plugin.Value{
+func vlanRanges(p *[]vlanRange) config.Value {
+	return config.Value{
 		Want: `a list of VLAN IDs and ranges from 1 to 4094, like [100, "200-299"]`,
 		Set: func(raw json.RawMessage) error {
 			var list []json.RawMessage
@@ -116,7 +117,7 @@ func vlanRanges(p *[]vlanRange) plugin.Value {
 				return err
 			}
 			for _, item := range list {
-				s, err := text(item)
+				s, err := config.Text(item)
 				if err != nil {
 					return err
 				}

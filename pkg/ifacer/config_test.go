@@ -11,6 +11,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/multihome/multihome/pkg/ifacer/keys"
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
@@ -177,7 +178,7 @@ func TestAllowList(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = tt.list.permit(&c.Keys)
+		err = tt.list.permit(&c.Config)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: %v, want %q", tt.config, err, tt.want)
 		}
@@ -214,11 +215,11 @@ func FuzzAllowList(f *testing.F) {
 		if err != nil {
 			return
 		}
-		permitted := l.permit(&Keys{Interfaces: []string{name}, VLAN: vlan}) == nil
+		permitted := l.permit(&keys.Config{Interfaces: []string{name}, VLAN: vlan}) == nil
 		if permitted && (len(l.interfaces) == 0 || vlan < 0 || vlan > 4094 || vlan != 0 && len(l.vlans) == 0) {
 			t.Errorf("%s permits VLAN %d on %q", list, vlan, name)
 		}
-		if !l.force && l.permit(&Keys{Force: true}) == nil {
+		if !l.force && l.permit(&keys.Config{Force: true}) == nil {
 			t.Errorf("%s permits force", list)
 		}
 	})

@@ -11,9 +11,10 @@ package ifacer
 import (
 	"encoding/json"
 
-	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/ifacer/keys"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // host is where everything of ifacer is.
@@ -21,13 +22,13 @@ const host = netstate.Host
 
 // Config is the plugin's configuration.
 type Config struct {
-	Keys
+	keys.Config
 	called map[string]string // interfaces as the configuration names them, by their own names
 }
 
 // Load reads and checks the configuration, and what this node allows of it.
 func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
-	k, err := LoadKeys(raw)
+	k, err := keys.Load(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -35,13 +36,13 @@ func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Config{Keys: *k}, allowed.permit(k)
+	return &Config{Config: *k}, allowed.permit(k)
 }
 
 // Plugin returns the plugin.
 func Plugin() plugin.Plugin {
 	return plugin.Plugin{
-		Name: "ifacer", NodeOnly: true, Records: kernel.LinkUsers,
-		Load: Load, Survey: survey, Remove: remove, Attachments: attachments,
+		Name: "ifacer", NodeOnly: true, Records: records.LinkUsers,
+		Load: Load, ObserveOwned: observeOwned, Remove: remove, Attachments: attachments,
 	}
 }

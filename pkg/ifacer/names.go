@@ -5,6 +5,7 @@ package ifacer
 import (
 	"slices"
 
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -17,7 +18,7 @@ func (c *Config) named(v *plugin.View) (*Config, error) {
 	for _, name := range c.Interfaces {
 		real := netstate.RealName(v.Snapshot, host, name)
 		if slices.Contains(out.Interfaces, real) {
-			return nil, plugin.Invalid("interfaces: %s and %s are one link, %s: want different ones", out.called[real], name, real)
+			return nil, config.Invalid("interfaces: %s and %s are one link, %s: want different ones", out.called[real], name, real)
 		}
 		out.Interfaces, out.called[real] = append(out.Interfaces, real), name
 		for option, value := range c.BondOptions.All() {
@@ -26,7 +27,7 @@ func (c *Config) named(v *plugin.View) (*Config, error) {
 			}
 		}
 	}
-	return &out, out.tooLong()
+	return &out, out.TooLong()
 }
 
 // name is an interface as errors name it: as the configuration does, too.

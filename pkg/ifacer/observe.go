@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // Observe locks the links that the plan is about and reads them. When all is
@@ -44,7 +44,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	}
 	for _, name := range joining {
 		for _, l := range stack(&t.View, name) {
-			if err := t.Kernel.Host.ReadOn(t.Snapshot, l.Name); err != nil {
+			if err := t.Kernel.Host.ReadCarried(t.Snapshot, l.Name); err != nil {
 				return err
 			}
 		}
@@ -54,7 +54,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 
 // read locks the links and reads them.
 func (c *Config) read(t *plugin.Task) error {
-	names := slices.Concat(c.Interfaces, c.links())
+	names := slices.Concat(c.Interfaces, c.Links())
 	if err := t.Kernel.LockLinks(names...); err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func link(v *plugin.View, name string) (netstate.Link, bool) {
 
 // missing returns the first of the links to be made that isn't there.
 func (c *Config) missing(v *plugin.View) string {
-	for _, name := range c.links() {
+	for _, name := range c.Links() {
 		if _, ok := link(v, name); !ok {
 			return name
 		}
@@ -111,24 +111,24 @@ func stack(v *plugin.View, name string) []netstate.Link {
 
 // Record notes which links the attachment uses, besides those that another
 // ifacer of its chain has noted: what is made last is last.
-func (c *Config) Record(v *plugin.View, _ netstate.Plan) *kernel.Record {
+func (c *Config) Record(v *plugin.View, _ netstate.Plan) *records.Record {
 	c, err := c.named(v)
-	if err != nil || len(c.links()) == 0 {
+	if err != nil || len(c.Links()) == 0 {
 		return nil
 	}
-	r := &kernel.Record{}
+	r := &records.Record{}
 	if v.Own != nil {
 		r.Links, r.RemoveUnused = v.Own.Links, v.Own.RemoveUnused
 	}
-	r.Links = with(r.Links, c.links())
+	r.Links = union(r.Links, c.Links())
 	if c.RemoveUnused {
-		r.RemoveUnused = with(r.RemoveUnused, c.links())
+		r.RemoveUnused = union(r.RemoveUnused, c.Links())
 	}
 	return r
 }
 
-// with adds to a list what it lacks.
-func with(list, more []string) []string {
+// union adds to a list what it lacks.
+func union(list, more []string) []string {
 	for _, name := range more {
 		if !slices.Contains(list, name) {
 			list = append(list, name)
@@ -152,12 +152,12 @@ func (c *Config) Status(t *plugin.Task) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range c.links() {
+	for _, name := range c.Links() {
 		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {
 			return err
 		}
 	}
-	for _, name := range c.links() {
+	for _, name := range c.Links() {
 		if _, ok := link(&t.View, name); ok {
 			continue
 		}

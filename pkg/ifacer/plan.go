@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/ifacer/keys"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 )
@@ -66,21 +67,21 @@ func typeOf(l netstate.Link) string {
 // only be set while it is down.
 func (b *builder) bond() error {
 	have, there := link(b.v, b.c.BondName)
-	bond := netstate.Link{Name: b.c.BondName, Type: "bond", Details: b.c.wanted(), MTU: b.c.MTU}
+	bond := netstate.Link{Name: b.c.BondName, Type: "bond", Details: b.c.ExistingBond(), MTU: b.c.MTU}
 	final := netstate.Link{Name: b.c.BondName, Up: true}
 	if there {
 		if err := b.verifyBond(have); err != nil {
 			return err
 		}
-		if blind(have.Details) && b.idle(have) {
-			bond.Details = b.c.fresh()
+		if checksNoLinks(have.Details) && b.idle(have) {
+			bond.Details = b.c.NewBond()
 		}
 	} else {
 		first, _ := link(b.v, b.c.Interfaces[0])
 		bond.MAC = first.MAC // or udev would give it another
-		bond.Details = b.c.fresh()
-		if active := b.c.BondOptions.Get(activeSlave); active != "" {
-			final.Details = netstate.NewDetails(activeSlave, active)
+		bond.Details = b.c.NewBond()
+		if active := b.c.BondOptions.Get(keys.ActiveSlave); active != "" {
+			final.Details = netstate.NewDetails(keys.ActiveSlave, active)
 		}
 	}
 	if !there || have.Alias == netstate.Unnamed {
@@ -106,7 +107,7 @@ func (b *builder) verifyBond(have netstate.Link) error {
 	if b.idle(have) {
 		return nil
 	}
-	for name, value := range b.c.wanted().Since(have.Details).All() {
+	for name, value := range b.c.ExistingBond().Since(have.Details).All() {
 		if o, _ := netstate.FindBondOption(name); !o.Live {
 			return mismatch(have, name, have.Details.Get(name), value)
 		}
@@ -134,8 +135,8 @@ func (b *builder) members(bond string) (out []string) {
 
 func (b *builder) idle(bond netstate.Link) bool { return !bond.Up && len(b.members(bond.Name)) == 0 }
 
-// blind reports whether a bond doesn't look whether its members have a link.
-func blind(d netstate.Details) bool {
+// checksNoLinks reports whether a bond doesn't look whether its members have a link.
+func checksNoLinks(d netstate.Details) bool {
 	return d.Get("miimon") == "0" && (d.Get("arp_interval") == "" || d.Get("arp_interval") == "0")
 }
 
@@ -186,10 +187,10 @@ func (b *builder) carried(name string) string {
 // vlan is the VLAN of the NIC or of the bond.
 func (b *builder) vlan() error {
 	want := netstate.Link{
-		Name: b.c.vlanName(), Type: "vlan", Parent: b.c.parent(), MTU: b.c.MTU, Up: true,
+		Name: b.c.VLANName(), Type: "vlan", Parent: b.c.Parent(), MTU: b.c.MTU, Up: true,
 		Details: netstate.VLAN(b.c.VLANProtocol, strconv.Itoa(b.c.VLAN)),
 	}
-	if err := b.fits(want.MTU); err != nil {
+	if err := b.mtuFits(want.MTU); err != nil {
 		return err
 	}
 	have, there := link(b.v, want.Name)
@@ -218,14 +219,14 @@ func (b *builder) vlan() error {
 	return nil
 }
 
-// fits reports an MTU that is more than the parent's (vlan_dev_change_mtu).
-func (b *builder) fits(mtu int) error {
+// mtuFits reports an MTU that is more than the parent's (vlan_dev_change_mtu).
+func (b *builder) mtuFits(mtu int) error {
 	if b.c.BondName != "" {
 		return nil // which is given the same
 	}
-	if parent, _ := link(b.v, b.c.parent()); mtu > parent.MTU {
+	if parent, _ := link(b.v, b.c.Parent()); mtu > parent.MTU {
 		parent.Name = b.c.name(parent.Name)
-		return mismatch(parent, "mtu", strconv.Itoa(parent.MTU), fmt.Sprintf("at least the %d of %s", mtu, b.c.vlanName()))
+		return mismatch(parent, "mtu", strconv.Itoa(parent.MTU), fmt.Sprintf("at least the %d of %s", mtu, b.c.VLANName()))
 	}
 	return nil
 }

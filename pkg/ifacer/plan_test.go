@@ -24,4 +24,4 @@ func FuzzPlan(f *testing.F) {
 	suite.Fuzz(f, "vlan", "bond", "bond-vlan", "bond-there")
 }
 
-func TestDocs(t *testing.T) { plantest.Keys(t, "../../docs/ifacer.md", "config.go") }
+func TestDocs(t *testing.T) { plantest.Keys(t, "../../docs/ifacer.md", "keys/config.go") }

@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // mark is the ifalias of what ifacer made. Many attachments share it, so it
@@ -32,8 +33,8 @@ func alias(down []string) string {
 	return s
 }
 
-// made returns whether ifacer made a link, and which of its members were down.
-func made(l netstate.Link) (down []string, ok bool) {
+// madeByUs returns whether ifacer made a link, and which of its members were down.
+func madeByUs(l netstate.Link) (down []string, ok bool) {
 	if l.Alias == netstate.Unnamed {
 		return nil, true
 	}
@@ -41,10 +42,10 @@ func made(l netstate.Link) (down []string, ok bool) {
 	return strings.Fields(rest), ok && (rest == "" || rest[0] == ' ')
 }
 
-// survey reads what remove goes by, under the locks of all links concerned: the
+// observeOwned reads what remove goes by, under the locks of all links concerned: the
 // attachment's record, those of all that use links, the node's links, and what those
 // carry that are to go.
-func survey(t *plugin.Task) error {
+func observeOwned(t *plugin.Task) error {
 	var err error
 	if t.Own, err = ownRecord(t); err != nil || t.Own == nil || len(t.Own.RemoveUnused) == 0 {
 		return err
@@ -52,7 +53,7 @@ func survey(t *plugin.Task) error {
 	if err := t.Kernel.LockLinks(t.Own.RemoveUnused...); err != nil {
 		return err
 	}
-	t.Others, err = kernel.LinkUsers.Read("")
+	t.Others, err = records.LinkUsers.Read("")
 	if errors.As(err, new(*fs.PathError)) {
 		return err // it may be there, and readable, the next time
 	}
@@ -69,7 +70,7 @@ func survey(t *plugin.Task) error {
 		if _, ok := link(&t.View, name); !ok || usedByOther(&t.View, name) {
 			continue
 		}
-		if err := t.Kernel.Host.ReadOn(t.Snapshot, name); err != nil {
+		if err := t.Kernel.Host.ReadCarried(t.Snapshot, name); err != nil {
 			return err
 		}
 	}
@@ -87,7 +88,7 @@ func remove(v *plugin.View) []netstate.Op {
 	var gone []string
 	for _, name := range slices.Backward(v.Own.RemoveUnused) {
 		l, ok := link(v, name)
-		down, ours := made(l)
+		down, ours := madeByUs(l)
 		if !ok || !ours || usedByOther(v, name) || inUse(v, name, gone) {
 			continue // and so is what it sits on
 		}
@@ -99,10 +100,10 @@ func remove(v *plugin.View) []netstate.Op {
 }
 
 // ownRecord returns the attachment's record, nil if it has none.
-func ownRecord(t *plugin.Task) (*kernel.Record, error) {
-	records, err := t.Readable(kernel.LinkUsers.Read(t.Pod()))
-	for _, r := range records {
-		if plugin.Noted(r).Same(t.Attachment) {
+func ownRecord(t *plugin.Task) (*records.Record, error) {
+	list, err := t.Readable(records.LinkUsers.Read(t.Pod()))
+	for _, r := range list {
+		if plugin.AttachmentOf(r).Same(t.Attachment) {
 			return &r, nil
 		}
 	}
@@ -110,8 +111,8 @@ func ownRecord(t *plugin.Task) (*kernel.Record, error) {
 }
 
 func usedByOther(v *plugin.View, name string) bool {
-	return slices.ContainsFunc(v.Others, func(r kernel.Record) bool {
-		return slices.Contains(r.Links, name) && !plugin.Noted(r).Same(v.Attachment)
+	return slices.ContainsFunc(v.Others, func(r records.Record) bool {
+		return slices.Contains(r.Links, name) && !plugin.AttachmentOf(r).Same(v.Attachment)
 	})
 }
 
@@ -143,11 +144,11 @@ func release(v *plugin.View, bond string, down []string) (ops []netstate.Op) {
 }
 
 // attachments returns those that use a link.
-func attachments(*plugin.Task) ([]plugin.Attachment, error) {
-	records, err := kernel.LinkUsers.Read("")
-	var out []plugin.Attachment
-	for _, r := range records {
-		out = append(out, plugin.Noted(r))
+func attachments(*plugin.Task) ([]attachment.Attachment, error) {
+	list, err := records.LinkUsers.Read("")
+	var out []attachment.Attachment
+	for _, r := range list {
+		out = append(out, plugin.AttachmentOf(r))
 	}
 	return out, err
 }

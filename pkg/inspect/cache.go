@@ -15,8 +15,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
 
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // Cached is an attachment as a runtime keeps it, in a file of its own (cachedInfo of
@@ -77,7 +77,7 @@ func Cache(dirs []string) (list []Cached, unread []*Unread) {
 }
 
 func (c *Cached) read() error {
-	data, err := kernel.ReadTrusted(c.File)
+	data, err := records.ReadTrusted(c.File)
 	if err != nil {
 		return err
 	}

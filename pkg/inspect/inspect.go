@@ -17,7 +17,10 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/records"
+	"github.com/multihome/multihome/pkg/survey"
 )
 
 // CacheDirs are the directories, each with a subdirectory "results", in which runtimes
@@ -26,11 +29,11 @@ var CacheDirs = []string{"/var/lib/cni", "/var/lib/cni/multus"}
 
 // Pod is a pod of this node.
 type Pod struct {
-	ContainerID string          // of its sandbox; "" if nobody noted it
-	Name        string          // namespace/name in Kubernetes, or what it was asked for by
-	Netns       string          // path of its network namespace
-	Attachments []Attachment    // by interface name; those that a runtime or we noted
-	Records     []kernel.Record // of this pod, by interface name
+	ContainerID string           // of its sandbox; "" if nobody noted it
+	Name        string           // namespace/name in Kubernetes, or what it was asked for by
+	Netns       string           // path of its network namespace
+	Attachments []Attachment     // by interface name; those that a runtime or we noted
+	Records     []records.Record // of this pod, by interface name
 }
 
 // Attachment is a NIC of a pod as noted at ADD.
@@ -58,8 +61,8 @@ func Pods(cacheDirs []string) []Pod {
 		p.Name = cmp.Or(c.kubernetesName(), p.Name)
 		p.note(Attachment{c.Network, c.IfName, c.Config, c.result()})
 	}
-	for _, records := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes, kernel.LinkUsers} {
-		list, _ := records.Read("")
+	for _, list := range []records.Set{records.NodeRoutes, records.BridgeRoutes, records.LinkUsers} {
+		list, _ := list.Read("")
 		for _, r := range list {
 			p := pod(r.ContainerID)
 			p.Netns = cmp.Or(p.Netns, r.Netns.Path)
@@ -70,7 +73,7 @@ func Pods(cacheDirs []string) []Pod {
 	var out []Pod
 	for _, p := range byID {
 		slices.SortFunc(p.Attachments, func(a, b Attachment) int { return cmp.Compare(a.IfName, b.IfName) })
-		slices.SortStableFunc(p.Records, func(a, b kernel.Record) int { return cmp.Compare(a.IfName, b.IfName) })
+		slices.SortStableFunc(p.Records, func(a, b records.Record) int { return cmp.Compare(a.IfName, b.IfName) })
 		out = append(out, *p)
 	}
 	slices.SortFunc(out, func(a, b Pod) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
@@ -210,19 +213,19 @@ func (p Pod) Read() (State, error) {
 }
 
 // Read reads a pod and its node by their open namespaces.
-func Read(k *kernel.Kernel) (State, error) {
+func Read(k *kernel.Namespaces) (State, error) {
 	out := State{Snapshot: netstate.NewSnapshot()}
 	var err error
-	if out.Parents, err = k.ReadAll(out.Snapshot); err != nil {
+	if out.Parents, err = survey.ReadAll(k, out.Snapshot); err != nil {
 		return State{}, err
 	}
 	return out, readMarks(k, out.Snapshot)
 }
 
 // Look opens the namespaces of the pod and its node for reading.
-func (p Pod) Look() (*kernel.Kernel, error) {
+func (p Pod) Look() (*kernel.Namespaces, error) {
 	k, err := kernel.Look(p.Netns)
-	if errors.Is(err, kernel.ErrHostNetns) {
+	if errors.Is(err, netns.ErrOwn) {
 		err = errors.New("it is in the node's own network namespace, where plugins do nothing")
 	}
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 const conflist = `{"cniVersion": "1.1.0", "name": "lan", "plugins": [{"type": "macvlan"}]}`
@@ -36,7 +36,7 @@ func cache(t *testing.T, dir, id, ifname, netns string) {
 }
 
 func TestFind(t *testing.T) {
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestFind(t *testing.T) {
 }
 
 // process starts a process in a namespace, and returns its ID.
-func process(t *testing.T, n *nettest.Netns) int {
+func process(t *testing.T, n *testbed.Netns) int {
 	t.Helper()
 	c := exec.Command("sleep", "infinity")
 	if err := n.Do(c.Start); err != nil {
@@ -92,12 +92,12 @@ func process(t *testing.T, n *nettest.Netns) int {
 }
 
 func TestRead(t *testing.T) {
-	node, err := nettest.NewNetns("node")
+	node, err := testbed.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer node.Close()
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestRead(t *testing.T) {
 
 // TestReadTakesNoLock reads while a plugin holds the pod.
 func TestReadTakesNoLock(t *testing.T) {
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,18 +182,18 @@ func TestReadTakesNoLock(t *testing.T) {
 // TestReadMarks reads reply marks as they should be by what leads to them, and then
 // with a rule more.
 func TestReadMarks(t *testing.T) {
-	node, err := nettest.NewNetns("node")
+	node, err := testbed.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer node.Close()
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pod.Close()
 	mac := netstate.MAC{2, 0, 0, 0, 0, 9}
-	script := func(n *nettest.Netns, text string) {
+	script := func(n *testbed.Netns, text string) {
 		t.Helper()
 		if err := n.Do(func() error {
 			out, err := exec.Command("sh", "-ec", text).CombinedOutput()

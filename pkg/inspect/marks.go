@@ -11,7 +11,7 @@ import (
 
 // readMarks adds the pod's reply marks to the snapshot. It derives the wanted marks from
 // the rest of the snapshot; marks that differ are noted as damaged.
-func readMarks(k *kernel.Kernel, snap *netstate.Snapshot) error {
+func readMarks(k *kernel.Namespaces, snap *netstate.Snapshot) error {
 	want := wantedMark(snap)
 	if err := k.Pod.ReadMark(snap, want); err != nil {
 		return err

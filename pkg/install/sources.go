@@ -10,13 +10,13 @@ import (
 	"strings"
 
 	"github.com/multihome/multihome/deploy"
-	"github.com/multihome/multihome/pkg/suite"
+	"github.com/multihome/multihome/pkg/catalog"
 )
 
 // Plugins are the plugins in directory from, for the node's CNI directory to.
 func Plugins(from, to string) ([]File, error) {
 	var files []File
-	for _, name := range suite.Names() {
+	for _, name := range catalog.Names() {
 		data, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			return nil, err

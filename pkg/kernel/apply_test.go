@@ -12,7 +12,7 @@ import (
 
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestApplyTogether does operations that are sent at once, in a pod with two links
@@ -61,7 +61,7 @@ func TestApplyTogether(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			withPair(t, func(k *kernel.Kernel) {
+			withPair(t, func(k *kernel.Namespaces) {
 				apply(t, k, others, "pod: rule pref 32764 from all lookup 99 proto multihome")
 				before := podState(t, k)
 				ops := additions(t, c.ops...)
@@ -110,14 +110,14 @@ func manyRoutes(n int) []string {
 }
 
 // withPair runs f with a kernel of two namespaces and a veth between them.
-func withPair(t *testing.T, f func(k *kernel.Kernel)) {
+func withPair(t *testing.T, f func(k *kernel.Namespaces)) {
 	t.Helper()
-	node, err := nettest.NewNetns("node")
+	node, err := testbed.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer node.Close()
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,14 +151,14 @@ func additions(t *testing.T, lines ...string) []netstate.Op {
 	return ops
 }
 
-func apply(t *testing.T, k *kernel.Kernel, lines ...string) {
+func apply(t *testing.T, k *kernel.Namespaces, lines ...string) {
 	t.Helper()
 	if err := k.Apply(additions(t, lines...)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func podState(t *testing.T, k *kernel.Kernel) []string {
+func podState(t *testing.T, k *kernel.Namespaces) []string {
 	t.Helper()
 	snap := netstate.NewSnapshot()
 	if err := k.ReadPod(snap); err != nil {

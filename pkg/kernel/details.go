@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/pkg/netlink"
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
@@ -64,7 +65,7 @@ var bondAttrs = map[string]bondAttr{
 
 // decodeDetails reads what a link of one of the types that have details says of
 // itself (IFLA_INFO_DATA).
-func (s *Space) decodeDetails(kind string, info []byte) (netstate.Details, error) {
+func (s *Namespace) decodeDetails(kind string, info []byte) (netstate.Details, error) {
 	switch kind {
 	case "vlan":
 		return decodeVLAN(info), nil
@@ -81,7 +82,7 @@ var macvlanModes = map[string]uint32{"private": 1, "vepa": 2, "bridge": 4, "pass
 
 func decodeMacvlan(info []byte) netstate.Details {
 	var d netstate.Details
-	attrs(info, func(typ uint16, v []byte) {
+	netlink.Attrs(info, func(typ uint16, v []byte) {
 		for name, mode := range macvlanModes {
 			if typ == nl.IFLA_MACVLAN_MODE && nl.NativeEndian().Uint32(v) == mode {
 				d = netstate.NewDetails("mode", name)
@@ -93,7 +94,7 @@ func decodeMacvlan(info []byte) netstate.Details {
 
 func decodeVLAN(info []byte) netstate.Details {
 	protocol, id := "802.1Q", ""
-	attrs(info, func(typ uint16, v []byte) {
+	netlink.Attrs(info, func(typ uint16, v []byte) {
 		switch typ {
 		case nl.IFLA_VLAN_ID:
 			id = strconv.Itoa(int(nl.NativeEndian().Uint16(v)))
@@ -108,9 +109,9 @@ func decodeVLAN(info []byte) netstate.Details {
 	return netstate.VLAN(protocol, id)
 }
 
-func (s *Space) decodeBond(info []byte) (netstate.Details, error) {
+func (s *Namespace) decodeBond(info []byte) (netstate.Details, error) {
 	values := map[int][]byte{}
-	attrs(info, func(typ uint16, v []byte) { values[int(typ)] = v })
+	netlink.Attrs(info, func(typ uint16, v []byte) { values[int(typ)] = v })
 	var words []string
 	if v := values[nl.IFLA_BOND_MODE]; len(v) == 1 && int(v[0]) < len(netstate.BondModes) {
 		words = append(words, bondMode, netstate.BondModes[v[0]])
@@ -132,10 +133,10 @@ func (s *Space) decodeBond(info []byte) (netstate.Details, error) {
 }
 
 // decodeOption returns a value as ip(8) prints it, "" for an empty list.
-func (s *Space) decodeOption(o netstate.BondOption, v []byte) (string, error) {
+func (s *Namespace) decodeOption(o netstate.BondOption, v []byte) (string, error) {
 	switch o.Form {
 	case netstate.BondLink:
-		name, _, err := s.linkName(int(uintOf(v)))
+		name, _, err := s.LinkName(int(uintOf(v)))
 		return name, err
 	case netstate.BondMAC:
 		var m netstate.MAC
@@ -143,7 +144,7 @@ func (s *Space) decodeOption(o netstate.BondOption, v []byte) (string, error) {
 		return m.String(), nil
 	case netstate.BondIPv4, netstate.BondIPv6:
 		var list []string
-		attrs(v, func(_ uint16, v []byte) {
+		netlink.Attrs(v, func(_ uint16, v []byte) {
 			if a, ok := netip.AddrFromSlice(v); ok {
 				list = append(list, a.String())
 			}
@@ -183,7 +184,7 @@ func encodeNumber(n uint64, size int) []byte {
 
 // linkInfo is IFLA_LINKINFO: the type of a link, what of its details is to be
 // set, and what is to be taken back.
-func (s *Space) linkInfo(kind string, set, unset netstate.Details) (*nl.RtAttr, error) {
+func (s *Namespace) linkInfo(kind string, set, unset netstate.Details) (*nl.RtAttr, error) {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
 	data := info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
@@ -219,14 +220,14 @@ func encodeVLAN(data *nl.RtAttr, set netstate.Details) error {
 	return nil
 }
 
-func (s *Space) encodeOption(data *nl.RtAttr, name, value string) error {
+func (s *Namespace) encodeOption(data *nl.RtAttr, name, value string) error {
 	attr := bondAttrs[name]
 	o, _ := netstate.FindBondOption(name)
 	switch {
 	case name == bondMode:
 		data.AddRtAttr(attr.typ, nl.Uint8Attr(uint8(slices.Index(netstate.BondModes, value))))
 	case o.Form == netstate.BondLink:
-		index, err := s.linkIndex(value)
+		index, err := s.LinkIndex(value)
 		if err != nil {
 			return err
 		}

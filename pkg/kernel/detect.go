@@ -10,19 +10,20 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/pkg/neighbours"
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
 // Conflict asks the neighbours on a link whether one of them has an address that
 // the link has. The error names who answered first; answers from a MAC of own are none.
-func (s *Space) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC, p Probe) error {
+func (s *Namespace) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC, p neighbours.Probe) error {
 	if len(addrs) == 0 {
 		return nil
 	}
-	return s.onWire(dev, func(w *wire) error {
-		c, conflict, err := w.conflict(addrs, own, p)
+	return s.onWire(dev, func(w *neighbours.Wire) error {
+		c, conflict, err := w.Conflict(addrs, own, p)
 		if conflict {
-			return fmt.Errorf("%s: addr %s dev %s: %s has it already", s.ns, c.addr, dev, c.mac)
+			return fmt.Errorf("%s: addr %s dev %s: %s has it already", s.ns, c.Addr, dev, c.MAC)
 		}
 		return s.probing(dev, err)
 	})
@@ -31,12 +32,12 @@ func (s *Space) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC, p P
 // Gateways asks for the gateways of a link, all at once, from those addresses of
 // the link that from says, and returns as soon as all have answered. The error
 // names those that did not.
-func (s *Space) Gateways(dev string, from map[netip.Addr]netip.Addr, p Probe) error {
+func (s *Namespace) Gateways(dev string, from map[netip.Addr]netip.Addr, p neighbours.Probe) error {
 	if len(from) == 0 {
 		return nil
 	}
-	return s.onWire(dev, func(w *wire) error {
-		silent, err := w.silent(from, p)
+	return s.onWire(dev, func(w *neighbours.Wire) error {
+		silent, err := w.Silent(from, p)
 		if err != nil || len(silent) == 0 {
 			return s.probing(dev, err)
 		}
@@ -49,29 +50,29 @@ func (s *Space) Gateways(dev string, from map[netip.Addr]netip.Addr, p Probe) er
 }
 
 // onWire runs f with the wire of an Ethernet link.
-func (s *Space) onWire(dev string, f func(w *wire) error) error {
+func (s *Namespace) onWire(dev string, f func(w *neighbours.Wire) error) error {
 	l, ok, err := s.fetchLink(dev)
 	switch {
 	case err != nil:
 		return s.probing(dev, err)
 	case !ok:
 		return s.probing(dev, unix.ENODEV)
-	case !l.arp:
+	case !l.ARP:
 		return s.probing(dev, errors.New("it is no Ethernet link with ARP"))
 	}
-	var w *wire
-	err = s.enter(func() (err error) {
-		w, err = newWire(l.index, l.MAC)
+	var w *neighbours.Wire
+	err = s.Enter(func() (err error) {
+		w, err = neighbours.Open(l.Index, l.MAC)
 		return err
 	})
 	if err != nil {
 		return s.probing(dev, err)
 	}
-	defer w.close()
+	defer w.Close()
 	return f(w)
 }
 
-func (s *Space) probing(dev string, err error) error {
+func (s *Namespace) probing(dev string, err error) error {
 	if err == nil {
 		return nil
 	}

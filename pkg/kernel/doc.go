@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel is the netlink helper that every plugin of this suite shares:
-// it opens the two network namespaces of an attachment, reads what they hold
-// into a netstate.Snapshot, and applies netstate operations to them. It is the
-// only package that imports a netlink library or golang.org/x/sys/unix, and the
-// only one that writes to the system.
+// Package kernel reads what the two network namespaces of an attachment hold into a
+// netstate.Snapshot, and applies netstate operations to them. It is where names of links
+// become indexes, and where a plan meets the kernel's quirks.
 //
-// Requests are built and answers taken apart with vishvananda/netlink/nl; the
-// socket is our own, because three things decide how a plugin behaves on a busy
-// node and under a SIGKILL: tables are filtered in the kernel
-// (NETLINK_GET_STRICT_CHK), a dump that was interrupted is asked for again, and
-// several requests can be sent as one that the kernel finishes before a signal
-// is looked at. It is for nf_tables, too.
+// [Open] opens the node's namespace and a pod's and locks the pod's; [Look] opens them for
+// reading. What each can be asked is a method of [Namespace]; what needs both is one of
+// [Namespaces]. [Namespaces.Apply] is the only way that a plugin changes something.
 //
-// A namespace's sockets and its name cache belong to the goroutine that opened
-// them; nothing here may be used by two goroutines at once.
+// Below it are the parts: package netlink (the socket), rtnetlink and nft (the messages),
+// netns, neighbours and records. They and this package are the only ones of a plugin that
+// import a netlink library or golang.org/x/sys/unix. Above it is package survey, with what
+// takes as long as the node is large: nothing here dumps what grows with the node.
+//
+// Beware: sockets and what is remembered of links belong to the goroutine that opened
+// them. Nothing here may be used by two goroutines at once.
 package kernel

@@ -11,16 +11,16 @@ import (
 
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestLinksInThirdNamespace: a pod's NIC sits on a link of a third namespace, and its
 // veth ends in one, with the ifindexes of links that the node has as well. Neither is
 // the node's.
 func TestLinksInThirdNamespace(t *testing.T) {
-	var spaces []*nettest.Netns
+	var spaces []*testbed.Netns
 	for _, name := range []string{"node", "third", "pod", "far"} {
-		n, err := nettest.NewNetns(name)
+		n, err := testbed.NewNetns(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,14 +29,14 @@ func TestLinksInThirdNamespace(t *testing.T) {
 	}
 	node, third, pod, far := spaces[0], spaces[1], spaces[2], spaces[3]
 	// The ends are made in pairs, so that each has the ifindex of its twin.
-	for _, n := range []*nettest.Netns{node, third} {
-		if err := nettest.ConnectVeth(n, "ens192", far, n.Name()); err != nil {
+	for _, n := range []*testbed.Netns{node, third} {
+		if err := testbed.ConnectVeth(n, "ens192", far, n.Name()); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.AddMacvlan("ens192", pod, "mv-"+n.Name()); err != nil {
 			t.Fatal(err)
 		}
-		if err := nettest.ConnectVeth(n, "end", pod, "ve-"+n.Name()); err != nil {
+		if err := testbed.ConnectVeth(n, "end", pod, "ve-"+n.Name()); err != nil {
 			t.Fatal(err)
 		}
 	}

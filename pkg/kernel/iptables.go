@@ -3,67 +3,34 @@
 package kernel
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/pkg/iptables"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/nft"
 )
-
-// xtablesWait is how many seconds a program waits for the lock that those of
-// the legacy flavour share on a node.
-const xtablesWait = "30"
-
-// xtables is the iptables of one address family.
-var xtables = map[netstate.Family]struct {
-	program string
-	nft     nftTable // the one that programs of the nft flavour call mangle
-	legacy  string   // lists the tables of the legacy flavour that a namespace has
-}{
-	netstate.IPv4: {"iptables", nftTable{unix.NFPROTO_IPV4, netstate.MangleTable}, "/proc/thread-self/net/ip_tables_names"},
-	netstate.IPv6: {"ip6tables", nftTable{unix.NFPROTO_IPV6, netstate.MangleTable}, "/proc/thread-self/net/ip6_tables_names"},
-}
 
 // programFor returns the program to make chains with: what the node calls
 // iptables, whose flavour is its administrator's choice, unless that may be one
 // that needs nf_tables and the kernel's can't serve it.
-func (s *Space) programFor(f netstate.Family) (string, error) {
-	name := xtables[f].program
-	lacks, err := s.holds(xtables[f].nft.family)
+func (s *Namespace) programFor(f netstate.Family) (string, error) {
+	name := iptables.Families[f].Program
+	lacks, err := s.lacksFamily(iptables.Families[f].Nft.Family)
 	if err != nil {
 		return "", err
 	}
 	if lacks != nil {
-		if name, err = firstInPath(name+"-legacy", name); err != nil {
+		if name, err = iptables.FirstInPath(name+"-legacy", name); err != nil {
 			return "", err
 		}
 	}
-	return name, errors.Join(inPath(name), inPath(restorer(name)))
-}
-
-// restorer is the program of the same flavour that makes many changes at once.
-func restorer(program string) string { return program + "-restore" }
-
-// firstInPath returns the first program that is there; the error names the last
-// one, which every node has that has any.
-func firstInPath(names ...string) (name string, err error) {
-	for _, name = range names {
-		if err = inPath(name); err == nil {
-			return name, nil
-		}
-	}
-	return "", err
-}
-
-func inPath(name string) error {
-	_, err := exec.LookPath(name)
-	return err
+	return name, errors.Join(iptables.InPath(name), iptables.InPath(iptables.Restorer(name)))
 }
 
 // Chains of ours may be of either flavour, whichever the node's iptables was when
@@ -71,38 +38,38 @@ func inPath(name string) error {
 // ADD and DEL, and hardly ever is there one.
 
 // nftChains returns those of our chains that nf_tables holds.
-func (s *Space) nftChains(f netstate.Family) ([]nftChain, error) {
+func (s *Namespace) nftChains(f netstate.Family) ([]nft.Chain, error) {
 	have, err := s.listTables()
-	if err != nil || !have.hasNft(xtables[f].nft) {
+	if err != nil || !have.hasNft(iptables.Families[f].Nft) {
 		return nil, err
 	}
-	chains, err := s.nftConn.nftChains(xtables[f].nft)
+	chains, err := s.nftConn.Chains(iptables.Families[f].Nft)
 	if err != nil {
 		return nil, fmt.Errorf("list chains of nftables: %w", err)
 	}
-	return slices.DeleteFunc(chains, func(c nftChain) bool {
-		return !slices.ContainsFunc(netstate.Mark{}.Chains(), func(ours netstate.MarkChain) bool { return ours.Name == c.name })
+	return slices.DeleteFunc(chains, func(c nft.Chain) bool {
+		return !slices.ContainsFunc(netstate.Mark{}.Chains(), func(ours netstate.MarkChain) bool { return ours.Name == c.Name })
 	}), nil
 }
 
 // legacyTables returns the families in which somebody uses table mangle of the
 // legacy flavour in the namespace. To look into it would make it.
-func (s *Space) legacyTables() (map[netstate.Family]bool, error) {
+func (s *Namespace) legacyTables() (map[netstate.Family]bool, error) {
 	out := map[netstate.Family]bool{}
-	err := s.enter(func() error {
-		for f, x := range xtables {
-			fd, err := unix.Open(x.legacy, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	err := s.Enter(func() error {
+		for f, x := range iptables.Families {
+			fd, err := unix.Open(x.Legacy, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if errors.Is(err, unix.ENOENT) {
 				continue // the kernel has no such flavour
 			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", x.legacy, err)
+				return fmt.Errorf("%s: %w", x.Legacy, err)
 			}
 			var buf [256]byte // names of at most 32 bytes, and there are five of them
 			n, err := unix.Read(fd, buf[:])
 			_ = unix.Close(fd)
 			if err != nil {
-				return fmt.Errorf("%s: %w", x.legacy, err)
+				return fmt.Errorf("%s: %w", x.Legacy, err)
 			}
 			out[f] = slices.Contains(strings.Fields(string(buf[:n])), netstate.MangleTable)
 		}
@@ -114,58 +81,23 @@ func (s *Space) legacyTables() (map[netstate.Family]bool, error) {
 // legacyProgram returns the program to look with into table mangle of the legacy
 // flavour, "" if there is none. Without a program nobody of this node made chains
 // there.
-func (s *Space) legacyProgram(f netstate.Family) (string, error) {
+func (s *Namespace) legacyProgram(f netstate.Family) (string, error) {
 	have, err := s.listTables()
 	if err != nil || !have.legacy[f] {
 		return "", err
 	}
-	name := xtables[f].program
+	name := iptables.Families[f].Program
 	for _, program := range []string{name + "-legacy", name} {
-		if inPath(program) == nil {
+		if iptables.InPath(program) == nil {
 			return program, nil
 		}
 	}
 	return "", nil
 }
 
-// programError is that a program of iptables failed.
-type programError struct {
-	program string
-	status  int
-	text    string // what it said
-	err     error
-}
-
-func (e *programError) Error() string {
-	if e.text == "" {
-		return fmt.Sprintf("%s: %v", e.program, e.err)
-	}
-	return fmt.Sprintf("%s: %v: %s", e.program, e.err, e.text)
-}
-
-// runXtables runs a program of iptables in the namespace of the calling thread, and
-// returns the lines that it prints.
-func runXtables(stdin, program string, args ...string) ([]string, error) {
-	cmd := exec.Command(program, append([]string{"-w", xtablesWait}, args...)...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		text := strings.Join(strings.FieldsFunc(stderr.String(), func(r rune) bool { return r == '\n' }), " ")
-		return nil, &programError{program, cmd.ProcessState.ExitCode(), text, err}
-	}
-	return strings.Split(strings.TrimSuffix(stdout.String(), "\n"), "\n"), nil
-}
-
-// refused reports whether a program failed because it found something otherwise than
-// it was told.
-func refused(err error) bool {
-	var e *programError
-	return errors.As(err, &e) && e.status == 1
-}
-
 // mangle is table mangle of one address family, by one program.
 type mangle struct {
-	s       *Space
+	s       *Namespace
 	family  netstate.Family
 	program string
 }
@@ -173,8 +105,8 @@ type mangle struct {
 // run runs the program, or the one that restores, in the namespace: a program is in
 // the namespace of the thread that starts it.
 func (m mangle) run(stdin, program string, args ...string) (out []string, err error) {
-	err = m.s.enter(func() (err error) {
-		out, err = runXtables(stdin, program, args...)
+	err = m.s.Enter(func() (err error) {
+		out, err = iptables.Run(stdin, program, args...)
 		return err
 	})
 	return out, err
@@ -183,7 +115,7 @@ func (m mangle) run(stdin, program string, args ...string) (out []string, err er
 // list returns what the table has of our chains, in the words of iptables -S.
 func (m mangle) list(chains []netstate.MarkChain) ([]string, error) {
 	out, err := m.run("", m.program, "-t", netstate.MangleTable, "-S")
-	if !refused(err) {
+	if !iptables.Refused(err) {
 		return out, err
 	}
 	// iptables-nft lists nothing of a table in which anything is that nft alone can
@@ -193,7 +125,7 @@ func (m mangle) list(chains []netstate.MarkChain) ([]string, error) {
 		return nil, errors.Join(err, e)
 	}
 	for _, c := range chains {
-		if !slices.ContainsFunc(there, func(t nftChain) bool { return t.name == c.Name }) {
+		if !slices.ContainsFunc(there, func(t nft.Chain) bool { return t.Name == c.Name }) {
 			continue
 		}
 		lines, err := m.run("", m.program, "-t", netstate.MangleTable, "-S", c.Name)
@@ -215,7 +147,7 @@ func (m mangle) list(chains []netstate.MarkChain) ([]string, error) {
 // has asks the program for a rule, which it may print in other words than we have.
 func (m mangle) has(chain, rule string) (bool, error) {
 	_, err := m.run("", m.program, append([]string{"-t", netstate.MangleTable, "-C", chain}, strings.Fields(rule)...)...)
-	if refused(err) {
+	if iptables.Refused(err) {
 		return false, nil
 	}
 	return err == nil, err
@@ -223,20 +155,20 @@ func (m mangle) has(chain, rule string) (bool, error) {
 
 // restore changes the table, all at once or not at all.
 func (m mangle) restore(script string) error {
-	_, err := m.run(script, restorer(m.program), "--noflush")
+	_, err := m.run(script, iptables.Restorer(m.program), "--noflush")
 	return err
 }
 
 // readChains is ReadMark of our chains.
-func (s *Space) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
+func (s *Namespace) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
 	var programs []string
 	chains, err := s.nftChains(want.Family)
 	if err != nil {
 		return err
 	}
 	if len(chains) > 0 {
-		name := xtables[want.Family].program
-		program, err := firstInPath(name+"-nft", name)
+		name := iptables.Families[want.Family].Program
+		program, err := iptables.FirstInPath(name+"-nft", name)
 		if err != nil {
 			return fmt.Errorf("%s: read %s table %s: %w", s.ns, want.Kind(), netstate.MangleTable, err)
 		}
@@ -322,7 +254,7 @@ func (m mangle) differs(c netstate.MarkChain, lines []string) ([]string, error) 
 }
 
 // applyChains removes our chains from wherever they are, and makes them anew.
-func (s *Space) applyChains(op netstate.Op) error {
+func (s *Namespace) applyChains(op netstate.Op) error {
 	mark := op.Object().(netstate.Mark)
 	if op.Before != nil {
 		if err := s.removeNftChains(mark.Family); err != nil {
@@ -355,31 +287,27 @@ func (s *Space) applyChains(op netstate.Op) error {
 
 // removeNftChains removes our chains, and what jumps to them, in one transaction. It
 // needs no program.
-func (s *Space) removeNftChains(f netstate.Family) error {
+func (s *Namespace) removeNftChains(f netstate.Family) error {
 	chains, err := s.nftChains(f)
 	if err != nil || len(chains) == 0 {
 		return err
 	}
-	table := xtables[f].nft
-	rules, err := s.nftConn.nftRules(table)
+	table := iptables.Families[f].Nft
+	rules, err := s.nftConn.Rules(table)
 	if err != nil {
 		return err
 	}
 	var reqs []*nl.NetlinkRequest
 	for _, rule := range rules {
-		if slices.ContainsFunc(chains, rule.jumpsTo) {
-			reqs = append(reqs, rule.delete(table))
+		if slices.ContainsFunc(chains, rule.JumpsTo) {
+			reqs = append(reqs, rule.Delete(table))
 		}
 	}
 	for _, chain := range chains {
-		reqs = append(reqs, chain.flush(), chain.delete())
+		reqs = append(reqs, chain.Flush(), chain.Delete())
 	}
 	s.tables = nil
-	return s.nftConn.transaction(reqs...)
-}
-
-func (r nftRule) jumpsTo(c nftChain) bool {
-	return slices.ContainsFunc(r.expressions, func(e expression) bool { return e.jump() == c.name })
+	return s.nftConn.Transaction(reqs...)
 }
 
 // add makes the chains and what jumps to them. What it made is read back:
@@ -391,7 +319,7 @@ func (m mangle) add(mark netstate.Mark) error {
 	}
 	found, damage, err := m.compare(mark.Chains())
 	if err == nil && (!found || damage != "") {
-		err = fmt.Errorf("%s succeeded and made something else: %s", restorer(m.program), damage)
+		err = fmt.Errorf("%s succeeded and made something else: %s", iptables.Restorer(m.program), damage)
 	}
 	return err
 }

@@ -8,22 +8,25 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netns"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // lockDir holds a file for each link that was ever locked. None is removed:
 // whoever waits for a lock has its file open.
-const lockDir = runDir + "/.locks"
+const lockDir = records.Dir + "/.locks"
 
 // LockLinks lets go of the links that it was called for before, and takes the
 // locks of these until Close: one plugin at a time works on a link of the node
 // that pods have in common. Everybody takes them in one order, so that no two
 // wait for each other. Who only looks takes none.
-func (k *Kernel) LockLinks(names ...string) error {
+func (k *Namespaces) LockLinks(names ...string) error {
 	if k.looking {
 		return nil
 	}
 	k.unlockLinks()
-	if err := makeDirs(runDir, lockDir); err != nil {
+	if err := records.MakeDirs(records.Dir, lockDir); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
 	names = slices.Clone(names)
@@ -35,14 +38,14 @@ func (k *Kernel) LockLinks(names ...string) error {
 			return fmt.Errorf("lock %s: %w", path, err)
 		}
 		k.locks = append(k.locks, fd)
-		if err := flock(fd, unix.LOCK_EX); err != nil {
+		if err := netns.Lock(fd, unix.LOCK_EX); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (k *Kernel) unlockLinks() {
+func (k *Namespaces) unlockLinks() {
 	for _, fd := range k.locks {
 		_ = unix.Close(fd)
 	}

@@ -7,18 +7,18 @@ import (
 	"time"
 
 	"github.com/multihome/multihome/pkg/kernel"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestLocksOfTwo: one plugin has a link's lock and wants the node's for itself,
 // which waits for the other plugin, which waits for the link.
 func TestLocksOfTwo(t *testing.T) {
-	node, err := nettest.NewMachine("node")
+	node, err := testbed.NewMachine("node")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer node.Close()
-	plugin := func(f func(k *kernel.Kernel) error) chan error {
+	plugin := func(f func(k *kernel.Namespaces) error) chan error {
 		done := make(chan error, 1)
 		go func() {
 			done <- node.Run(func() error {
@@ -36,7 +36,7 @@ func TestLocksOfTwo(t *testing.T) {
 		return done
 	}
 	hasLink, hasNode := make(chan struct{}), make(chan struct{})
-	one := plugin(func(k *kernel.Kernel) error {
+	one := plugin(func(k *kernel.Namespaces) error {
 		if err := k.LockLinks("link"); err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ func TestLocksOfTwo(t *testing.T) {
 		return k.LockHost(true)
 	})
 	<-hasLink
-	other := plugin(func(k *kernel.Kernel) error {
+	other := plugin(func(k *kernel.Namespaces) error {
 		close(hasNode)
 		return k.LockLinks("link")
 	})

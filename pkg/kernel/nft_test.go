@@ -10,13 +10,13 @@ import (
 
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestClosedLater removes a table, so that the socket's close is left to the
 // kernel, and waits until that has done so: a socket holds its namespace.
 func TestClosedLater(t *testing.T) {
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestClosedLater(t *testing.T) {
 
 // filterSockets counts a namespace's sockets of NETLINK_NETFILTER, but for the
 // kernel's own.
-func filterSockets(t *testing.T, n *nettest.Netns) (count int) {
+func filterSockets(t *testing.T, n *testbed.Netns) (count int) {
 	t.Helper()
 	err := n.Do(func() error {
 		list, err := os.ReadFile("/proc/thread-self/net/netlink")

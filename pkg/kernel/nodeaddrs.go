@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
 // NodeAddrs returns the addresses by which pods reach their node: of each
@@ -20,7 +22,7 @@ import (
 //
 // The number of addresses, links and routes on the node is hardly felt: only those
 // links are asked for their addresses that may have some of the node's.
-func (k *Kernel) NodeAddrs(pod []netip.Prefix) ([]netip.Addr, error) {
+func (k *Namespaces) NodeAddrs(pod []netip.Prefix) ([]netip.Addr, error) {
 	links, inVRF, err := k.nodeLinks()
 	if err != nil {
 		return nil, err
@@ -120,15 +122,15 @@ func best(own []ownAddr, to netip.Addr, out int) netip.Addr {
 }
 
 // ownAddrs returns the global addresses of a link of the node's own.
-func (s *Space) ownAddrs(l link) ([]ownAddr, error) {
-	list, err := s.addrs(l.index)
+func (s *Namespace) ownAddrs(l rtnetlink.Link) ([]ownAddr, error) {
+	list, err := s.Addrs(l.Index)
 	if err != nil {
 		return nil, err
 	}
 	var out []ownAddr
 	for _, a := range list {
-		if a.scope == unix.RT_SCOPE_UNIVERSE && !a.Tentative && !a.failed && !a.temporary {
-			out = append(out, ownAddr{a.Prefix, l.index, a.deprecated, a.secondary})
+		if a.Scope == unix.RT_SCOPE_UNIVERSE && !a.Tentative && !a.Failed && !a.Temporary {
+			out = append(out, ownAddr{a.Prefix, l.Index, a.Deprecated, a.Secondary})
 		}
 	}
 	return out, nil
@@ -138,15 +140,15 @@ func (s *Space) ownAddrs(l link) ([]ownAddr, error) {
 // one entry for each that has an MTU of 1280 or more (net/ipv6/proc.c), and is
 // thirty times as fast to read as a dump of links; a kernel without IPv6 has no
 // such directory.
-func (s *Space) linkNames() ([]string, error) {
+func (s *Namespace) linkNames() ([]string, error) {
 	var names []string
-	err := s.enter(func() error {
+	err := s.Enter(func() error {
 		fd, err := unix.Open("/proc/thread-self/net/dev_snmp6", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = unix.Close(fd) }()
-		for buf := s.conn.buffer(); ; {
+		for buf := s.conn.Buffer(); ; {
 			n, err := unix.Getdents(fd, buf)
 			if n <= 0 {
 				return err
@@ -160,7 +162,7 @@ func (s *Space) linkNames() ([]string, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: list links: %w", s.ns, err)
 	}
-	links, err := s.links(linkRequest(""))
+	links, err := s.links(rtnetlink.LinkRequest(""))
 	for _, l := range links {
 		names = append(names, l.Name)
 	}
@@ -173,8 +175,8 @@ func (s *Space) linkNames() ([]string, error) {
 // IPv4 tells it with the route. IPv6 would go through all addresses of the
 // node to find it, which takes its time with thousands of them, so there the
 // choice of RFC 6724 is made here among the node's own.
-func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error) {
-	r, err := s.routeTo(dst, dst.Is6())
+func (s *Namespace) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error) {
+	r, err := s.RouteTo(dst, dst.Is6())
 	if err != nil || !r.Dst.IsValid() || dst.Is4() && !r.Src.IsValid() {
 		return netip.Addr{}, err
 	}
@@ -186,9 +188,9 @@ func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error)
 		// Our own route to the pod, from before the node got another address:
 		// IPv4 keeps it where it is not in main (fib_sync_down_addr).
 	}
-	out := r.oif
-	if len(r.hops) > 0 {
-		out = r.hops[0].oif
+	out := r.OIF
+	if len(r.Hops) > 0 {
+		out = r.Hops[0].OIF
 	}
 	return best(own, dst, out), nil
 }
@@ -196,12 +198,12 @@ func (s *Space) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error)
 // isLocal reports whether an address is one of this space, be it the node's own
 // or not. The table doesn't tell: local is a part of main until there is a rule
 // (fib_unmerge of net/ipv4/fib_frontend.c).
-func (s *Space) isLocal(a netip.Addr, own []ownAddr) (bool, error) {
+func (s *Namespace) isLocal(a netip.Addr, own []ownAddr) (bool, error) {
 	if slices.ContainsFunc(own, func(o ownAddr) bool { return o.Addr() == a }) {
 		return true, nil
 	}
-	r, err := s.routeTo(a, a.Is6())
-	return r.kind == unix.RTN_LOCAL, err
+	r, err := s.RouteTo(a, a.Is6())
+	return r.Type == unix.RTN_LOCAL, err
 }
 
 // commonBits counts the leading bits that two addresses of one family share.

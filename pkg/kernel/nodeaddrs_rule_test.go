@@ -8,14 +8,14 @@ import (
 	"testing"
 
 	"github.com/multihome/multihome/pkg/kernel"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestNodeAddrsBeforeAnyRule: what the node sends from towards a pod behind another
 // CNI's bridge is the same for its first pod, before there is a rule of ours, and for
 // all others.
 func TestNodeAddrsBeforeAnyRule(t *testing.T) {
-	node, err := nettest.NewNetns("node")
+	node, err := testbed.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func TestAddrsOfLinkThatIsGone(t *testing.T) {
 	}
 	defer k.Close()
 	const nobodys = 1 << 30
-	if addrs, err := k.Host.addrs(nobodys); len(addrs) > 0 || err != nil {
+	if addrs, err := k.Host.Addrs(nobodys); len(addrs) > 0 || err != nil {
 		t.Errorf("addresses %v, error %v, want none", addrs, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
 // podEnds are the names of pods' ends on the node: there is one for each pod, and none
@@ -140,7 +141,7 @@ func isUplink(port netstate.Link) bool {
 // nodeLinks returns the links that may carry addresses of the node itself. The number
 // of pods is hardly felt: links with a name of a pod's end are never asked for, unless
 // the pod's NIC sits on one. Links in a VRF are left out; inVRF names one of them.
-func (k *Kernel) nodeLinks() (links []link, inVRF string, err error) {
+func (k *Namespaces) nodeLinks() (links []rtnetlink.Link, inVRF string, err error) {
 	names, err := k.Host.linkNames()
 	if err != nil {
 		return nil, "", err
@@ -174,17 +175,17 @@ func (k *Kernel) nodeLinks() (links []link, inVRF string, err error) {
 			inVRF = fmt.Sprintf("link %s is in VRF %s", l.Name, in)
 		}
 	}
-	if slices.ContainsFunc(links, func(l link) bool { return l.Up && n.guess(l.Name) == byWay }) {
+	if slices.ContainsFunc(links, func(l rtnetlink.Link) bool { return l.Up && n.guess(l.Name) == byWay }) {
 		if n.waysOut, err = k.Host.waysOut(); err != nil {
 			return nil, "", err
 		}
 	}
-	return slices.DeleteFunc(links, func(l link) bool { return !l.Up || !n.Own(l.Name) }), inVRF, nil
+	return slices.DeleteFunc(links, func(l rtnetlink.Link) bool { return !l.Up || !n.Own(l.Name) }), inVRF, nil
 }
 
 // parents returns the names of those links of the node that the pod's NICs sit on, and
 // adds one that was left out by its name. What nothing turns on isn't asked for.
-func (k *Kernel) parents(links *[]link) (names []string, err error) {
+func (k *Namespaces) parents(links *[]rtnetlink.Link) (names []string, err error) {
 	if k.Pod == nil {
 		return nil, nil
 	}
@@ -192,7 +193,7 @@ func (k *Kernel) parents(links *[]link) (names []string, err error) {
 		if end.veth {
 			continue
 		}
-		i := slices.IndexFunc(*links, func(l link) bool { return l.index == end.far })
+		i := slices.IndexFunc(*links, func(l rtnetlink.Link) bool { return l.Index == end.far })
 		if i >= 0 && (*links)[i].Type != "dummy" && !matches(notTheNodes, (*links)[i].Name) && !(*links)[i].Owned() {
 			continue // it is the node's anyway
 		}
@@ -222,21 +223,21 @@ func (k *Kernel) parents(links *[]link) (names []string, err error) {
 var nobodys = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.MustParseAddr("2001:db8::1")}
 
 // waysOut returns the links that default routes leave by.
-func (s *Space) waysOut() (names []string, err error) {
+func (s *Namespace) waysOut() (names []string, err error) {
 	for _, a := range nobodys {
-		r, err := s.routeTo(a, true)
+		r, err := s.RouteTo(a, true)
 		if err != nil {
 			return nil, err
 		}
-		hops := r.hops
+		hops := r.Hops
 		if hops == nil {
-			hops = []hop{{oif: r.oif}}
+			hops = []rtnetlink.Hop{{OIF: r.OIF}}
 		}
 		for _, h := range hops {
-			if h.oif == 0 {
+			if h.OIF == 0 {
 				continue
 			}
-			name, _, err := s.linkName(h.oif)
+			name, _, err := s.LinkName(h.OIF)
 			if err != nil {
 				return nil, fmt.Errorf("%s: way to %s: %w", s.ns, a, err)
 			}

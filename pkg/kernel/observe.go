@@ -8,19 +8,16 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// families are asked for one by one everywhere.
-var families = []netstate.Family{netstate.IPv4, netstate.IPv6}
-
 // ReadPod puts the pod's links, addresses, rules and unicast routes of every
 // table into the snapshot.
-func (k *Kernel) ReadPod(snap *netstate.Snapshot) error {
+func (k *Namespaces) ReadPod(snap *netstate.Snapshot) error {
 	if err := k.Pod.ReadLinks(snap); err != nil {
 		return err
 	}
 	if err := k.Pod.ReadAddrs(snap); err != nil {
 		return err
 	}
-	for _, f := range families {
+	for _, f := range netstate.Families {
 		if err := k.Pod.ReadRules(snap, f); err != nil {
 			return err
 		}
@@ -34,12 +31,12 @@ func (k *Kernel) ReadPod(snap *netstate.Snapshot) error {
 // Complete reads what else a plan may touch: neighbours, sysctls and marks of
 // both namespaces, each by its key, and on the node nothing but what the plan
 // names.
-func (k *Kernel) Complete(snap *netstate.Snapshot, p netstate.Plan) error {
+func (k *Namespaces) Complete(snap *netstate.Snapshot, p netstate.Plan) error {
 	rules := map[netstate.Family]bool{}
 	routes := map[table]map[netip.Prefix]bool{}
 	for _, item := range append(p.Present[:len(p.Present):len(p.Present)], p.Absent...) {
 		var err error
-		s := k.Space(item.NS)
+		s := k.Of(item.NS)
 		switch o := item.Object.(type) {
 		case netstate.Neigh:
 			err = s.ReadNeigh(snap, o.Dev, o.Dst)
@@ -85,12 +82,12 @@ type table struct {
 	number int
 }
 
-func (k *Kernel) readHostLink(snap *netstate.Snapshot, want netstate.Link) error {
+func (k *Namespaces) readHostLink(snap *netstate.Snapshot, want netstate.Link) error {
 	if err := k.Host.ReadLink(snap, want.Name); err != nil {
 		return err
 	}
 	if want.Peer.NS == netstate.Pod && k.Pod != nil {
-		return k.Pair(snap, want.Name, want.Peer.Name)
+		return k.NotePair(snap, want.Name, want.Peer.Name)
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // op is the operation that leads from one object to another, each as ip(8) writes it
@@ -97,9 +97,9 @@ func TestReasons(t *testing.T) {
 
 // TestReasonsOfThisKernel brings the errors about.
 func TestReasonsOfThisKernel(t *testing.T) {
-	var spaces []*nettest.Netns
+	var spaces []*testbed.Netns
 	for _, name := range []string{"node", "pod"} {
-		n, err := nettest.NewNetns(name)
+		n, err := testbed.NewNetns(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestReasonsOfThisKernel(t *testing.T) {
 		spaces = append(spaces, n)
 	}
 	node, pod := spaces[0], spaces[1]
-	sh := func(n *nettest.Netns, script string) {
+	sh := func(n *testbed.Netns, script string) {
 		t.Helper()
 		if err := n.Do(func() error {
 			out, err := exec.Command("sh", "-euc", script).CombinedOutput()

@@ -11,13 +11,13 @@ import (
 
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestRemoveWhatIsGone: the end of a pod may take along what DEL has just read.
 // That is as good as removed; only what was to come in its place is missing.
 func TestRemoveWhatIsGone(t *testing.T) {
-	node, err := nettest.NewNetns("node")
+	node, err := testbed.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,121 +10,26 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/pkg/netlink"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/rtnetlink"
 )
-
-// route is an answer to a RTM_GETROUTE request.
-type route struct {
-	netstate.Route
-	oif   int
-	hops  []hop // of a multipath route
-	kind  uint8 // RTN_*
-	flags uint32
-	tos   uint8
-	from  netip.Prefix // of packets that it is for: a subtree of IPv6
-	pref  uint8        // of a router of IPv6 (RFC 4191)
-}
-
-// ways are the next hops of a route, be they one or many.
-func (r *route) ways() []hop {
-	if r.hops != nil {
-		return r.hops
-	}
-	return []hop{{oif: r.oif, via: r.Via, onlink: r.Onlink, flags: uint8(r.flags)}}
-}
-
-// hop is one way of a multipath route.
-type hop struct {
-	oif    int
-	via    netip.Addr
-	onlink bool
-	flags  uint8 // RTNH_F_*
-}
-
-// rtmHeader is struct rtmsg of linux/rtnetlink.h.
-func rtmHeader(fam int) *nl.RtMsg {
-	return &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(fam)}}
-}
-
-// decodeRoute reads an answer.
-func decodeRoute(b []byte) route {
-	msg := nl.DeserializeRtMsg(b)
-	r := route{kind: msg.Type, flags: msg.Flags, tos: msg.Tos}
-	r.Table = int(msg.Table)
-	r.Proto = netstate.Protocol(msg.Protocol)
-	r.Scope = netstate.Scope(msg.Scope)
-	r.Onlink = msg.Flags&unix.RTNH_F_ONLINK != 0
-	// The kernel leaves the destination of a default route out.
-	dst := netip.IPv4Unspecified()
-	if msg.Family == unix.AF_INET6 {
-		dst = netip.IPv6Unspecified()
-		r.Scope = netstate.ScopeGlobal // IPv6 routes have none
-	}
-	attrs(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) {
-		switch typ {
-		case unix.RTA_DST:
-			dst, _ = netip.AddrFromSlice(v)
-		case unix.RTA_TABLE:
-			r.Table = int(nl.NativeEndian().Uint32(v))
-		case unix.RTA_OIF:
-			r.oif = int(nl.NativeEndian().Uint32(v))
-		case unix.RTA_GATEWAY:
-			r.Via, _ = netip.AddrFromSlice(v)
-		case unix.RTA_VIA: // a gateway of the other family (RFC 5549)
-			if len(v) > 2 {
-				r.Via, _ = netip.AddrFromSlice(v[2:])
-			}
-		case unix.RTA_SRC:
-			from, _ := netip.AddrFromSlice(v)
-			r.from = netip.PrefixFrom(from, int(msg.Src_len))
-		case unix.RTA_PREF:
-			r.pref = v[0]
-		case unix.RTA_PREFSRC:
-			r.Src, _ = netip.AddrFromSlice(v)
-		case unix.RTA_PRIORITY:
-			r.Metric = int(nl.NativeEndian().Uint32(v))
-		case unix.RTA_MULTIPATH:
-			r.hops = decodeHops(v)
-		}
-	})
-	r.Dst = netip.PrefixFrom(dst, int(msg.Dst_len))
-	return r
-}
-
-func decodeHops(b []byte) []hop {
-	var out []hop
-	for len(b) >= unix.SizeofRtNexthop {
-		n := int(nl.NativeEndian().Uint16(b))
-		if n < unix.SizeofRtNexthop || n > len(b) {
-			return out
-		}
-		h := hop{oif: int(nl.NativeEndian().Uint32(b[4:])), onlink: b[2]&unix.RTNH_F_ONLINK != 0, flags: b[2]}
-		attrs(b[unix.SizeofRtNexthop:n], func(typ uint16, v []byte) {
-			if typ == unix.RTA_GATEWAY {
-				h.via, _ = netip.AddrFromSlice(v)
-			}
-		})
-		out = append(out, h)
-		b = b[min((n+3)&^3, len(b)):]
-	}
-	return out
-}
 
 // routes lists the unicast routes of a family in a table, of all tables with 0;
 // the kernel does the filtering.
-func (s *Space) routes(f netstate.Family, table, oif int) ([]route, error) {
-	body := rtmHeader(afOf(f))
+func (s *Namespace) routes(f netstate.Family, table, oif int) ([]rtnetlink.Route, error) {
+	body := rtnetlink.RouteHeader(rtnetlink.FamilyNumber(f))
 	body.Type = unix.RTN_UNICAST
-	req := request(unix.RTM_GETROUTE, 0, body)
+	req := netlink.NewRequest(unix.RTM_GETROUTE, 0, body)
 	if table != 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(table))))
 	}
 	if oif != 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(oif))))
 	}
-	out, err := dump(s.conn, req, func(b []byte) (route, bool) {
-		r := decodeRoute(b)
-		return r, r.kind == unix.RTN_UNICAST && r.flags&unix.RTM_F_CLONED == 0
+	out, err := netlink.Dump(s.conn, req, func(b []byte) (rtnetlink.Route, bool) {
+		r := rtnetlink.DecodeRoute(b)
+		return r, r.Type == unix.RTN_UNICAST && r.Flags&unix.RTM_F_CLONED == 0
 	})
 	if errors.Is(err, unix.ENOENT) { // no such table yet
 		return nil, nil
@@ -135,11 +40,11 @@ func (s *Space) routes(f netstate.Family, table, oif int) ([]route, error) {
 	return out, nil
 }
 
-// entries lists all routes of a family, of every table and kind.
-func (s *Space) entries(f netstate.Family) ([]route, error) {
-	out, err := dump(s.conn, request(unix.RTM_GETROUTE, 0, rtmHeader(afOf(f))), func(b []byte) (route, bool) {
-		r := decodeRoute(b)
-		return r, r.flags&unix.RTM_F_CLONED == 0
+// AllRoutes lists all routes of a family, of every table and kind.
+func (s *Namespace) AllRoutes(f netstate.Family) ([]rtnetlink.Route, error) {
+	out, err := netlink.Dump(s.conn, netlink.NewRequest(unix.RTM_GETROUTE, 0, rtnetlink.RouteHeader(rtnetlink.FamilyNumber(f))), func(b []byte) (rtnetlink.Route, bool) {
+		r := rtnetlink.DecodeRoute(b)
+		return r, r.Flags&unix.RTM_F_CLONED == 0
 	})
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, nil // a kernel without that family
@@ -154,7 +59,7 @@ func (s *Space) entries(f netstate.Family) ([]route, error) {
 // tables with 0, as far as keep says so. A multipath route is put as one route
 // per next hop: that is how the kernel builds an IPv6 one out of several
 // defaults, and how each can be deleted on its own.
-func (s *Space) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int, keep func(netip.Prefix) bool) error {
+func (s *Namespace) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int, keep func(netip.Prefix) bool) error {
 	list, err := s.routes(f, table, 0)
 	if err != nil {
 		return err
@@ -164,7 +69,7 @@ func (s *Space) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int
 
 // ReadRoutesBy puts those of a table by a link into the snapshot; the kernel does the
 // filtering.
-func (s *Space) ReadRoutesBy(snap *netstate.Snapshot, f netstate.Family, table int, dev string) error {
+func (s *Namespace) ReadRoutesBy(snap *netstate.Snapshot, f netstate.Family, table int, dev string) error {
 	index, ok := s.index[dev]
 	if !ok {
 		return nil // no link, no route
@@ -177,20 +82,20 @@ func (s *Space) ReadRoutesBy(snap *netstate.Snapshot, f netstate.Family, table i
 }
 
 // HasAddr reports whether an address is one of the namespace's own.
-func (s *Space) HasAddr(a netip.Addr) (bool, error) {
-	r, err := s.routeTo(a, false)
-	return r.kind == unix.RTN_LOCAL, err
+func (s *Namespace) HasAddr(a netip.Addr) (bool, error) {
+	r, err := s.RouteTo(a, false)
+	return r.Type == unix.RTN_LOCAL, err
 }
 
 // putRoutes puts routes into the snapshot, as far as keep says so.
-func (s *Space) putRoutes(snap *netstate.Snapshot, list []route, keep func(netstate.Route) bool) error {
+func (s *Namespace) putRoutes(snap *netstate.Snapshot, list []rtnetlink.Route, keep func(netstate.Route) bool) error {
 	for _, r := range list {
-		for _, h := range r.ways() {
-			name, ok, err := s.linkName(h.oif)
+		for _, h := range r.Ways() {
+			name, ok, err := s.LinkName(h.OIF)
 			if err != nil {
 				return err
 			}
-			r.Dev, r.Via, r.Onlink = name, h.via, h.onlink
+			r.Dev, r.Via, r.Onlink = name, h.Via, h.Onlink
 			if ok && keep(r.Route) {
 				snap.Put(s.ns, r.Route)
 			}
@@ -199,24 +104,24 @@ func (s *Space) putRoutes(snap *netstate.Snapshot, list []route, keep func(netst
 	return nil
 }
 
-// ReadOn puts what a link carries into the snapshot: its global addresses, and
+// ReadCarried puts what a link carries into the snapshot: its global addresses, and
 // the unicast routes by it but for those that the kernel makes of addresses.
-func (s *Space) ReadOn(snap *netstate.Snapshot, dev string) error {
-	index, err := s.linkIndex(dev)
+func (s *Namespace) ReadCarried(snap *netstate.Snapshot, dev string) error {
+	index, err := s.LinkIndex(dev)
 	if err != nil {
 		return fmt.Errorf("%s: link %s: %w", s.ns, dev, err)
 	}
-	addrs, err := s.addrs(index)
+	addrs, err := s.Addrs(index)
 	if err != nil {
 		return err
 	}
 	for _, a := range addrs {
-		if a.scope == unix.RT_SCOPE_UNIVERSE && a.index == index {
+		if a.Scope == unix.RT_SCOPE_UNIVERSE && a.Index == index {
 			a.Dev = dev
 			snap.Put(s.ns, a.Addr)
 		}
 	}
-	for _, f := range families {
+	for _, f := range netstate.Families {
 		list, err := s.routes(f, 0, index)
 		if err != nil {
 			return err
@@ -229,34 +134,31 @@ func (s *Space) ReadOn(snap *netstate.Snapshot, dev string) error {
 	return nil
 }
 
-// rtmFibMatch is RTM_F_FIB_MATCH of linux/rtnetlink.h.
-const rtmFibMatch = 0x2000
-
-// routeTo asks for the way to an address; the route is the zero one if there is
+// RouteTo asks for the way to an address; the route is the zero one if there is
 // none. With match it is the entry of the table that matches, as it stands
 // there; otherwise it is what the kernel makes of that for this address, with
 // the source it would choose.
-func (s *Space) routeTo(dst netip.Addr, match bool) (route, error) {
-	body := rtmHeader(family(dst))
+func (s *Namespace) RouteTo(dst netip.Addr, match bool) (rtnetlink.Route, error) {
+	body := rtnetlink.RouteHeader(rtnetlink.AddrFamily(dst))
 	body.Dst_len = uint8(dst.BitLen())
 	if dst.Is4() { // IPv6 always tells the table, and refuses the flag
 		body.Flags = unix.RTM_F_LOOKUP_TABLE
 	}
 	if match {
-		body.Flags |= rtmFibMatch
+		body.Flags |= rtnetlink.FIBMatch
 	}
-	req := request(unix.RTM_GETROUTE, 0, body)
+	req := netlink.NewRequest(unix.RTM_GETROUTE, 0, body)
 	req.AddData(nl.NewRtAttr(unix.RTA_DST, dst.AsSlice()))
-	var r route
-	err := s.conn.do(req, func(b []byte) { r = decodeRoute(b) })
+	var r rtnetlink.Route
+	err := s.conn.Do(req, func(b []byte) { r = rtnetlink.DecodeRoute(b) })
 	// No route, or one that is unreachable, prohibit or blackhole.
 	for _, none := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EACCES, unix.EINVAL} {
 		if errors.Is(err, none) {
-			return route{}, nil
+			return rtnetlink.Route{}, nil
 		}
 	}
 	if err != nil {
-		return route{}, fmt.Errorf("%s: route get %s: %w", s.ns, dst, err)
+		return rtnetlink.Route{}, fmt.Errorf("%s: route get %s: %w", s.ns, dst, err)
 	}
 	return r, nil
 }
@@ -267,15 +169,15 @@ func (s *Space) routeTo(dst netip.Addr, match bool) (route, error) {
 // Each is asked for by its key. Where the rules lead every packet to that table first,
 // or the packets to these addresses, the most specific route is the one that was
 // found; else the table is listed.
-func (s *Space) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, table int, dsts map[netip.Prefix]bool) error {
+func (s *Namespace) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, table int, dsts map[netip.Prefix]bool) error {
 	leads, first := true, s.leading[f] == table
-	var found []route
+	var found []rtnetlink.Route
 	for dst := range dsts {
-		r, err := s.routeTo(dst.Addr(), true)
+		r, err := s.RouteTo(dst.Addr(), true)
 		if err != nil {
 			return err
 		}
-		if r.kind == unix.RTN_LOCAL || r.kind == unix.RTN_ANYCAST {
+		if r.Type == unix.RTN_LOCAL || r.Type == unix.RTN_ANYCAST {
 			return s.putOwn(snap, dst.Addr(), r)
 		}
 		leads = leads && r.Table == table
@@ -302,13 +204,13 @@ func (s *Space) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, table
 
 // ReadOwn puts those of some addresses into the snapshot that this namespace takes for
 // its own, on any link, as the kernel does when it gets a packet to one.
-func (s *Space) ReadOwn(snap *netstate.Snapshot, addrs []netip.Prefix) error {
+func (s *Namespace) ReadOwn(snap *netstate.Snapshot, addrs []netip.Prefix) error {
 	for _, a := range addrs {
-		r, err := s.routeTo(a.Addr(), true)
+		r, err := s.RouteTo(a.Addr(), true)
 		if err != nil {
 			return err
 		}
-		if r.kind != unix.RTN_LOCAL && r.kind != unix.RTN_ANYCAST {
+		if r.Type != unix.RTN_LOCAL && r.Type != unix.RTN_ANYCAST {
 			continue
 		}
 		if err := s.putOwn(snap, a.Addr(), r); err != nil {
@@ -320,8 +222,8 @@ func (s *Space) ReadOwn(snap *netstate.Snapshot, addrs []netip.Prefix) error {
 
 // putOwn puts an address of this namespace into the snapshot, of which the kernel's
 // route to it tells the link, and not the subnet.
-func (s *Space) putOwn(snap *netstate.Snapshot, a netip.Addr, r route) error {
-	name, ok, err := s.linkName(r.oif)
+func (s *Namespace) putOwn(snap *netstate.Snapshot, a netip.Addr, r rtnetlink.Route) error {
+	name, ok, err := s.LinkName(r.OIF)
 	if err == nil && ok {
 		snap.Put(s.ns, netstate.Addr{Dev: name, Prefix: netstate.Single(a)})
 	}
@@ -330,27 +232,19 @@ func (s *Space) putOwn(snap *netstate.Snapshot, a netip.Addr, r route) error {
 
 // readOwner puts the link of a route into the snapshot, if it isn't there yet:
 // its alias tells whose the route is.
-func (s *Space) readOwner(snap *netstate.Snapshot, dev string) error {
+func (s *Namespace) readOwner(snap *netstate.Snapshot, dev string) error {
 	if _, ok := netstate.Get(snap, s.ns, netstate.Link{Name: dev}); ok {
 		return nil
 	}
 	return s.ReadLink(snap, dev)
 }
 
-// afOf is the number of an address family.
-func afOf(f netstate.Family) int {
-	if f == netstate.IPv6 {
-		return unix.AF_INET6
-	}
-	return unix.AF_INET
-}
-
-func (s *Space) routeRequest(op netstate.Op, r netstate.Route) (*nl.NetlinkRequest, error) {
-	index, err := s.linkIndex(r.Dev)
+func (s *Namespace) routeRequest(op netstate.Op, r netstate.Route) (*nl.NetlinkRequest, error) {
+	index, err := s.LinkIndex(r.Dev)
 	if err != nil {
 		return nil, err
 	}
-	body := rtmHeader(family(r.Dst.Addr()))
+	body := rtnetlink.RouteHeader(rtnetlink.AddrFamily(r.Dst.Addr()))
 	body.Dst_len = uint8(r.Dst.Bits())
 	body.Table = unix.RT_TABLE_UNSPEC // RTA_TABLE has room for it
 	body.Protocol = uint8(r.Proto)
@@ -366,14 +260,14 @@ func (s *Space) routeRequest(op netstate.Op, r netstate.Route) (*nl.NetlinkReque
 	case op.Before != nil:
 		flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
 	}
-	req := request(typ, flags, body)
+	req := netlink.NewRequest(typ, flags, body)
 	if r.Dst.Bits() > 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_DST, r.Dst.Addr().AsSlice()))
 	}
 	req.AddData(nl.NewRtAttr(unix.RTA_TABLE, nl.Uint32Attr(uint32(r.Table))))
 	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(index))))
 	if r.Via.IsValid() {
-		req.AddData(gateway(r))
+		req.AddData(rtnetlink.Gateway(r))
 	}
 	if r.Src.IsValid() {
 		req.AddData(nl.NewRtAttr(unix.RTA_PREFSRC, r.Src.AsSlice()))
@@ -382,14 +276,4 @@ func (s *Space) routeRequest(op netstate.Op, r netstate.Route) (*nl.NetlinkReque
 		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Metric))))
 	}
 	return req, nil
-}
-
-// gateway is RTA_GATEWAY, or RTA_VIA where the gateway is of another family
-// than the destination (RFC 5549).
-func gateway(r netstate.Route) *nl.RtAttr {
-	via := r.Via.AsSlice()
-	if r.Via.Is6() == r.IPv6() {
-		return nl.NewRtAttr(unix.RTA_GATEWAY, via)
-	}
-	return nl.NewRtAttr(unix.RTA_VIA, append(nl.Uint16Attr(uint16(family(r.Via))), via...))
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // script is what is done to two namespaces, one line after the other: "+" adds
@@ -56,18 +56,19 @@ const nftScript = `
 `
 
 func TestSimulatorDoesWhatTheKernelDoes(t *testing.T) { runOnBoth(t, script) }
-func TestSimulatorDoesWhatNftablesDoes(t *testing.T)  { runOnBoth(t, nftScript) }
+
+func TestSimulatorDoesWhatNftablesDoes(t *testing.T) { runOnBoth(t, nftScript) }
 
 // runOnBoth runs a script on the simulator and on the kernel, and compares what they
 // hold after every line.
 func runOnBoth(t *testing.T, script string) {
 	t.Helper()
-	node, err := nettest.NewNetns("node")
+	node, err := testbed.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer node.Close()
-	pod, err := nettest.NewNetns("pod")
+	pod, err := testbed.NewNetns("pod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func runOnBoth(t *testing.T, script string) {
 	}
 }
 
-func compare(t *testing.T, k *kernel.Kernel, script string) {
+func compare(t *testing.T, k *kernel.Namespaces, script string) {
 	t.Helper()
 	simulated := netstate.NewSnapshot()
 	var named netstate.Plan // all that the script makes
@@ -131,7 +132,7 @@ func object(s *netstate.Snapshot, ns netstate.NS, o netstate.Object) (netstate.O
 // held reads what the kernel has of the script's objects. What the kernel makes
 // by itself (routes of an address, link-local addresses, rules of its own) is no
 // business of the simulator.
-func held(t *testing.T, k *kernel.Kernel, named netstate.Plan, simulated *netstate.Snapshot) []string {
+func held(t *testing.T, k *kernel.Namespaces, named netstate.Plan, simulated *netstate.Snapshot) []string {
 	t.Helper()
 	snap := netstate.NewSnapshot()
 	if err := k.ReadPod(snap); err != nil {
@@ -163,7 +164,7 @@ func held(t *testing.T, k *kernel.Kernel, named netstate.Plan, simulated *netsta
 // TestNodeAddrs: the source towards the pod comes first, and addresses that
 // aren't the node's own don't come.
 func TestNodeAddrs(t *testing.T) {
-	node, err := nettest.NewNetns("node")
+	node, err := testbed.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +180,7 @@ func TestNodeAddrs(t *testing.T) {
 		if link == "kube-ipvs" {
 			name = "kube-ipvs0"
 		}
-		if err := nettest.ConnectVeth(node, name, node, "far"+link); err != nil {
+		if err := testbed.ConnectVeth(node, name, node, "far"+link); err != nil {
 			t.Fatal(err)
 		}
 		for _, a := range list {

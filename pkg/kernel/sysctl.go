@@ -11,11 +11,13 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/multihome/multihome/pkg/netlink"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
 // ReadSysctl puts a setting into the snapshot, if its link is there.
-func (s *Space) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error {
+func (s *Namespace) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error {
 	if _, ok := s.index[want.Dev]; !ok && want.Device() != "" {
 		return nil
 	}
@@ -49,13 +51,13 @@ var rpFilterOfAll = netstate.Sysctl{Family: netstate.IPv4, Dev: "all", Name: "rp
 
 // readRPFilterOfAll asks for it without a file, as the settings of one link are read (see
 // numbered): inet_netconf_get_devconf of net/ipv4/devinet.c.
-func (s *Space) readRPFilterOfAll() (value int, err error) {
+func (s *Namespace) readRPFilterOfAll() (value int, err error) {
 	const ifindex, rpFilter = 1, 3 // NETCONFA_* of linux/netconf.h
 	const all = 1<<32 - 1          // NETCONFA_IFINDEX_ALL, -1
-	req := request(unix.RTM_GETNETCONF, 0, &netconfMsg{unix.AF_INET})
+	req := netlink.NewRequest(unix.RTM_GETNETCONF, 0, &netconfMsg{unix.AF_INET})
 	req.AddData(nl.NewRtAttr(ifindex, nl.Uint32Attr(all)))
-	err = s.conn.do(req, func(b []byte) {
-		attrs(b[min(len(b), netconfMsg{}.Len()):], func(typ uint16, v []byte) {
+	err = s.conn.Do(req, func(b []byte) {
+		netlink.Attrs(b[min(len(b), netconfMsg{}.Len()):], func(typ uint16, v []byte) {
 			if typ == rpFilter {
 				value = int(int32(nl.NativeEndian().Uint32(v)))
 			}
@@ -67,11 +69,12 @@ func (s *Space) readRPFilterOfAll() (value int, err error) {
 // netconfMsg is struct netconfmsg, padded.
 type netconfMsg struct{ family uint8 }
 
-func (m netconfMsg) Len() int          { return unix.NLMSG_ALIGNTO }
+func (m netconfMsg) Len() int { return unix.NLMSG_ALIGNTO }
+
 func (m netconfMsg) Serialize() []byte { return []byte{m.family, 0, 0, 0} }
 
-// forAll returns what is set for all links; 0 is for a kernel that lacks the family.
-func (s *Space) forAll(f netstate.Family, name string) (int, error) {
+// ForAll returns what is set for all links; 0 is for a kernel that lacks the family.
+func (s *Namespace) ForAll(f netstate.Family, name string) (int, error) {
 	c := netstate.Sysctl{Family: f, Dev: "all", Name: name}
 	err := s.withSysctl(c, unix.O_RDONLY, func(fd int) (err error) {
 		c.Value, err = readNumber(fd)
@@ -95,7 +98,7 @@ func readNumber(fd int) (int, error) {
 	return strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
 }
 
-func (s *Space) applySysctl(op netstate.Op) error {
+func (s *Namespace) applySysctl(op netstate.Op) error {
 	if op.After == nil {
 		return nil // it was written when its link was made, and goes with it
 	}
@@ -109,7 +112,7 @@ func (s *Space) applySysctl(op netstate.Op) error {
 		_, err := unix.Write(fd, strconv.AppendInt(nil, int64(set.Value), 10))
 		return err
 	})
-	s.note(set, err == nil)
+	s.noteWritten(set, err == nil)
 	if withoutIPv6(set, err) {
 		return nil
 	}
@@ -118,16 +121,16 @@ func (s *Space) applySysctl(op netstate.Op) error {
 
 // setting is what the last answer about a link has of one of its settings, or what
 // was written since; ok is false if that isn't known.
-func (s *Space) setting(c netstate.Sysctl) (value int, ok bool) {
-	if i, numbered := placeOf(c); numbered {
+func (s *Namespace) setting(c netstate.Sysctl) (value int, ok bool) {
+	if i, numbered := rtnetlink.PlaceOf(c); numbered {
 		v := s.settings[c.Dev][i]
-		return v.value, v.known
+		return v.Value, v.Known
 	}
 	return 0, false
 }
 
 // settingNow is the same, of a link that nobody asked for yet, too.
-func (s *Space) settingNow(c netstate.Sysctl) (value int, ok bool, err error) {
+func (s *Namespace) settingNow(c netstate.Sysctl) (value int, ok bool, err error) {
 	if value, ok = s.setting(c); !ok && c.Device() != "" {
 		_, _, err = s.fetchLink(c.Dev)
 		value, ok = s.setting(c)
@@ -135,84 +138,12 @@ func (s *Space) settingNow(c netstate.Sysctl) (value int, ok bool, err error) {
 	return value, ok, err
 }
 
-// note keeps what was written, if it was.
-func (s *Space) note(c netstate.Sysctl, written bool) {
-	if i, numbered := placeOf(c); numbered {
+// noteWritten keeps what was written, if it was.
+func (s *Namespace) noteWritten(c netstate.Sysctl, written bool) {
+	if i, numbered := rtnetlink.PlaceOf(c); numbered {
 		all := s.settings[c.Dev]
-		all[i].value, all[i].known = c.Value, written
+		all[i].Value, all[i].Known = c.Value, written
 		s.settings[c.Dev] = all
-	}
-}
-
-// numbered are the settings that are read out of the answer about their link, with
-// their places there: IPV4_DEVCONF_* of linux/ip.h, which begin with 1, and DEVCONF_*
-// of linux/ipv6.h. To open a file takes the kernel the longer the more namespaces
-// there are: those of one name are in one chain of its cache (proc_sys_compare).
-var numbered = [...]struct {
-	family netstate.Family
-	name   string
-	place  int
-}{
-	{netstate.IPv4, "forwarding", 0},
-	{netstate.IPv4, "send_redirects", 5},
-	{netstate.IPv4, "rp_filter", 7},
-	{netstate.IPv4, "arp_announce", 17},
-	{netstate.IPv4, "arp_ignore", 18},
-	{netstate.IPv4, "arp_notify", 21},
-	{netstate.IPv4, "accept_local", 22},
-	{netstate.IPv4, "src_valid_mark", 23},
-	{netstate.IPv4, "route_localnet", 25},
-	{netstate.IPv6, "accept_ra", 3},
-	{netstate.IPv6, "use_tempaddr", 10},
-	{netstate.IPv6, "disable_ipv6", 26},
-	{netstate.IPv6, "ndisc_notify", 29},
-	{netstate.IPv6, "use_oif_addrs_only", 37},
-}
-
-// settings are those that are numbered.
-type settings [len(numbered)]struct {
-	value int
-	known bool
-}
-
-// placeOf returns where among them a setting is.
-func placeOf(c netstate.Sysctl) (i int, ok bool) {
-	for i, n := range numbered {
-		if n.family == c.Family && n.name == c.Name {
-			return i, c.Device() != ""
-		}
-	}
-	return 0, false
-}
-
-// decodeSettings reads IFLA_AF_SPEC.
-func decodeSettings(spec []byte) settings {
-	const inetConf, inet6Conf = 1, 2 // IFLA_INET_CONF, IFLA_INET6_CONF
-	var out settings
-	attrs(spec, func(family uint16, v []byte) {
-		attrs(v, func(typ uint16, v []byte) {
-			switch {
-			case family == unix.AF_INET && typ == inetConf:
-				out.read(netstate.IPv4, v)
-			case family == unix.AF_INET6 && typ == inet6Conf:
-				out.read(netstate.IPv6, v)
-			}
-		})
-	})
-	return out
-}
-
-// of returns one of a link's, 0 if the answer didn't have it.
-func (s *settings) of(f netstate.Family, name string) int {
-	i, _ := placeOf(netstate.Sysctl{Family: f, Name: name})
-	return s[i].value
-}
-
-func (s *settings) read(f netstate.Family, conf []byte) {
-	for i, n := range numbered {
-		if at := 4 * n.place; n.family == f && at+4 <= len(conf) {
-			s[i].value, s[i].known = int(int32(nl.NativeEndian().Uint32(conf[at:]))), true
-		}
 	}
 }
 
@@ -224,8 +155,8 @@ func withoutIPv6(c netstate.Sysctl, err error) bool {
 
 // withSysctl opens a setting's file in the namespace: which one /proc/sys/net
 // shows is decided by the thread that opens it (net/sysctl_net.c).
-func (s *Space) withSysctl(c netstate.Sysctl, mode int, f func(fd int) error) error {
-	return s.enter(func() error {
+func (s *Namespace) withSysctl(c netstate.Sysctl, mode int, f func(fd int) error) error {
+	return s.Enter(func() error {
 		fd, err := unix.Open("/proc/sys/"+c.Path(), mode|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err

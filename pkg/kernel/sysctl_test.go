@@ -9,13 +9,13 @@ import (
 
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // TestSettings writes each setting of a link, by /proc/sys and as an operation and
 // back: what is read of all of them is each time what /proc/sys has.
 func TestSettings(t *testing.T) {
-	node, err := nettest.NewNetns("node")
+	node, err := testbed.NewNetns("node")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestSettings(t *testing.T) {
 		}
 		return n
 	}
-	check := func(k *kernel.Kernel, after string) {
+	check := func(k *kernel.Namespaces, after string) {
 		t.Helper()
 		snap := netstate.NewSnapshot()
 		for _, c := range all {

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // Check is a question from a client to a server, with the expected answer and path.
@@ -21,10 +21,10 @@ type Check struct {
 	Coordinator bool // works only with coordinator or route in the chain
 
 	Network string // tcp or udp
-	From    *nettest.Netns
+	From    *testbed.Netns
 	Source  netip.Addr // address that From asks from, if valid
 	To      netip.AddrPort
-	Answers *nettest.Netns // the machine or pod that must answer
+	Answers *testbed.Netns // the machine or pod that must answer
 	Sees    netip.Addr     // the client's address as the server must see it
 
 	RequestBy string // the only link by which the request may leave From, if given
@@ -69,12 +69,12 @@ func (c Check) run() (evidence string, err error) {
 	defer atServer.Close()
 
 	port := clientPort()
-	answer, askErr := c.From.Ask(c.Network, c.To, nettest.Socket{Source: c.Source, Port: port})
-	requests, err := leaving(atClient, func(f nettest.Frame) bool { return f.Src.Port() == port && f.Dst == c.To })
+	answer, askErr := c.From.Ask(c.Network, c.To, testbed.Socket{Source: c.Source, Port: port})
+	requests, err := leftBy(atClient, func(f testbed.Frame) bool { return f.Src.Port() == port && f.Dst == c.To })
 	if err != nil {
 		return "", err
 	}
-	replies, err := leaving(atServer, func(f nettest.Frame) bool { return f.Dst.Port() == port })
+	replies, err := leftBy(atServer, func(f testbed.Frame) bool { return f.Dst.Port() == port })
 	if err != nil {
 		return "", err
 	}
@@ -100,8 +100,8 @@ func clientPort() uint16 {
 	return uint16(20000 + asked.Add(1)%10000)
 }
 
-// leaving names the links by which matching frames left.
-func leaving(c *nettest.Capture, match func(nettest.Frame) bool) ([]string, error) {
+// leftBy names the links by which matching frames left.
+func leftBy(c *testbed.Capture, match func(testbed.Frame) bool) ([]string, error) {
 	frames, err := c.Frames()
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func differs(what, got, want string) error {
 	return fmt.Errorf("%s: %s, want %s", what, got, want)
 }
 
-func strays(what string, from *nettest.Netns, links []string, only string) error {
+func strays(what string, from *testbed.Netns, links []string, only string) error {
 	if only == "" || len(links) == 1 && links[0] == only {
 		return nil
 	}

@@ -5,7 +5,7 @@
 // run by libcni as a container runtime runs it. Checks send real traffic
 // through it and judge what passes the wire.
 //
-// It changes only the namespaces of pkg/nettest, so nothing is left of a lab when its
+// It changes only the namespaces of pkg/testbed, so nothing is left of a lab when its
 // process ends; a lab that is kept up ends with its server. The integration tests and
 // `multihome lab` build on it; no plugin does.
 package lab

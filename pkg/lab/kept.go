@@ -17,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // A lab that is kept up is one process, its server, on the lab's node, where every
@@ -73,7 +73,7 @@ func pinned() (map[string]string, error) {
 
 // Kept is a lab that is kept up.
 type Kept struct {
-	Node  *nettest.Machine
+	Node  *testbed.Machine
 	paths map[string]string // of all namespaces on the node, by name
 }
 
@@ -91,7 +91,7 @@ func OpenKept() (*Kept, error) {
 }
 
 func (c *claim) open() (*Kept, error) {
-	node, err := nettest.OpenMachine(nodeName, c.Server)
+	node, err := testbed.OpenMachine(nodeName, c.Server)
 	if err != nil {
 		return nil, err
 	}

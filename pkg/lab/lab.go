@@ -6,7 +6,7 @@ import (
 	"errors"
 	"net/netip"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // Lab is a node in its LANs. The router joins them with each other and with the
@@ -16,13 +16,13 @@ import (
 //	                      |
 //	                     node -- pods
 type Lab struct {
-	Node    *nettest.Machine
-	Router  *nettest.Netns
-	Outside *nettest.Netns
+	Node    *testbed.Machine
+	Router  *testbed.Netns
+	Outside *testbed.Netns
 
 	LANs []*LAN
 
-	others  []*nettest.Netns // all but the node and pods
+	others  []*testbed.Netns // all but the node and pods
 	closers []interface{ Close() error }
 }
 
@@ -43,7 +43,7 @@ func New(lans ...LAN) (*Lab, error) {
 }
 
 func (l *Lab) build(lans []LAN) (err error) {
-	if l.Node, err = nettest.NewMachine("node"); err != nil {
+	if l.Node, err = testbed.NewMachine("node"); err != nil {
 		return err
 	}
 	l.closeLater(l.Node)
@@ -53,12 +53,12 @@ func (l *Lab) build(lans []LAN) (err error) {
 	if l.Outside, err = l.newNetns("outside"); err != nil {
 		return err
 	}
-	for _, n := range []*nettest.Netns{l.Node.Netns, l.Router} {
+	for _, n := range []*testbed.Netns{l.Node.Netns, l.Router} {
 		if err := n.EnableForwarding(); err != nil {
 			return err
 		}
 	}
-	if err := nettest.ConnectVeth(l.Router, "outside0", l.Outside, "eth0"); err != nil {
+	if err := testbed.ConnectVeth(l.Router, "outside0", l.Outside, "eth0"); err != nil {
 		return err
 	}
 	for _, o := range outside {
@@ -94,8 +94,8 @@ func (l *Lab) closeLater(c interface{ Close() error }) {
 	l.closers = append(l.closers, c)
 }
 
-func (l *Lab) newNetns(name string) (*nettest.Netns, error) {
-	n, err := nettest.NewNetns(name)
+func (l *Lab) newNetns(name string) (*testbed.Netns, error) {
+	n, err := testbed.NewNetns(name)
 	if err != nil {
 		return nil, err
 	}
@@ -104,10 +104,10 @@ func (l *Lab) newNetns(name string) (*nettest.Netns, error) {
 	return n, nil
 }
 
-func defaultRoute(via netip.Addr, dev string) nettest.Route {
+func defaultRoute(via netip.Addr, dev string) testbed.Route {
 	everywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	if via.Is6() {
 		everywhere = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 	}
-	return nettest.Route{Dst: everywhere, Via: via, Dev: dev}
+	return testbed.Route{Dst: everywhere, Via: via, Dev: dev}
 }

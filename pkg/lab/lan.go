@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // LAN is an Ethernet that the node has a NIC in. It has the address families of
@@ -24,7 +24,7 @@ type LAN struct {
 	VLAN    int // 0: none
 	Uplinks []string
 
-	Client *nettest.Netns // a host in the LAN
+	Client *testbed.Netns // a host in the LAN
 }
 
 // AddrRange is a range of addresses, both ends included.
@@ -75,7 +75,7 @@ func (l *Lab) addLAN(lan LAN) error {
 	}
 	for _, uplink := range lan.Uplinks {
 		tagged := fmt.Sprintf("%s.%d", uplink, lan.VLAN)
-		if err := nettest.ConnectVeth(sw, uplink, l.Node.Netns, uplink); err != nil {
+		if err := testbed.ConnectVeth(sw, uplink, l.Node.Netns, uplink); err != nil {
 			return err
 		}
 		if err := sw.AddVLAN(uplink, tagged, lan.VLAN); err != nil {
@@ -94,7 +94,7 @@ func (l *Lab) addLAN(lan LAN) error {
 		ports = ports[1:] // the node has its uplinks
 	}
 	for _, port := range ports {
-		if err := nettest.ConnectVeth(sw, port.name, port.netns, port.link); err != nil {
+		if err := testbed.ConnectVeth(sw, port.name, port.netns, port.link); err != nil {
 			return err
 		}
 		if err := sw.SetMaster(port.name, "br0"); err != nil {
@@ -120,7 +120,7 @@ func (l *Lab) addLAN(lan LAN) error {
 // by the LAN's router.
 type port struct {
 	name    string // of the switch's end
-	netns   *nettest.Netns
+	netns   *testbed.Netns
 	link    string
 	addrs   []netip.Prefix
 	gateway bool

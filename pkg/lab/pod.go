@@ -10,12 +10,12 @@ import (
 
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // Pod is a pod: a container ID, a namespace, and the plugins' result for each NIC.
 type Pod struct {
-	*nettest.Netns
+	*testbed.Netns
 	NetNS       string // CNI_NETNS, a path in the node's files
 	ContainerID string
 	Results     map[string]*types100.Result
@@ -27,7 +27,7 @@ const podsDir = "/run/netns"
 // NewPod makes a pod without a NIC. Its namespace has the pod's name on the node, and
 // the container ID is derived from it.
 func (l *Lab) NewPod(name string) (*Pod, error) {
-	n, err := nettest.NewNetns(name)
+	n, err := testbed.NewNetns(name)
 	if err != nil {
 		return nil, err
 	}

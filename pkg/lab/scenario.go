@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // Scenario is a scene with one way of attaching pods to underlay networks.
@@ -76,7 +76,7 @@ var scenarios = []Scenario{
 			"node ip route show table 500",
 		},
 		lans:     []LAN{Ens192()},
-		networks: inFirst(Coordinator),
+		networks: inFirstLAN(Coordinator),
 	},
 	{
 		Name:  "multi-nic",
@@ -123,7 +123,7 @@ var scenarios = []Scenario{
 			"web ip neigh",
 		},
 		lans:     []LAN{Ens192()},
-		networks: inFirst(route),
+		networks: inFirstLAN(route),
 	},
 	{
 		Name:  "vlan",
@@ -136,7 +136,7 @@ var scenarios = []Scenario{
 			"node ip -d link show ens192.100",
 		},
 		lans:     []LAN{vlan(100, "ens192.100", "ens192"), ens160()},
-		networks: inFirst(Coordinator),
+		networks: inFirstLAN(Coordinator),
 	},
 	{
 		Name:  "bond",
@@ -150,12 +150,12 @@ var scenarios = []Scenario{
 			"client curl http://172.200.0.171:8080",
 		},
 		lans:     []LAN{vlan(200, "bond0.200", "ens192", "ens224"), ens160()},
-		networks: inFirst(Coordinator),
+		networks: inFirstLAN(Coordinator),
 	},
 }
 
-// inFirst returns the networks of pods with one NIC, in the first LAN.
-func inFirst(plugin string) func([]*LAN) []string {
+// inFirstLAN returns the networks of pods with one NIC, in the first LAN.
+func inFirstLAN(plugin string) func([]*LAN) []string {
 	return func(lans []*LAN) []string { return []string{lans[0].Conflist(plugin)} }
 }
 
@@ -181,7 +181,7 @@ var drivers = map[string]string{"vlan": "8021q", "bond": "bonding"}
 func (s Scenario) Possible() error {
 	var missing []string
 	for _, kind := range s.Links {
-		known, err := nettest.KnowsLinks(kind)
+		known, err := testbed.KnowsLinks(kind)
 		if err != nil {
 			return err
 		}
@@ -235,7 +235,7 @@ func (s Scenario) attach(ctx context.Context, l *Lab, cniPath []string) (*Scene,
 	}
 	for _, subnet := range s.behind {
 		via := inFamily(l.nodeAddrs(), subnet.Addr()).Addr()
-		if err := l.Router.AddRoutes(nettest.Route{Dst: subnet, Via: via, Dev: l.nodeLAN().NIC}); err != nil {
+		if err := l.Router.AddRoutes(testbed.Route{Dst: subnet, Via: via, Dev: l.nodeLAN().NIC}); err != nil {
 			return nil, err
 		}
 	}

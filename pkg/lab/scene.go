@@ -9,7 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // The ports of a scene.
@@ -81,12 +81,12 @@ func (s *Scene) Pods() []*Pod { return []*Pod{s.Web, s.App} }
 
 // serve starts all servers.
 func (s *Scene) serve() error {
-	at := []*nettest.Netns{s.Web.Netns, s.Node.Netns, s.Outside}
+	at := []*testbed.Netns{s.Web.Netns, s.Node.Netns, s.Outside}
 	for _, lan := range s.LANs {
 		at = append(at, lan.Client)
 	}
 	for _, n := range at {
-		server, err := n.Serve(appPort, nettest.Socket{})
+		server, err := n.Serve(appPort, testbed.Socket{})
 		if err != nil {
 			return err
 		}
@@ -99,9 +99,9 @@ func (s *Scene) serve() error {
 func (s *Scene) reachesServices() bool { return !s.Network.runs("route") }
 
 func (s *Scene) setServices() error {
-	var services []nettest.Service
+	var services []testbed.Service
 	for _, web := range s.Web.Addrs(NIC) {
-		services = append(services, nettest.Service{
+		services = append(services, testbed.Service{
 			ClusterIP: at(clusterIPs, web, servicePort),
 			NodePort:  at(s.nodeAddrs(), web, nodePort),
 			Endpoint:  netip.AddrPortFrom(web.Addr(), appPort),

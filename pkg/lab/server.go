@@ -17,7 +17,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/multihome/multihome/pkg/nettest"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // start starts the server on the node, and waits until it serves.
@@ -58,7 +58,7 @@ func Serve(ctx context.Context) error {
 		}
 		defer l.Close()
 		// Nobody reads its log.
-		server := http.Server{Handler: says(name), ErrorLog: log.New(io.Discard, "", 0)}
+		server := http.Server{Handler: answerWithName(name), ErrorLog: log.New(io.Discard, "", 0)}
 		go server.Serve(l) //nolint:errcheck // it ends with the process
 	}
 	place := os.NewFile(3, claimPath) // by start
@@ -77,7 +77,7 @@ func Serve(ctx context.Context) error {
 }
 
 func listen(name, path string) (l net.Listener, err error) {
-	n, err := nettest.OpenNetns(name, path)
+	n, err := testbed.OpenNetns(name, path)
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +89,8 @@ func listen(name, path string) (l net.Listener, err error) {
 	return l, err
 }
 
-// says answers as a machine or pod.
-func says(name string) http.HandlerFunc {
+// answerWithName answers as a machine or pod.
+func answerWithName(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s, at %s, was asked by %s\n", name, r.Context().Value(http.LocalAddrContextKey), r.RemoteAddr)
 	}

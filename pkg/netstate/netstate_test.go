@@ -330,15 +330,15 @@ func check(t testing.TB, plan Plan, before *Snapshot, ops []Op) {
 	if again, err := Diff(plan, after); err != nil || len(again) > 0 {
 		t.Fatalf("not a fixpoint: %v %v\nafter %v", again, err, ops)
 	}
-	touched := map[ref]bool{}
+	touched := map[keyInNamespace]bool{}
 	for _, op := range ops {
 		for _, o := range []Object{op.Before, op.After} {
 			if o != nil {
-				touched[ref{op.NS, o.Key()}] = true
+				touched[keyInNamespace{op.NS, o.Key()}] = true
 			}
 		}
 		if l, ok := op.Object().(Link); ok {
-			touched[ref{l.Peer.NS, Link{Name: l.Peer.Name}}] = true
+			touched[keyInNamespace{l.Peer.NS, Link{Name: l.Peer.Name}}] = true
 		}
 	}
 	for r, o := range before.objects {
@@ -418,9 +418,9 @@ func FuzzDiff(f *testing.F) {
 			_ = before.Apply(Op{NS: ns, After: o}) // what can't be isn't
 		}
 		var plan Plan
-		seen := map[ref]bool{}
+		seen := map[keyInNamespace]bool{}
 		for ns, o, rest, ok := universe(wanted); ok; ns, o, rest, ok = universe(rest) {
-			r := ref{ns, o.Key()}
+			r := keyInNamespace{ns, o.Key()}
 			if route, ok := o.(Route); ok {
 				r.key = route.slot() // a plan wants one route per place
 			}

@@ -67,8 +67,8 @@ func over(want, have Object) Object {
 	return want
 }
 
-// ref is a key in a namespace.
-type ref struct {
+// keyInNamespace is a key in a namespace.
+type keyInNamespace struct {
 	ns  NS
 	key Object
 }

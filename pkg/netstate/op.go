@@ -3,6 +3,7 @@
 package netstate
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -185,3 +186,6 @@ func (l Link) changed(before Link) Link {
 	}
 	return out
 }
+
+// ErrNotUndone is in the error when not all that was done could be undone.
+var ErrNotUndone = errors.New("not undone")

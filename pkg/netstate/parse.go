@@ -33,7 +33,7 @@ func Parse(line string) (NS, Object, error) {
 	if !ok || ns != Host && ns != Pod {
 		return "", nil, fmt.Errorf("%q: want a line that begins with the namespace, host or pod", line)
 	}
-	f := fields{words: split(rest), family: IPv4}
+	f := fields{words: splitQuoted(rest), family: IPv4}
 	if f.peek() == "-6" {
 		f.family = IPv6
 		f.next()
@@ -69,7 +69,7 @@ func Parse(line string) (NS, Object, error) {
 	if f.err == nil && len(f.words) > 0 {
 		f.err = fmt.Errorf("unknown word %q", f.peek())
 	}
-	if f.err == nil && !complete(o) {
+	if f.err == nil && !namesItsLinks(o) {
 		f.err = fmt.Errorf("the name of a link is missing")
 	}
 	if f.err != nil {
@@ -78,8 +78,8 @@ func Parse(line string) (NS, Object, error) {
 	return ns, o, nil
 }
 
-// complete reports whether an object names the links it can't be without.
-func complete(o Object) bool {
+// namesItsLinks reports whether an object names the links it can't be without.
+func namesItsLinks(o Object) bool {
 	switch t := o.(type) {
 	case Link:
 		return t.Peer == End{} || t.Peer.Name != "" && (t.Peer.NS == Host || t.Peer.NS == Pod)
@@ -95,9 +95,9 @@ func complete(o Object) bool {
 	return o.Device() != ""
 }
 
-// split cuts a line at spaces; a word in double quotes, as strconv.Quote makes
+// splitQuoted cuts a line at spaces; a word in double quotes, as strconv.Quote makes
 // them, may hold some.
-func split(s string) []string {
+func splitQuoted(s string) []string {
 	var words []string
 	for s = strings.TrimLeft(s, " "); s != ""; s = strings.TrimLeft(s, " ") {
 		word, err := strconv.QuotedPrefix(s)

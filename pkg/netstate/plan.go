@@ -89,7 +89,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 		return work.Apply(op)
 	}
 	for _, w := range p.Present {
-		have := work.objects[ref{w.NS, w.Object.Key()}]
+		have := work.objects[keyInNamespace{w.NS, w.Object.Key()}]
 		if have == nil {
 			have = work.occupant(w.NS, w.Object)
 		}
@@ -138,7 +138,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 		}
 	}
 	for _, u := range p.Absent {
-		if have := work.objects[ref{u.NS, u.Object.Key()}]; have != nil && (have.Owned() || !u.Object.Owned()) {
+		if have := work.objects[keyInNamespace{u.NS, u.Object.Key()}]; have != nil && (have.Owned() || !u.Object.Owned()) {
 			if err := do(Op{NS: u.NS, Before: have, Why: u.Why, Shared: u.Shared}); err != nil {
 				return nil, err
 			}
@@ -158,7 +158,7 @@ func anothers(have, want Route) bool {
 // for somebody else: a route to another pod isn't taken away from it, even if it
 // is to the address that this one claims.
 func (s *Snapshot) anothersLink(ns NS, have, want Object) Object {
-	if have.Device() == want.Device() || s.free[ref{ns, have.Key()}] {
+	if have.Device() == want.Device() || s.free[keyInNamespace{ns, have.Key()}] {
 		return nil
 	}
 	if l, ok := Get(s, ns, Link{Name: have.Device()}); ok && l.Owned() {

@@ -46,8 +46,10 @@ func (r Rule) Key() Object {
 	r.Proto = 0
 	return r
 }
+
 func (r Rule) Device() string { return "" }
-func (r Rule) Owned() bool    { return r.Proto.Ours() && !r.Rest }
+
+func (r Rule) Owned() bool { return r.Proto.Ours() && !r.Rest }
 
 // over leaves the protocol open: a rule that somebody else put there does what
 // ours would do, and stays theirs.
@@ -79,3 +81,6 @@ func (r Rule) String() string {
 	}
 	return b.String()
 }
+
+// Families are asked for one by one everywhere.
+var Families = []Family{IPv4, IPv6}

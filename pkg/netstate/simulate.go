@@ -31,7 +31,7 @@ func (s *Snapshot) Apply(op Op) error {
 func (s *Snapshot) Assume(ops []Op) {
 	for _, op := range ops {
 		if op.Before != nil {
-			delete(s.objects, ref{op.NS, op.Before.Key()})
+			delete(s.objects, keyInNamespace{op.NS, op.Before.Key()})
 		}
 		if op.After != nil {
 			s.Put(op.NS, op.After)
@@ -43,7 +43,7 @@ func (s *Snapshot) Assume(ops []Op) {
 func (s *Snapshot) apply(op Op) error {
 	clear(s.sorted)
 	if op.Before != nil {
-		if have := s.objects[ref{op.NS, op.Before.Key()}]; have != op.Before {
+		if have := s.objects[keyInNamespace{op.NS, op.Before.Key()}]; have != op.Before {
 			return ErrNotFound
 		}
 	}
@@ -53,11 +53,11 @@ func (s *Snapshot) apply(op Op) error {
 	case Link:
 		return s.applyLink(op, after)
 	default:
-		if err := s.possible(op); err != nil {
+		if err := s.obstacleTo(op); err != nil {
 			return err
 		}
 		if op.Before != nil {
-			delete(s.objects, ref{op.NS, op.Before.Key()})
+			delete(s.objects, keyInNamespace{op.NS, op.Before.Key()})
 		}
 		s.Put(op.NS, after)
 		return nil
@@ -73,7 +73,7 @@ func (s *Snapshot) remove(ns NS, o Object) error {
 		}
 		return nil
 	}
-	delete(s.objects, ref{ns, o.Key()})
+	delete(s.objects, keyInNamespace{ns, o.Key()})
 	return nil
 }
 
@@ -117,11 +117,11 @@ func (s *Snapshot) flush(ns NS, dev string) {
 	}
 }
 
-// possible reports what keeps the kernel from adding or changing an object
+// obstacleTo reports what keeps the kernel from adding or changing an object
 // that is not a link.
-func (s *Snapshot) possible(op Op) error {
+func (s *Snapshot) obstacleTo(op Op) error {
 	after := op.After
-	if _, taken := s.objects[ref{op.NS, after.Key()}]; taken && op.Before == nil {
+	if _, taken := s.objects[keyInNamespace{op.NS, after.Key()}]; taken && op.Before == nil {
 		return ErrExists
 	}
 	dev := after.Device()

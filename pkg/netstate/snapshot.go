@@ -10,9 +10,9 @@ import (
 
 // Snapshot is what the two namespaces hold, as far as somebody looked.
 type Snapshot struct {
-	objects map[ref]Object
-	sorted  map[list]any // what All found since the last change
-	free    map[ref]bool // objects on links of others that those don't need any more
+	objects map[keyInNamespace]Object
+	sorted  map[list]any            // what All found since the last change
+	free    map[keyInNamespace]bool // objects on links of others that those don't need any more
 }
 
 // list is the objects of one kind in a namespace.
@@ -23,18 +23,18 @@ type list struct {
 
 // NewSnapshot returns a snapshot that holds nothing.
 func NewSnapshot() *Snapshot {
-	return &Snapshot{objects: map[ref]Object{}, sorted: map[list]any{}}
+	return &Snapshot{objects: map[keyInNamespace]Object{}, sorted: map[list]any{}}
 }
 
 // Put records an object, in place of one with the same key.
 func (s *Snapshot) Put(ns NS, o Object) {
 	clear(s.sorted)
-	s.objects[ref{ns, o.Key()}] = o
+	s.objects[keyInNamespace{ns, o.Key()}] = o
 }
 
 // Get returns the object of ns that has the key of o.
 func Get[T Object](s *Snapshot, ns NS, o T) (T, bool) {
-	have, ok := s.objects[ref{ns, o.Key()}].(T)
+	have, ok := s.objects[keyInNamespace{ns, o.Key()}].(T)
 	return have, ok
 }
 
@@ -70,9 +70,9 @@ func All[T Object](s *Snapshot, ns NS) []T {
 // take its place, though it is on a link of theirs.
 func (s *Snapshot) Free(ns NS, o Object) {
 	if s.free == nil {
-		s.free = map[ref]bool{}
+		s.free = map[keyInNamespace]bool{}
 	}
-	s.free[ref{ns, o.Key()}] = true
+	s.free[keyInNamespace{ns, o.Key()}] = true
 }
 
 // Equal reports whether both snapshots hold the same objects.

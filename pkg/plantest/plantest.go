@@ -20,9 +20,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens, and what pages quote of them")
@@ -46,7 +48,7 @@ type Name struct {
 type Case struct {
 	View plugin.View
 
-	others  []kernel.Record // of the attachments that are given
+	others  []records.Record // of the attachments that are given
 	suite   Suite
 	archive *txtar.Archive
 	load    plugin.Load
@@ -85,8 +87,8 @@ func (s Suite) Plans(t *testing.T) {
 // again. Errors are those of the plan, or of what is in the way.
 func (s Suite) Fuzz(f *testing.F, cases ...string) {
 	f.Helper()
-	f.Fuzz(func(t *testing.T, config string) {
-		raw, err := plugin.Object([]byte(config))
+	f.Fuzz(func(t *testing.T, conf string) {
+		raw, err := config.Object([]byte(conf))
 		if err != nil {
 			return
 		}
@@ -106,14 +108,14 @@ func (s Suite) Fuzz(f *testing.F, cases ...string) {
 					continue
 				}
 				if err != nil {
-					t.Fatalf("%s, %s: %v", config, name, err)
+					t.Fatalf("%s, %s: %v", conf, name, err)
 				}
 				apply(t, c.View.Snapshot, ops)
 				if plan, err = conf.Plan(&c.View); err != nil {
-					t.Fatalf("%s, %s: again: %v", config, name, err)
+					t.Fatalf("%s, %s: again: %v", conf, name, err)
 				}
 				if ops, err := netstate.Diff(plan, c.View.Snapshot); err != nil || len(ops) > 0 {
-					t.Fatalf("%s, %s: again: %v, %v", config, name, ops, err)
+					t.Fatalf("%s, %s: again: %v, %v", conf, name, ops, err)
 				}
 			}
 		}
@@ -128,7 +130,7 @@ func (s Suite) Case(t *testing.T, name string) *Case {
 		t.Fatal(err)
 	}
 	c := &Case{suite: s, archive: a, load: s.Names[0].Load, View: plugin.View{
-		Attachment: plugin.Attachment{Network: "net", ContainerID: "pod-a", IfName: "eth0"},
+		Attachment: attachment.Attachment{Network: "net", ContainerID: "pod-a", IfName: "eth0"},
 		Netns:      "/run/netns/pod-a",
 		Prev:       &current.Result{},
 		Snapshot:   netstate.NewSnapshot(),
@@ -162,7 +164,7 @@ func (c *Case) read(t *testing.T, f txtar.File) {
 			t.Fatal(err)
 		}
 	case "own":
-		c.View.Own = new(kernel.Record)
+		c.View.Own = new(records.Record)
 		if err := json.Unmarshal(f.Data, c.View.Own); err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +229,7 @@ func (c *Case) Ops() ([]netstate.Op, error) {
 }
 
 // plan is what ADD does, and what it notes of the attachment.
-func (c *Case) plan() ([]netstate.Op, *kernel.Record, error) {
+func (c *Case) plan() ([]netstate.Op, *records.Record, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(c.config, &raw); err != nil {
 		return nil, nil, err

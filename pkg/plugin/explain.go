@@ -22,7 +22,7 @@ type Explanation struct {
 // Explain returns what ADD would do for the attachment in the namespaces that k
 // has. It does nothing, logs nothing, and takes no lock if k was opened for looking.
 // The operations of plugins before this one in the chain are taken for done.
-func (p Plugin) Explain(args *skel.CmdArgs, k *kernel.Kernel, earlier []netstate.Op) (Explanation, error) {
+func (p Plugin) Explain(args *skel.CmdArgs, k *kernel.Namespaces, earlier []netstate.Op) (Explanation, error) {
 	return p.explain(args, func(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error) {
 		t.Kernel, t.earlier = k, earlier
 		return t.plan(conf)

@@ -7,9 +7,10 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"strings"
 
 	"gopkg.in/natefinch/lumberjack.v2"
+
+	"github.com/multihome/multihome/pkg/config"
 )
 
 // logging reads the key logOptions, which every plugin has, and returns the
@@ -19,7 +20,7 @@ import (
 func logging(raw map[string]json.RawMessage) (*slog.Logger, io.Closer, error) {
 	silent := slog.New(slog.DiscardHandler)
 	for name, value := range raw {
-		if !logKey.is(name) {
+		if !config.LogKey.Is(name) {
 			continue
 		}
 		file, level, err := logOptions(name, value)
@@ -37,18 +38,18 @@ func logOptions(name string, value json.RawMessage) (*lumberjack.Logger, slog.Le
 	level := "info"
 	// Sizes in MiB, ages in days.
 	file := &lumberjack.Logger{MaxSize: 100, MaxAge: 5, MaxBackups: 5}
-	err := Fields(value, []Key{
-		{"logLevel", OneOf(&level, "debug", "info", "warn", "error"), "log_level"},
-		{"logFile", path(&file.Filename), "log_file"},
-		{"logMaxSize", Int(&file.MaxSize, 1, 1<<20), "log_max_size"},
-		{"logMaxAge", Int(&file.MaxAge, 0, 1<<20), "log_max_age"},
-		{"logMaxCount", Int(&file.MaxBackups, 0, 1<<20), "log_max_count"},
+	err := config.Fields(value, []config.Key{
+		{Name: "logLevel", Value: config.OneOf(&level, "debug", "info", "warn", "error"), Also: "log_level"},
+		{Name: "logFile", Value: config.AbsolutePath(&file.Filename), Also: "log_file"},
+		{Name: "logMaxSize", Value: config.Int(&file.MaxSize, 1, 1<<20), Also: "log_max_size"},
+		{Name: "logMaxAge", Value: config.Int(&file.MaxAge, 0, 1<<20), Also: "log_max_age"},
+		{Name: "logMaxCount", Value: config.Int(&file.MaxBackups, 0, 1<<20), Also: "log_max_count"},
 	})
-	if errors.Is(err, errNoObject) {
-		return nil, 0, Invalid(`%s: %s: want an object like {"logLevel": "info", "logFile": "/var/log/multihome.log"}`, name, value)
+	if errors.Is(err, config.ErrNoObject) {
+		return nil, 0, config.Invalid(`%s: %s: want an object like {"logLevel": "info", "logFile": "/var/log/multihome.log"}`, name, value)
 	}
 	if err != nil {
-		return nil, 0, Invalid("%s: %w", name, err)
+		return nil, 0, config.Invalid("%s: %w", name, err)
 	}
 	if file.Filename == "" {
 		return nil, 0, nil
@@ -56,19 +57,4 @@ func logOptions(name string, value json.RawMessage) (*lumberjack.Logger, slog.Le
 	var l slog.Level
 	err = l.UnmarshalText([]byte(level))
 	return file, l, err
-}
-
-// path is an absolute path of a file.
-func path(p *string) Value {
-	return Value{"an absolute path", func(raw json.RawMessage) error {
-		var s string
-		if err := parse(raw, &s); err != nil {
-			return err
-		}
-		if !strings.HasPrefix(s, "/") || strings.ContainsRune(s, 0) {
-			return errValue
-		}
-		*p = s
-		return nil
-	}}
 }

@@ -19,8 +19,11 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // Plugin is what makes a plugin out of the driver.
@@ -32,18 +35,18 @@ type Plugin struct {
 	// pass through as they are.
 	NodeOnly bool
 	// Records is where the plugin keeps its records.
-	Records kernel.Records
+	Records records.Set
 	// Ignored are keys that other systems read without effect, or that have no
 	// meaning here: they are no error, and a warning in the log.
 	Ignored []string
-	// Survey reads into the view what Remove goes by. If t.Kernel.Pod is nil, there
+	// ObserveOwned reads into the view what Remove goes by. If t.Kernel.Pod is nil, there
 	// is no pod to be read.
-	Survey func(t *Task) error
+	ObserveOwned func(t *Task) error
 	// Remove returns what the attachment owns, to be deleted. It must not rely on a
 	// prevResult, a configuration or a pod. Like a plan it is pure.
 	Remove func(v *View) []netstate.Op
 	// Attachments returns those that own something on the node.
-	Attachments func(t *Task) ([]Attachment, error)
+	Attachments func(t *Task) ([]attachment.Attachment, error)
 	// Unused returns what attachments have in common and none uses any more;
 	// nil if that never is left over.
 	Unused func(t *Task) ([]netstate.Op, error)
@@ -61,7 +64,7 @@ type Conf interface {
 	Plan(v *View) (netstate.Plan, error)
 	// Record returns what DEL will need to know of the attachment and the
 	// kernel has no room for; nil if that is nothing.
-	Record(v *View, plan netstate.Plan) *kernel.Record
+	Record(v *View, plan netstate.Plan) *records.Record
 	// Status says why ADD can't work on this node now, if so.
 	Status(t *Task) error
 }
@@ -75,15 +78,15 @@ type Prober interface {
 // View is all that a plan may go by: what was asked for, and what was observed. It
 // holds no kernel, no log and no lock, so that a plan can decide and nothing else.
 type View struct {
-	Attachment
+	attachment.Attachment
 	Netns    string          // path of the pod's namespace, "" if there is none
 	Prev     *current.Result // nil if there is none
 	Snapshot *netstate.Snapshot
 	Node     []netip.Addr     // the node's addresses: what pods call it by
 	Marks    netstate.Backend // what holds reply marks in the pod
 	Parent   string           // the node's link that the pod's first NIC sits on, where that is asked for
-	Own      *kernel.Record   // what an earlier call noted of the attachment, nil if it has noted nothing
-	Others   []kernel.Record  // what is noted of other attachments, as far as it was asked for
+	Own      *records.Record  // what an earlier call noted of the attachment, nil if it has noted nothing
+	Others   []records.Record // what is noted of other attachments, as far as it was asked for
 	Gone     []netip.Addr     // that the pod takes for the node's, and that the node hasn't
 	// Checking is set in CHECK: nothing is asked for that came by itself since
 	// ADD, such as an address out of a router advertisement.
@@ -93,7 +96,7 @@ type View struct {
 // Task is one call of a verb: the view, and what it takes to observe and to act.
 type Task struct {
 	View
-	Kernel *kernel.Kernel
+	Kernel *kernel.Namespaces
 	Keys   map[string]json.RawMessage // of the configuration
 	Log    *slog.Logger
 
@@ -145,13 +148,13 @@ func (p Plugin) verb(f func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 // and the log, and the keys that are left for Load. An error beside a task is
 // one that DEL can do without knowing.
 func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, error) {
-	raw, wrong := Object(args.StdinData)
+	raw, wrong := config.Object(args.StdinData)
 	if wrong != nil && raw == nil {
 		return nil, nil, types.NewError(types.ErrDecodingFailure, "configuration: "+wrong.Error(), "")
 	}
 	t := &Task{
 		View: View{
-			Attachment: Attachment{ContainerID: args.ContainerID, IfName: args.IfName},
+			Attachment: attachment.Attachment{ContainerID: args.ContainerID, IfName: args.IfName},
 			Netns:      args.Netns,
 			Snapshot:   netstate.NewSnapshot(),
 		},
@@ -170,7 +173,7 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 		return t, raw, err
 	}
 	for name := range raw {
-		if known(name, p.Ignored) {
+		if config.Among(name, p.Ignored) {
 			t.ignored = append(t.ignored, name)
 			delete(raw, name)
 		}
@@ -243,7 +246,7 @@ func refuseNulls(result json.RawMessage) error {
 	}{{"interfaces", lists.Interfaces}, {"ips", lists.IPs}, {"routes", lists.Routes}} {
 		for i, item := range list.items {
 			if string(item) == "null" {
-				return Invalid("prevResult: %s: %d is null", list.key, i)
+				return config.Invalid("prevResult: %s: %d is null", list.key, i)
 			}
 		}
 	}
@@ -259,21 +262,21 @@ func checkAddresses(r *current.Result, nic string) error {
 		}
 		a, _ := netip.AddrFromSlice(ip.Address.IP)
 		if a = a.Unmap(); a.Is4() && len(ip.Address.Mask) == net.IPv6len {
-			return Invalid("prevResult: ips: %s: want IPv4 in its own form, with a length of 32 at most", ip.Address.String())
+			return config.Invalid("prevResult: ips: %s: want IPv4 in its own form, with a length of 32 at most", ip.Address.String())
 		}
-		if err := noHost(a); err != nil {
-			return Invalid("prevResult: ips: %s: want the address of a NIC (%w)", ip.Address.String(), err)
+		if err := config.CheckHost(a); err != nil {
+			return config.Invalid("prevResult: ips: %s: want the address of a NIC (%w)", ip.Address.String(), err)
 		}
-		if err := noHost(GatewayOf(ip.Gateway)); err != nil {
-			return Invalid("prevResult: ips: gateway: %s: want the address of a router (%w)", ip.Gateway, err)
+		if err := config.CheckHost(GatewayOf(ip.Gateway)); err != nil {
+			return config.Invalid("prevResult: ips: gateway: %s: want the address of a router (%w)", ip.Gateway, err)
 		}
 	}
 	for _, route := range r.Routes {
 		if ones, _ := route.Dst.Mask.Size(); ones > 0 {
 			continue // no plugin of ours goes by it
 		}
-		if err := noHost(GatewayOf(route.GW)); err != nil {
-			return Invalid("prevResult: routes: gw: %s: want the address of a router (%w)", route.GW, err)
+		if err := config.CheckHost(GatewayOf(route.GW)); err != nil {
+			return config.Invalid("prevResult: routes: gw: %s: want the address of a router (%w)", route.GW, err)
 		}
 	}
 	return nil
@@ -309,4 +312,9 @@ type printed struct {
 	IPs        []*current.IPConfig  `json:"ips,omitempty"`
 	Routes     []*types.Route       `json:"routes,omitempty"`
 	DNS        types.DNS            `json:"dns,omitzero"`
+}
+
+// AttachmentOf returns the attachment that a record is of.
+func AttachmentOf(r records.Record) attachment.Attachment {
+	return attachment.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
 }

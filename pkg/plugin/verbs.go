@@ -18,8 +18,12 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // asError returns the CNI error in a chain.
@@ -65,12 +69,12 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 }
 
 // open opens both namespaces, with CNI's code 8 where the pod's can't be.
-func (p Plugin) open(netns string) (*kernel.Kernel, error) {
+func (p Plugin) open(netnsPath string) (*kernel.Namespaces, error) {
 	if p.NodeOnly {
 		return kernel.OpenHost()
 	}
-	k, err := kernel.Open(netns)
-	if errors.Is(err, kernel.ErrNoNetns) || errors.Is(err, kernel.ErrHostNetns) {
+	k, err := kernel.Open(netnsPath)
+	if errors.Is(err, netns.ErrNone) || errors.Is(err, netns.ErrOwn) {
 		return nil, types.NewError(types.ErrInvalidNetNS, err.Error(), "")
 	}
 	return k, err
@@ -88,8 +92,8 @@ func (t *Task) close() {
 	}
 }
 
-// did logs what a verb has done.
-func (t *Task) did(verb string, ops []netstate.Op) {
+// logDone logs what a verb has done.
+func (t *Task) logDone(verb string, ops []netstate.Op) {
 	for _, name := range t.ignored {
 		t.Log.Warn("key without effect", "key", name)
 	}
@@ -134,7 +138,7 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 		// Nobody learns of the attachment, so there must be none.
 		return p.forget(t, fresh, t.Kernel.Undo(ops, fmt.Errorf("print result: %w", err)))
 	}
-	t.did("ADD", ops)
+	t.logDone("ADD", ops)
 	return nil
 }
 
@@ -147,7 +151,7 @@ func (p Plugin) make(t *Task, conf Conf, plan netstate.Plan, ops []netstate.Op) 
 		return plan, nil, fresh, p.forget(t, fresh, err)
 	}
 	err = t.Kernel.Apply(ops)
-	for tries := 0; kernel.Again(err) && tries < 3; tries++ {
+	for tries := 0; kernel.Retryable(err) && tries < 3; tries++ {
 		// Somebody was there first, say. What they made may be as good as ours.
 		t.Snapshot = netstate.NewSnapshot()
 		if plan, ops, err = t.plan(conf); err == nil {
@@ -164,11 +168,11 @@ func (p Plugin) make(t *Task, conf Conf, plan netstate.Plan, ops []netstate.Op) 
 // forget removes a record that an ADD wrote before it failed, unless DEL will
 // need it for what could not be undone.
 func (p Plugin) forget(t *Task, fresh bool, err error) error {
-	if !fresh || errors.Is(err, kernel.ErrLeft) {
+	if !fresh || errors.Is(err, netstate.ErrNotUndone) {
 		return err
 	}
 	if e := p.Records.Remove(t.Pod(), t.IfName); e != nil {
-		return fmt.Errorf("%w; %w: %w", err, kernel.ErrLeft, e)
+		return fmt.Errorf("%w; %w: %w", err, netstate.ErrNotUndone, e)
 	}
 	return err
 }
@@ -176,7 +180,7 @@ func (p Plugin) forget(t *Task, fresh bool, err error) error {
 // record writes what is to be noted of the attachment, and reports whether
 // nothing was noted before. A DEL that can't wait for the pod's namespace waits for
 // the record until the task is closed.
-func (p Plugin) record(t *Task, r *kernel.Record) (fresh bool, err error) {
+func (p Plugin) record(t *Task, r *records.Record) (fresh bool, err error) {
 	if r == nil {
 		return false, nil
 	}
@@ -191,7 +195,7 @@ func (p Plugin) record(t *Task, r *kernel.Record) (fresh bool, err error) {
 
 // former returns what an earlier record names and the new one doesn't: until it is
 // gone, DEL must know of it.
-func former(own *kernel.Record, r kernel.Record) []kernel.Record {
+func former(own *records.Record, r records.Record) []records.Record {
 	if own == nil {
 		return nil
 	}
@@ -203,14 +207,14 @@ func former(own *kernel.Record, r kernel.Record) []kernel.Record {
 	if own.Device != "" && !(same && within(own.Addresses, r.Addresses) && within(own.Node, r.Node)) {
 		last := *own
 		last.Former, last.MACs = nil, nil
-		out = append([]kernel.Record{last}, out...)
+		out = append([]records.Record{last}, out...)
 	}
 	return out
 }
 
 // settle writes the record once more if it names what is gone by now. To name too much
 // is no harm.
-func (p Plugin) settle(t *Task, r *kernel.Record) {
+func (p Plugin) settle(t *Task, r *records.Record) {
 	if r == nil || len(r.Former) == 0 {
 		return
 	}
@@ -281,7 +285,7 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	t.did("CHECK", nil)
+	t.logDone("CHECK", nil)
 	return nil
 }
 
@@ -354,14 +358,14 @@ func (p Plugin) remove(t *Task) error {
 			defer unlock()
 		}
 	}
-	if err := p.Survey(t); err != nil {
+	if err := p.ObserveOwned(t); err != nil {
 		return err
 	}
 	ops := p.Remove(&t.View)
 	if err := t.Kernel.Remove(ops); err != nil {
 		return err
 	}
-	t.did("DEL", ops)
+	t.logDone("DEL", ops)
 	if later {
 		return nil
 	}
@@ -370,7 +374,7 @@ func (p Plugin) remove(t *Task) error {
 
 // Release does what DEL does for an attachment whose pod is no more, without a runtime
 // that asks for it.
-func (p Plugin) Release(a Attachment) error {
+func (p Plugin) Release(a attachment.Attachment) error {
 	k, err := kernel.OpenHost()
 	if err != nil {
 		return err
@@ -383,7 +387,7 @@ func (p Plugin) Release(a Attachment) error {
 // them, for a runtime repeats one that failed for ever: they are named on standard
 // error, which runtimes log. But where the node couldn't read them this time, the
 // error remains: there may be some that DEL must know of.
-func (t *Task) Readable(records []kernel.Record, err error) ([]kernel.Record, error) {
+func (t *Task) Readable(list []records.Record, err error) ([]records.Record, error) {
 	if errors.As(err, new(*fs.PathError)) {
 		return nil, err
 	}
@@ -391,16 +395,16 @@ func (t *Task) Readable(records []kernel.Record, err error) ([]kernel.Record, er
 		t.Log.Warn("unreadable", "error", err)
 		fmt.Fprintln(os.Stderr, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	return records, nil
+	return list, nil
 }
 
 // openLeaving opens the node's namespace, and the pod's if it is still there.
-func (p Plugin) openLeaving(netns string) (*kernel.Kernel, error) {
-	if netns == "" || p.NodeOnly {
+func (p Plugin) openLeaving(netnsPath string) (*kernel.Namespaces, error) {
+	if netnsPath == "" || p.NodeOnly {
 		return kernel.OpenHost()
 	}
-	k, err := kernel.Open(netns)
-	if errors.Is(err, kernel.ErrNoNetns) || errors.Is(err, kernel.ErrHostNetns) {
+	k, err := kernel.Open(netnsPath)
+	if errors.Is(err, netns.ErrNone) || errors.Is(err, netns.ErrOwn) {
 		return kernel.OpenHost()
 	}
 	return k, err
@@ -443,8 +447,8 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 // runtimes give it (the specification's and libcni's older one); null is what
 // libcni makes of an empty one. Without any, everything would be garbage, so that
 // is an error.
-func validAttachments(network string, raw map[string]json.RawMessage) ([]Attachment, error) {
-	var out []Attachment
+func validAttachments(network string, raw map[string]json.RawMessage) ([]attachment.Attachment, error) {
+	var out []attachment.Attachment
 	found := false
 	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
 		value, ok := raw[key]
@@ -453,15 +457,15 @@ func validAttachments(network string, raw map[string]json.RawMessage) ([]Attachm
 		}
 		var list []types.GCAttachment
 		if err := json.Unmarshal(value, &list); err != nil {
-			return nil, Invalid("%s: %s: want a list of containerID and ifname", key, value)
+			return nil, config.Invalid("%s: %s: want a list of containerID and ifname", key, value)
 		}
 		found = true
 		for _, a := range list {
-			out = append(out, Attachment{Network: network, ContainerID: a.ContainerID, IfName: a.IfName})
+			out = append(out, attachment.Attachment{Network: network, ContainerID: a.ContainerID, IfName: a.IfName})
 		}
 	}
 	if !found {
-		return nil, Invalid("cni.dev/valid-attachments: missing: want a list of containerID and ifname")
+		return nil, config.Invalid("cni.dev/valid-attachments: missing: want a list of containerID and ifname")
 	}
 	return out, nil
 }

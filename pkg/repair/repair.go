@@ -20,11 +20,13 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/catalog"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/plugin"
-	"github.com/multihome/multihome/pkg/suite"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // Options say where to look, and whether to change anything.
@@ -34,7 +36,7 @@ type Options struct {
 	Only      string   // the container ID of the one pod that is repaired; "" for all
 	DryRun    bool
 	// Did is called with each operation that was done, or would be.
-	Did func(a plugin.Attachment, op netstate.Op)
+	Did func(a attachment.Attachment, op netstate.Op)
 }
 
 // Run repairs every living pod. What can't be read or repaired is in the error, and
@@ -52,14 +54,14 @@ func Run(o Options) error {
 type cachedPod struct {
 	containerID string
 	netns       string
-	gone        bool       // it is dead: GC's business
-	attached    []attached // by our plugins
-	vague       bool       // see known
+	gone        bool               // it is dead: GC's business
+	attached    []cachedAttachment // by our plugins
+	vague       bool               // see known
 }
 
-// attached is an attachment of one of our plugins.
-type attached struct {
-	plugin.Attachment
+// cachedAttachment is an attachment of one of our plugins.
+type cachedAttachment struct {
+	attachment.Attachment
 	typ   string
 	stdin []byte
 	file  string
@@ -77,7 +79,7 @@ func (o Options) pods() (pods []*cachedPod, err error) {
 		}
 		p := byID[c.ContainerID]
 		if p == nil {
-			p = &cachedPod{containerID: c.ContainerID, netns: c.Netns, gone: kernel.Netns{Path: c.Netns}.Gone()}
+			p = &cachedPod{containerID: c.ContainerID, netns: c.Netns, gone: netns.ID{Path: c.Netns}.Gone()}
 			byID[c.ContainerID] = p
 			pods = append(pods, p)
 		}
@@ -102,7 +104,7 @@ func (o Options) pods() (pods []*cachedPod, err error) {
 
 // means reports whether a pod is to be repaired.
 func (o Options) means(containerID string) bool {
-	return o.Only == "" || plugin.Attachment{ContainerID: o.Only}.SamePod(plugin.Attachment{ContainerID: containerID})
+	return o.Only == "" || attachment.Attachment{ContainerID: o.Only}.SamePod(attachment.Attachment{ContainerID: containerID})
 }
 
 // configurations are those of the node's directory, by the name of their network.
@@ -133,7 +135,7 @@ func (o Options) configurations() (configurations, error) {
 
 // ofOurs returns what ADD of our plugins was called with for an attachment, and
 // whether that is sure to be all.
-func (confs configurations) ofOurs(c *inspect.Cached) (out []attached, sure bool, err error) {
+func (confs configurations) ofOurs(c *inspect.Cached) (out []cachedAttachment, sure bool, err error) {
 	list, err := c.List()
 	if err != nil {
 		return nil, false, &inspect.Unread{File: c.File, Err: err}
@@ -147,7 +149,7 @@ func (confs configurations) ofOurs(c *inspect.Cached) (out []attached, sure bool
 	}
 	sure = sure || confs.whole // or else the newer one may be in a file that can't be read
 	for _, p := range list.Plugins {
-		if of, ours := suite.Plugins[p.Network.Type]; !ours || of.NodeOnly {
+		if of, ours := catalog.Plugins[p.Network.Type]; !ours || of.NodeOnly {
 			continue // it has nothing to repair in a pod
 		}
 		result, err := c.ResultIn(list.CNIVersion)
@@ -158,8 +160,8 @@ func (confs configurations) ofOurs(c *inspect.Cached) (out []attached, sure bool
 		if err != nil {
 			return nil, false, &inspect.Unread{File: c.File, Err: err}
 		}
-		out = append(out, attached{
-			Attachment: plugin.Attachment{Network: list.Name, ContainerID: c.ContainerID, IfName: c.IfName},
+		out = append(out, cachedAttachment{
+			Attachment: attachment.Attachment{Network: list.Name, ContainerID: c.ContainerID, IfName: c.IfName},
 			typ:        p.Network.Type, stdin: stdin, file: c.File,
 		})
 	}
@@ -191,8 +193,8 @@ func (o Options) unknown(pods []*cachedPod) error {
 			continue
 		}
 		told := slices.ContainsFunc(pods, func(p *cachedPod) bool {
-			return (p.gone || p.vague) && n.SamePod(plugin.Attachment{ContainerID: p.containerID}) ||
-				slices.ContainsFunc(p.attached, func(a attached) bool { return suite.Plugins[a.typ].Records == n.by && a.Same(n.Attachment) })
+			return (p.gone || p.vague) && n.SamePod(attachment.Attachment{ContainerID: p.containerID}) ||
+				slices.ContainsFunc(p.attached, func(a cachedAttachment) bool { return catalog.Plugins[a.typ].Records == n.by && a.Same(n.Attachment) })
 		})
 		if !told {
 			errs = append(errs, fmt.Errorf("%s: no result in %s tells what it should have, so it is left alone: see --cache-dir",
@@ -203,26 +205,26 @@ func (o Options) unknown(pods []*cachedPod) error {
 }
 
 // words names an attachment.
-func words(a plugin.Attachment) string {
+func words(a attachment.Attachment) string {
 	return fmt.Sprintf("attachment %s of %s to %s", a.IfName, a.ContainerID, a.Network)
 }
 
 // notes returns the attachments of a pod that own something on the node, or of all
 // pods with "": those that a record or the host end of a pod's link names.
-func notes(k *kernel.Kernel, pod string) ([]note, error) {
+func notes(k *kernel.Namespaces, pod string) ([]note, error) {
 	links, err := k.Host.Owned()
 	errs := []error{err}
 	var out []note
 	for _, l := range links {
-		if a, ok := plugin.ParseAlias(l.Alias); ok && (pod == "" || a.Pod() == pod) {
-			out = append(out, note{Attachment: a, by: kernel.NodeRoutes})
+		if a, ok := attachment.ParseAlias(l.Alias); ok && (pod == "" || a.Pod() == pod) {
+			out = append(out, note{Attachment: a, by: records.NodeRoutes})
 		}
 	}
-	for _, set := range []kernel.Records{kernel.NodeRoutes, kernel.BridgeRoutes} {
-		records, err := set.Read(pod)
+	for _, set := range []records.Set{records.NodeRoutes, records.BridgeRoutes} {
+		list, err := set.Read(pod)
 		errs = append(errs, err)
-		for _, r := range records {
-			n := note{Attachment: plugin.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}, by: set}
+		for _, r := range list {
+			n := note{Attachment: attachment.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}, by: set}
 			n.gone = r.Netns.Path != "" && r.Netns.Gone()
 			out = append(out, n)
 		}
@@ -239,7 +241,7 @@ func (o Options) repair(p *cachedPod) error {
 	k := known{vague: p.vague}
 	var errs []error
 	for _, a := range p.attached {
-		of := suite.Plugins[a.typ]
+		of := catalog.Plugins[a.typ]
 		plan, ops, err := of.Reconcile(&skel.CmdArgs{
 			ContainerID: a.ContainerID, Netns: p.netns, IfName: a.IfName, StdinData: a.stdin,
 		}, o.DryRun)

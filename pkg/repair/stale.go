@@ -5,9 +5,9 @@ package repair
 import (
 	"slices"
 
-	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // known is all that is known of a pod when it is decided what of it is stale.
@@ -22,16 +22,16 @@ type known struct {
 
 // planned is an attachment whose plan is known.
 type planned struct {
-	plugin.Attachment
-	by   kernel.Records // of its plugin
+	attachment.Attachment
+	by   records.Set // of its plugin
 	plan netstate.Plan
 }
 
 // note is an attachment that owns something on the node, as a record or a link tells.
 type note struct {
-	plugin.Attachment
-	by   kernel.Records // of its plugin
-	gone bool           // with its pod
+	attachment.Attachment
+	by   records.Set // of its plugin
+	gone bool        // with its pod
 }
 
 // stale returns the deletion of what an earlier plan made in the pod and none makes any

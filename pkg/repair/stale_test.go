@@ -13,15 +13,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens")
 
 // sets are the records of plugins, as a golden calls them.
-var sets = map[string]kernel.Records{"coordinator": kernel.NodeRoutes, "route": kernel.BridgeRoutes}
+var sets = map[string]records.Set{"coordinator": records.NodeRoutes, "route": records.BridgeRoutes}
 
 // TestStale goes through testdata/*.txtar. Each holds a plan for every attachment that
 // has one ("plan NIC PLUGIN"), what is noted ("noted"), what the pod has ("state"), and
@@ -93,8 +93,8 @@ func stale(t *testing.T, k known) string {
 	return b.String()
 }
 
-func attachment(ifname string) plugin.Attachment {
-	return plugin.Attachment{Network: "lan-of-" + ifname, ContainerID: "web", IfName: ifname}
+func webBy(ifname string) attachment.Attachment {
+	return attachment.Attachment{Network: "lan-of-" + ifname, ContainerID: "web", IfName: ifname}
 }
 
 func read(t *testing.T, a *txtar.Archive) (k known, golden string) {
@@ -104,13 +104,13 @@ func read(t *testing.T, a *txtar.Archive) (k known, golden string) {
 		word := strings.Fields(f.Name)
 		switch word[0] {
 		case "plan":
-			p := planned{Attachment: attachment(word[1]), by: sets[word[2]]}
+			p := planned{Attachment: webBy(word[1]), by: sets[word[2]]}
 			objects(t, f.Data, func(ns netstate.NS, o netstate.Object) { p.plan.Want(ns, "golden", o) })
 			k.plans = append(k.plans, p)
 		case "noted":
 			for line := range strings.Lines(string(f.Data)) {
 				w := strings.Fields(line)
-				k.noted = append(k.noted, note{Attachment: attachment(w[0]), by: sets[w[1]]})
+				k.noted = append(k.noted, note{Attachment: webBy(w[0]), by: sets[w[1]]})
 			}
 		case "vague":
 			k.vague = true

@@ -13,9 +13,10 @@ import (
 	"encoding/json"
 
 	"github.com/multihome/multihome/pkg/hostlink"
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
+	"github.com/multihome/multihome/pkg/route/keys"
 )
 
 // The two sides of an attachment, for short.
@@ -26,23 +27,23 @@ const (
 
 // Config is the plugin's configuration.
 type Config struct {
-	Keys
+	keys.Config
 	Bridge hostlink.Bridge // the keys', as one that can be planned
 }
 
 // Load reads and checks the configuration.
 func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
-	k, err := LoadKeys(raw)
+	k, err := keys.Load(raw)
 	if err != nil {
 		return nil, err
 	}
-	return &Config{Keys: *k, Bridge: hostlink.Bridge(k.Bridge)}, nil
+	return &Config{Config: *k, Bridge: hostlink.Bridge(k.Bridge)}, nil
 }
 
 // Plugin returns the plugin.
 func Plugin() plugin.Plugin {
 	return plugin.Plugin{
-		Name: "route", Records: kernel.BridgeRoutes,
-		Load: Load, Survey: survey, Remove: remove, Attachments: attachments, Unused: unused,
+		Name: "route", Records: records.BridgeRoutes,
+		Load: Load, ObserveOwned: observeOwned, Remove: remove, Attachments: attachments, Unused: unused,
 	}
 }

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/hostlink"
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // Observe reads the pod and, for a bridge, that and by which addresses the pod
@@ -24,7 +25,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if _, err := nicOf(&t.View); err != nil {
 		return err
 	}
-	if err := t.Kernel.Pod.Settle(t.Snapshot, t.IfName); err != nil {
+	if err := t.Kernel.Pod.AwaitAddrs(t.Snapshot, t.IfName); err != nil {
 		return err
 	}
 	if c.Bridge.Name == "" { // no route of the node's is looked at
@@ -41,7 +42,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	for _, a := range addresses(&t.View) {
 		addrs = append(addrs, a.Addr())
 	}
-	if t.Own, err = kernel.BridgeRoutes.Earlier(t.Pod(), t.IfName); err != nil {
+	if t.Own, err = records.BridgeRoutes.Earlier(t.Pod(), t.IfName); err != nil {
 		return err
 	}
 	if err := hostlink.ReadFormer(t, addrs); err != nil {
@@ -63,10 +64,10 @@ func nicOf(v *plugin.View) (netstate.Link, error) {
 // readable checks what the plugin before this one in the chain left.
 func readable(v *plugin.View) error {
 	if v.Prev == nil {
-		return plugin.Invalid("prevResult: missing: route must be chained after the plugin that makes the NIC")
+		return config.Invalid("prevResult: missing: route must be chained after the plugin that makes the NIC")
 	}
 	if len(addresses(v)) == 0 {
-		return plugin.Invalid("prevResult: ips: empty: link %s has no address to route by", v.IfName)
+		return config.Invalid("prevResult: ips: empty: link %s has no address to route by", v.IfName)
 	}
 	return nil
 }

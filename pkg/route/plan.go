@@ -7,10 +7,11 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/hostlink"
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
 // Plan returns what shall be for the task's attachment.
@@ -66,7 +67,7 @@ func (b *builder) bridge() error {
 		return err
 	}
 	if nic.Type == "macvlan" && v.Parent != "" && v.Parent != netstate.RealName(v.Snapshot, host, c.Parent) {
-		return plugin.Invalid("master: %s: want %s, which link %s of the pod sits on", c.Parent, v.Parent, nic.Name)
+		return config.Invalid("master: %s: want %s, which link %s of the pod sits on", c.Parent, v.Parent, nic.Name)
 	}
 	for _, a := range b.addrs {
 		if !slices.ContainsFunc(onNIC(v), func(p netip.Prefix) bool { return p.Addr() == a.Addr() }) {
@@ -112,11 +113,11 @@ func (b *builder) source(a netip.Prefix) netip.Addr {
 
 // Record notes a NIC's addresses, and what the node and the pod have for each
 // other.
-func (c *Config) Record(v *plugin.View, plan netstate.Plan) *kernel.Record {
+func (c *Config) Record(v *plugin.View, plan netstate.Plan) *records.Record {
 	if c.Bridge.Name == "" {
 		return nil
 	}
-	r := &kernel.Record{Table: netstate.TableMain, Proto: netstate.ProtoRoute}
+	r := &records.Record{Table: netstate.TableMain, Proto: netstate.ProtoRoute}
 	if v.Own != nil {
 		r.Proto = v.Own.Proto // what is there already keeps its own
 	}

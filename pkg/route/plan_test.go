@@ -16,5 +16,5 @@ func TestPlans(t *testing.T) { suite.Plans(t) }
 func TestDocs(t *testing.T) {
 	const page = "../../docs/route.md"
 	suite.Page(t, page)
-	plantest.Keys(t, page, "config.go")
+	plantest.Keys(t, page, "keys/config.go")
 }

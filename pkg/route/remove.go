@@ -8,23 +8,24 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/hostlink"
-	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/records"
 )
 
-// survey reads what remove goes by: the attachment's record, what leads to the NIC by
+// observeOwned reads what remove goes by: the attachment's record, what leads to the NIC by
 // the bridge, and the pod, if that is still there.
-func survey(t *plugin.Task) error {
-	records, err := t.Readable(kernel.BridgeRoutes.Read(t.Pod()))
+func observeOwned(t *plugin.Task) error {
+	list, err := t.Readable(records.BridgeRoutes.Read(t.Pod()))
 	if err != nil {
 		return err
 	}
-	for i, rec := range records {
+	for i, rec := range list {
 		if rec.IfName == t.IfName {
-			t.Own = &records[i]
+			t.Own = &list[i]
 		}
 	}
 	if t.Own != nil {
@@ -47,7 +48,7 @@ func surveyBridge(t *plugin.Task) error {
 			return err
 		}
 	}
-	beside, err := kernel.NodeRoutes.ReadOne(t.Pod(), t.IfName)
+	beside, err := records.NodeRoutes.ReadOne(t.Pod(), t.IfName)
 	if err == nil {
 		t.Others = append(t.Others, beside)
 	}
@@ -81,7 +82,7 @@ func remove(v *plugin.View) []netstate.Op {
 
 // bridge is what a record says. The neighbours are coordinator's as well if it is
 // chained behind the same NIC with the same macvlan: they go with its DEL.
-func (r *remover) bridge(rec kernel.Record) {
+func (r *remover) bridge(rec records.Record) {
 	var kept []netip.Addr
 	for _, beside := range r.v.Others {
 		if beside.Device == rec.Device {
@@ -221,11 +222,11 @@ func (r *remover) addrs() []netip.Addr {
 }
 
 // attachments returns those that own something on the node.
-func attachments(*plugin.Task) ([]plugin.Attachment, error) {
-	records, err := kernel.BridgeRoutes.Read("")
-	var out []plugin.Attachment
-	for _, r := range records {
-		out = append(out, plugin.Noted(r))
+func attachments(*plugin.Task) ([]attachment.Attachment, error) {
+	list, err := records.BridgeRoutes.Read("")
+	var out []attachment.Attachment
+	for _, r := range list {
+		out = append(out, plugin.AttachmentOf(r))
 	}
 	return out, err
 }
@@ -261,16 +262,16 @@ func unusedBridge(t *plugin.Task) ([]netstate.Op, error) {
 	if !ok || !c.Bridge.Made(l) {
 		return nil, nil
 	}
-	for _, set := range []kernel.Records{kernel.BridgeRoutes, kernel.NodeRoutes} {
-		records, err := set.Read("")
+	for _, set := range []records.Set{records.BridgeRoutes, records.NodeRoutes} {
+		list, err := set.Read("")
 		if err != nil { // who knows what it uses
 			return nil, err
 		}
-		if slices.ContainsFunc(records, func(r kernel.Record) bool { return r.Device == l.Name }) {
+		if slices.ContainsFunc(list, func(r records.Record) bool { return r.Device == l.Name }) {
 			return nil, nil
 		}
 	}
-	if err := t.Kernel.Host.ReadOn(snap, l.Name); err != nil {
+	if err := t.Kernel.Host.ReadCarried(snap, l.Name); err != nil {
 		return nil, err
 	}
 	if len(netstate.All[netstate.Addr](snap, host))+len(netstate.All[netstate.Route](snap, host)) > 0 {

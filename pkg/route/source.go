@@ -6,9 +6,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
-	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // table leads what comes from each address to one table, and that is all.
@@ -68,7 +68,7 @@ func (b *builder) routesAlone() error {
 	if !taken {
 		return nil
 	}
-	return plugin.Invalid("sbr: link %s: coordinator routes what comes from its addresses (%s): chain coordinator behind a NIC, or route with sbr, and not both", b.v.IfName, with)
+	return config.Invalid("sbr: link %s: coordinator routes what comes from its addresses (%s): chain coordinator behind a NIC, or route with sbr, and not both", b.v.IfName, with)
 }
 
 // olderTable is the one that an earlier version of route gave an address, 0 if it gave

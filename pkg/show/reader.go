@@ -11,10 +11,10 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 
+	"github.com/multihome/multihome/pkg/catalog"
 	"github.com/multihome/multihome/pkg/coordinator"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/suite"
 )
 
 const (
@@ -73,7 +73,7 @@ func purposes(config []byte) (out []purpose) {
 	}
 	for _, p := range list.Plugins {
 		var raw map[string]json.RawMessage
-		of, ours := suite.Plugins[p.Network.Type]
+		of, ours := catalog.Plugins[p.Network.Type]
 		if !ours || json.Unmarshal(p.Bytes, &raw) != nil {
 			continue
 		}

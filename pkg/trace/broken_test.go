@@ -15,8 +15,8 @@ import (
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
 	"github.com/multihome/multihome/pkg/report"
+	"github.com/multihome/multihome/pkg/testbed"
 	"github.com/multihome/multihome/pkg/trace"
 )
 
@@ -38,7 +38,7 @@ func TestBroken(t *testing.T) {
 	}
 	var text bytes.Buffer
 	for _, c := range []struct {
-		in     *nettest.Netns
+		in     *testbed.Netns
 		breaks string // by ip(8) or sysctl(8)
 		line   string
 	}{
@@ -74,7 +74,7 @@ func TestBroken(t *testing.T) {
 
 // TestDisagreement has a kernel that answers otherwise.
 func TestDisagreement(t *testing.T) {
-	space := &fib.Space{
+	space := &fib.Namespace{
 		Links: []fib.Link{{Name: "lo", Up: true, Loopback: true}, {Name: "eth0", Up: true}},
 		Addrs: []fib.Addr{{Dev: "eth0", Prefix: netip.MustParsePrefix("10.6.0.5/16"), Peer: netip.MustParsePrefix("10.6.0.0/16")}},
 		Rules: []fib.Rule{{Rule: netstate.Rule{Family: netstate.IPv4, Priority: 32766, Table: netstate.TableMain}, Action: fib.Lookup, SuppressPrefix: -1, SuppressGroup: -1}},
@@ -85,7 +85,7 @@ func TestDisagreement(t *testing.T) {
 	}
 	w := trace.World{
 		State:  inspect.State{Snapshot: netstate.NewSnapshot()},
-		Spaces: map[netstate.NS]*fib.Space{netstate.Pod: space, netstate.Host: space},
+		Spaces: map[netstate.NS]*fib.Namespace{netstate.Pod: space, netstate.Host: space},
 		Ask: func(_ netstate.NS, f fib.Flow) (fib.Answer, error) {
 			if f.In != "" {
 				return fib.Answer{Kind: fib.Local, Table: netstate.TableMain, Dev: "lo"}, nil
@@ -111,7 +111,7 @@ func TestDisagreement(t *testing.T) {
 }
 
 func TestQueriesThatMakeNoSense(t *testing.T) {
-	w := trace.World{State: inspect.State{Snapshot: netstate.NewSnapshot()}, Spaces: map[netstate.NS]*fib.Space{netstate.Pod: {}, netstate.Host: {}}}
+	w := trace.World{State: inspect.State{Snapshot: netstate.NewSnapshot()}, Spaces: map[netstate.NS]*fib.Namespace{netstate.Pod: {}, netstate.Host: {}}}
 	for line, want := range map[string]string{
 		"--to 224.0.0.1":               "to 224.0.0.1: want the address of one host",
 		"--to 255.255.255.255":         "to 255.255.255.255: want the address of one host",

@@ -4,7 +4,7 @@
 // network namespaces of pod and node, and says whether the reply comes back by the
 // same way.
 //
-// Package fib decides where a packet goes, by the state that package kernel read. The
+// Package fib decides where a packet goes, by the state that package survey read. The
 // kernel is then asked for its own decision and has the last word. Only a probe sends
 // packets; nothing is ever written.
 package trace

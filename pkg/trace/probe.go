@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/multihome/multihome/pkg/netstate"
-	"github.com/multihome/multihome/pkg/nettest"
 	"github.com/multihome/multihome/pkg/report"
+	"github.com/multihome/multihome/pkg/testbed"
 )
 
 // Probe is the result of sending real packets along the traced path.
@@ -45,27 +45,27 @@ type Sighting struct {
 // every link of the pod and on the node's links connected with it. pod is the path of
 // the pod's namespace; the node's is that of the calling thread.
 func (t *Trace) Send(pod string, q Query) error {
-	spaces := map[netstate.NS]*nettest.Netns{}
+	spaces := map[netstate.NS]*testbed.Netns{}
 	for ns, path := range map[netstate.NS]string{netstate.Pod: pod, netstate.Host: "/proc/thread-self/ns/net"} {
-		n, err := nettest.OpenNetns(where(ns), path)
+		n, err := testbed.OpenNetns(where(ns), path)
 		if err != nil {
 			return fmt.Errorf("probe: %w", err)
 		}
 		defer func() { _ = n.Close() }()
 		spaces[ns] = n
 	}
-	var captures []watched
+	var captures []watchedLink
 	defer func() {
 		for _, c := range captures {
 			_ = c.Close()
 		}
 	}()
-	for _, w := range append([]watched{{where: netstate.Pod}}, t.watch...) {
+	for _, w := range append([]watchedLink{{where: netstate.Pod}}, t.watch...) {
 		c, err := spaces[w.where].Capture(w.link)
 		if err != nil {
 			return fmt.Errorf("probe: %w", err)
 		}
-		captures = append(captures, watched{w.where, w.link, c})
+		captures = append(captures, watchedLink{w.where, w.link, c})
 	}
 	if err := awaitStamps(spaces[netstate.Pod], captures[0]); err != nil {
 		return fmt.Errorf("probe: %w", err)
@@ -85,13 +85,13 @@ func (t *Trace) Send(pod string, q Query) error {
 // awaitStamps pings the pod's loopback until frames carry timestamps: the kernel starts
 // to take them a moment after the request (net_enable_timestamp). Without a loopback,
 // sightings may be out of order.
-func awaitStamps(pod *nettest.Netns, c watched) error {
+func awaitStamps(pod *testbed.Netns, c watchedLink) error {
 	for range 100 {
-		if err := pod.Ping(netip.AddrFrom4([4]byte{127, 0, 0, 1}), nettest.Socket{}); err != nil {
+		if err := pod.Ping(netip.AddrFrom4([4]byte{127, 0, 0, 1}), testbed.Socket{}); err != nil {
 			return nil //nolint:nilerr // without a loopback there is nothing to wait for
 		}
 		frames, err := c.Frames()
-		if err != nil || slices.ContainsFunc(frames, func(f nettest.Frame) bool { return !f.Time.IsZero() }) {
+		if err != nil || slices.ContainsFunc(frames, func(f testbed.Frame) bool { return !f.Time.IsZero() }) {
 			return err
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -99,19 +99,19 @@ func awaitStamps(pod *nettest.Netns, c watched) error {
 	return nil
 }
 
-// watched is a link and its capture; with link "", all links of a namespace.
-type watched struct {
+// watchedLink is a link and its capture; with link "", all links of a namespace.
+type watchedLink struct {
 	where netstate.NS
 	link  string
-	*nettest.Capture
+	*testbed.Capture
 }
 
 // matcher reports whether a frame belongs to the conversation, and whether it is a reply.
-type matcher func(nettest.Frame) (match, reply bool)
+type matcher func(testbed.Frame) (match, reply bool)
 
 // send sends the packets and waits for the answer.
-func (t *Trace) send(spaces map[netstate.NS]*nettest.Netns, q Query) (*Probe, matcher, error) {
-	from, to, socket := spaces[netstate.Pod], q.To, nettest.Socket{Source: q.From, Mark: q.Mark}
+func (t *Trace) send(spaces map[netstate.NS]*testbed.Netns, q Query) (*Probe, matcher, error) {
+	from, to, socket := spaces[netstate.Pod], q.To, testbed.Socket{Source: q.From, Mark: q.Mark}
 	if q.In != "" {
 		if !t.fromNode {
 			return nil, nil, fmt.Errorf("with --in, only the node can send from here, and %s is not its own", q.To.Addr())
@@ -120,7 +120,7 @@ func (t *Trace) send(spaces map[netstate.NS]*nettest.Netns, q Query) (*Probe, ma
 		if err != nil {
 			return nil, nil, err
 		}
-		from, to, socket = spaces[netstate.Host], netip.AddrPortFrom(pod, q.To.Port()), nettest.Socket{Source: q.To.Addr()}
+		from, to, socket = spaces[netstate.Host], netip.AddrPortFrom(pod, q.To.Port()), testbed.Socket{Source: q.To.Addr()}
 	}
 	var err error
 	var match matcher
@@ -141,7 +141,7 @@ func (t *Trace) send(spaces map[netstate.NS]*nettest.Netns, q Query) (*Probe, ma
 
 // tcpFrom matches by the client's port, which NAT keeps if it is free.
 func tcpFrom(port uint16) matcher {
-	return func(f nettest.Frame) (bool, bool) {
+	return func(f testbed.Frame) (bool, bool) {
 		reply := f.Dst.Port() == port
 		return f.Protocol == tcp && (reply || f.Src.Port() == port), reply
 	}
@@ -150,7 +150,7 @@ func tcpFrom(port uint16) matcher {
 // pingOf matches echo requests to an address and replies from it.
 func pingOf(a netip.Addr) matcher {
 	const request4, reply4, request6, reply6 = 8, 0, 128, 129
-	return func(f nettest.Frame) (bool, bool) {
+	return func(f testbed.Frame) (bool, bool) {
 		switch {
 		case f.Protocol == icmp && f.ICMPType == request4 || f.Protocol == icmpv6 && f.ICMPType == request6:
 			return f.Dst.Addr() == a, false
@@ -162,10 +162,10 @@ func pingOf(a netip.Addr) matcher {
 }
 
 // look reads the captures.
-func (p *Probe) look(captures []watched, match matcher) error {
+func (p *Probe) look(captures []watchedLink, match matcher) error {
 	type seen struct {
 		Sighting
-		frame nettest.Frame
+		frame testbed.Frame
 	}
 	var all []seen
 	for _, c := range captures {

@@ -44,8 +44,8 @@ type Trace struct {
 
 	Probe *Probe `json:"probe,omitempty"`
 
-	watch    []watched // the links of the node that a probe captures
-	fromNode bool      // with In, the node itself sends the request
+	watch    []watchedLink // the links of the node that a probe captures
+	fromNode bool          // with In, the node itself sends the request
 }
 
 // Leg is the passage of a packet through one namespace.
@@ -101,7 +101,7 @@ func (w World) Do(q Query) (*Trace, error) {
 		return nil, err
 	}
 	for _, l := range t.beside() {
-		t.trace.watch = append(t.trace.watch, watched{where: netstate.Host, link: l})
+		t.trace.watch = append(t.trace.watch, watchedLink{where: netstate.Host, link: l})
 	}
 	t.trace.fromNode = t.linkWith(netstate.Host, q.To.Addr()) != ""
 	var err error

@@ -18,8 +18,8 @@ import (
 
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/lab"
-	"github.com/multihome/multihome/pkg/nettest"
 	"github.com/multihome/multihome/pkg/report"
+	"github.com/multihome/multihome/pkg/testbed"
 	"github.com/multihome/multihome/pkg/trace"
 )
 
@@ -136,7 +136,7 @@ func TestGoldens(t *testing.T) {
 // families has no check of sources, either.
 func backend(t *testing.T) string {
 	t.Helper()
-	n, err := nettest.NewNetns("empty")
+	n, err := testbed.NewNetns("empty")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package keys
+
+import (
+	"encoding/json"
+
+	"github.com/multihome/multihome/pkg/config"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// OlderDefaults returns the numbers that the forerunners used: further NICs get the
+// tables from 100 on, so that replies need another one, and each has a rule
+// towards its subnet as well.
+func OlderDefaults() *Config {
+	c := Defaults()
+	c.Mode = "underlay"
+	c.ReplyTable, c.FirstTable, c.ToRules = netstate.OlderReplyTable, netstate.OlderReplyTable+1, true
+	return c
+}
+
+// LoadOlder reads the keys of veth, coordinator's older name. Two plugins of this
+// name are around, with different keys for one thing; both are understood.
+func LoadOlder(raw map[string]json.RawMessage) (*Config, error) {
+	c := OlderDefaults()
+	skip := false
+	var moved, migrated *bool
+	err := config.Decode(raw, []config.Key{
+		{Name: "service_cidr", Value: config.Prefixes(&c.ServiceCIDR), Also: "service_hijack_subnet"},
+		{Name: "cluster_cidr", Value: config.Prefixes(&c.OverlayPodCIDR), Also: "overlay_hijack_subnet"},
+		{Name: "additional_cidr", Value: config.Prefixes(&c.HijackCIDR), Also: "additional_hijack_subnet"},
+		{Name: "rp_filter", Value: rpFilter(c)},
+		{Name: "move_routes", Value: tune(&moved, "0 (always), 1 (auto) or 2 (never)", 0, 2, 2)},
+		{Name: "migrate_route", Value: tune(&migrated, "-1 (auto), 0 (never) or 1 (always)", -1, 1, 0)},
+		{Name: "skip_call", Value: config.Bool(&skip)},
+		{Name: "hardware_prefix", Value: macPrefix(&c.MACPrefix), Also: "mac_prefix"},
+		{Name: "only_hardware", Value: config.Bool(&c.OnlyMAC), Also: "only_op_mac"},
+		{Name: "ip_conflict", Value: ipConflict(c)},
+	})
+	if err != nil || skip {
+		return nil, err
+	}
+	if moved != nil && migrated != nil && *moved != *migrated {
+		return nil, config.Invalid("move_routes: want it to agree with migrate_route, or one of them: one says never, the other doesn't")
+	}
+	for _, given := range []*bool{moved, migrated} {
+		if given != nil {
+			c.TunePodRoutes = *given
+		}
+	}
+	return c, nil
+}
+
+// rpFilter is {"enabled", "value"} of the one or {"set_host", "value"} of the
+// other forerunner. Both wrote it to every link of the node; here it is for the
+// pod's links and for the host end.
+func rpFilter(c *Config) config.Value {
+	return config.Value{
+		Want: `an object like {"enabled": true, "set_host": true, "value": 0}, value from 0 to 2`,
+		Set: func(raw json.RawMessage) error {
+			enabled, setHost, value := true, true, -1
+			err := config.Fields(raw, []config.Key{
+				{Name: "enabled", Value: config.Bool(&enabled)},
+				{Name: "set_host", Value: config.Bool(&setHost)},
+				{Name: "value", Value: config.Int(&value, 0, 2)},
+			})
+			if value >= 0 {
+				c.PodRPFilter, c.HostRPFilter = value, value
+			}
+			if !setHost {
+				c.HostRPFilter = -1
+			}
+			if !enabled {
+				c.PodRPFilter, c.HostRPFilter = -1, -1
+			}
+			return err
+		},
+	}
+}
+
+// ipConflict is {"enabled", "retries", "interval"}.
+func ipConflict(c *Config) config.Value {
+	return config.Value{
+		Want: `an object like {"enabled": true, "retries": 3, "interval": "50ms"}`,
+		Set: func(raw json.RawMessage) error {
+			return config.Fields(raw, []config.Key{
+				{Name: "enabled", Value: config.Bool(&c.DetectIPConflict)},
+				{Name: "retries", Value: config.Int(&c.Detect.Tries, 1, 10)},
+				{Name: "interval", Value: duration(&c.Detect.Interval)},
+			})
+		},
+	}
+}
+
+// tune is a number from least to most, one of which means never to give a
+// further NIC a table of its own. What the forerunners call auto is what they
+// call always: neither ever looked at the names it was to decide by.
+func tune(p **bool, want string, least, most, never int) config.Value {
+	return config.Value{Want: want, Set: func(raw json.RawMessage) error {
+		n := 0
+		if err := config.Int(&n, least, most).Set(raw); err != nil {
+			return err
+		}
+		tunes := n != never
+		*p = &tunes
+		return nil
+	}}
+}

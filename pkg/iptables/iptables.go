@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package iptables
+
+import "fmt"
+
+func (e *Failure) Error() string {
+	if e.text == "" {
+		return fmt.Sprintf("%s: %v", e.program, e.err)
+	}
+	return fmt.Sprintf("%s: %v: %s", e.program, e.err, e.text)
+}

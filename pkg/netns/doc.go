@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package netns opens, tells apart, enters and locks network namespaces.
+//
+// It knows nothing of what is in a namespace. Package kernel opens the two that an
+// attachment spans, and keeps its sockets in them.
+//
+// Beware: a thread that could not come back from a namespace must not go on, so
+// [Return] panics. Call [Within] only on a goroutine that is locked to its thread
+// (runtime.LockOSThread). Nothing but a network namespace is ever opened: a FIFO at the
+// path would block, and a device might do anything.
+package netns

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/records"
+)
+
+// refuseNodes returns an error if the attachment's NIC has an address that its node
+// has as well, on whichever link: the node would keep every packet to it.
+func (v *View) refuseNodes() error {
+	for _, a := range netstate.All[netstate.Addr](v.Snapshot, netstate.Pod) {
+		addr := a.Prefix.Addr()
+		if a.Dev != v.IfName || addr.Is6() && addr.IsLinkLocalUnicast() {
+			continue
+		}
+		for _, n := range netstate.All[netstate.Addr](v.Snapshot, netstate.Host) {
+			if n.Prefix.Addr() == addr {
+				return fmt.Errorf("host: addr %s dev %s is the node's own: link %s of the pod can't have it", addr, n.Dev, v.IfName)
+			}
+		}
+	}
+	return nil
+}
+
+// diff returns the operations that lead to the plan, or an error if one of them would
+// take from another pod what leads to it. On a link of a pod's own that is told by the
+// link, in the [netstate.Conflict] that there is instead of operations; on one that
+// pods share, or that is another CNI's, by the record of whoever has the address.
+// What leads to a pod that doesn't have the address any more is taken over, even
+// before that pod's DEL.
+func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
+	former := map[netip.Addr]attachment.Attachment{}
+	for {
+		ops, err := netstate.Diff(plan, t.Snapshot)
+		conflict := (*netstate.Conflict)(nil)
+		if errors.As(err, &conflict) {
+			ops = []netstate.Op{{NS: conflict.NS, Before: conflict.Have, After: conflict.Want}}
+		}
+		known := true
+		for _, op := range ops {
+			addr, by := t.moved(op)
+			if by == nil {
+				continue
+			}
+			owner, holds, unknown := t.otherOwner(addr)
+			if holds {
+				return nil, fmt.Errorf("%s: %s is link %s's of container %s in network %s: %s is in the way of %s",
+					op.NS, addr, owner.IfName, owner.ContainerID, owner.Network, netstate.Words(by), op.After)
+			}
+			if owner != nil {
+				former[addr] = attachment.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, IfName: owner.IfName}
+			}
+			if err == nil {
+				err = unknown
+			}
+			known = known && unknown == nil
+		}
+		if conflict == nil {
+			if err != nil {
+				return nil, err
+			}
+			for addr, a := range former {
+				t.Log.Warn("the address is taken over, for its former pod doesn't have it any more", "addr", addr, "ofNetwork", a.Network, "ofContainer", a.ContainerID, "ofIfname", a.IfName)
+			}
+			return ops, nil
+		}
+		link, _ := conflict.Link.(netstate.Link)
+		addr, by := t.moved(ops[0])
+		if by == nil || link.Name == "" {
+			return nil, err
+		}
+		holds := !known // of one that pods share, only records could tell
+		if link.Type == "veth" {
+			var e error
+			if holds, e = t.Kernel.Host.FarHolds(link.Name, addr); e != nil {
+				return nil, errors.Join(err, e)
+			}
+			if a, ok := attachment.ParseAlias(link.Alias); ok {
+				former[addr] = a
+			}
+		}
+		if holds {
+			return nil, err
+		}
+		t.Snapshot.Free(conflict.NS, conflict.Have)
+	}
+}
+
+// moved returns the address that an operation leads elsewhere on the node, and what
+// leads there now; nil if it is no such operation. A new neighbour entry is one where
+// there is a route already: a bridge loses all entries, permanent ones too, when a
+// port gives it another MAC (neigh_changeaddr).
+func (v *View) moved(op netstate.Op) (addr netip.Addr, by netstate.Object) {
+	if op.NS != netstate.Host || op.After == nil {
+		return addr, nil
+	}
+	after, isNeigh := op.After.(netstate.Neigh)
+	switch before := op.Before.(type) {
+	case netstate.Route:
+		if before.Dst.IsSingleIP() && before.Dev != op.After.Device() {
+			return before.Dst.Addr(), before
+		}
+	case netstate.Neigh:
+		if isNeigh && before.Permanent && before.MAC != after.MAC {
+			return before.Dst, before
+		}
+	case nil:
+		if !isNeigh {
+			return addr, nil
+		}
+		for _, r := range netstate.All[netstate.Route](v.Snapshot, netstate.Host) {
+			if r.Dst == netstate.Single(after.Dst) {
+				return after.Dst, r
+			}
+		}
+	}
+	return addr, nil
+}
+
+// otherOwner returns the record of another pod that is to have the address, nil if there is
+// none, and whether it has it still. What a dead one had is free, even before its DEL.
+func (t *Task) otherOwner(addr netip.Addr) (former *records.Record, holds bool, err error) {
+	var errs []error
+	own := t.Kernel.PodNetns(t.Netns)
+	for _, set := range []records.Set{records.NodeRoutes, records.BridgeRoutes} {
+		list, err := set.Read("")
+		errs = append(errs, err)
+		for _, r := range list {
+			if r.ContainerID == t.ContainerID || !r.Has(addr) {
+				continue
+			}
+			former = &r
+			if r.Netns.Inode == own.Inode {
+				continue // this pod has it, in the namespace that was another's
+			}
+			holds, err := t.Kernel.StillHas(r.Netns, addr)
+			if holds {
+				return &r, true, nil
+			}
+			errs = append(errs, err)
+		}
+	}
+	return former, false, errors.Join(errs...)
+}

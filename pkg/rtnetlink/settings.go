@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rtnetlink
+
+import (
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netlink"
+	"github.com/multihome/multihome/pkg/netstate"
+)
+
+// numbered are the settings that are read out of the answer about their link, with
+// their places there: IPV4_DEVCONF_* of linux/ip.h, which begin with 1, and DEVCONF_*
+// of linux/ipv6.h. To open a file takes the kernel the longer the more namespaces
+// there are: those of one name are in one chain of its cache (proc_sys_compare).
+var numbered = [...]struct {
+	family netstate.Family
+	name   string
+	place  int
+}{
+	{netstate.IPv4, "forwarding", 0},
+	{netstate.IPv4, "send_redirects", 5},
+	{netstate.IPv4, "rp_filter", 7},
+	{netstate.IPv4, "arp_announce", 17},
+	{netstate.IPv4, "arp_ignore", 18},
+	{netstate.IPv4, "arp_notify", 21},
+	{netstate.IPv4, "accept_local", 22},
+	{netstate.IPv4, "src_valid_mark", 23},
+	{netstate.IPv4, "route_localnet", 25},
+	{netstate.IPv6, "accept_ra", 3},
+	{netstate.IPv6, "use_tempaddr", 10},
+	{netstate.IPv6, "disable_ipv6", 26},
+	{netstate.IPv6, "ndisc_notify", 29},
+	{netstate.IPv6, "use_oif_addrs_only", 37},
+}
+
+// Settings are those that are numbered.
+type Settings [len(numbered)]struct {
+	Value int
+	Known bool
+}
+
+// PlaceOf returns where among them a setting is.
+func PlaceOf(c netstate.Sysctl) (i int, ok bool) {
+	for i, n := range numbered {
+		if n.family == c.Family && n.name == c.Name {
+			return i, c.Device() != ""
+		}
+	}
+	return 0, false
+}
+
+// decodeSettings reads IFLA_AF_SPEC.
+func decodeSettings(spec []byte) Settings {
+	const inetConf, inet6Conf = 1, 2 // IFLA_INET_CONF, IFLA_INET6_CONF
+	var out Settings
+	netlink.Attrs(spec, func(family uint16, v []byte) {
+		netlink.Attrs(v, func(typ uint16, v []byte) {
+			switch {
+			case family == unix.AF_INET && typ == inetConf:
+				out.read(netstate.IPv4, v)
+			case family == unix.AF_INET6 && typ == inet6Conf:
+				out.read(netstate.IPv6, v)
+			}
+		})
+	})
+	return out
+}
+
+// Of returns one of a link's, 0 if the answer didn't have it.
+func (s *Settings) Of(f netstate.Family, name string) int {
+	i, _ := PlaceOf(netstate.Sysctl{Family: f, Name: name})
+	return s[i].Value
+}
+
+func (s *Settings) read(f netstate.Family, conf []byte) {
+	for i, n := range numbered {
+		if at := 4 * n.place; n.family == f && at+4 <= len(conf) {
+			s[i].Value, s[i].Known = int(int32(nl.NativeEndian().Uint32(conf[at:]))), true
+		}
+	}
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package survey
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/multihome/multihome/pkg/kernel"
+	"github.com/multihome/multihome/pkg/testbed"
+)
+
+// TestChains lets nft and iptables make chains, and reads what they do.
+func TestChains(t *testing.T) {
+	for name, test := range map[string]struct {
+		script string
+		want   []Chain
+	}{
+		"none": {},
+		"iptables": {
+			`iptables -P FORWARD DROP
+			iptables -A FORWARD -i veth+ -j ACCEPT
+			iptables -A FORWARD -o ens192.host -m comment --comment pods -j ACCEPT
+			iptables -A FORWARD -i eth1 -p tcp -j ACCEPT
+			iptables -N KUBE-FORWARD
+			iptables -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+			iptables -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+			iptables -t nat -N KUBE-SERVICES`,
+			[]Chain{
+				{Family: "ip", Table: "filter", Name: "FORWARD", Forward: true, Drops: true, AcceptsIn: []string{"veth*"}, AcceptsOut: []string{"ens192.host"}},
+				{Family: "ip", Table: "filter", Name: "KUBE-FORWARD", DropsInvalid: true},
+				{Family: "ip", Table: "nat", Name: "KUBE-SERVICES"},
+			},
+		},
+		"iptables that accepts": {
+			"ip6tables -A FORWARD -m conntrack --ctstate INVALID -m comment --comment invalid -j ACCEPT; ip6tables -A FORWARD -j REJECT; ip6tables -A FORWARD -i a -j DROP",
+			[]Chain{{Family: "ip6", Table: "filter", Name: "FORWARD", Forward: true}},
+		},
+		"nft": {
+			`nft 'table inet a { chain f { type filter hook forward priority 0; ct state invalid drop; iifname "veth*" accept; oifname "veth*" accept; iifname != "x" accept; reject; }; chain i { type filter hook input priority 0; policy drop; }; chain n { drop; }; }
+			table ip b { chain p { type nat hook prerouting priority 0; }; chain f { type filter hook forward priority 10; counter drop; }; }
+			table bridge c { chain f { type filter hook forward priority 0; policy drop; }; }'`,
+			[]Chain{
+				{Family: "inet", Table: "a", Name: "f", Forward: true, Drops: true, DropsInvalid: true, AcceptsIn: []string{"veth*"}, AcceptsOut: []string{"veth*"}},
+				{Family: "inet", Table: "a", Name: "i"},
+				{Family: "inet", Table: "a", Name: "n"},
+				{Family: "ip", Table: "b", Name: "p"},
+				{Family: "ip", Table: "b", Name: "f", Forward: true, Drops: true},
+			},
+		},
+		"iptables-legacy": {
+			`iptables-legacy -P FORWARD DROP
+			iptables-legacy -A FORWARD -i veth+ -j ACCEPT
+			iptables-legacy -A FORWARD -o ens192.host -j ACCEPT
+			iptables-legacy -N KUBE-FORWARD
+			iptables-legacy -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP`,
+			[]Chain{
+				{Family: "ip", Table: "filter", Name: "INPUT", Legacy: true},
+				{Family: "ip", Table: "filter", Name: "FORWARD", Legacy: true, Forward: true, Drops: true, AcceptsIn: []string{"veth*"}, AcceptsOut: []string{"ens192.host"}},
+				{Family: "ip", Table: "filter", Name: "OUTPUT", Legacy: true},
+				{Family: "ip", Table: "filter", Name: "KUBE-FORWARD", Legacy: true, DropsInvalid: true},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onNode(t, test.script, func(k *kernel.Namespaces) error {
+				got, err := Chains(k.Host)
+				if diff := cmp.Diff(test.want, got); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+				return err
+			})
+		})
+	}
+}
+
+// onNode runs a script in a new namespace, and then f there.
+func onNode(t *testing.T, script string, f func(k *kernel.Namespaces) error) {
+	t.Helper()
+	node, err := testbed.NewNetns("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	err = node.Do(func() error {
+		if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		k, err := kernel.OpenHost()
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		return f(k)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLacksLink asks for what every kernel has that runs pods, and for what none has.
+func TestLacksLink(t *testing.T) {
+	node, err := testbed.NewNetns("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	err = node.Do(func() error {
+		k, err := kernel.OpenHost()
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		for kind, want := range map[string]bool{"veth": false, "macvlan": false, "bridge": false, "underlay": true} {
+			if got, err := LacksLink(k, kind); got != want || err != nil {
+				t.Errorf("the kernel lacks %s: %t, %v, want %t", kind, got, err, want)
+			}
+		}
+		out, err := exec.Command("ip", "-br", "link").Output()
+		if err != nil || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("links beside lo: %v\n%s", err, out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package testbed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
+)
+
+// askTimeout is how long one question may take. It is far more than an answer
+// needs in a machine's own namespaces, and bounds one that never comes.
+const askTimeout = 5 * time.Second
+
+// Socket is what an application may ask of its socket.
+type Socket struct {
+	Source netip.Addr // a client's address; the kernel's choice if invalid
+	Port   uint16     // a client's port; the kernel's choice if 0
+	Mark   uint32     // SO_MARK; none if 0
+}
+
+// Answer is what a Server tells its client.
+type Answer struct {
+	Server string         // the name of the server's namespace
+	Client netip.AddrPort // the client as the server sees it
+	Local  netip.AddrPort // the client as it sees itself
+}
+
+// Server tells each client, by TCP and by UDP, who answers and whom it sees.
+type Server struct {
+	name    string
+	sockets []io.Closer
+}
+
+// Serve listens on a port of every address of the namespace.
+func (n *Netns) Serve(port uint16, socket Socket) (*Server, error) {
+	s := &Server{name: n.name}
+	for _, family := range []string{"4", "6"} {
+		if err := s.listen(n, family, port, socket); err != nil {
+			s.Close()
+			return nil, fmt.Errorf("serve port %d in %s: %w", port, n.name, err)
+		}
+	}
+	return s, nil
+}
+
+// listen serves one address family.
+func (s *Server) listen(n *Netns, family string, port uint16, socket Socket) error {
+	lc := net.ListenConfig{Control: socket.control}
+	at := net.JoinHostPort("", strconv.Itoa(int(port)))
+	return n.Do(func() error {
+		tcp, err := lc.Listen(context.Background(), "tcp"+family, at)
+		if err != nil {
+			return err
+		}
+		s.sockets = append(s.sockets, tcp)
+		udp, err := lc.ListenPacket(context.Background(), "udp"+family, at)
+		if err != nil {
+			return err
+		}
+		s.sockets = append(s.sockets, udp)
+		go s.serveTCP(tcp)
+		return s.serveUDP(udp, family)
+	})
+}
+
+// Close stops the server.
+func (s *Server) Close() error {
+	var errs []error
+	for _, socket := range s.sockets {
+		errs = append(errs, socket.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Server) serveTCP(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(askTimeout)) //nolint:errcheck // the write tells
+			c.Write(s.answer(c.RemoteAddr()))         //nolint:errcheck // the client misses it
+		}()
+	}
+}
+
+// serveUDP answers each datagram from the address that it was sent to, which is
+// not always the one that the route back suggests.
+func (s *Server) serveUDP(socket net.PacketConn, family string) error {
+	var next func() error
+	buf := make([]byte, 1)
+	if family == "4" {
+		c := ipv4.NewPacketConn(socket)
+		if err := c.SetControlMessage(ipv4.FlagDst, true); err != nil {
+			return err
+		}
+		next = func() error {
+			_, cm, from, err := c.ReadFrom(buf)
+			if err == nil {
+				_, err = c.WriteTo(s.answer(from), &ipv4.ControlMessage{Src: cm.Dst}, from)
+			}
+			return err
+		}
+	} else {
+		c := ipv6.NewPacketConn(socket)
+		if err := c.SetControlMessage(ipv6.FlagDst, true); err != nil {
+			return err
+		}
+		next = func() error {
+			_, cm, from, err := c.ReadFrom(buf)
+			if err == nil {
+				_, err = c.WriteTo(s.answer(from), &ipv6.ControlMessage{Src: cm.Dst}, from)
+			}
+			return err
+		}
+	}
+	go func() {
+		var err error
+		for !errors.Is(err, net.ErrClosed) { // a client that can't be reached is no reason to stop
+			err = next()
+		}
+	}()
+	return nil
+}
+
+func (s *Server) answer(client net.Addr) []byte {
+	b, err := json.Marshal(Answer{Server: s.name, Client: addrPort(client)})
+	if err != nil {
+		panic(err) // two plain values
+	}
+	return append(b, '\n')
+}
+
+// Ask asks the Server at an address for its Answer; network is tcp or udp.
+func (n *Netns) Ask(network string, to netip.AddrPort, socket Socket) (Answer, error) {
+	var answer Answer
+	c, err := n.dial(network, to, socket)
+	if err == nil {
+		answer, err = ask(c)
+	}
+	if err != nil {
+		return Answer{}, fmt.Errorf("%s asks %s %s: %w", n.name, network, to, withoutAddrs(err))
+	}
+	return answer, nil
+}
+
+func (n *Netns) dial(network string, to netip.AddrPort, socket Socket) (c net.Conn, err error) {
+	d := net.Dialer{Timeout: askTimeout, Control: socket.control}
+	if network == "udp" {
+		d.LocalAddr = &net.UDPAddr{IP: socket.Source.AsSlice(), Port: int(socket.Port)}
+	} else {
+		d.LocalAddr = &net.TCPAddr{IP: socket.Source.AsSlice(), Port: int(socket.Port)}
+	}
+	err = n.Do(func() error {
+		c, err = d.Dial(network, to.String())
+		return err
+	})
+	return c, err
+}
+
+// Connect makes a TCP connection, and closes it at once.
+func (n *Netns) Connect(to netip.AddrPort, socket Socket) error {
+	c, err := n.dial("tcp", to, socket)
+	if err != nil {
+		return fmt.Errorf("%s connects to %s: %w", n.name, to, withoutAddrs(err))
+	}
+	return c.Close()
+}
+
+func ask(c net.Conn) (answer Answer, err error) {
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(askTimeout)); err != nil {
+		return answer, err
+	}
+	if _, err := c.Write([]byte{'?'}); err != nil {
+		return answer, err
+	}
+	if err := json.NewDecoder(c).Decode(&answer); err != nil {
+		return answer, err
+	}
+	answer.Local = addrPort(c.LocalAddr())
+	return answer, nil
+}
+
+// Ping sends one ICMP or ICMPv6 echo request and waits for its reply.
+func (n *Netns) Ping(to netip.Addr, socket Socket) error {
+	err := n.Do(func() error {
+		network, local := "ip4:icmp", "0.0.0.0"
+		request, reply := icmp.Type(ipv4.ICMPTypeEcho), icmp.Type(ipv4.ICMPTypeEchoReply)
+		if to.Is6() {
+			network, local = "ip6:ipv6-icmp", "::"
+			request, reply = ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply
+		}
+		if socket.Source.IsValid() {
+			local = socket.Source.String()
+		}
+		lc := net.ListenConfig{Control: socket.control}
+		c, err := lc.ListenPacket(context.Background(), network, local)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return echo(c, to, request, reply)
+	})
+	if err != nil {
+		return fmt.Errorf("%s pings %s: %w", n.name, to, withoutAddrs(err))
+	}
+	return nil
+}
+
+// echo exchanges an echo request and its reply on a raw socket, which also
+// hears what is meant for others.
+func echo(c net.PacketConn, to netip.Addr, request, reply icmp.Type) error {
+	if err := c.SetDeadline(time.Now().Add(askTimeout)); err != nil {
+		return err
+	}
+	want := icmp.Echo{ID: int(time.Now().UnixNano() & 0xffff), Seq: 1, Data: []byte("multihome")}
+	b, err := (&icmp.Message{Type: request, Body: &want}).Marshal(nil)
+	if err != nil {
+		return err
+	}
+	if _, err := c.WriteTo(b, &net.IPAddr{IP: to.AsSlice(), Zone: to.Zone()}); err != nil {
+		return err
+	}
+	buf := make([]byte, 1500)
+	for {
+		size, from, err := c.ReadFrom(buf)
+		if err != nil {
+			return err
+		}
+		m, err := icmp.ParseMessage(reply.Protocol(), buf[:size])
+		if err != nil || m.Type != reply || !from.(*net.IPAddr).IP.Equal(to.AsSlice()) {
+			continue
+		}
+		if got, ok := m.Body.(*icmp.Echo); ok && got.ID == want.ID && got.Seq == want.Seq {
+			return nil
+		}
+	}
+}
+
+// control applies what can only be set on the bare socket.
+func (s Socket) control(_, _ string, c syscall.RawConn) error {
+	if s.Mark == 0 {
+		return nil
+	}
+	var err error
+	if e := c.Control(func(fd uintptr) {
+		err = os.NewSyscallError("set SO_MARK", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(s.Mark)))
+	}); e != nil {
+		return e
+	}
+	return err
+}
+
+// withoutAddrs drops net.OpError's account of both addresses, which the caller gives.
+func withoutAddrs(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return fmt.Errorf("%s: %w", op.Op, op.Err)
+	}
+	return err
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	ap := a.(interface{ AddrPort() netip.AddrPort }).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
