@@ -165,9 +165,9 @@ func TestBadValues(t *testing.T) {
 	before := s.State(t)
 	for key, values := range map[string][]string{
 		"mode":               {`"routed"`, `1`, `["underlay"]`},
-		"capabilities":       {`{"mac":true}`},
-		"podDefaultCNINIC":   {`"sixteen-bytes-16"`, `"a/b"`, `".."`, `5`},
-		"podDefaultRouteNIC": {`"sixteen-bytes-16"`, `"a/b"`, `5`},
+		"ipMasq":             {`true`},
+		"podDefaultCNINIC":   {`"two words"`, `"a/b"`, `".."`, `5`},
+		"podDefaultRouteNIC": {`"two words"`, `"a/b"`, `5`},
 		"tunePodRoutes":      {`"true"`, `1`},
 		"serviceCIDR":        {`"10.96.0.0/33"`, `["10.96.0.0/12","x"]`, `5`, `{}`, `["10.96.0.0/12",5]`, `"fe80::1%eth0"`},
 		"overlayPodCIDR":     {`"10.244.0.0/33"`, `[""]`},
@@ -205,7 +205,7 @@ func TestBadValues(t *testing.T) {
 // badValueWords are those that an error about a value must have. Of another plugin's
 // key it names the owner.
 func badValueWords(key, value string) []string {
-	if key == "capabilities" {
+	if key == "ipMasq" {
 		return []string{"coordinator: ", key, "put it into the configuration of"}
 	}
 	return []string{"coordinator: " + key, value, "want "}

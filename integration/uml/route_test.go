@@ -122,11 +122,11 @@ func TestRoute(t *testing.T) {
 func TestRouteOnParentOfIPVLANs(t *testing.T) {
 	for name, tt := range map[string]struct{ script, want string }{
 		"this pod's":    {"ip link add eth0 netns $POD link ens192 type ipvlan mode l2", "pod: link eth0 is an ipvlan: macvlan and ipvlan can't share ens192"},
-		"another pod's": {"ip link add ipvl link ens192 type ipvlan mode l2; ip link add eth0 netns $POD type veth peer name far; ip link set far up", "ens192 carries ipvlans, or is a port of a bridge or bond: macvlan and ipvlan can't share a parent: device or resource busy"},
+		"another pod's": {"ip link add ipvl link ens192 type ipvlan mode l2; ip link add eth0 netns $POD type veth peer name far; ip link set far up", "device or resource busy: ens192 carries ipvlans, or is a port of a bridge or bond: macvlan and ipvlan can't share a parent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRouted(t, tt.script)
-			r.sh("umask 077; mkdir -p /run/multihome/.locks; touch /run/multihome/.locks/ens192.host")
+			r.sh("umask 077; mkdir -p /run/multihome/.locks; touch /run/multihome/.locks/ens192")
 			before := r.state()
 			if e := r.route("ADD"); e == nil || !strings.Contains(e.Msg, tt.want) {
 				t.Errorf("ADD: %v, want %q", e, tt.want)

@@ -39,7 +39,7 @@ type Value struct {
 // to each plugin of a network that is a device plugin's resource, SR-IOV's for
 // instance (multus-cni, pkg/types/conf.go, addDeviceIDInConfList).
 var cniKeys = []string{
-	"cniVersion", "cniVersions", "name", "type", "args", "runtimeConfig", "prevResult",
+	"cniVersion", "cniVersions", "name", "type", "args", "capabilities", "dns", "ipam", "runtimeConfig", "prevResult",
 	"disableCheck", "disableGC", "deviceID", "pciBusID",
 }
 
@@ -51,8 +51,6 @@ var elsewhere = []struct {
 	plugins string
 	keys    []string
 }{
-	{"the plugin that makes the NIC", []string{"ipam", "dns"}},
-	{"the plugin that is to get them", []string{"capabilities"}},
 	{"the plugin bridge or ptp", []string{"ipMasq", "ipMasqBackend"}},
 	{"the plugin bridge", []string{
 		"isGateway", "isDefaultGateway", "forceAddress", "hairpinMode", "promiscMode", "vlanTrunk", "preserveDefaultVlan",
