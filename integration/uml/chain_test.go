@@ -277,12 +277,23 @@ func (c *chained) works() {
 			from *testbed.Netns
 			to   netip.Addr
 		}{{c.pods[i], peerAddr}, {c.peer, c.addrs[i]}, {c.pods[i], nodeAddr}, {c.node.Netns, c.addrs[i]}, {c.pods[i], c.addrs[1-i]}} {
-			if err := way.from.Ping(way.to, testbed.Socket{}); err != nil {
+			if err := reach(way.from, way.to); err != nil {
 				c.t.Errorf("%s to %s: %v", way.from.Name(), way.to, err)
 			}
 		}
 	}
 	c.tagged()
+}
+
+// reach pings an address until one of three echo requests is answered: a guest that gets
+// little time may lose one while it resolves the neighbour.
+func reach(from *testbed.Netns, to netip.Addr) (err error) {
+	for range 3 {
+		if err = from.Ping(to, testbed.Socket{}); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // tagged looks at the port of the host in the VLAN, where frames are as they are
