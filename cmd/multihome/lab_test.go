@@ -137,7 +137,7 @@ func TestMistyped(t *testing.T) {
 		"lab frobnicate":   `lab: unknown command "frobnicate"`,
 		"lab up vlna":      `no scenario "vlna"`,
 		"docter":           "doctor",
-		"expalin x":        "explain",
+		"explian x":        "explain",
 	} {
 		if _, err := run(strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", args, err, want)

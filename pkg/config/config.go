@@ -85,6 +85,7 @@ var elsewhere = []struct {
 // nothing more to say about.
 var errValue = errors.New("not allowed")
 
+// ErrNoObject is the error for a value that is not a JSON object.
 var ErrNoObject = errors.New("not an object")
 
 // Decode gives every key's value to its Value. A key that nobody knows is an
@@ -232,6 +233,7 @@ func Invalid(format string, a ...any) error {
 	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Errorf(format, a...).Error(), "")
 }
 
+// Among reports whether a key is in a list, without regard to case.
 func Among(name string, keys []string) bool {
 	return slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, name) })
 }

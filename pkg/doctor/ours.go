@@ -187,7 +187,7 @@ func (n *node) staleAddresses(known map[netip.Addr]bool) {
 	commands := map[entry][]string{}
 	for _, r := range netstate.All[netstate.Route](n.snapshot, host) {
 		l, _ := n.link(r.Dev)
-		if r.Owned() && r.Dst.IsSingleIP() && !known[r.Dst.Addr()] && !(l.Owned() && l.Type == "veth") {
+		if r.Owned() && r.Dst.IsSingleIP() && !known[r.Dst.Addr()] && (!l.Owned() || l.Type != "veth") {
 			e := entry{r.Dst.Addr(), r.Dev}
 			commands[e] = append(commands[e], fmt.Sprintf("ip route del %s dev %s table %d", e.addr, e.dev, r.Table))
 		}

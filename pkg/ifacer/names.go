@@ -16,14 +16,14 @@ func (c *Config) named(v *plugin.View) (*Config, error) {
 	out := *c
 	out.Interfaces, out.called = nil, map[string]string{}
 	for _, name := range c.Interfaces {
-		real := netstate.RealName(v.Snapshot, host, name)
-		if slices.Contains(out.Interfaces, real) {
-			return nil, config.Invalid("interfaces: %s and %s are one link, %s: want different ones", out.called[real], name, real)
+		kernelName := netstate.RealName(v.Snapshot, host, name)
+		if slices.Contains(out.Interfaces, kernelName) {
+			return nil, config.Invalid("interfaces: %s and %s are one link, %s: want different ones", out.called[kernelName], name, kernelName)
 		}
-		out.Interfaces, out.called[real] = append(out.Interfaces, real), name
+		out.Interfaces, out.called[kernelName] = append(out.Interfaces, kernelName), name
 		for option, value := range c.BondOptions.All() {
 			if o, _ := netstate.FindBondOption(option); o.Form == netstate.BondLink && value == name {
-				out.BondOptions = out.BondOptions.With(netstate.NewDetails(option, real))
+				out.BondOptions = out.BondOptions.With(netstate.NewDetails(option, kernelName))
 			}
 		}
 	}
@@ -31,9 +31,9 @@ func (c *Config) named(v *plugin.View) (*Config, error) {
 }
 
 // name is an interface as errors name it: as the configuration does, too.
-func (c *Config) name(real string) string {
-	if as := c.called[real]; as != "" && as != real {
-		return as + " (" + real + ")"
+func (c *Config) name(kernelName string) string {
+	if as := c.called[kernelName]; as != "" && as != kernelName {
+		return as + " (" + kernelName + ")"
 	}
-	return real
+	return kernelName
 }

@@ -42,6 +42,7 @@ func FirstInPath(names ...string) (name string, err error) {
 	return "", err
 }
 
+// InPath returns an error if a program is not in PATH.
 func InPath(name string) error {
 	_, err := exec.LookPath(name)
 	return err

@@ -9,8 +9,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// claim is what an ARP or NDP packet says of an address.
-type claim struct {
+// Claim is the statement of an ARP or NDP packet about an address.
+type Claim struct {
 	Addr netip.Addr
 	MAC  netstate.MAC
 	// probing is set when the sender doesn't have the address yet, and asks
@@ -36,9 +36,9 @@ func askARP(mac netstate.MAC, from, target netip.Addr) []byte {
 }
 
 // readARP returns what a packet says of its sender's address.
-func readARP(b []byte) (c claim, ok bool) {
+func readARP(b []byte) (c Claim, ok bool) {
 	if len(b) < arpLen || [6]byte(b) != [6]byte{0, 1, 8, 0, 6, 4} {
-		return claim{}, false
+		return Claim{}, false
 	}
 	copy(c.MAC[:], b[8:])
 	c.Addr = netip.AddrFrom4([4]byte(b[14:]))

@@ -77,9 +77,9 @@ func checksum(addrs, message []byte) uint16 {
 // somebody's, a solicitation without a source, that somebody would like to have
 // it. The latter's MAC is that of the frame, and so is an advertisement's that
 // names none.
-func readNDP(b []byte, frame netstate.MAC) (c claim, ok bool) {
+func readNDP(b []byte, frame netstate.MAC) (c Claim, ok bool) {
 	if len(b) < ipv6HeaderLen+ndLen || b[6] != unix.IPPROTO_ICMPV6 || b[7] != ndHopLimit {
-		return claim{}, false
+		return Claim{}, false
 	}
 	nd := b[ipv6HeaderLen:]
 	c.Addr, c.MAC = netip.AddrFrom16([16]byte(nd[8:])), frame

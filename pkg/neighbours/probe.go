@@ -25,12 +25,12 @@ type question struct{ from, target netip.Addr }
 // without putting any of them into somebody's cache. It returns who answered first.
 // Without an answer, the wait is that of all tries. Answers from a MAC of own are none:
 // another NIC of the pod may answer for this one (arp_ignore 0).
-func (w *Wire) Conflict(addrs []netip.Addr, own []netstate.MAC, p Probe) (found claim, conflict bool, err error) {
+func (w *Wire) Conflict(addrs []netip.Addr, own []netstate.MAC, p Probe) (found Claim, conflict bool, err error) {
 	var questions []question
 	for _, a := range addrs {
 		questions = append(questions, question{unspecified(a), a})
 	}
-	conflict, err = w.askAll(questions, p, func(c claim) bool {
+	conflict, err = w.askAll(questions, p, func(c Claim) bool {
 		found = c
 		return slices.Contains(addrs, c.Addr) && !slices.Contains(own, c.MAC)
 	})
@@ -46,7 +46,7 @@ func (w *Wire) Silent(from map[netip.Addr]netip.Addr, p Probe) ([]netip.Addr, er
 		questions = append(questions, question{source, gateway})
 		silent = append(silent, gateway)
 	}
-	_, err := w.askAll(questions, p, func(c claim) bool {
+	_, err := w.askAll(questions, p, func(c Claim) bool {
 		silent = slices.DeleteFunc(silent, func(a netip.Addr) bool { return a == c.Addr && !c.probing })
 		return len(silent) == 0
 	})
@@ -55,7 +55,7 @@ func (w *Wire) Silent(from map[netip.Addr]netip.Addr, p Probe) ([]netip.Addr, er
 }
 
 // askAll asks the questions until enough was heard, or in vain.
-func (w *Wire) askAll(questions []question, p Probe, heard func(claim) (enough bool)) (enough bool, err error) {
+func (w *Wire) askAll(questions []question, p Probe, heard func(Claim) (enough bool)) (enough bool, err error) {
 	for try := 1; try <= p.Tries && !enough && err == nil; try++ {
 		for _, q := range questions {
 			if err := w.ask(q.from, q.target); err != nil {

@@ -94,7 +94,7 @@ func (w *Wire) send(protocol uint16, to netstate.MAC, packet []byte) error {
 
 // listen hands what others claim to heard, until that has heard enough or the
 // time is over.
-func (w *Wire) listen(until time.Time, heard func(claim) (enough bool)) (enough bool, err error) {
+func (w *Wire) listen(until time.Time, heard func(Claim) (enough bool)) (enough bool, err error) {
 	for {
 		left := time.Until(until)
 		if left <= 0 {
@@ -120,15 +120,15 @@ func (w *Wire) listen(until time.Time, heard func(claim) (enough bool)) (enough 
 }
 
 // receive reads one packet; ok is false if it claims nothing.
-func (w *Wire) receive() (c claim, ok bool, err error) {
+func (w *Wire) receive() (c Claim, ok bool, err error) {
 	var buf [512]byte
 	n, from, err := unix.Recvfrom(w.fd, buf[:], 0)
 	if err != nil {
-		return claim{}, false, err
+		return Claim{}, false, err
 	}
 	sa, ok := from.(*unix.SockaddrLinklayer)
 	if !ok {
-		return claim{}, false, nil
+		return Claim{}, false, nil
 	}
 	if sa.Protocol == networkOrder(unix.ETH_P_ARP) {
 		c, ok = readARP(buf[:n])

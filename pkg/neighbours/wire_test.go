@@ -74,7 +74,7 @@ var packets = []struct {
 const ipv6Header = "60000000 0020 3aff "
 
 // read is the claim of a packet, which is one of NDP if it is one of IPv6.
-func read(b []byte) (claim, bool) {
+func read(b []byte) (Claim, bool) {
 	if len(b) > 0 && b[0]>>4 == 6 {
 		mac, _ := netstate.ParseMAC(framed)
 		return readNDP(b, mac)

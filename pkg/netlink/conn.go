@@ -32,6 +32,7 @@ type Conn struct {
 // as a short system call.
 type Buffers struct{ out, in []byte }
 
+// NewBuffers returns buffers for all sockets of a process.
 func NewBuffers() Buffers { return Buffers{make([]byte, 0, 1<<11), make([]byte, 1<<15)} }
 
 // Dial opens a socket of a protocol, such as NETLINK_ROUTE, in the calling

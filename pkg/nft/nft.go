@@ -91,6 +91,7 @@ type Expression struct {
 	Attrs []Attribute
 }
 
+// Attribute is a netlink attribute of an expression.
 type Attribute struct {
 	typ   uint16
 	value []byte

@@ -58,18 +58,22 @@ func sameRule(have, want Rule) bool {
 // The expressions work on one register.
 const reg = unix.NFT_REG_1
 
+// Meta loads a property of the packet, NFT_META_*, into the register: meta KEY.
 func Meta(key uint32) Expression {
 	return Expression{"meta", []Attribute{Number32(unix.NFTA_META_KEY, key), Number32(unix.NFTA_META_DREG, reg)}}
 }
 
+// SetMark sets the packet mark to the register: meta mark set.
 func SetMark() Expression {
 	return Expression{"meta", []Attribute{Number32(unix.NFTA_META_KEY, unix.NFT_META_MARK), Number32(unix.NFTA_META_SREG, reg)}}
 }
 
+// Conntrack loads a property of the connection, NFT_CT_*, into the register: ct KEY.
 func Conntrack(key uint32) Expression {
 	return Expression{"ct", []Attribute{Number32(unix.NFTA_CT_KEY, key), Number32(unix.NFTA_CT_DREG, reg)}}
 }
 
+// SetConntrackMark sets the connection mark to the register: ct mark set.
 func SetConntrackMark() Expression {
 	return Expression{"ct", []Attribute{Number32(unix.NFTA_CT_KEY, unix.NFT_CT_MARK), Number32(unix.NFTA_CT_SREG, reg)}}
 }
@@ -82,6 +86,7 @@ func EtherSource() Expression {
 	}}
 }
 
+// Compare ends the rule unless the register compares by op, NFT_CMP_*, with the bytes.
 func Compare(op uint32, with []byte) Expression {
 	return Expression{"cmp", []Attribute{Number32(unix.NFTA_CMP_SREG, reg), Number32(unix.NFTA_CMP_OP, op), data(unix.NFTA_CMP_DATA, with)}}
 }
@@ -100,6 +105,7 @@ func bitwise(mask, xor uint32) Expression {
 	}}
 }
 
+// Bytes returns a number as a register holds it, in the byte order of the machine.
 func Bytes(n uint32) []byte { return nl.Uint32Attr(n) }
 
 // ReversePath is the index of the link that a packet came in by, if its source
@@ -111,6 +117,7 @@ func ReversePath() Expression {
 	}}
 }
 
+// Drop drops the packet.
 func Drop() Expression {
 	verdict := nest(unix.NFTA_DATA_VERDICT, Number32(unix.NFTA_VERDICT_CODE, VerdictDrop))
 	verdict.typ &^= unix.NLA_F_NESTED // as the kernel tells it

@@ -68,7 +68,7 @@ func IsOwn(r netstate.Rule, owner netstate.Protocol) bool {
 // NIC's subnet.
 func (n NIC) isRuled(s *netstate.Snapshot, table int) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Rule](s, pod), func(r netstate.Rule) bool {
-		return r.Table == table && !(r.Proto == n.Owner && r.To.IsValid())
+		return r.Table == table && (r.Proto != n.Owner || !r.To.IsValid())
 	})
 }
 

@@ -330,7 +330,7 @@ func (c *Case) compare(t *testing.T, added, left *netstate.Snapshot) {
 	for _, o := range objects(left) {
 		_, was := netstate.Get(c.View.Snapshot, o.ns, o.Object)
 		r, isRoute := o.Object.(netstate.Route)
-		if !was && !(isRoute && r.Table == netstate.TableMain && r.Dst.Bits() == 0) && !isShared(o) {
+		if !was && (!isRoute || r.Table != netstate.TableMain || r.Dst.Bits() > 0) && !isShared(o) {
 			t.Errorf("DEL leaves %s", netstate.Line(o.ns, o.Object))
 		}
 	}

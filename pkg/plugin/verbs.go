@@ -204,7 +204,7 @@ func former(own *records.Record, r records.Record) []records.Record {
 		return !slices.ContainsFunc(a, func(addr netip.Addr) bool { return !slices.Contains(b, addr) })
 	}
 	same := own.Table == r.Table && own.Device == r.Device && own.MAC == r.MAC
-	if own.Device != "" && !(same && within(own.Addresses, r.Addresses) && within(own.Node, r.Node)) {
+	if own.Device != "" && (!same || !within(own.Addresses, r.Addresses) || !within(own.Node, r.Node)) {
 		last := *own
 		last.Former, last.MACs = nil, nil
 		out = append([]records.Record{last}, out...)

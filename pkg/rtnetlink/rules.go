@@ -116,6 +116,7 @@ func (r *Rule) decodeMore(typ uint16, v []byte) {
 	}
 }
 
+// RuleRequest returns the request that adds or deletes a rule.
 func RuleRequest(op netstate.Op, r netstate.Rule) *nl.NetlinkRequest {
 	body := RouteHeader(FamilyNumber(r.Family))
 	body.Type = actLookup

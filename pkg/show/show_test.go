@@ -111,11 +111,6 @@ func TestSVGIsXML(t *testing.T) {
 	}
 }
 
-func near(have uint32, want uint8) bool {
-	d := int(have>>8) - int(want)
-	return -40 < d && d < 40
-}
-
 // TestDot wants graphs that graphviz draws.
 func TestDot(t *testing.T) {
 	views := []show.View{show.Of(large()), show.Of(bare())}
