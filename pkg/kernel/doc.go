@@ -9,9 +9,10 @@
 // [Namespaces]. [Namespaces.Apply] is the only way that a plugin changes something.
 //
 // Below it are the parts: package netlink (the socket), rtnetlink and nft (the messages),
-// netns, neighbours and records. They and this package are the only ones of a plugin that
-// import a netlink library or golang.org/x/sys/unix. Above it is package survey, with what
-// takes as long as the node is large: nothing here dumps what grows with the node.
+// iptables (the programs), netns, neighbours and records. They and this package are the only
+// ones of a plugin that import a netlink library or golang.org/x/sys/unix. Above it is package
+// survey, with what takes as long as the node is large: nothing here dumps what grows with
+// the node.
 //
 // Beware: sockets and what is remembered of links belong to the goroutine that opened
 // them. Nothing here may be used by two goroutines at once.

@@ -13,7 +13,8 @@
 // It knows no messages: those of rtnetlink are in package rtnetlink, those of nf_tables
 // in package nft.
 //
-// Beware: a [Conn] belongs to the network namespace that its thread was in at [Dial], and
-// to one goroutine. What a decoder is given lies in the socket's buffer, and is gone with
-// the next answer: clone what is kept.
+// Beware: a [Conn] belongs to the network namespace that its thread was in at [Dial]. Sockets
+// with the same [Buffers] belong to one goroutine, and are used one after the other. What a
+// decoder is given lies in these buffers, and is gone with the next answer: clone what is
+// kept.
 package netlink

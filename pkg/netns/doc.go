@@ -5,8 +5,8 @@
 // It knows nothing of what is in a namespace. Package kernel opens the two that an
 // attachment spans, and keeps its sockets in them.
 //
-// Beware: a thread that could not come back from a namespace must not go on, so
-// [Return] panics. Call [Within] only on a goroutine that is locked to its thread
-// (runtime.LockOSThread). Nothing but a network namespace is ever opened: a FIFO at the
-// path would block, and a device might do anything.
+// Beware: a thread that can't come back from a namespace must not go on, so [Return]
+// panics. What runs in [Within] must not start a goroutine that needs the namespace: the
+// thread is there, not the program. Nothing but a network namespace is ever opened: a FIFO
+// at the path would block, and a device might do anything.
 package netns

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -16,8 +15,6 @@ import (
 
 // The links of another namespace.
 func Example() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		log.Fatal(err)
