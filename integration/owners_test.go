@@ -209,7 +209,9 @@ func TestTablesOfOthers(t *testing.T) {
 				if got := theirs(); got != before {
 					t.Errorf("theirs was\n%s\nand is\n%s", before, got)
 				}
-				s.Calm(t)
+				if kind == "overlay" || kind == "sbr" { // else no runtime knows eth0, and repair says so
+					s.Calm(t)
+				}
 				s.Unplug(t, "net1")
 				s.CheckOurs(t)
 				s.Unplug(t, "net2")
