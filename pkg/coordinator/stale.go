@@ -80,6 +80,8 @@ func (c *Config) unexplained(v *plugin.View) []netstate.Route {
 // stale drops what the plan has no place for. Of tables that are given, the first is
 // the attachment's NIC's own; 0 is none.
 func (b *builder) stale(own, firsts int) {
+	before := len(b.plan.Absent)
+	defer func() { b.spareDynamic(before) }()
 	if own != 0 {
 		b.staleTable(own)
 	}
@@ -89,6 +91,33 @@ func (b *builder) stale(own, firsts int) {
 		}
 	}
 	b.staleHost()
+}
+
+// spareDynamic takes back the drops, from an index on, that CHECK has no say in: its plan
+// leaves out addresses of router advertisements, so it has no place for what an ADD after
+// such an address made in that family.
+func (b *builder) spareDynamic(from int) {
+	if !b.v.Checking {
+		return
+	}
+	dynamic := map[netstate.Family]bool{}
+	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
+		if a.Dynamic {
+			dynamic[netstate.FamilyOf(a.Prefix.Addr())] = true
+		}
+	}
+	kept := slices.DeleteFunc(b.plan.Absent[from:], func(i netstate.Item) bool {
+		switch o := i.Object.(type) {
+		case netstate.Route:
+			return dynamic[netstate.FamilyOf(o.Dst.Addr())]
+		case netstate.Rule:
+			return dynamic[o.Family]
+		case netstate.Neigh:
+			return dynamic[netstate.FamilyOf(o.Dst)]
+		}
+		return false
+	})
+	b.plan.Absent = b.plan.Absent[:from+len(kept)]
 }
 
 // staleTable is about a NIC's own table. A copy of what the kernel made of an address
