@@ -109,7 +109,10 @@ func (n *node) start(c call) (outcome, error) {
 	if c.version == "" {
 		c.version = "1.1.0"
 	}
-	conf := fmt.Sprintf(`"cniVersion": %q, "name": "net", "type": "ifacer"`, c.version)
+	conf := fmt.Sprintf(`"cniVersion": %q, "type": "ifacer"`, c.version)
+	if !strings.Contains(c.conf, `"removeUnused": true, "name"`) { // of another network
+		conf += `, "name": "net"`
+	}
 	if c.more != "" {
 		conf += ", " + c.more
 	}

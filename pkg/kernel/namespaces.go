@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
@@ -111,6 +112,8 @@ func OpenHost() (*Namespaces, error) {
 		c.Close()
 		return nil, err
 	}
+	// All requests come from one thread, which is what tools count them by (strace -f).
+	runtime.LockOSThread()
 	h := &Namespace{ns: netstate.Host, fd: -1, conn: c, home: home}
 	h.reset()
 	return &Namespaces{Host: h}, nil
@@ -219,6 +222,7 @@ func (k *Namespaces) Close() {
 	}
 	k.unlockLinks()
 	_ = unix.Close(k.Host.home)
+	runtime.UnlockOSThread()
 }
 
 // Of returns the namespace by its part.

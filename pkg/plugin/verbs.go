@@ -292,8 +292,9 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 // Reconcile does for a living attachment what a repeated ADD does, but for asking on
 // the wire, and returns the plan and what was done. If dry is set, it does nothing, and
 // returns what would be done. The configuration on standard input is that of the
-// plugin, with the prevResult of the attachment.
-func (p Plugin) Reconcile(args *skel.CmdArgs, dry bool) (netstate.Plan, []netstate.Op, error) {
+// plugin, with the prevResult of the attachment. If keep is set, it removes nothing: the
+// configuration may not be the newest.
+func (p Plugin) Reconcile(args *skel.CmdArgs, dry, keep bool) (netstate.Plan, []netstate.Op, error) {
 	t, raw, err := p.load(args)
 	if err != nil {
 		return netstate.Plan{}, nil, err
@@ -304,6 +305,9 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, dry bool) (netstate.Plan, []netsta
 	}
 	defer t.close()
 	plan, ops, err := p.prepare(t, conf)
+	if keep {
+		ops = slices.DeleteFunc(ops, func(op netstate.Op) bool { return op.After == nil })
+	}
 	if err == nil && !dry {
 		plan, ops, _, err = p.make(t, conf, plan, ops)
 	}

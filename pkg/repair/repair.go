@@ -244,7 +244,7 @@ func (o Options) repair(p *cachedPod) error {
 		of := catalog.Plugins[a.typ]
 		plan, ops, err := of.Reconcile(&skel.CmdArgs{
 			ContainerID: a.ContainerID, Netns: p.netns, IfName: a.IfName, StdinData: a.stdin,
-		}, o.DryRun)
+		}, o.DryRun, p.vague)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s, by %s: %w", words(a.Attachment), a.file, err))
 			continue
