@@ -16,7 +16,7 @@ shift
 older='^Test(Traffic|TrafficWithoutCoordinator|HostLinkMacvlan|RouteTraffic|SBR|AddAgain|PrintedOutputs|VethWithoutVeth|TwoNICsByBridge|ExplainLinkScenarios|DoctorOfScenarios)$'
 
 # nftables are tests of pkg/kernel and pkg/survey that need nf_tables with the families inet and ip.
-nftables='^Test(Chains|ClosedLater|ServiceAddrs|SimulatorDoesWhatNftablesDoes)$'
+nftables='^Test(Chains|ClosedLater|ServiceAddrs|LoadBalancerAddrs|Backends|SimulatorDoesWhatNftablesDoes)$'
 
 # A package is cut off after this time. It is there for what hangs: a slow machine
 # needs a part of it.
