@@ -99,7 +99,7 @@ bench-scale: root ## how ADD grows with what node and pod have, as a table and a
 	go run ./integration/bench -scale docs/performance-scale.svg
 
 lint: ## golangci-lint by .golangci.yml
-	go run $(GOLANGCI_LINT) run ./...
+	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci go run $(GOLANGCI_LINT) run ./...
 
 race: ## the pure packages under the race detector
 	go test -race -timeout 2h $(PURE)

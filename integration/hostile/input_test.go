@@ -120,8 +120,9 @@ func TestBadInput(t *testing.T) {
 
 		{"an unknown key", conf(fixture.Keys{"serviceCDIR": "10.96.0.0/12"}), types.ErrInvalidNetworkConfig, `unknown key "serviceCDIR": the nearest known one is "serviceCIDR"`},
 		{"a key of the bridge plugin", conf(fixture.Keys{"ipMasq": true}), types.ErrInvalidNetworkConfig, `unknown key "ipMasq": it is not of this plugin: put it into the configuration of the plugin bridge or ptp`},
-		{"a key of whoever makes the NIC", conf(fixture.Keys{"ipam": fixture.Keys{"type": "host-local"}}), types.ErrInvalidNetworkConfig, `put it into the configuration of the plugin that makes the NIC`},
+		{"a key of whoever makes the NIC", conf(fixture.Keys{"mtu": 1500}), types.ErrInvalidNetworkConfig, `put it into the configuration of the plugin that makes the NIC`},
 		{"a key in two spellings", conf(fixture.Keys{"mode": "underlay", "MODE": "overlay"}), types.ErrInvalidNetworkConfig, `another spelling of the same key`},
+		{"a value in two spellings of its key", conf(fixture.Keys{"mode": "underlay", "MODE": "underlay"}), types.ErrInvalidNetworkConfig, `another spelling of the same key`},
 		{"a key twice", stdin(strings.Replace(string(s.WebNIC.Config(fixture.Keys{"mode": "auto"})), `"mode":"auto"`, `"mode":"auto","mode":"underlay"`, 1)), types.ErrInvalidNetworkConfig, "mode: there twice: want every key once"},
 		{"a key twice within another", conf(fixture.Keys{"detectOptions": json.RawMessage(`{"retries": 1, "retries": 2}`)}), types.ErrInvalidNetworkConfig, "retries: there twice"},
 		{"a destination by the NIC and by the node", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "10.96.0.0/12", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.96.0.0/12: want it by the NIC or"},
@@ -227,7 +228,6 @@ func TestOddValues(t *testing.T) {
 		"a link-local gateway":        {"policyRoutes": []fixture.Keys{{"dst": "fd09::/64", "gw": "fe80::1"}}},
 		"one route twice":             {"policyRoutes": []fixture.Keys{{"dst": "10.9.0.0/16", "gw": "10.6.0.1"}, {"dst": "10.9.0.7/16", "gw": "10.6.0.1"}, {"dst": "10.9.9.0/24", "gw": "10.6.0.2"}}},
 		"one node address twice":      {"nodeAddresses": []string{"10.6.168.123", "10.6.168.123", "fd00:6::123"}},
-		"one mode in two spellings":   {"mode": "underlay", "MODE": "underlay"},
 		"what generators leave empty": {"ipam": fixture.Keys{}, "dns": fixture.Keys{}, "capabilities": nil, "mtu": json.RawMessage("null")},
 		"no gateway, as route-override has it": {"prevResult": fixture.Keys{
 			"cniVersion": "1.1.0", "interfaces": s.WebNIC.Prev.Interfaces,

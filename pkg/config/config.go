@@ -90,7 +90,8 @@ var ErrNoObject = errors.New("not an object")
 
 // Decode gives every key's value to its Value. A key that nobody knows is an
 // error that says whose it is, or which one is the nearest; so is a value that isn't
-// allowed, and a key that is there in two spellings with two values.
+// allowed, and a key that is there in two spellings (mode and MODE), or under an older
+// and a newer name with two values.
 func Decode(raw map[string]json.RawMessage, keys []Key) error {
 	return assign(raw, keys, func(name string) bool {
 		return strings.Contains(name, "/") || Among(name, cniKeys) || LogKey.Is(name)
@@ -136,7 +137,8 @@ func assign(raw map[string]json.RawMessage, keys []Key, others func(name string)
 			key = LogKey.Name
 		}
 		if other, twice := given[key]; twice {
-			if !bytes.Equal(value, bytes.TrimSpace(raw[other])) {
+			// An older name beside the newer one, for both versions of a plugin to read, is right if they agree.
+			if strings.EqualFold(name, other) || !bytes.Equal(value, bytes.TrimSpace(raw[other])) {
 				return Invalid("%s: %s: want it once: %s, another spelling of the same key, is %s", name, value, other, raw[other])
 			}
 			continue

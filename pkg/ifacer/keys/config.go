@@ -115,7 +115,7 @@ func flatten(raw map[string]json.RawMessage) (flat map[string]json.RawMessage, h
 			flat[name] = value
 			continue
 		}
-		if given != "" && string(value) != string(raw[given]) {
+		if given != "" {
 			return nil, false, config.Invalid("%s: %s: want it once: %s, another spelling of the same key, is %s", name, value, given, raw[given])
 		}
 		given = name
