@@ -81,8 +81,9 @@ func TestChainIPVLAN(t *testing.T) {
 			c.node.sh("ip addr add " + router + "/16 dev ens192.100")
 			c.in(c.peer, "ip route add 172.100.0.100/30 via "+router)
 			c.works()
-			c.node.sh("ip addr del " + router + "/16 dev ens192.100")
-			c.ends()
+			c.outlives()
+			c.node.sh("ip addr del " + router + "/16 dev ens192.100") // ifacer leaves a VLAN that has addresses
+			c.deletes()
 		})
 	}
 }
@@ -324,8 +325,15 @@ func (c *chained) tagged() {
 	}
 }
 
-// ends: STATUS and GC work, and with the last pod everything goes.
+// ends: pods outlive STATUS and GC, and with the last one everything goes.
 func (c *chained) ends() {
+	c.t.Helper()
+	c.outlives()
+	c.deletes()
+}
+
+// outlives: pods work after STATUS and GC.
+func (c *chained) outlives() {
 	c.t.Helper()
 	c.run("STATUS", func(ctx context.Context) error { return c.cni.GetStatusNetworkList(ctx, c.list) })
 	c.run("GC", func(ctx context.Context) error {
@@ -334,6 +342,11 @@ func (c *chained) ends() {
 		}})
 	})
 	c.works()
+}
+
+// deletes: with the last pod everything goes.
+func (c *chained) deletes() {
+	c.t.Helper()
 	for i := range c.pods {
 		c.run("DEL", func(ctx context.Context) error { return c.cni.DelNetworkList(ctx, c.list, c.conf(i)) })
 	}
