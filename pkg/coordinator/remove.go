@@ -437,7 +437,7 @@ func (r *remover) leads() []lead {
 			out = append(out, lead{former.Table, former.Device, former.MAC, former.Addresses})
 		}
 		if own.Device != "" {
-			return append(out, lead{own.Table, own.Device, own.MAC, r.addrs()})
+			return append(out, lead{own.Table, own.Device, own.MAC, own.Addresses})
 		}
 	}
 	if r.end.Name == "" || len(r.others) == 0 {

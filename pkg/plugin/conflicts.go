@@ -37,6 +37,19 @@ func (v *View) refuseNodes() error {
 // before that pod's DEL.
 func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
 	former := map[netip.Addr]attachment.Attachment{}
+	for _, have := range t.inherited(plan) {
+		owner, holds, unknown := t.otherOwner(have.Dst)
+		if holds {
+			return nil, fmt.Errorf("host: %s is link %s's of container %s in network %s: %s leads to it",
+				have.Dst, owner.IfName, owner.ContainerID, owner.Network, netstate.Words(have))
+		}
+		if unknown != nil {
+			return nil, unknown
+		}
+		if owner != nil {
+			former[have.Dst] = AttachmentOf(*owner)
+		}
+	}
 	for {
 		ops, err := netstate.Diff(plan, t.Snapshot)
 		conflict := (*netstate.Conflict)(nil)
@@ -55,7 +68,7 @@ func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
 					op.NS, addr, owner.IfName, owner.ContainerID, owner.Network, netstate.Words(by), op.After)
 			}
 			if owner != nil {
-				former[addr] = attachment.Attachment{Network: owner.Network, ContainerID: owner.ContainerID, IfName: owner.IfName}
+				former[addr] = AttachmentOf(*owner)
 			}
 			if err == nil {
 				err = unknown
@@ -66,6 +79,7 @@ func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
 			if err != nil {
 				return nil, err
 			}
+			t.former = former
 			for addr, a := range former {
 				t.Log.Warn("the address is taken over, for its former pod doesn't have it any more", "addr", addr, "ofNetwork", a.Network, "ofContainer", a.ContainerID, "ofIfname", a.IfName)
 			}
@@ -91,6 +105,40 @@ func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
 		}
 		t.Snapshot.Free(conflict.NS, conflict.Have)
 	}
+}
+
+// inherited returns the neighbour entries of the plan that are there although the
+// attachment has noted nothing of their addresses: another pod had the same address
+// and the same MAC, on a link that pods share.
+func (v *View) inherited(plan netstate.Plan) []netstate.Neigh {
+	var out []netstate.Neigh
+	for _, item := range plan.Present {
+		want, isNeigh := item.Object.(netstate.Neigh)
+		if !isNeigh || item.NS != netstate.Host || v.Own != nil && v.Own.Has(want.Dst) {
+			continue
+		}
+		link, _ := netstate.Get(v.Snapshot, netstate.Host, netstate.Link{Name: want.Dev})
+		if a, ok := attachment.ParseAlias(link.Alias); ok && a.SamePod(v.Attachment) {
+			continue // the pod's own link
+		}
+		if have, ok := netstate.Get(v.Snapshot, netstate.Host, want); ok && have.Permanent && have.MAC == want.MAC {
+			out = append(out, have)
+		}
+	}
+	return out
+}
+
+// disown removes the addresses that were taken over from the records of their former
+// pods. Those pods' DEL comes later, and a neighbour entry with the same MAC doesn't
+// tell it that the address is another pod's by now.
+func (t *Task) disown() error {
+	var errs []error
+	for addr, a := range t.former {
+		for _, set := range []records.Set{records.NodeRoutes, records.BridgeRoutes} {
+			errs = append(errs, set.Disown(a.Pod(), a.IfName, addr))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // moved returns the address that an operation leads elsewhere on the node, and what

@@ -100,7 +100,8 @@ type Task struct {
 	Keys   map[string]json.RawMessage // of the configuration
 	Log    *slog.Logger
 
-	earlier []netstate.Op // that plugins before this one would have done, in an explanation
+	former  map[netip.Addr]attachment.Attachment // whose addresses the attachment takes over
+	earlier []netstate.Op                        // that plugins before this one would have done, in an explanation
 
 	version string   // of CNI
 	ignored []string // keys of the configuration that have no effect

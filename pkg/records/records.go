@@ -334,6 +334,31 @@ func (s Set) Hold(pod, ifname string) (unlock func(), err error) {
 	return unlock, nil
 }
 
+// Disown removes an address from an attachment's record. It is no error if there is no
+// such record.
+func (s Set) Disown(pod, ifname string, addr netip.Addr) error {
+	unlock, err := s.Lock(pod)
+	if err != nil || unlock == nil {
+		return err
+	}
+	defer unlock()
+	r, err := s.ReadOne(pod, ifname)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	without := func(addrs []netip.Addr) []netip.Addr {
+		return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return a == addr })
+	}
+	r.Addresses = without(r.Addresses)
+	for i := range r.Former {
+		r.Former[i].Addresses = without(r.Former[i].Addresses)
+	}
+	return s.Write(pod, r)
+}
+
 // Remove removes an attachment's record, and the pod's directory with the
 // last one. It is no error if there is none, nor if there is something of its name
 // that can't be of ours: that stays.
