@@ -9,6 +9,8 @@
 #
 #     go test -exec "$PWD/hack/uml.sh" ./integration/uml    (with CGO_ENABLED=0)
 #
+# UML_KERNEL is put on the kernel's command line: ipv6.disable=1, say.
+#
 # In the guest /run, /dev, /proc and /sys are its own; the rest is the host's.
 set -u
 modules="ipv6 veth dummy bridge macvlan ipvlan 8021q vrf"
@@ -66,7 +68,7 @@ die="setpriv --pdeathsig KILL"
 $die timeout -s KILL "$timeout" $die unshare -pf --kill-child --mount-proc \
 	sh -c '"$@" & wait $!' uml linux.uml mem=1G rootfstype=hostfs rootflags=/ rw \
 	init="$work/init" quiet loglevel=3 dummy.numdummies=0 fb_tunnels=none \
-	uml_dir="$work" umid=uml con=null ssl=null con0=null,fd:9 con1=null,fd:7 con2=null,fd:8 \
+	${UML_KERNEL-} uml_dir="$work" umid=uml con=null ssl=null con0=null,fd:9 con1=null,fd:7 con2=null,fd:8 \
 	7>&1 8>&2 9>"$work/console" >"$work/kernel" 2>&1 </dev/null
 ended=$?
 if [ -s "$work/status" ]; then

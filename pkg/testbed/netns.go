@@ -5,6 +5,7 @@ package testbed
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -60,11 +61,19 @@ func OpenNetns(name, path string) (*Netns, error) {
 // prepareNew makes a new namespace as NewNetns promises it.
 func (n *Netns) prepareNew() error {
 	for _, scope := range []string{"all", "default"} {
-		if err := n.SetSysctl("ipv6/conf/"+scope+"/accept_dad", "0"); err != nil {
+		if err := n.setIPv6("conf/"+scope+"/accept_dad", "0"); err != nil {
 			return err
 		}
 	}
 	return n.SetUp("lo")
+}
+
+// setIPv6 sets a sysctl of IPv6, if the kernel has IPv6 (ipv6.disable=1 takes it away).
+func (n *Netns) setIPv6(name, value string) error {
+	if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return n.SetSysctl("ipv6/"+name, value)
 }
 
 // Name returns the name given to NewNetns or OpenNetns.

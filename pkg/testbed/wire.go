@@ -174,7 +174,7 @@ func (n *Netns) EnableForwarding() error {
 	if err := n.SetSysctl("ipv4/ip_forward", "1"); err != nil {
 		return err
 	}
-	return n.SetSysctl("ipv6/conf/all/forwarding", "1")
+	return n.setIPv6("conf/all/forwarding", "1")
 }
 
 // netlink runs f with a netlink handle of the namespace.
