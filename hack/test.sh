@@ -54,6 +54,8 @@ tests() { # tests WHAT: all there are of a kind
 		run older-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
 		run older-show -exec "$PWD/hack/uml.sh" ./pkg/show -run '^TestStates$/^(vlan|bond)$'
 		run older-whole -exec "$PWD/hack/uml.sh" ./integration -run "$older"
+		# A kernel without IPv6.
+		UML_KERNEL=ipv6.disable=1 run older-v4 -exec "$PWD/hack/uml.sh" ./integration -run '^TestTraffic$/^v4$'
 		;;
 	fault)
 		longest=24h

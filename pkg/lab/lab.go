@@ -5,6 +5,7 @@ package lab
 import (
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/multihome/multihome/pkg/testbed"
 )
@@ -26,7 +27,7 @@ type Lab struct {
 	closers []interface{ Close() error }
 }
 
-// The outside network; the router has the first address, the client the second.
+// The outside network, in the families of the LANs; the router has the first address, the client the second.
 var outside = []struct{ router, client netip.Prefix }{
 	{netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("192.0.2.10/24")},
 	{netip.MustParsePrefix("2001:db8:2::1/64"), netip.MustParsePrefix("2001:db8:2::10/64")},
@@ -62,6 +63,12 @@ func (l *Lab) build(lans []LAN) (err error) {
 		return err
 	}
 	for _, o := range outside {
+		used := func(lan LAN) bool {
+			return slices.ContainsFunc(lan.Router, func(p netip.Prefix) bool { return p.Addr().Is4() == o.router.Addr().Is4() })
+		}
+		if !slices.ContainsFunc(lans, used) {
+			continue
+		}
 		if err := l.Router.AddAddrs("outside0", o.router); err != nil {
 			return err
 		}

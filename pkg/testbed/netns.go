@@ -68,12 +68,18 @@ func (n *Netns) prepareNew() error {
 	return n.SetUp("lo")
 }
 
-// setIPv6 sets a sysctl of IPv6, if the kernel has IPv6 (ipv6.disable=1 takes it away).
+// setIPv6 sets a sysctl of IPv6, if the kernel has that.
 func (n *Netns) setIPv6(name, value string) error {
-	if _, err := os.Stat("/proc/sys/net/ipv6"); errors.Is(err, fs.ErrNotExist) {
+	if !hasIPv6() {
 		return nil
 	}
 	return n.SetSysctl("ipv6/"+name, value)
+}
+
+// hasIPv6 reports whether the kernel has IPv6: ipv6.disable=1 takes it away.
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // Name returns the name given to NewNetns or OpenNetns.

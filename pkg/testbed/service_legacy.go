@@ -9,9 +9,12 @@ import (
 	"strings"
 )
 
-// setServicesLegacy replaces table nat of both families.
+// setServicesLegacy replaces table nat of both families, or of the one that the kernel has.
 func (n *Netns) setServicesLegacy(services []Service) error {
 	for program, is4 := range map[string]bool{"iptables-legacy-restore": true, "ip6tables-legacy-restore": false} {
+		if !is4 && !hasIPv6() {
+			continue
+		}
 		cmd := exec.Command(program)
 		cmd.Stdin = strings.NewReader(legacyRules(services, is4))
 		err := n.Do(func() error {

@@ -49,6 +49,9 @@ type Server struct {
 func (n *Netns) Serve(port uint16, socket Socket) (*Server, error) {
 	s := &Server{name: n.name}
 	for _, family := range []string{"4", "6"} {
+		if family == "6" && !hasIPv6() {
+			continue
+		}
 		if err := s.listen(n, family, port, socket); err != nil {
 			s.Close()
 			return nil, fmt.Errorf("serve port %d in %s: %w", port, n.name, err)

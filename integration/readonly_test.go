@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/integration/fixture"
+	"github.com/multihome/multihome/pkg/lab"
+)
+
+// TestReadOnlySysctls runs plugins where /proc/sys can't be written, as in a container
+// without privileges: ADD names the setting and leaves nothing, and DEL works.
+func TestReadOnlySysctls(t *testing.T) {
+	t.Parallel()
+	for name, keys := range map[string]fixture.Keys{"veth": nil, "macvlan": {"hostLink": "macvlan"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := fixture.NewStage(t, lab.Ens192())
+			before := s.State(t)
+			readOnly := func(is bool) {
+				t.Helper()
+				err := s.Node.Run(func() error {
+					if !is {
+						return unix.Unmount("/proc/sys", 0)
+					}
+					if err := unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""); err != nil {
+						return err
+					}
+					return unix.Mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			readOnly(true)
+			e := s.WebNIC.Call("ADD", keys).Fails(t)
+			if !strings.Contains(e.Msg, "sysctl") || !strings.Contains(e.Msg, "read-only") {
+				t.Errorf("ADD says %q", e.Msg)
+			}
+			s.WebNIC.Call("DEL", keys).Fine(t)
+			if name == "veth" { // the node's macvlan is shared, and stays
+				fixture.Same(t, "DEL", before, s.State(t))
+			}
+			readOnly(false)
+			s.WebNIC.Call("ADD", keys).Fine(t)
+			s.WebNIC.Call("CHECK", keys).Fine(t)
+			readOnly(true)
+			s.WebNIC.Call("CHECK", keys).Fine(t)
+			s.WebNIC.Call("ADD", keys).Fine(t) // there is nothing to write
+			s.WebNIC.Call("DEL", keys).Fine(t)
+		})
+	}
+}
