@@ -11,28 +11,29 @@ import (
 	"strings"
 )
 
-// BondModes are the modes of a bond by their number (linux/if_bonding.h).
+// BondModes lists the modes of a bond. The index is the kernel's number
+// (linux/if_bonding.h).
 var BondModes = []string{"balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"}
 
-// BondOption is an option of the kernel's bonding driver that netlink can set
-// (drivers/net/bonding/bond_options.c).
+// BondOption describes an option of the kernel's bonding driver that netlink can
+// set (drivers/net/bonding/bond_options.c).
 type BondOption struct {
-	Name  string   // as ip(8) calls it
-	Also  []string // as sysfs, the driver's documentation or other programs do
+	Name  string   // in ip(8)
+	Also  []string // names in sysfs, in the driver's documentation and in other programs
 	Form  BondForm
-	Words []string // of a BondNumber or BondWord, by number
+	Words []string // names of the values of a BondNumber or BondWord; the index is the number
 	Min   int      // of a BondNumber
 	Max   int
-	Modes []string // the only ones that it can be set in; nil: all
-	// Live options can be changed while the bond carries traffic, and none of
-	// it is lost or takes another way.
+	Modes []string // modes that allow the option; nil: all
+	// Live options can be changed while the bond carries traffic. No packet is
+	// lost or takes another way.
 	Live bool
 }
 
-// BondForm is what the values of an option look like.
+// BondForm is the form of an option's values.
 type BondForm int
 
-// The forms there are, as ip(8) prints them.
+// The forms of values, as ip(8) prints them.
 const (
 	BondNumber BondForm = iota
 	BondWord            // one of Words
@@ -49,7 +50,7 @@ var (
 	arps    = []string{"balance-rr", "active-backup", "balance-xor", "broadcast"}
 )
 
-// BondOptions are all there are beside the mode, in the order in which the
+// BondOptions lists all options except the mode, in the order in which the
 // kernel takes them from one request.
 var BondOptions = []BondOption{
 	{Name: "active_slave", Form: BondLink, Modes: backups},
@@ -85,7 +86,8 @@ var BondOptions = []BondOption{
 	{Name: "broadcast_neighbor", Also: []string{"broadcast_neigh"}, Form: BondWord, Words: offOn, Modes: lacp},
 }
 
-// FindBondOption returns the option that goes by this name.
+// FindBondOption returns the option with this name, which may be one of its
+// other names.
 func FindBondOption(name string) (BondOption, bool) {
 	i := slices.IndexFunc(BondOptions, func(o BondOption) bool { return o.Name == name || slices.Contains(o.Also, name) })
 	if i < 0 {
@@ -97,8 +99,8 @@ func FindBondOption(name string) (BondOption, bool) {
 // maxBondTargets is BOND_MAX_ARP_TARGETS and BOND_MAX_NS_TARGETS.
 const maxBondTargets = 16
 
-// Canonical returns a value as ip(8) prints it. It may be given by number or by
-// name; the error says what is allowed.
+// Canonical returns a value as ip(8) prints it. The value may be a number or a
+// name. The error says what is allowed.
 func (o BondOption) Canonical(value string) (string, error) {
 	ok := false
 	switch o.Form {
@@ -126,6 +128,7 @@ func (o BondOption) Canonical(value string) (string, error) {
 	return value, nil
 }
 
+// most returns the highest number that is allowed.
 func (o BondOption) most() int {
 	if o.Form == BondWord {
 		return len(o.Words) - 1
@@ -133,7 +136,7 @@ func (o BondOption) most() int {
 	return o.Max
 }
 
-// targets reads a list of addresses.
+// targets returns a list of addresses in canonical form, and whether it is valid.
 func (o BondOption) targets(value string) (string, bool) {
 	var out []string
 	for _, s := range strings.Split(strings.Trim(value, "[]"), ",") {
@@ -146,7 +149,7 @@ func (o BondOption) targets(value string) (string, bool) {
 	return strings.Join(out, ","), len(out) <= maxBondTargets
 }
 
-// want says what is allowed.
+// want returns the values that are allowed, in words.
 func (o BondOption) want() string {
 	switch o.Form {
 	case BondLink:

@@ -8,25 +8,24 @@ import (
 	"strings"
 )
 
-// MangleTable is the iptables table that our chains are in: its chain OUTPUT
-// routes a packet anew when its mark was changed.
+// MangleTable is the iptables table that holds our chains. Its chain OUTPUT routes
+// a packet anew after its mark changed.
 const MangleTable = "mangle"
 
-// MarkChain is one of our chains in table mangle, and the built-in chain that
-// jumps to it.
+// MarkChain is one of our chains in table mangle.
 type MarkChain struct {
 	Name  string
-	From  string
-	Rules []string // as iptables(8) prints them, behind "-A" and the chain's name
+	From  string   // the built-in chain that jumps to it
+	Rules []string // as iptables(8) prints them, without "-A" and the chain's name
 }
 
-// Jump is the rule that leads to the chain.
+// Jump returns the rule that jumps to the chain.
 func (c MarkChain) Jump() string { return "-j " + c.Name }
 
-// JumpLine is the same as iptables(8) prints it.
+// JumpLine returns the rule that jumps to the chain as iptables(8) prints it.
 func (c MarkChain) JumpLine() string { return "-A " + c.From + " " + c.Jump() }
 
-// Chains are those of a Mark of backend Iptables.
+// Chains returns the chains of a Mark of backend Iptables.
 func (m Mark) Chains() []MarkChain {
 	bits := fmt.Sprintf("%#x", m.Bits)
 	entering := "-i " + m.Dev
@@ -41,7 +40,7 @@ func (m Mark) Chains() []MarkChain {
 	}
 }
 
-// saved is what iptables-save(8) prints of the chains.
+// saved returns the chains as iptables-save(8) prints them.
 func (m Mark) saved() string {
 	var names, jumps, rules strings.Builder
 	for _, c := range m.Chains() {
@@ -54,19 +53,19 @@ func (m Mark) saved() string {
 	return "*" + MangleTable + "\n" + names.String() + jumps.String() + rules.String() + "COMMIT\n"
 }
 
-// Restored is what iptables-restore(8) makes the chains of, with --noflush. Jumps come
-// before foreign rules, for one of those may accept a packet and so end its way
-// through the table.
+// Restored returns the input of iptables-restore(8) --noflush that creates the
+// chains. It inserts the jumps before foreign rules: such a rule may accept a
+// packet, which then never reaches a later rule of the table.
 func (m Mark) Restored() string {
 	out := strings.NewReplacer("-A PREROUTING ", "-I PREROUTING ", "-A OUTPUT ", "-I OUTPUT ").Replace(m.saved())
-	if strings.Contains(m.Dev, `"`) { // which begins a quotation (add_param_to_argv of iptables/xshared.c)
+	if strings.Contains(m.Dev, `"`) { // it begins a quotation (add_param_to_argv of iptables/xshared.c)
 		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(m.Dev) + `"`
 		out = strings.Replace(out, "-i "+m.Dev+" ", "-i "+quoted+" ", 1)
 	}
 	return out
 }
 
-// markCommand is an op on a Mark of backend Iptables as a command.
+// markCommand returns an op on a Mark of backend Iptables as a command.
 func markCommand(o Op) string {
 	m := o.Object().(Mark)
 	program := string(m.Kind())

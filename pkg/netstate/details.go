@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// Details are what only links of one type have, as ip(8) writes it behind the
-// type: names and values in turn, such as "protocol 802.1Q id 100" of a vlan or
-// "mode active-backup miimon 100" of a bond. In a plan they are those that
-// matter, in a snapshot all that the kernel tells.
+// Details holds the attributes that only links of one type have, as ip(8) writes
+// them behind the type: names and values in turn, such as "protocol 802.1Q id
+// 100" of a vlan or "mode active-backup miimon 100" of a bond. In a plan they are
+// the attributes that matter. In a snapshot they are all that the kernel tells.
 type Details string
 
-// NewDetails puts names and values together, in the order given.
+// NewDetails joins names and values, which come in turn.
 func NewDetails(words ...string) Details { return Details(strings.Join(words, " ")) }
 
-// HasDetails reports whether links of a type have details here.
+// HasDetails reports whether this package knows details of links of a type.
 func HasDetails(linkType string) bool {
 	return linkType == "vlan" || linkType == "bond" || linkType == "macvlan"
 }
 
-// VLAN is what a vlan is: its protocol as ip(8) prints it, and its ID.
+// VLAN returns the details of a vlan: its protocol as ip(8) prints it, and its ID.
 func VLAN(protocol, id string) Details { return NewDetails("protocol", protocol, "id", id) }
 
 // All returns the names with their values, in order.
@@ -47,8 +47,8 @@ func (d Details) Get(name string) string {
 	return ""
 }
 
-// With returns d with the values of other in place of its own, and behind them
-// what only other has.
+// With returns d with the values of other in place of its own. The names that
+// only other has come last.
 func (d Details) With(other Details) Details {
 	var words []string
 	for n, v := range d.All() {
@@ -65,7 +65,8 @@ func (d Details) With(other Details) Details {
 	return NewDetails(words...)
 }
 
-// Since returns what of d is not, or not so, in before.
+// Since returns the part of d that is missing in before or has another value
+// there.
 func (d Details) Since(before Details) Details {
 	var words []string
 	for n, v := range d.All() {
@@ -76,7 +77,7 @@ func (d Details) Since(before Details) Details {
 	return NewDetails(words...)
 }
 
-// Without returns what of d has a name that other lacks.
+// Without returns the part of d whose names are missing in other.
 func (d Details) Without(other Details) Details {
 	var words []string
 	for n, v := range d.All() {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// MAC is an Ethernet address; the zero MAC means that none is given.
+// MAC is an Ethernet address. The zero MAC means none.
 type MAC [6]byte
 
 // ParseMAC reads six bytes in hexadecimal, separated by ':' or '-'.
@@ -41,30 +41,30 @@ type End struct {
 }
 
 // Link is a network interface. A zero MAC, MTU, TxQueueLen, Group, Alias, Type,
-// Peer, Parent or Master in a plan leaves that attribute as it is, and so does Up
-// when it is false: nothing here ever wants a link down. Details leave open what
-// they don't name.
+// Peer, Parent or Master in a plan leaves that attribute as it is. So does a
+// false Up: no plan ever wants a link down. Attributes that Details do not name
+// stay as they are, too.
 type Link struct {
 	Name       string
-	AltNames   string // other names of it, separated by blanks; no plan changes them
+	AltNames   string // alternative names, separated by blanks; no plan changes them
 	Type       string // IFLA_INFO_KIND: veth, macvlan, …; "" for a physical device
 	MAC        MAC
 	MTU        int // bytes
 	TxQueueLen int // packets
-	Group      int // IFLA_GROUP: links that rules of netfilter have in common
+	Group      int // IFLA_GROUP: rules of netfilter match all links of a group at once
 	Up         bool
 	Alias      string // IFLA_IFALIAS
-	Peer       End    // of a veth, where it is in one of the two namespaces
-	Parent     string // of a macvlan or vlan: the link it sits on, in the same namespace
-	Master     string // the bridge, bond or VRF it is a port of
+	Peer       End    // of a veth, if its far end is in one of the two namespaces
+	Parent     string // of a macvlan or vlan: the link below it, in the same namespace
+	Master     string // bridge, bond or VRF that has the link as a port
 	Details    Details
 }
 
-// AliasPrefix begins the ifalias of every link this suite makes.
+// AliasPrefix is the start of the ifalias of every link that this suite makes.
 const AliasPrefix = "multihome:"
 
-// Unnamed is the alias that stands for the lack of one: the link was made by this
-// suite, and whoever made it was killed before it could say for whom.
+// Unnamed is the alias of a link of this suite that does not name its attachment:
+// the process was killed after it made the link and before it set the alias.
 const Unnamed = AliasPrefix + "new"
 
 func (l Link) Kind() Kind     { return KindLink }
@@ -117,7 +117,7 @@ func (l Link) String() string {
 	return b.String()
 }
 
-func (l Link) over(have Object) Object {
+func (l Link) filledFrom(have Object) Object {
 	h := have.(Link)
 	l.AltNames = h.AltNames
 	if l.Type == "" {
@@ -142,7 +142,7 @@ func (l Link) over(have Object) Object {
 		l.Alias = h.Alias
 	}
 	if l.Peer.Name == "" || l.Peer.NS == h.Peer.NS && l.Peer.Name == h.Peer.Name {
-		l.Peer = h.Peer // its MAC is the business of the far end's own Link
+		l.Peer = h.Peer // the far end has a Link of its own, which sets its MAC
 	}
 	if l.Parent == "" {
 		l.Parent = h.Parent
@@ -154,8 +154,9 @@ func (l Link) over(have Object) Object {
 	return l
 }
 
-// NamedLink returns the link of that name, which may be one of its other names
-// (IFLA_ALT_IFNAME), as the kernel finds it (__dev_get_by_name of net/core/dev.c).
+// NamedLink returns the link with this name or alternative name
+// (IFLA_ALT_IFNAME). The kernel finds a link the same way (__dev_get_by_name of
+// net/core/dev.c).
 func NamedLink(s *Snapshot, ns NS, name string) (Link, bool) {
 	if l, ok := Get(s, ns, Link{Name: name}); ok {
 		return l, true
@@ -168,8 +169,9 @@ func NamedLink(s *Snapshot, ns NS, name string) (Link, bool) {
 	return Link{}, false
 }
 
-// RealName returns the name by which all that is on a link names it; a name that no
-// link has stays as it is.
+// RealName returns the real name of the link with this name or alternative name.
+// Addresses and routes refer to their link by its real name. A name that no link
+// has is returned unchanged.
 func RealName(s *Snapshot, ns NS, name string) string {
 	if l, ok := NamedLink(s, ns, name); ok {
 		return l.Name
@@ -177,19 +179,19 @@ func RealName(s *Snapshot, ns NS, name string) string {
 	return name
 }
 
-// sameDevice reports whether two links of one name differ only in what can be
-// changed on a living device.
+// sameDevice reports whether two links of one name differ only in attributes that
+// can be changed on an existing device.
 func (l Link) sameDevice(o Link) bool {
 	return l.Type == o.Type && l.Parent == o.Parent && l.Peer.NS == o.Peer.NS && l.Peer.Name == o.Peer.Name &&
 		(l.Type != "vlan" || l.Details == o.Details)
 }
 
 // ThroughDown reports whether a link goes down and up again on the way from
-// before to l: a bond takes none as a member that is up (bond_enslave), and one
-// that leaves is taken down.
+// before to l. A bond refuses a new member that is up (bond_enslave), and takes
+// down a member that leaves.
 func (l Link) ThroughDown(before Link) bool { return before.Up && l.Master != before.Master }
 
-// peerOf returns the far end of a veth as it is right after the pair was made.
+// peerOf returns the far end of a veth as it is in a new pair.
 func peerOf(ns NS, l Link) Link {
 	return Link{
 		Name: l.Peer.Name, Type: l.Type, MAC: l.Peer.MAC, MTU: l.MTU, TxQueueLen: l.TxQueueLen,

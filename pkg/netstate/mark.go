@@ -14,25 +14,25 @@ const MarkTable = "multihome"
 // Backend is the part of the kernel's netfilter that holds reply marks.
 type Backend int
 
-// The backends there are. What they make of packets is the same.
+// The backends. Both treat packets the same way.
 const (
 	Nftables Backend = iota // a table of our own, for both address families
 	Iptables                // chains of our own in table mangle, of one address family
 )
 
-// Mark makes replies leave by the link their connection entered by: new
-// connections that enter by Dev get Bits in their conntrack mark, and packets in
-// the reply direction of such a connection get Bits in their own mark before
-// they are routed. No other bit is touched, so that the marks of a service mesh
-// or an application survive.
+// Mark makes replies leave by the link that their connection entered by. New
+// connections that enter by Dev get Bits in their conntrack mark. Packets in the
+// reply direction of such a connection get Bits in their packet mark before they
+// are routed. No other bit is touched, so that the marks of a service mesh or an
+// application survive.
 type Mark struct {
 	Backend Backend
 	Family  Family // with Iptables; 0 with Nftables
 	Dev     string
-	From    MAC // not zero: only connections whose packets come from it
+	From    MAC // not zero: only connections whose packets come from this MAC
 	Bits    uint32
-	// Damage says how what is there under our names differs from what the
-	// other fields say it should be; it is all that is known then.
+	// Damage says how the table or chains with our names differ from the other
+	// fields, which then hold the wanted values, not the found ones.
 	Damage string
 }
 
@@ -49,7 +49,7 @@ func (m Mark) Kind() Kind {
 func (m Mark) Key() Object    { return Mark{Backend: m.Backend, Family: m.Family} }
 func (m Mark) Device() string { return "" }
 
-// Owned is true: table and chains have our name.
+// Owned returns true: the table or the chains have our name.
 func (m Mark) Owned() bool { return true }
 
 func (m Mark) String() string {
@@ -60,7 +60,7 @@ func (m Mark) String() string {
 	switch {
 	case m.Damage != "":
 		return fmt.Sprintf("%s damaged %q", table, m.Damage)
-	case m.Dev == "": // a key: whatever it is
+	case m.Dev == "": // a key
 		return table
 	}
 	from := ""
@@ -70,7 +70,8 @@ func (m Mark) String() string {
 	return fmt.Sprintf("%s iifname %s%s mark %#x", table, m.Dev, from, m.Bits)
 }
 
-// Ruleset is what nft(8) lists of the table, or iptables-save(8) of the chains.
+// Ruleset returns the table as nft(8) lists it, or the chains as
+// iptables-save(8) does.
 func (m Mark) Ruleset() string {
 	if m.Backend == Iptables {
 		return m.saved()

@@ -9,9 +9,9 @@ type Neigh struct {
 	Dev string
 	Dst netip.Addr
 	MAC MAC
-	// Permanent entries are never probed and don't age. What the kernel
-	// learnt by itself has this false, and is replaced where a plan wants a
-	// permanent one.
+	// Permanent entries are never probed and don't age. An entry that the
+	// kernel learnt by itself is not permanent. A permanent entry of a plan
+	// replaces it.
 	Permanent bool
 }
 
@@ -19,12 +19,12 @@ func (n Neigh) Kind() Kind     { return KindNeigh }
 func (n Neigh) Key() Object    { return Neigh{Dev: n.Dev, Dst: n.Dst} }
 func (n Neigh) Device() string { return n.Dev }
 
-// Owned is false: an entry goes with its link, and the links are ours.
+// Owned returns false: the kernel has no room for a mark on an entry.
 func (n Neigh) Owned() bool { return false }
 
 func (n Neigh) String() string {
 	s := n.Dst.String() + " dev " + n.Dev
-	if n.MAC != (MAC{}) { // or else only the key is known
+	if n.MAC != (MAC{}) { // a key has none
 		s += " lladdr " + n.MAC.String()
 	}
 	if n.Permanent {

@@ -2,11 +2,11 @@
 
 package netstate
 
-// The numbers that this suite uses, all of them. A node and a pod hold those of
-// other software too, so there is room for that, and an ADD looks whether a table
-// is somebody else's before it takes it.
+// These are all the numbers that this suite uses. Other software on the node and
+// in pods uses numbers, too. So there are gaps, and ADD checks that a table is
+// free before it takes it.
 //
-// Rules, by priority. The kernel looks at the lowest first:
+// Rules, by priority. The kernel evaluates the lowest first:
 //
 //	        on the node                       in a pod
 //	0       all lookup local, the kernel's    the same
@@ -33,58 +33,54 @@ package netstate
 //	256…    for admins                        for admins
 //	500     the way to pods (hostRuleTable)   for admins
 //
-// In a pod each is a wish: where somebody else uses a table, or another plugin of
-// ours, the next free one from 100 or 101 on is taken. A rule of ours tells which
-// one it is.
+// In a pod the tables are only preferred numbers. If other software or another
+// plugin of ours uses a table, ADD takes the next free one from 100 or 101 on.
+// Our rule for the table tells its number.
 const (
-	// HostRulePriority is that of the node's rule for the way to pods, unless the
-	// configuration says otherwise.
+	// HostRulePriority is the default priority of the node's rule for the way to
+	// pods.
 	HostRulePriority = 1000
-	// ReplyPriority is that of the rule for replies to what the node sent.
+	// ReplyPriority is the priority of the rule for replies to the node.
 	ReplyPriority = 32763
-	// FromPriority is that of the rules from an address to its NIC's own table.
+	// FromPriority is the priority of the rules from an address to its NIC's own
+	// table.
 	FromPriority = 32764
-	// LatePriority is that of the rules that come after those: to a table that the
-	// configuration names, and the older veth's to a NIC's subnet.
+	// LatePriority is the priority of the rules after those: to a table that the
+	// configuration names, and veth's to a NIC's subnet.
 	LatePriority = 32765
 
-	// HostTable holds the node's way to pods, unless the configuration says
-	// otherwise.
+	// HostTable is the default table of the node's way to pods.
 	HostTable = 500
-	// ReplyTable leads to the node what replies to it. One less is the first NIC's
-	// own, one more is where tables of further NICs begin.
+	// ReplyTable routes replies to the node. The first NIC's own table is one
+	// less. Tables of further NICs begin at one more.
 	ReplyTable = 100
-	// OlderReplyTable is the same for veth.
+	// OlderReplyTable is veth's table for replies to the node.
 	OlderReplyTable = 99
-	// RouteTable is where the tables of route begin.
+	// RouteTable is the first table of plugin route.
 	RouteTable = 100
 
-	// ReplyMark is the bit of the packet mark that replies have, unless the
-	// configuration says otherwise. No other bit is ever touched; kube-proxy's is
-	// 0x4000 (--iptables-masquerade-bit 14).
+	// ReplyMark is the default bit of the packet mark of replies. No other bit is
+	// ever touched. kube-proxy uses 0x4000 (--iptables-masquerade-bit 14).
 	ReplyMark = 0x10000000
 )
 
-// Protocols are the marks of our routes (rtm_protocol) and rules (FRA_PROTOCOL),
-// one for each plugin that makes any, by which each knows its own. They are none
-// of those in linux/rtnetlink.h or iproute2's rt_protos; the drop-in
+// Protocols mark our routes (rtm_protocol) and rules (FRA_PROTOCOL). Each plugin
+// that makes any has a number of its own, and knows its objects by it. None of
+// the numbers is in linux/rtnetlink.h or in iproute2's rt_protos. The drop-in
 // deploy/rt_protos.d/multihome.conf gives them their names.
 const (
-	ProtoCoordinator Protocol = 109 // and veth, which is coordinator by another name
+	ProtoCoordinator Protocol = 109 // also of veth, which is coordinator under another name
 	ProtoRoute       Protocol = 110
 )
 
-// SourceGroup is the group of the links that the SourceCheck is about.
+// SourceGroup is the group of the links whose packets the SourceCheck checks.
 const SourceGroup = 109
 
-// Protocols of linux/rtnetlink.h: RTPROT_KERNEL, which the kernel gives the routes
-// it makes of addresses, RTPROT_BOOT, what ip(8) gives a route when nothing is
-// said, and what it therefore doesn't print, and RTPROT_RA, which the kernel gives
-// those out of router advertisements.
+// Protocols of linux/rtnetlink.h.
 const (
-	ProtoKernel Protocol = 2
-	protoBoot   Protocol = 3
-	ProtoRA     Protocol = 9
+	ProtoKernel Protocol = 2 // RTPROT_KERNEL: routes that the kernel makes from addresses
+	protoBoot   Protocol = 3 // RTPROT_BOOT: ip(8)'s default, which it does not print
+	ProtoRA     Protocol = 9 // RTPROT_RA: routes from router advertisements
 )
 
 // Tables of linux/rtnetlink.h.

@@ -7,20 +7,19 @@ import (
 	"net/netip"
 )
 
-// NS names a network namespace by the part it plays in an attachment.
+// NS names a network namespace by its role in an attachment.
 type NS string
 
 const (
-	Host NS = "host" // the node's: the one the plugin is started in
-	Pod  NS = "pod"  // the one CNI_NETNS names
+	Host NS = "host" // of the node, where the plugin is started
+	Pod  NS = "pod"  // of CNI_NETNS
 )
 
-// Kind is the word ip(8), sysctl(8), nft(8) or iptables(8) uses for a sort of
-// object.
+// Kind is the type of an object, by its name in ip(8), sysctl(8), nft(8) or
+// iptables(8).
 type Kind string
 
-// The kinds of object there are, by the names ip(8), sysctl(8), nft(8) and
-// iptables(8) give them.
+// The kinds of object.
 const (
 	KindLink   Kind = "link"
 	KindAddr   Kind = "addr"
@@ -29,45 +28,44 @@ const (
 	KindNeigh  Kind = "neigh"
 	KindSysctl Kind = "sysctl"
 
-	// Those of a Mark, by its backend.
+	// The kinds of a Mark, by its backend and family.
 	KindNft       Kind = "nft"
 	KindIptables  Kind = "iptables"
 	KindIP6tables Kind = "ip6tables"
 )
 
-// Object is one thing the kernel holds in a network namespace. Objects are
-// comparable values: two are the same state if and only if they are ==.
+// Object is one thing that the kernel holds in a network namespace. Objects are
+// comparable values: two describe the same state if and only if they are ==.
 type Object interface {
 	Kind() Kind
-	// Key is the object reduced to the fields by which the kernel tells it
-	// from others of its kind.
+	// Key returns the object reduced to the fields by which the kernel
+	// distinguishes it from others of its kind.
 	Key() Object
-	// Device names the link that takes the object along when it goes, "" if
-	// none does.
+	// Device names the link that the object is deleted with, "" if there is
+	// none.
 	Device() string
-	// Owned reports whether the object carries a mark of this suite. Whose of its
-	// plugins it is, the Proto of a rule or route tells.
+	// Owned reports whether the object carries a mark of this suite. The Proto
+	// of a rule or route tells the plugin.
 	Owned() bool
-	// String is the object in the syntax of ip(8), nft(8) or sysctl(8).
+	// String returns the object in the syntax of ip(8), nft(8) or sysctl(8).
 	String() string
 }
 
-// partial is an object that leaves attributes open: over returns it with those
-// taken from have, which has the same key. An object that is not partial says
-// everything.
+// partial is an object that may leave attributes open. filledFrom returns it with
+// the open attributes taken from have, which has the same key.
 type partial interface {
-	over(have Object) Object
+	filledFrom(have Object) Object
 }
 
-// over returns want with the attributes it leaves open taken from have.
-func over(want, have Object) Object {
+// fill returns want with the attributes that it leaves open taken from have.
+func fill(want, have Object) Object {
 	if p, ok := want.(partial); ok {
-		return p.over(have)
+		return p.filledFrom(have)
 	}
 	return want
 }
 
-// keyInNamespace is a key in a namespace.
+// keyInNamespace identifies an object of a snapshot.
 type keyInNamespace struct {
 	ns  NS
 	key Object
@@ -81,7 +79,7 @@ var protoNames = map[Protocol]string{
 	ProtoCoordinator: "multihome", ProtoRoute: "multihome-route",
 }
 
-// Ours reports whether the number is one of this suite's.
+// Ours reports whether the number belongs to a plugin of this suite.
 func (p Protocol) Ours() bool { return p == ProtoCoordinator || p == ProtoRoute }
 
 func (p Protocol) String() string {
@@ -91,7 +89,7 @@ func (p Protocol) String() string {
 	return fmt.Sprint(uint8(p))
 }
 
-// tableName is a table as ip(8) prints it.
+// tableName returns a table as ip(8) prints it.
 func tableName(t int) string {
 	switch t {
 	case TableMain:
@@ -104,11 +102,11 @@ func tableName(t int) string {
 	return fmt.Sprint(t)
 }
 
-// Single returns the prefix that holds the address alone: /32 or /128.
+// Single returns the prefix that holds only the address: /32 or /128.
 func Single(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// prefixText is a prefix as ip(8) prints it: "default" for everything, an
-// address without its length when it stands for itself alone.
+// prefixText returns a prefix as ip(8) prints it: "default" for all addresses, and
+// no length for a single address.
 func prefixText(p netip.Prefix) string {
 	switch {
 	case p.Bits() == 0:

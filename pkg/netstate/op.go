@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// Op is one change in one namespace: an object is added (Before is nil),
-// deleted (After is nil) or changed (both are there and have the same key, or,
-// for a route, the same place in a table).
+// Op is one change in one namespace. It adds an object (Before is nil), deletes
+// one (After is nil) or changes one. Both objects of a change have the same key.
+// Two routes may also have the same table, destination and metric only.
 type Op struct {
 	NS     NS
 	Before Object
 	After  Object
-	Why    string // in words, for people
-	Shared bool   // the object is not this attachment's alone
+	Why    string // the reason, for people
+	Shared bool   // Undo leaves it, because others use the object, too
 }
 
 // Reverse returns the operations that undo ops.
@@ -29,14 +29,13 @@ func Reverse(ops []Op) []Op {
 	return out
 }
 
-// Undo returns the operations that undo ops as far as they are nobody else's
-// business: others may rely on the rest by now.
+// Undo returns the operations that undo ops, except those on shared objects:
+// others may rely on these by now.
 func Undo(ops []Op) []Op {
 	return slices.DeleteFunc(Reverse(ops), func(op Op) bool { return op.Shared })
 }
 
-// Object returns the object that the op is about: what will be there, or what
-// will be gone.
+// Object returns the object after the op or, for a deletion, the object before it.
 func (o Op) Object() Object {
 	if o.After != nil {
 		return o.After
@@ -54,12 +53,13 @@ func (o Op) verb() string {
 	return "change"
 }
 
-// Describe says what the op does, as errors name it: "pod: add route …".
+// Describe returns the op as errors name it: "pod: add route …".
 func (o Op) Describe() string {
 	return fmt.Sprintf("%s: %s %s", o.NS, o.verb(), Words(o.Object()))
 }
 
-// Words is an object with its kind, and its family where neither tells it.
+// Words returns an object with its kind, as errors name it. It adds the family of
+// an IPv6 rule, whose text may not tell it.
 func Words(o Object) string {
 	if r, ok := o.(Rule); ok && r.Family == IPv6 {
 		return fmt.Sprintf("IPv6 %s %s", o.Kind(), o)
@@ -67,10 +67,11 @@ func Words(o Object) string {
 	return fmt.Sprintf("%s %s", o.Kind(), o)
 }
 
-// String is the op as commands, behind its namespace.
+// String returns the namespace and the commands of the op.
 func (o Op) String() string { return string(o.NS) + ": " + strings.Join(o.Commands(), "; ") }
 
-// Commands are what does the op in its namespace, in the syntax of ip(8) and the like.
+// Commands returns commands that do the op, for a shell in its namespace. They are
+// those of ip(8), sysctl(8), nft(8) or iptables(8).
 func (o Op) Commands() []string {
 	if l, ok := o.Object().(Link); ok {
 		return linkCommands(o, l)
@@ -105,7 +106,7 @@ func (o Op) command() string {
 	return obj.String()
 }
 
-// nftCommand is an op on a whole table.
+// nftCommand returns the command for an op on a whole table of nftables.
 func nftCommand(o Op, table, ruleset string) string {
 	if o.After == nil {
 		return "nft delete table inet " + table
@@ -117,6 +118,7 @@ func nftCommand(o Op, table, ruleset string) string {
 	return "nft '" + replace + strings.TrimSpace(ruleset) + "'"
 }
 
+// ipVerb returns the start of an ip(8) command. replace is the verb for a change.
 func ipVerb(o Op, f Family, replace string) string {
 	verb := "add"
 	switch {
@@ -142,7 +144,7 @@ func linkCommands(o Op, l Link) []string {
 	return l.set(o.Before.(Link))
 }
 
-// set is the commands that make before to l.
+// set returns the commands that change before to l.
 func (l Link) set(before Link) []string {
 	cmd := "ip link set " + l.changed(before).String()
 	if l.Master == "" && before.Master != "" {
@@ -160,7 +162,7 @@ func (l Link) set(before Link) []string {
 	return []string{cmd}
 }
 
-// changed returns l with only those attributes that differ from before.
+// changed returns l with only the attributes that differ from before.
 func (l Link) changed(before Link) Link {
 	out := Link{Name: l.Name, Up: l.Up && (!before.Up || l.ThroughDown(before))}
 	if l.Master != before.Master {
@@ -187,5 +189,5 @@ func (l Link) changed(before Link) Link {
 	return out
 }
 
-// ErrNotUndone is in the error when not all that was done could be undone.
+// ErrNotUndone is in the error if some of the operations could not be undone.
 var ErrNotUndone = errors.New("not undone")

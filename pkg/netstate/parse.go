@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Line is an object on a line of its own: its namespace, "-6" where the object
-// itself doesn't tell its family, its kind, and the object.
+// Line returns an object as a line of text: its namespace, "-6" if the text of
+// the object does not tell its family, its kind, and the object.
 func Line(ns NS, o Object) string {
 	family := ""
 	switch t := o.(type) {
@@ -26,7 +26,7 @@ func Line(ns NS, o Object) string {
 	return string(ns) + ": " + family + string(o.Kind()) + " " + o.String()
 }
 
-// Parse reads what [Line] prints.
+// Parse reads a line that [Line] printed.
 func Parse(line string) (NS, Object, error) {
 	head, rest, ok := strings.Cut(line, ": ")
 	ns := NS(head)
@@ -78,7 +78,7 @@ func Parse(line string) (NS, Object, error) {
 	return ns, o, nil
 }
 
-// namesItsLinks reports whether an object names the links it can't be without.
+// namesItsLinks reports whether an object names all links that it must name.
 func namesItsLinks(o Object) bool {
 	switch t := o.(type) {
 	case Link:
@@ -95,8 +95,8 @@ func namesItsLinks(o Object) bool {
 	return o.Device() != ""
 }
 
-// splitQuoted cuts a line at spaces; a word in double quotes, as strconv.Quote makes
-// them, may hold some.
+// splitQuoted splits a line at spaces. A word in double quotes, as strconv.Quote
+// writes it, may contain spaces.
 func splitQuoted(s string) []string {
 	var words []string
 	for s = strings.TrimLeft(s, " "); s != ""; s = strings.TrimLeft(s, " ") {
@@ -110,7 +110,7 @@ func splitQuoted(s string) []string {
 	return words
 }
 
-// fields walks the words of an object and keeps the first error.
+// fields reads the words of an object one by one and keeps the first error.
 type fields struct {
 	words  []string
 	family Family
@@ -134,7 +134,7 @@ func (f *fields) next() string {
 	return w
 }
 
-// name is a word of its own: only an alias may be quoted.
+// name reads a name. It refuses quotes: only an alias may be quoted.
 func (f *fields) name() string {
 	w := f.next()
 	if w == "" || strings.Contains(w, `"`) {
@@ -149,7 +149,8 @@ func (f *fields) fail(err error) {
 	}
 }
 
-// each calls set with every remaining keyword; set takes the keyword's values.
+// each calls set with every remaining keyword. set reads the keyword's values, and
+// returns false for an unknown keyword.
 func (f *fields) each(set func(word string) bool) {
 	for len(f.words) > 0 && f.err == nil {
 		if w := f.next(); !set(w) {
@@ -251,7 +252,7 @@ func (f *fields) link() Link {
 	return l
 }
 
-// details are all words that are left.
+// details reads all remaining words.
 func (f *fields) details() Details {
 	var words []string
 	for len(f.words) > 0 && f.err == nil {
@@ -417,7 +418,7 @@ func (f *fields) tableNamed(name ...string) {
 	}
 }
 
-// damage is a quoted text.
+// damage reads a quoted text.
 func (f *fields) damage() string {
 	text, err := strconv.Unquote(f.next())
 	f.fail(err)

@@ -8,64 +8,62 @@ import (
 	"slices"
 )
 
-// Item is an object in its namespace, and why a plan names it.
+// Item is an object of a plan in its namespace.
 type Item struct {
 	NS     NS
 	Object Object
-	Why    string
-	Shared bool // it is not undone: others use it too, or may from the moment it is there
+	Why    string // the reason, for people
+	Shared bool   // Undo leaves it: others use it, too, or may do so at once
 }
 
-// Plan is what shall be, in the order in which it can be built, and then what
-// shall not. Additions come first so that no packet meets a moment in which
-// neither the old nor the new is there.
+// Plan is the state that a plugin wants. Additions come before deletions, so that
+// every packet finds the old objects or the new ones.
 type Plan struct {
-	Present []Item
-	Absent  []Item
+	Present []Item // must exist; in an order in which they can be added
+	Absent  []Item // must not exist
 }
 
-// Want adds an object that shall be there.
+// Want adds an object that must exist.
 func (p *Plan) Want(ns NS, why string, o Object) {
 	p.Present = append(p.Present, Item{NS: ns, Object: o, Why: why})
 }
 
-// WantShared adds an object that shall be there, and that others use as well: it
-// is not undone.
+// WantShared adds an object that must exist and that others use, too. Undo leaves
+// it.
 func (p *Plan) WantShared(ns NS, why string, o Object) {
 	p.Present = append(p.Present, Item{NS: ns, Object: o, Why: why, Shared: true})
 }
 
-// Unwant adds an object that shall not be there. One of ours is meant as ours: somebody
-// else's of the same key stays.
+// Unwant adds an object that must not exist. If o carries our mark, a foreign
+// object with the same key stays.
 func (p *Plan) Unwant(ns NS, why string, o Object) {
 	p.Absent = append(p.Absent, Item{NS: ns, Object: o, Why: why})
 }
 
-// Drop adds an object that shall not be there, nor come back when what was done is
-// undone: what it was for is gone, and the kernel might not take it.
+// Drop adds an object that must not exist, and that Undo does not bring back. It
+// is for objects without a purpose, which the kernel might even refuse.
 func (p *Plan) Drop(ns NS, why string, o Object) {
 	p.Absent = append(p.Absent, Item{NS: ns, Object: o, Why: why, Shared: true})
 }
 
-// Wants reports whether the plan names an object of that key among those that shall be
-// there.
+// Wants reports whether an object with the key of o is in Present.
 func (p *Plan) Wants(ns NS, o Object) bool {
 	return slices.ContainsFunc(p.Present, func(w Item) bool { return w.NS == ns && w.Object.Key() == o.Key() })
 }
 
-// unwants reports whether the plan names the object among those that shall not
-// be: one that takes the place of a wanted one is then replaced.
+// unwants reports whether an object with the key of o is in Absent. If such an
+// object takes the place of a wanted one, Diff replaces it.
 func (p *Plan) unwants(ns NS, o Object) bool {
 	return slices.ContainsFunc(p.Absent, func(u Item) bool { return u.NS == ns && u.Object.Key() == o.Key() })
 }
 
-// Conflict is the error for an object that stands where one of ours must, and
-// isn't ours to change.
+// Conflict is the error for an object of others that has the place of a wanted
+// one.
 type Conflict struct {
 	NS   NS
 	Want Object
 	Have Object
-	Link Object // that Have hangs on, if it tells whose it is; or nil
+	Link Object // the link of Have, if its alias names the owner; or nil
 }
 
 func (c *Conflict) Error() string {
@@ -76,8 +74,9 @@ func (c *Conflict) Error() string {
 	return fmt.Sprintf("%s: %s%s is in the way of %s", c.NS, Words(c.Have), of, c.Want)
 }
 
-// Diff returns the operations that lead from the snapshot to the plan. It is
-// empty when everything is as planned. The error is a [*Conflict].
+// Diff returns the operations that lead from the snapshot to the plan. The list is
+// empty if everything is as planned. The error is a [*Conflict], or says which
+// operation the kernel would refuse.
 func Diff(p Plan, s *Snapshot) ([]Op, error) {
 	var ops []Op
 	work := s // copied before the first change
@@ -104,7 +103,7 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 		}
 		after := w.Object
 		if after.Key() == have.Key() {
-			after = over(after, have)
+			after = fill(after, have)
 		}
 		if after == have {
 			continue
@@ -122,12 +121,12 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 			if err := do(Op{NS: w.NS, After: w.Object, Why: w.Why, Shared: w.Shared}); err != nil {
 				return nil, err
 			}
-		case after.Kind() == KindRoute && anothers(have.(Route), w.Object.(Route)) && !p.unwants(w.NS, have):
+		case after.Kind() == KindRoute && isForeign(have.(Route), w.Object.(Route)) && !p.unwants(w.NS, have):
 			return nil, &Conflict{NS: w.NS, Want: w.Object, Have: have}
-		case work.anothersLink(w.NS, have, after) != nil:
-			return nil, &Conflict{NS: w.NS, Want: w.Object, Have: have, Link: work.anothersLink(w.NS, have, after)}
+		case work.linkInUse(w.NS, have, after) != nil:
+			return nil, &Conflict{NS: w.NS, Want: w.Object, Have: have, Link: work.linkInUse(w.NS, have, after)}
 		default:
-			for _, op := range work.lost(w.NS, have, after) {
+			for _, op := range work.lostByDown(w.NS, have, after) {
 				if err := do(op); err != nil {
 					return nil, err
 				}
@@ -147,17 +146,18 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 	return ops, nil
 }
 
-// anothers reports whether a route in the way of a wanted one isn't ours to replace:
-// somebody else's, or another plugin's. A wanted one that isn't ours is a copy of what
-// the NIC has.
-func anothers(have, want Route) bool {
+// isForeign reports whether a route in the place of a wanted one belongs to other
+// software or to another plugin, so that it must not be replaced. A wanted route
+// without our mark is a copy of one that the NIC had before: it replaces any route
+// of ours.
+func isForeign(have, want Route) bool {
 	return !have.Owned() || want.Owned() && have.Proto != want.Proto
 }
 
-// anothersLink returns the link that an object hangs on, if one of ours made it
-// for somebody else: a route to another pod isn't taken away from it, even if it
-// is to the address that this one claims.
-func (s *Snapshot) anothersLink(ns NS, have, want Object) Object {
+// linkInUse returns the link of an object if this suite made that link for another
+// attachment. Its route is not taken away, even if it leads to an address that
+// this attachment claims, unless [Snapshot.Free] was called for it.
+func (s *Snapshot) linkInUse(ns NS, have, want Object) Object {
 	if have.Device() == want.Device() || s.free[keyInNamespace{ns, have.Key()}] {
 		return nil
 	}
@@ -167,7 +167,7 @@ func (s *Snapshot) anothersLink(ns NS, have, want Object) Object {
 	return nil
 }
 
-// farEndTaken returns the conflict of a pair that is to be made with a link that
+// farEndTaken returns the conflict between a veth pair to be made and a link that
 // already has the name of its far end.
 func (s *Snapshot) farEndTaken(w Item) *Conflict {
 	l, ok := w.Object.(Link)
@@ -180,8 +180,8 @@ func (s *Snapshot) farEndTaken(w Item) *Conflict {
 	return nil
 }
 
-// occupant returns the route that takes the place of a wanted one: the same
-// destination and metric in the same table by another next hop.
+// occupant returns the route in the place of a wanted one: same table, destination
+// and metric, but another next hop.
 func (s *Snapshot) occupant(ns NS, want Object) Object {
 	w, ok := want.(Route)
 	if !ok {
@@ -198,9 +198,9 @@ func (s *Snapshot) occupant(ns NS, want Object) Object {
 	return found
 }
 
-// dependents returns the deletion of all that would go with a link, so that
-// the list can be reversed: a veth's far end is made what it was when the pair
-// was new.
+// dependents returns the deletion of all objects that would go with a link, so
+// that the list can be reversed. It changes the far end of a veth back to what it
+// was in the new pair.
 func (s *Snapshot) dependents(ns NS, l Link) []Op {
 	var ops []Op
 	for r, o := range s.objects {
@@ -217,11 +217,11 @@ func (s *Snapshot) dependents(ns NS, l Link) []Op {
 	return ops
 }
 
-// lost returns the deletion of all that the snapshot knows to be on a link that
-// is taken down on its way to another master, so that undoing it brings it back.
-// IPv4 addresses stay (inetdev_event), others don't (addrconf_ifdown); those with
-// a lifetime come back by themselves.
-func (s *Snapshot) lost(ns NS, have, after Object) []Op {
+// lostByDown returns the deletion of the objects that a link loses while it is
+// down on its way to another master, so that undoing brings them back. IPv4
+// addresses stay (inetdev_event). IPv6 addresses go (addrconf_ifdown), but those
+// with a lifetime come back by themselves.
+func (s *Snapshot) lostByDown(ns NS, have, after Object) []Op {
 	l, ok := have.(Link)
 	if !ok || !after.(Link).ThroughDown(l) {
 		return nil
@@ -232,7 +232,8 @@ func (s *Snapshot) lost(ns NS, have, after Object) []Op {
 	})
 }
 
-// order ranks objects so that what a thing needs comes before it.
+// order returns a sort key: routes by a gateway come after the routes that lead to
+// the gateway.
 func order(o Object) string {
 	rank := "0"
 	if r, ok := o.(Route); ok && r.Via.IsValid() {
@@ -241,7 +242,7 @@ func order(o Object) string {
 	return string(o.Kind()) + rank + o.String()
 }
 
-// goesWith reports whether the object is gone when link l of namespace lns is.
+// goesWith reports whether deleting link l of namespace lns also deletes the object.
 func goesWith(ns NS, o Object, lns NS, l Link) bool {
 	if o.Kind() == KindLink {
 		name := o.(Link).Name

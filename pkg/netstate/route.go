@@ -10,7 +10,7 @@ import (
 )
 
 // Scope is a route's distance to its destination, RT_SCOPE_* of
-// linux/rtnetlink.h. IPv6 has none: there it is always ScopeGlobal.
+// linux/rtnetlink.h. IPv6 routes always have ScopeGlobal.
 type Scope uint8
 
 const (
@@ -40,16 +40,16 @@ type Route struct {
 	Dev    string
 	Src    netip.Addr // preferred source; not valid: the kernel chooses
 	Scope  Scope
-	Onlink bool // Via is on the link even if no route says so
+	Onlink bool // Via is on the link, even if no route says so
 	Proto  Protocol
 }
 
-// metricIPv6 is IP6_RT_PRIO_USER of include/uapi/linux/ipv6_route.h: what the
-// kernel makes of metric 0.
+// metricIPv6 is IP6_RT_PRIO_USER of include/uapi/linux/ipv6_route.h. The kernel
+// uses it for metric 0.
 const metricIPv6 = 1024
 
-// NewRoute returns a route of a plugin of ours to dst with the defaults that the kernel
-// would fill in, so that it compares equal to what is read back: link scope for
+// NewRoute returns a route to dst that carries the mark of a plugin. It fills in
+// the kernel's defaults, so that the route equals the one read back: scope link for
 // an IPv4 destination on the link, metric 1024 for IPv6.
 func NewRoute(owner Protocol, table int, dst netip.Prefix, via netip.Addr, dev string, src netip.Addr) Route {
 	r := Route{Table: table, Dst: dst.Masked(), Via: via, Dev: dev, Src: src, Proto: owner}
@@ -71,27 +71,27 @@ func Default(a netip.Addr) netip.Prefix {
 
 func (r Route) Kind() Kind { return KindRoute }
 
-// Key includes the next hop: the kernel holds several routes to one
-// destination with the same metric when they were appended (IPv4 connected
-// routes of two NICs in one subnet) or are not of one multipath set (IPv6).
+// Key includes the next hop, because the kernel may hold several routes with the
+// same table, destination and metric: appended ones (IPv4 connected routes of two
+// NICs in one subnet), and IPv6 routes that are not one multipath route.
 func (r Route) Key() Object {
 	return Route{Table: r.Table, Dst: r.Dst, Metric: r.Metric, Via: r.Via, Dev: r.Dev}
 }
 func (r Route) Device() string { return r.Dev }
 func (r Route) Owned() bool    { return r.Proto.Ours() }
 
-// over leaves the protocol open: a route that somebody else put there and that
-// does what ours would do stays theirs.
-func (r Route) over(have Object) Object {
+// filledFrom leaves the protocol open. A foreign route that does the same as ours
+// keeps its owner.
+func (r Route) filledFrom(have Object) Object {
 	r.Proto = have.(Route).Proto
 	return r
 }
 
-// IPv6 reports the family of the route.
+// IPv6 reports whether the route is an IPv6 one.
 func (r Route) IPv6() bool { return r.Dst.Addr().Is6() }
 
-// slot is what a new route must find free: the kernel refuses a second one to
-// the same destination with the same metric in a table (EEXIST).
+// slot returns the route's place in its table. The kernel refuses a second route
+// with the same destination and metric there (EEXIST).
 func (r Route) slot() Route { return Route{Table: r.Table, Dst: r.Dst, Metric: r.Metric} }
 
 func (r Route) String() string {

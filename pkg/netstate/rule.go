@@ -25,23 +25,23 @@ func FamilyOf(a netip.Addr) Family {
 	return IPv4
 }
 
-// Rule is an entry of the routing policy database that looks up a table.
+// Rule is an entry of the routing policy database. It selects a table.
 type Rule struct {
 	Family   Family
 	Priority int
 	From     netip.Prefix // not valid: from all
 	To       netip.Prefix // not valid: to all
 	Mark     uint32
-	Mask     uint32 // 0: the mark doesn't matter
+	Mask     uint32 // 0: any mark
 	Table    int
 	Proto    Protocol
-	Rest     bool // it has more conditions, which no rule of ours has: "..." stands for them
+	Rest     bool // it has more conditions, printed as "..."; no rule of ours has any
 }
 
 func (r Rule) Kind() Kind { return KindRule }
 
-// Key is everything but the protocol: the kernel takes a rule that differs in
-// nothing else for the same one (rule_exists in net/core/fib_rules.c).
+// Key returns the rule without its protocol. To the kernel, two rules that differ
+// in nothing else are the same (rule_exists in net/core/fib_rules.c).
 func (r Rule) Key() Object {
 	r.Proto = 0
 	return r
@@ -51,9 +51,9 @@ func (r Rule) Device() string { return "" }
 
 func (r Rule) Owned() bool { return r.Proto.Ours() && !r.Rest }
 
-// over leaves the protocol open: a rule that somebody else put there does what
-// ours would do, and stays theirs.
-func (r Rule) over(have Object) Object {
+// filledFrom leaves the protocol open. A foreign rule that does the same as ours
+// keeps its owner.
+func (r Rule) filledFrom(have Object) Object {
 	r.Proto = have.(Rule).Proto
 	return r
 }
@@ -82,5 +82,5 @@ func (r Rule) String() string {
 	return b.String()
 }
 
-// Families are asked for one by one everywhere.
+// Families lists both address families. The kernel is asked for each by itself.
 var Families = []Family{IPv4, IPv6}

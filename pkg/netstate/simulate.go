@@ -7,7 +7,7 @@ import (
 	"fmt"
 )
 
-// What the kernel would answer to an operation that can't be done.
+// The kernel's answers to operations that it refuses.
 var (
 	ErrExists      = errors.New("file exists")
 	ErrNotFound    = errors.New("no such object")
@@ -17,9 +17,10 @@ var (
 	ErrInvalidSrc  = errors.New("invalid preferred source")
 )
 
-// Apply does to the snapshot what the kernel would do: links take along what
-// is on them, a veth comes and goes with its far end, and what can't be done is
-// an error. Sysctls and neighbours that were never looked at may be written.
+// Apply does to the snapshot what the kernel would do. A link is deleted with all
+// that is on it. Both ends of a veth come and go together. An operation that the
+// kernel would refuse is an error. Sysctls and neighbours may be written even if
+// they were never read.
 func (s *Snapshot) Apply(op Op) error {
 	if err := s.apply(op); err != nil {
 		return fmt.Errorf("%s: %w", op.Describe(), err)
@@ -27,7 +28,8 @@ func (s *Snapshot) Apply(op Op) error {
 	return nil
 }
 
-// Assume takes operations for done, whether they can be done or not.
+// Assume records the result of operations. It does not check that the kernel would
+// accept them.
 func (s *Snapshot) Assume(ops []Op) {
 	for _, op := range ops {
 		if op.Before != nil {
@@ -107,8 +109,8 @@ func (s *Snapshot) applyLink(op Op, after Link) error {
 	return nil
 }
 
-// flush removes what a link loses when it goes down: routes (fib_disable_ip,
-// rt6_disable_ip) and neighbours (neigh_ifdown).
+// flush removes the objects that a link loses when it goes down: routes
+// (fib_disable_ip, rt6_disable_ip) and neighbours (neigh_ifdown).
 func (s *Snapshot) flush(ns NS, dev string) {
 	for r, o := range s.objects {
 		if k := o.Kind(); r.ns == ns && o.Device() == dev && (k == KindRoute || k == KindNeigh) {
@@ -117,8 +119,8 @@ func (s *Snapshot) flush(ns NS, dev string) {
 	}
 }
 
-// obstacleTo reports what keeps the kernel from adding or changing an object
-// that is not a link.
+// obstacleTo returns the kernel's reason to refuse adding or changing an object
+// that is not a link, or nil.
 func (s *Snapshot) obstacleTo(op Op) error {
 	after := op.After
 	if _, taken := s.objects[keyInNamespace{op.NS, after.Key()}]; taken && op.Before == nil {
@@ -132,8 +134,8 @@ func (s *Snapshot) obstacleTo(op Op) error {
 	if !ok {
 		return ErrNoDevice
 	}
-	// The kernel takes a neighbour on a link that is down, only to lose it when
-	// the link's state changes: a plan that does that is a mistake.
+	// The kernel accepts a neighbour on a link that is down, but loses it when the
+	// link's state changes. So such a plan is a mistake.
 	if k := after.Kind(); !l.Up && (k == KindRoute || k == KindNeigh) {
 		return ErrNetworkDown
 	}
@@ -152,8 +154,8 @@ func (s *Snapshot) obstacleTo(op Op) error {
 	return nil
 }
 
-// onLink reports whether a route of table main or an address says that the
-// gateway is a neighbour on the route's link.
+// onLink reports whether the route's gateway is a neighbour on its link, according
+// to a route of table main or an address of the link.
 func (s *Snapshot) onLink(ns NS, route Route) bool {
 	if route.Via.Is6() && route.Via.IsLinkLocalUnicast() {
 		return true
@@ -176,8 +178,9 @@ func (s *Snapshot) onLink(ns NS, route Route) bool {
 	return false
 }
 
-// isLocal reports whether the namespace has the route's preferred source. Of
-// the node's addresses a snapshot knows none, so there every source will do.
+// isLocal reports whether the namespace has the route's preferred source address.
+// A snapshot does not hold the node's addresses, so on the node every source is
+// taken for local.
 func (s *Snapshot) isLocal(ns NS, route Route) bool {
 	if ns == Host {
 		return true

@@ -8,25 +8,25 @@ import (
 	"slices"
 )
 
-// Snapshot is what the two namespaces hold, as far as somebody looked.
+// Snapshot is the state of the two namespaces, as far as it was read.
 type Snapshot struct {
 	objects map[keyInNamespace]Object
-	sorted  map[list]any            // what All found since the last change
-	free    map[keyInNamespace]bool // objects on links of others that those don't need any more
+	sorted  map[list]any            // results of All since the last change
+	free    map[keyInNamespace]bool // objects whose place a plan may take: see Free
 }
 
-// list is the objects of one kind in a namespace.
+// list identifies the objects of one kind in a namespace.
 type list struct {
 	ns   NS
 	kind Kind
 }
 
-// NewSnapshot returns a snapshot that holds nothing.
+// NewSnapshot returns an empty snapshot.
 func NewSnapshot() *Snapshot {
 	return &Snapshot{objects: map[keyInNamespace]Object{}, sorted: map[list]any{}}
 }
 
-// Put records an object, in place of one with the same key.
+// Put records an object. It replaces one with the same key.
 func (s *Snapshot) Put(ns NS, o Object) {
 	clear(s.sorted)
 	s.objects[keyInNamespace{ns, o.Key()}] = o
@@ -38,9 +38,9 @@ func Get[T Object](s *Snapshot, ns NS, o T) (T, bool) {
 	return have, ok
 }
 
-// All returns the objects of one kind in ns, ordered by their text. To make a text
-// takes longer than everything else here, so each is made once, and the order is
-// kept until something changes: a plan asks again and again.
+// All returns the objects of one kind in ns, sorted by their text. Writing the text
+// takes longer than everything else here, and a plan calls All many times. So All
+// writes each text once and keeps the result until the snapshot changes.
 func All[T Object](s *Snapshot, ns NS) []T {
 	var none T
 	all := list{ns, none.Kind()}
@@ -66,8 +66,8 @@ func All[T Object](s *Snapshot, ns NS) []T {
 	return slices.Clone(out)
 }
 
-// Free says that whoever an object was made for doesn't need it any more: a plan may
-// take its place, though it is on a link of theirs.
+// Free records that the owner of an object no longer needs it. A plan may take its
+// place, although it is on a link of that owner.
 func (s *Snapshot) Free(ns NS, o Object) {
 	if s.free == nil {
 		s.free = map[keyInNamespace]bool{}

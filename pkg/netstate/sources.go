@@ -8,13 +8,13 @@ import "fmt"
 // SourceCheck.
 const SourceTable = "multihome-sources"
 
-// SourceCheck drops what comes in by a link of SourceGroup from an address that
-// the namespace doesn't reach by that very link: the strict reverse path of RFC
-// 3704, for both address families, where the kernel's own rp_filter knows IPv4
-// alone. It is one for all links of the group, and holds nothing for each.
+// SourceCheck drops packets that enter by a link of SourceGroup if the namespace
+// does not route to their source address by the same link. This is the strict
+// reverse path check of RFC 3704, for both address families; the kernel's own
+// rp_filter is for IPv4 only. One check serves all links of the group and holds no
+// entry per link.
 type SourceCheck struct {
-	// Damage says how what is there under our name differs from what it should
-	// be.
+	// Damage says how the table with our name differs from what it should be.
 	Damage string
 }
 
@@ -22,7 +22,7 @@ func (c SourceCheck) Kind() Kind     { return KindNft }
 func (c SourceCheck) Key() Object    { return SourceCheck{} }
 func (c SourceCheck) Device() string { return "" }
 
-// Owned is true: the table has our name.
+// Owned returns true: the table has our name.
 func (c SourceCheck) Owned() bool { return true }
 
 func (c SourceCheck) String() string {
@@ -32,8 +32,8 @@ func (c SourceCheck) String() string {
 	return "table inet " + SourceTable
 }
 
-// Ruleset is what nft(8) lists of the table. Its chain comes before connection
-// tracking, so that what is dropped leaves no trace there.
+// Ruleset returns the table as nft(8) lists it. Its chain comes before connection
+// tracking, so that dropped packets leave no entry there.
 func (c SourceCheck) Ruleset() string {
 	return fmt.Sprintf("table inet %s {\n"+
 		"\tchain prerouting {\n"+

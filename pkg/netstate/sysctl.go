@@ -23,11 +23,11 @@ func (s Sysctl) Device() string {
 	return s.Dev
 }
 
-// Owned is false: a setting has no room for a mark.
+// Owned returns false: a setting has no room for a mark.
 func (s Sysctl) Owned() bool { return false }
 
-// Path is the file below /proc/sys. Its parts are separated by slashes because
-// a link's name may hold a dot.
+// Path returns the file's path below /proc/sys. Slashes separate its parts, because
+// a link's name may contain a dot.
 func (s Sysctl) Path() string {
 	return fmt.Sprintf("net/ipv%d/conf/%s/%s", s.Family, s.Dev, s.Name)
 }
