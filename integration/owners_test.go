@@ -114,9 +114,9 @@ func TestBothBehindOneNIC(t *testing.T) {
 		first, chain []string
 		refused      string
 	}{
-		"eth0, coordinator and sbr":        {nil, []string{fixture.Chained, bySource}, "coordinator routes what comes from its addresses"},
+		"eth0, coordinator and sbr":        {nil, []string{fixture.Chained, bySource}, "coordinator already routes packets from its addresses"},
 		"eth0, sbr and coordinator":        {nil, []string{bySource, fixture.Chained}, "plugin route has given 10.6."},
-		"net1, coordinator and sbr":        {[]string{fixture.Chained}, []string{fixture.Chained, bySource}, "coordinator routes what comes from its addresses"},
+		"net1, coordinator and sbr":        {[]string{fixture.Chained}, []string{fixture.Chained, bySource}, "coordinator already routes packets from its addresses"},
 		"net1, sbr and coordinator":        {[]string{fixture.Chained}, []string{bySource, fixture.Chained}, "plugin route has given 10.7."},
 		"net1, untuned and sbr":            {[]string{fixture.Chained}, []string{with(`"tunePodRoutes": false`), bySource}, ""},
 		"net1, sbr and untuned":            {[]string{fixture.Chained}, []string{bySource, with(`"tunePodRoutes": false`)}, ""},

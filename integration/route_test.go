@@ -432,7 +432,7 @@ func TestRouteRefuses(t *testing.T) {
 		"a bridge of that name":         {"ip link add ens192.host type bridge", nil, []string{"host: link is ens192.host type bridge", "want ens192.host link ens192 type macvlan mode bridge"}},
 		"a macvlan on another link":     {"ip link add v0 type veth peer name v1; ip link add ens192.host link v0 type macvlan mode bridge", nil, []string{"link v0 type macvlan", "want ens192.host link ens192"}},
 		"a macvlan in another mode":     {"ip link add ens192.host link ens192 type macvlan mode vepa", nil, []string{"mode vepa", "mode bridge"}},
-		"no such master":                {"true", fixture.Keys{"master": "eno9"}, []string{"want ens192, which link eth0 of the pod sits on"}},
+		"no such master":                {"true", fixture.Keys{"master": "eno9"}, []string{"want ens192, the parent of link eth0 of the pod"}},
 		"the address is another link's": {"ip link add v0 type veth peer name v1; ip link set v0 up; ip route add 10.6.168.171/32 dev v0", nil, []string{"host: route 10.6.168.171 dev v0", "is in the way of 10.6.168.171 dev ens192.host"}},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package route gives pods on macvlans a way to their node and back, by a
-// macvlan of the node's own (bridge.go), and routes what comes from an address of
-// a NIC by tables of that NIC's own (source.go). It is what the plugin of that
-// name does.
+// Package route implements the plugin route. It gives pods on macvlans a way to
+// their node and back, by a macvlan of the node (plan.go). With sbr it routes
+// packets from each address of a NIC by a table of that address (source.go).
 //
-// The plans are pure; how they become kernel state, are checked, undone and
-// removed is package plugin's business.
+// The plugin's program is one call:
+//
+//	func main() { plugin.Main(route.Plugin()) }
+//
+// The plans are pure. Package plugin applies, checks, undoes and removes them.
+//
+// Beware: route must be chained after the plugin that makes the NIC. Chain either
+// route with sbr or coordinator behind a NIC, not both: both would make tables for
+// its addresses.
 package route
 
 import (
@@ -19,7 +25,7 @@ import (
 	"github.com/multihome/multihome/pkg/route/keys"
 )
 
-// The two sides of an attachment, for short.
+// The two namespaces of an attachment.
 const (
 	host = netstate.Host
 	pod  = netstate.Pod
@@ -28,7 +34,7 @@ const (
 // Config is the plugin's configuration.
 type Config struct {
 	keys.Config
-	Bridge hostlink.Bridge // the keys', as one that can be planned
+	Bridge hostlink.Bridge // the bridge of the keys, in the type that plans it
 }
 
 // Load reads and checks the configuration.

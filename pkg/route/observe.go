@@ -13,8 +13,8 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// Observe reads the pod and, for a bridge, that and by which addresses the pod
-// knows its node.
+// Observe reads the pod. If the configuration has a bridge, it also reads the
+// bridge and the addresses by which the pod reaches its node.
 func (c *Config) Observe(t *plugin.Task) error {
 	if err := readable(&t.View); err != nil {
 		return err
@@ -28,7 +28,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := t.Kernel.Pod.AwaitAddrs(t.Snapshot, t.IfName); err != nil {
 		return err
 	}
-	if c.Bridge.Name == "" { // no route of the node's is looked at
+	if c.Bridge.Name == "" { // the plan has nothing on the node
 		return t.Kernel.Host.ReadOwn(t.Snapshot, addresses(&t.View))
 	}
 	var err error
@@ -61,7 +61,7 @@ func nicOf(v *plugin.View) (netstate.Link, error) {
 	return nic, nil
 }
 
-// readable checks what the plugin before this one in the chain left.
+// readable checks prevResult.
 func readable(v *plugin.View) error {
 	if v.Prev == nil {
 		return config.Invalid("prevResult: missing: route must be chained after the plugin that makes the NIC")
@@ -72,8 +72,8 @@ func readable(v *plugin.View) error {
 	return nil
 }
 
-// addresses returns those that prevResult gives the attachment's NIC, with their
-// lengths.
+// addresses returns the addresses of the attachment's NIC in prevResult, with their
+// prefix lengths.
 func addresses(v *plugin.View) []netip.Prefix {
 	var out []netip.Prefix
 	for _, ip := range v.PrevIPs() {
@@ -82,7 +82,7 @@ func addresses(v *plugin.View) []netip.Prefix {
 	return out
 }
 
-// Status says whether the node has what a bridge needs.
+// Status returns an error if the node lacks something that the bridge needs.
 func (c *Config) Status(t *plugin.Task) error {
 	b := c.Bridge
 	if b.Name == "" {

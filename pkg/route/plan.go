@@ -14,7 +14,7 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// Plan returns what shall be for the task's attachment.
+// Plan returns the wanted state for the attachment.
 func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	if err := readable(v); err != nil {
 		return netstate.Plan{}, err
@@ -39,7 +39,7 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	return b.plan, err
 }
 
-// builder puts a plan together.
+// builder builds a plan.
 type builder struct {
 	c     *Config
 	v     *plugin.View
@@ -48,7 +48,7 @@ type builder struct {
 	addrs []netip.Prefix // of prevResult
 }
 
-// onNIC returns the addresses that the attachment's NIC has.
+// onNIC returns the addresses on the attachment's NIC.
 func onNIC(v *plugin.View) []netip.Prefix {
 	var out []netip.Prefix
 	for _, a := range netstate.All[netstate.Addr](v.Snapshot, pod) {
@@ -59,15 +59,15 @@ func onNIC(v *plugin.View) []netip.Prefix {
 	return out
 }
 
-// bridge is how the pod and its node, which a macvlan keeps apart, reach each
-// other: by a macvlan of the node's own.
+// bridge plans a macvlan of the node, and routes and neighbours by it. A macvlan
+// and its parent do not reach each other, but two macvlans on one parent do.
 func (b *builder) bridge() error {
 	v, c, nic := b.v, b.c.Bridge, b.nic
 	if err := hostlink.CanShare(nic, c.Parent); err != nil {
 		return err
 	}
 	if nic.Type == "macvlan" && v.Parent != "" && v.Parent != netstate.RealName(v.Snapshot, host, c.Parent) {
-		return config.Invalid("master: %s: want %s, which link %s of the pod sits on", c.Parent, v.Parent, nic.Name)
+		return config.Invalid("master: %s: want %s, the parent of link %s of the pod", c.Parent, v.Parent, nic.Name)
 	}
 	for _, a := range b.addrs {
 		if !slices.ContainsFunc(onNIC(v), func(p netip.Prefix) bool { return p.Addr() == a.Addr() }) {
@@ -84,20 +84,21 @@ func (b *builder) bridge() error {
 	}
 	for _, n := range v.Node {
 		if b.has(netstate.FamilyOf(n)) {
-			b.plan.Want(pod, "the node answers nobody by its macvlan", netstate.Neigh{Dev: nic.Name, Dst: n, MAC: bridge.MAC, Permanent: true})
+			b.plan.Want(pod, "the node answers no ARP or NDP request by its macvlan", netstate.Neigh{Dev: nic.Name, Dst: n, MAC: bridge.MAC, Permanent: true})
 		}
 	}
 	return nil
 }
 
-// has reports whether the NIC has an address of a family.
+// has reports whether prevResult has an address of a family.
 func (b *builder) has(f netstate.Family) bool {
 	return slices.ContainsFunc(b.addrs, func(a netip.Prefix) bool { return netstate.FamilyOf(a.Addr()) == f })
 }
 
-// source is what the node sends from, where it has a choice: the address that the
-// pod finds on its own link, or else the first. The bridge has none, and the kernel
-// would take the first that it comes across.
+// source returns the node's source address for packets to address a: a node address
+// in the pod's subnet, or else the first one. It returns none if the node has only
+// one, in that subnet. The bridge has no address, so the kernel would take any of
+// the node's.
 func (b *builder) source(a netip.Prefix) netip.Addr {
 	f := netstate.FamilyOf(a.Addr())
 	of := slices.DeleteFunc(slices.Clone(b.v.Node), func(n netip.Addr) bool { return netstate.FamilyOf(n) != f })
@@ -111,15 +112,15 @@ func (b *builder) source(a netip.Prefix) netip.Addr {
 	return of[i]
 }
 
-// Record notes a NIC's addresses, and what the node and the pod have for each
-// other.
+// Record returns a record of the NIC's addresses, of the node's routes and neighbours
+// for them, and of the pod's neighbours for the node. It returns nil without a bridge.
 func (c *Config) Record(v *plugin.View, plan netstate.Plan) *records.Record {
 	if c.Bridge.Name == "" {
 		return nil
 	}
 	r := &records.Record{Table: netstate.TableMain, Proto: netstate.ProtoRoute}
 	if v.Own != nil {
-		r.Proto = v.Own.Proto // what is there already keeps its own
+		r.Proto = v.Own.Proto // existing routes keep their protocol
 	}
 	for _, item := range plan.Present {
 		n, ok := item.Object.(netstate.Neigh)

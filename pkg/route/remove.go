@@ -16,8 +16,8 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// observeOwned reads what remove goes by: the attachment's record, what leads to the NIC by
-// the bridge, and the pod, if that is still there.
+// observeOwned reads the input of remove: the attachment's record, the node's routes
+// and neighbours for the NIC, and the pod if it still exists.
 func observeOwned(t *plugin.Task) error {
 	list, err := t.Readable(records.BridgeRoutes.Read(t.Pod()))
 	if err != nil {
@@ -29,7 +29,7 @@ func observeOwned(t *plugin.Task) error {
 		}
 	}
 	if t.Own != nil {
-		if err := surveyBridge(t); err != nil {
+		if err := observeBridge(t); err != nil {
 			return err
 		}
 	}
@@ -40,9 +40,9 @@ func observeOwned(t *plugin.Task) error {
 	return t.Kernel.ReadPod(t.Snapshot)
 }
 
-// surveyBridge reads what the node has for the NIC, and whether coordinator has its
-// neighbours on the same bridge.
-func surveyBridge(t *plugin.Task) error {
+// observeBridge reads the node's routes and neighbours for the NIC, and coordinator's
+// record, which tells whether coordinator has its neighbours on the same bridge.
+func observeBridge(t *plugin.Task) error {
 	for _, rec := range append(t.Own.Former, *t.Own) {
 		if err := hostlink.ReadRelease(t.Kernel, t.Snapshot, rec.Device, rec.Addresses); err != nil {
 			return err
@@ -58,15 +58,15 @@ func surveyBridge(t *plugin.Task) error {
 	return err
 }
 
-// remover finds what an attachment owns.
+// remover finds the objects that an attachment owns.
 type remover struct {
 	v   *plugin.View
 	ops []netstate.Op
 }
 
-// remove returns what DEL deletes: by its record, what leads to the NIC by the
-// bridge, which stays; and in the pod, if that is still there, the NIC's rules and
-// tables, out of which main gets back what it had.
+// remove returns the operations of DEL. On the node they delete the recorded routes
+// and neighbours for the NIC; the bridge stays. In the pod, if it still exists, they
+// delete the NIC's rules and tables and move routes back to table main.
 func remove(v *plugin.View) []netstate.Op {
 	r := &remover{v: v}
 	if v.Own != nil {
@@ -80,8 +80,8 @@ func remove(v *plugin.View) []netstate.Op {
 	return r.ops
 }
 
-// bridge is what a record says. The neighbours are coordinator's as well if it is
-// chained behind the same NIC with the same macvlan: they go with its DEL.
+// bridge deletes the objects of a record. If coordinator is chained behind the same
+// NIC with the same macvlan, it uses the neighbours, too. Then its DEL deletes them.
 func (r *remover) bridge(rec records.Record) {
 	var kept []netip.Addr
 	for _, beside := range r.v.Others {
@@ -91,7 +91,7 @@ func (r *remover) bridge(rec records.Record) {
 	}
 	owners := []netstate.Protocol{netstate.ProtoRoute}
 	if rec.Proto == 0 {
-		owners = append(owners, netstate.ProtoCoordinator) // of an earlier version
+		owners = append(owners, netstate.ProtoCoordinator) // an earlier version used its number
 	}
 	for _, owner := range owners {
 		r.ops = append(r.ops, hostlink.Release(r.v.Snapshot, owner, rec.Table, rec.Device, rec.MAC, rec.Addresses, kept)...)
@@ -108,8 +108,8 @@ func (r *remover) del(o netstate.Object) {
 	r.ops = append(r.ops, netstate.Op{NS: pod, Before: o})
 }
 
-// sources is what is there for the NIC's addresses. Main gets its routes back
-// before their tables go; what was moved still has its own protocol.
+// sources deletes the rules and tables of the NIC's addresses. Before that it adds
+// the moved routes to table main again; it knows them by their foreign protocol.
 func (r *remover) sources() {
 	var rules []netstate.Rule
 	var own []netstate.Route
@@ -136,7 +136,8 @@ func (r *remover) sources() {
 	for _, route := range slices.Backward(own) {
 		r.del(route)
 	}
-	// Last, for they tell whose the tables are, if DEL is killed before.
+	// Rules go last: if DEL is killed before, they tell the next DEL which tables are
+	// its own.
 	for _, rule := range rules {
 		r.del(rule)
 	}
@@ -147,10 +148,10 @@ func (r *remover) sources() {
 	}
 }
 
-// isOlder reports whether a rule is one that route made of the NIC before it had a
-// protocol of its own: until then it had coordinator's, which doesn't make rules from
-// an address of that priority, or gives their tables its ways to the node, by another
-// link or from an address of the NIC.
+// isOlder reports whether an earlier version of route made a rule for the NIC. That
+// version used coordinator's protocol. Two signs tell its rules from coordinator's:
+// coordinator makes no rule from an address with priority LatePriority, and its
+// tables have routes to the node, by another link or from an address of the NIC.
 func isOlder(v *plugin.View, rule netstate.Rule) bool {
 	if rule.Proto != netstate.ProtoCoordinator || !rule.Owned() || !rule.From.IsSingleIP() {
 		return false
@@ -164,8 +165,8 @@ func isOlder(v *plugin.View, rule netstate.Rule) bool {
 		})
 }
 
-// speaksToNode reports whether coordinator has the pod speak to its node from an
-// address of the NIC.
+// speaksToNode reports whether coordinator made a route of table main with an address
+// of the NIC as its source. By such routes the pod reaches its node.
 func speaksToNode(v *plugin.View) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Route](v.Snapshot, pod), func(r netstate.Route) bool {
 		return r.Proto == netstate.ProtoCoordinator && r.Table == netstate.TableMain &&
@@ -173,12 +174,12 @@ func speaksToNode(v *plugin.View) bool {
 	})
 }
 
-// slot is what the kernel takes one route for.
+// slot returns a route's place in its table: the kernel holds one route there.
 func slot(r netstate.Route) netstate.Object {
 	return netstate.Route{Table: r.Table, Dst: r.Dst, Metric: r.Metric}
 }
 
-// routesOf returns what a rule's table has by the NIC, if the table is the NIC's
+// routesOf returns the routes by the NIC in a rule's table, if the table is the NIC's
 // own.
 func (r *remover) routesOf(rule netstate.Rule) []netstate.Route {
 	return slices.DeleteFunc(netstate.All[netstate.Route](r.v.Snapshot, pod), func(route netstate.Route) bool {
@@ -187,8 +188,8 @@ func (r *remover) routesOf(rule netstate.Rule) []netstate.Route {
 	})
 }
 
-// isFree reports whether main can have a route again: nothing else is in its
-// place, and its link is up.
+// isFree reports whether a route can be added to main again: its place is free, and
+// its link is up.
 func (r *remover) isFree(in netstate.Route) bool {
 	l, ok := netstate.Get(r.v.Snapshot, pod, netstate.Link{Name: in.Dev})
 	return ok && l.Up && !slices.ContainsFunc(netstate.All[netstate.Route](r.v.Snapshot, pod), func(route netstate.Route) bool {
@@ -196,15 +197,15 @@ func (r *remover) isFree(in netstate.Route) bool {
 	})
 }
 
-// isOurHint reports whether a route of main is one that addSourceHints made.
+// isOurHint reports whether addSourceHints made a route of main.
 func (r *remover) isOurHint(route netstate.Route) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Addr](r.v.Snapshot, pod), func(a netstate.Addr) bool {
 		return a.Dev == r.v.IfName && isHint(route, a.Prefix, a.Dev)
 	})
 }
 
-// addrs returns the addresses of the attachment's NIC: of the record, of
-// prevResult and of the link, as far as they are there.
+// addrs returns the addresses of the attachment's NIC in the record, in prevResult
+// and on the link.
 func (r *remover) addrs() []netip.Addr {
 	var out []netip.Addr
 	if r.v.Own != nil {
@@ -221,7 +222,7 @@ func (r *remover) addrs() []netip.Addr {
 	return out
 }
 
-// attachments returns those that own something on the node.
+// attachments returns the attachments that own something on the node.
 func attachments(*plugin.Task) ([]attachment.Attachment, error) {
 	list, err := records.BridgeRoutes.Read("")
 	var out []attachment.Attachment
@@ -231,8 +232,8 @@ func attachments(*plugin.Task) ([]attachment.Attachment, error) {
 	return out, err
 }
 
-// unused returns what nobody needs any more: the network's bridge, and the check
-// of sources.
+// unused returns the deletion of the network's bridge and of the check of sources, as
+// far as nothing needs them any more.
 func unused(t *plugin.Task) ([]netstate.Op, error) {
 	ops, errBridge := unusedBridge(t)
 	var going []string
@@ -243,8 +244,8 @@ func unused(t *plugin.Task) ([]netstate.Op, error) {
 	return append(ops, check...), errors.Join(errBridge, err)
 }
 
-// unusedBridge returns the network's bridge, if one of ours made it, the
-// configuration lets it go, and neither a pod nor the node itself uses it.
+// unusedBridge returns the deletion of the network's bridge if a plugin of ours made
+// it, removeUnused is set, and neither a pod nor the node itself uses it.
 func unusedBridge(t *plugin.Task) ([]netstate.Op, error) {
 	conf, err := Load(t.Keys)
 	if err != nil {
@@ -264,7 +265,7 @@ func unusedBridge(t *plugin.Task) ([]netstate.Op, error) {
 	}
 	for _, set := range []records.Set{records.BridgeRoutes, records.NodeRoutes} {
 		list, err := set.Read("")
-		if err != nil { // who knows what it uses
+		if err != nil { // an unreadable record may be of a pod that uses the bridge
 			return nil, err
 		}
 		if slices.ContainsFunc(list, func(r records.Record) bool { return r.Device == l.Name }) {

@@ -11,16 +11,16 @@ import (
 	"github.com/multihome/multihome/pkg/owntable"
 )
 
-// table leads what comes from each address to one table, and that is all.
+// table plans a rule from each address to the configured table, and no routes.
 func (b *builder) table() {
 	for _, a := range b.addrs {
 		b.plan.Want(pod, "table", owntable.Rule(netstate.ProtoRoute, a.Addr(), netstate.LatePriority, b.c.Table))
 	}
 }
 
-// ownTables gives each address of the NIC a table: addresses of different subnets
-// leave by different gateways. The NIC's routes are moved there out of main, so
-// that nothing leaves by this NIC that doesn't come from it.
+// ownTables plans a table for each address of the NIC, because addresses of different
+// subnets use different gateways. It moves the NIC's routes out of main into these
+// tables, so that only packets from its addresses leave by this NIC.
 func (b *builder) ownTables() error {
 	if err := b.routesAlone(); err != nil {
 		return err
@@ -50,8 +50,8 @@ func (b *builder) ownTables() error {
 	return nil
 }
 
-// routesAlone returns an error if coordinator routes what comes from an address of the
-// NIC: with two tables for it, Services and the node would be out of its reach.
+// routesAlone returns an error if coordinator routes packets from an address of the
+// NIC. With tables of both plugins, the address would not reach Services and the node.
 func (b *builder) routesAlone() error {
 	isReply := func(r netstate.Rule) bool {
 		return r.Proto == netstate.ProtoCoordinator && r.Priority == netstate.ReplyPriority && r.Mask != 0
@@ -68,11 +68,11 @@ func (b *builder) routesAlone() error {
 	if !taken {
 		return nil
 	}
-	return config.Invalid("sbr: link %s: coordinator routes what comes from its addresses (%s): chain coordinator behind a NIC, or route with sbr, and not both", b.v.IfName, with)
+	return config.Invalid("sbr: link %s: coordinator already routes packets from its addresses (%s): chain either coordinator or route with sbr behind a NIC, not both", b.v.IfName, with)
 }
 
-// olderTable is the one that an earlier version of route gave an address, 0 if it gave
-// it none.
+// olderTable returns the table that an earlier version of route made for an address, 0
+// if it made none.
 func (b *builder) olderTable(a netip.Addr) int {
 	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
 		if owntable.IsOwn(r, netstate.ProtoCoordinator) && r.From.Addr() == a && isOlder(b.v, r) {
@@ -82,9 +82,9 @@ func (b *builder) olderTable(a netip.Addr) int {
 	return 0
 }
 
-// sources are the addresses that have a table: those of prevResult first, which
-// get the lowest numbers, and then what else the NIC has, which would lose its
-// routes else.
+// sources returns the addresses that get a table. Those of prevResult come first and
+// get the lowest numbers. The NIC's other addresses follow: without a table they would
+// lose their routes.
 func (b *builder) sources() []netip.Prefix {
 	out := slices.Clone(b.addrs)
 	for _, a := range onNIC(b.v) {
@@ -95,8 +95,8 @@ func (b *builder) sources() []netip.Prefix {
 	return out
 }
 
-// isOf reports whether a route by the NIC is one of an address: its source or its
-// next hop is in the address's subnet, or in no address's.
+// isOf reports whether a route by the NIC belongs into the table of address a: its
+// source or next hop is in the subnet of a, or in no subnet of the NIC's addresses.
 func (b *builder) isOf(r netstate.Route, a netip.Prefix) bool {
 	if netstate.FamilyOf(r.Dst.Addr()) != netstate.FamilyOf(a.Addr()) {
 		return false
@@ -105,8 +105,9 @@ func (b *builder) isOf(r netstate.Route, a netip.Prefix) bool {
 	return in(a) || !slices.ContainsFunc(b.sources(), in)
 }
 
-// gateway is the one that is configured for an address's subnet, that prevResult
-// gives the address, or its subnet, or any that is configured.
+// gateway returns the gateway of an address: the configured one if it is in the
+// address's subnet, or else the one that prevResult has for the address, the configured
+// one, or one of prevResult in the subnet.
 func (b *builder) gateway(a netip.Prefix) netip.Addr {
 	configured := b.c.Gateways[netstate.FamilyOf(a.Addr())]
 	if a.Contains(configured) {
@@ -127,7 +128,8 @@ func (b *builder) gateway(a netip.Prefix) netip.Addr {
 	return netip.Addr{}
 }
 
-// subnet is an address's own, which its table has even if main has not.
+// subnet plans a route to the address's own subnet, if neither main nor the table has
+// one.
 func (b *builder) subnet(a netip.Prefix, table int) {
 	there := func(r netstate.Route) bool {
 		return r.Dev == b.v.IfName && r.Dst == a.Masked() && (r.Table == netstate.TableMain || r.Table == table)
@@ -138,8 +140,8 @@ func (b *builder) subnet(a netip.Prefix, table int) {
 	b.plan.Want(pod, "the address's own subnet", netstate.NewRoute(netstate.ProtoRoute, table, a, netip.Addr{}, b.v.IfName, a.Addr()))
 }
 
-// sourceHints leaves main a way to each subnet, with the address that is to be
-// used for it, for who doesn't bind to one.
+// sourceHints plans a route in main to each subnet with the NIC's address there as the
+// source, for programs that bind to no address.
 func (b *builder) sourceHints() {
 	for _, a := range b.sources() {
 		if !a.IsSingleIP() && !slices.ContainsFunc(b.plan.Present, func(i netstate.Item) bool { return isHint(i.Object, a, b.v.IfName) }) {
@@ -148,7 +150,8 @@ func (b *builder) sourceHints() {
 	}
 }
 
-// hint is what the kernel has already for an IPv4 address.
+// hint returns the route of sourceHints for an address. For an IPv4 address the kernel
+// usually has made it already.
 func (b *builder) hint(a netip.Prefix) netstate.Route {
 	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
 		if isHint(r, a, b.v.IfName) {
@@ -158,16 +161,16 @@ func (b *builder) hint(a netip.Prefix) netstate.Route {
 	return netstate.NewRoute(netstate.ProtoRoute, netstate.TableMain, a, netip.Addr{}, b.v.IfName, a.Addr())
 }
 
-// isHint reports whether an object is a route of main to an address's subnet with
-// an address of that subnet as its source.
+// isHint reports whether an object is a route of main to an address's subnet, with a
+// source in that subnet.
 func isHint(o netstate.Object, a netip.Prefix, dev string) bool {
 	r, ok := o.(netstate.Route)
 	return ok && r.Dev == dev && r.Table == netstate.TableMain && r.Dst == a.Masked() && !r.Via.IsValid() && a.Contains(r.Src)
 }
 
-// dropMoved takes the NIC's routes out of main, those by a gateway before what
-// leads to that. Link-local destinations stay, and so does what the kernel would
-// make again.
+// dropMoved plans the deletion of the NIC's routes in main. Routes by a gateway go
+// before the routes that lead to the gateway. Routes to link-local destinations stay,
+// and so do those from router advertisements, which the kernel would make again.
 func (b *builder) dropMoved() {
 	for _, r := range slices.Backward(gatewaysLast(netstate.All[netstate.Route](b.v.Snapshot, pod))) {
 		moved := slices.ContainsFunc(b.sources(), func(a netip.Prefix) bool { return b.isOf(r, a) })
@@ -178,7 +181,8 @@ func (b *builder) dropMoved() {
 	}
 }
 
-// gatewaysLast sorts routes so that they can be added in that order.
+// gatewaysLast sorts routes in an order in which they can be added: those by a gateway
+// come last.
 func gatewaysLast(routes []netstate.Route) []netstate.Route {
 	slices.SortStableFunc(routes, func(a, b netstate.Route) int {
 		switch {

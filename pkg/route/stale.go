@@ -10,9 +10,9 @@ import (
 	"github.com/multihome/multihome/pkg/owntable"
 )
 
-// stale drops what an earlier ADD made for addresses that the NIC, or the node, no
-// longer has: on the node by the record, in the pod by the rules from such addresses
-// and the tables that they lead to.
+// stale plans the deletion of objects that an earlier ADD made for addresses that the
+// NIC or the node no longer has. On the node it finds them by the record. In the pod it
+// finds the rules from such addresses, and their tables.
 func (b *builder) stale() {
 	const why = "an earlier ADD made it for an address that is gone"
 	hostlink.Former(&b.plan, b.v, netstate.ProtoRoute, netip.Addr{})
@@ -20,7 +20,7 @@ func (b *builder) stale() {
 		if rule.Proto != netstate.ProtoRoute || !rule.Owned() || !rule.From.IsSingleIP() || !owntable.IsFormer(b.v.Snapshot, rule) || b.plan.Wants(pod, rule) {
 			continue
 		}
-		if rule.Priority == netstate.FromPriority && b.isAnothers(rule.Table) {
+		if rule.Priority == netstate.FromPriority && b.hasOtherNIC(rule.Table) {
 			continue
 		}
 		b.plan.Drop(pod, why, rule)
@@ -32,8 +32,8 @@ func (b *builder) stale() {
 	}
 }
 
-// isAnothers reports whether a table has a route by another NIC.
-func (b *builder) isAnothers(table int) bool {
+// hasOtherNIC reports whether a table has a route by another NIC.
+func (b *builder) hasOtherNIC(table int) bool {
 	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
 		if r.Table == table && r.Dev != b.v.IfName {
 			return true
