@@ -11,21 +11,21 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Bridge names the node's own macvlan and the link that it is on.
+// Bridge names a macvlan of the node, and its parent.
 type Bridge struct {
 	Name   string
 	Parent string
 }
 
-// Config is what the keys of a configuration say.
+// Config holds the values of the keys.
 type Config struct {
-	Bridge       Bridge // of the node; without a name: none
-	RemoveUnused bool   // GC removes it when nothing uses it
+	Bridge       Bridge // on the node; without a name: none
+	RemoveUnused bool   // GC removes the bridge when nothing uses it
 
 	SBR         bool
-	Table       int                            // that exists, for all addresses; 0: one of its own for each
-	Gateways    map[netstate.Family]netip.Addr // before those of prevResult
-	SourceHints bool                           // leave main the subnets, with the address as their source
+	Table       int                            // an existing table for all addresses; 0: a new one for each
+	Gateways    map[netstate.Family]netip.Addr // preferred to those of prevResult
+	SourceHints bool                           // keep routes to the subnets in main, with the address as source
 }
 
 // Load reads and checks the configuration.
@@ -46,20 +46,20 @@ func Load(raw map[string]json.RawMessage) (*Config, error) {
 	return c, c.check()
 }
 
-// check is about what keys must be together.
+// check checks which keys need or exclude each other.
 func (c *Config) check() error {
 	b := c.Bridge
 	switch {
 	case b == Bridge{} && !c.SBR:
-		return config.Invalid("sbr: false, without master and bridge there is nothing to do: want master and bridge, or sbr, or all of them")
+		return config.Invalid("sbr: false: without master and bridge there is nothing to do: want master and bridge, or sbr, or all three")
 	case b.Name == "" && b.Parent != "":
 		return config.Invalid("bridge: missing: want the name of the node's macvlan on master %s", b.Parent)
 	case b.Name != "" && b.Parent == "":
-		return config.Invalid("master: missing: want the link of the node that bridge %s is on", b.Name)
+		return config.Invalid("master: missing: want the parent of bridge %s, a link of the node", b.Name)
 	case b.Name != "" && b.Name == b.Parent:
 		return config.Invalid("bridge: %q: want another name than master's", b.Name)
 	case c.RemoveUnused && b.Name == "":
-		return config.Invalid("removeUnused: true: want a bridge that it is for")
+		return config.Invalid("removeUnused: true: want a bridge with it")
 	case c.SBR:
 		return c.checkTable()
 	case c.Table != 0:
@@ -72,23 +72,23 @@ func (c *Config) check() error {
 	return nil
 }
 
-// checkTable is about keys that are for tables of a NIC's own: with a table that
-// exists no route is made or moved.
+// checkTable checks table, and the keys that exclude it: in an existing table route
+// makes no routes and moves none there.
 func (c *Config) checkTable() error {
 	switch {
 	case c.Table == 0:
 		return nil
 	case c.Table == netstate.TableLocal:
-		return config.Invalid("table: %d: want another one than the kernel's own (local)", c.Table)
+		return config.Invalid("table: %d: want another one: this is table local, which the kernel needs for itself", c.Table)
 	case len(c.Gateways) > 0:
-		return config.Invalid("gateways: with table %d, in which no route is made: want one of them", c.Table)
+		return config.Invalid("gateways: with table %d: want one of the two: no route is made in an existing table", c.Table)
 	case c.SourceHints:
-		return config.Invalid("addSourceHints: with table %d, to which no route is moved: want one of them", c.Table)
+		return config.Invalid("addSourceHints: with table %d: want one of the two: no route is moved to an existing table", c.Table)
 	}
 	return nil
 }
 
-// gateways is a list of at most one address of each family.
+// gateways reads a list of at most one address of each family.
 func gateways(p map[netstate.Family]netip.Addr) config.Value {
 	return config.Value{
 		Want: `a list of at most one IPv4 and one IPv6 address, like ["10.6.0.1", "fd00:6::1"]`,

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package keys reads the configuration of route: which keys there are, what each allows, and
-// which must be together.
+// Package keys reads the configuration of plugin route. It knows the keys, the values
+// that each allows, and which keys need or exclude each other. For example:
 //
-// It touches nothing and links no kernel, so that a configuration can be tried anywhere.
-// What is done by it is package route's business.
+//	c, err := keys.Load(map[string]json.RawMessage{"sbr": json.RawMessage("true")})
+//
+// It has no side effects and does not link package kernel, so that a configuration can
+// be checked on any machine. Package route makes plans from the configuration.
+//
+// Beware: a good configuration may still fail on a node, for example if master is not
+// there. Only ADD and STATUS find that.
 package keys
