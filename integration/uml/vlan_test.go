@@ -76,7 +76,7 @@ func TestVLANThatIsNone(t *testing.T) {
 		{"link add link ens224 name ens192.100 type vlan id 100", "link ens192.100: parent is ens224, want ens192"},
 		{"link add link ens192 name ens192.100 type vlan id 101", "vlan is protocol 802.1Q id 101, want protocol 802.1Q id 100"},
 		{"link add link ens192 name ens192.100 type vlan protocol 802.1ad id 100", "vlan is protocol 802.1ad id 100, want protocol 802.1Q id 100"},
-		{"link add link ens192 name vlan100 type vlan id 100", "protocol 802.1Q id 100 of ens192 is vlan100 already"},
+		{"link add link ens192 name vlan100 type vlan id 100", "link vlan100 already has protocol 802.1Q id 100 of ens192"},
 	} {
 		n := two(t)
 		n.sh("ip " + tt.made)

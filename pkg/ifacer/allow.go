@@ -18,11 +18,11 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// allowPath is where a node says what networks may do with its links: who writes
-// a network is not always who runs the node.
+// allowPath is the file in which a node's admin restricts what networks may do with
+// its links. Users without rights on the node may write networks.
 const allowPath = "/etc/cni/multihome/ifacer.json"
 
-// allowList is what that file says. What is not in it is refused.
+// allowList holds the contents of that file. Anything not in it is refused.
 type allowList struct {
 	interfaces []string // patterns
 	vlans      []vlanRange
@@ -32,12 +32,12 @@ type allowList struct {
 
 type vlanRange struct{ first, last int }
 
-// readAllowList returns nil if the node has none.
+// readAllowList reads the node's allow list. It returns nil if there is none.
 func readAllowList() (*allowList, error) {
 	if _, err := os.Lstat(allowPath); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	data, err := records.ReadTrusted(allowPath) // a link that leads nowhere is a list that is lost
+	data, err := records.ReadTrusted(allowPath) // a dangling symbolic link is an error: the list was lost
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func parseAllowList(data []byte) (*allowList, error) {
 	})
 }
 
-// permit returns an error that names the first thing that the list doesn't allow.
+// permit returns an error for the first value that the list doesn't allow.
 func (l *allowList) permit(c *keys.Config) error {
 	if l == nil {
 		return nil
@@ -89,7 +89,7 @@ func matches(patterns []string, name string) bool {
 	})
 }
 
-// patterns are names with '*' and '?' in them, as path.Match has them.
+// patterns reads a list of patterns for path.Match.
 func patterns(p *[]string) config.Value {
 	return config.Value{
 		Want: `a list of names, which may hold * and ?, like ["ens*"]`,
@@ -107,7 +107,7 @@ func patterns(p *[]string) config.Value {
 	}
 }
 
-// vlanRanges is a list of VLAN IDs and of ranges of them.
+// vlanRanges reads a list of VLAN IDs and of ranges of them.
 func vlanRanges(p *[]vlanRange) config.Value {
 	return config.Value{
 		Want: `a list of VLAN IDs and ranges from 1 to 4094, like [100, "200-299"]`,
@@ -128,7 +128,7 @@ func vlanRanges(p *[]vlanRange) config.Value {
 				first, err := strconv.Atoi(from)
 				last, err2 := strconv.Atoi(to)
 				if err != nil || err2 != nil || first < 1 || last > 4094 || first > last {
-					return fmt.Errorf("%s is none", item)
+					return fmt.Errorf("%s is neither", item)
 				}
 				*p = append(*p, vlanRange{first, last})
 			}

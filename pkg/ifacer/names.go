@@ -10,8 +10,8 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// named returns the configuration with the interfaces by the names that the kernel has
-// for them, as far as they were read.
+// named returns the configuration with the real names of the interfaces, as far as
+// they were read. The configuration may name them by alternative names.
 func (c *Config) named(v *plugin.View) (*Config, error) {
 	out := *c
 	out.Interfaces, out.called = nil, map[string]string{}
@@ -30,7 +30,8 @@ func (c *Config) named(v *plugin.View) (*Config, error) {
 	return &out, out.TooLong()
 }
 
-// name is an interface as errors name it: as the configuration does, too.
+// name returns an interface as errors name it: the name in the configuration and, if
+// it differs, the real name.
 func (c *Config) name(kernelName string) string {
 	if as := c.called[kernelName]; as != "" && as != kernelName {
 		return as + " (" + kernelName + ")"

@@ -11,8 +11,8 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// Observe locks the links that the plan is about and reads them. When all is
-// there, that is all; the rest of the node matters only for what is to be made.
+// Observe locks the links that the plan names and reads them. If all of them exist
+// and no interface has to join a bond, it reads nothing else of the node.
 func (c *Config) Observe(t *plugin.Task) error {
 	if err := c.read(t); err != nil {
 		return err
@@ -21,14 +21,14 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(named.Interfaces, c.Interfaces) { // the locks are the links', whatever they are called
+	if !slices.Equal(named.Interfaces, c.Interfaces) { // lock each link by its real name
 		c = named
 		if err := c.read(t); err != nil {
 			return err
 		}
 	}
 	if t.Own, err = ownRecord(t); err != nil {
-		t.Own = nil // it is replaced
+		t.Own = nil // ADD replaces an unreadable record
 	}
 	if l, ok := link(&t.View, c.BondName); ok && l.Type == "bond" {
 		if err := t.Kernel.Host.ReadMembers(t.Snapshot, c.BondName); err != nil {
@@ -71,7 +71,7 @@ func link(v *plugin.View, name string) (netstate.Link, bool) {
 	return netstate.Get(v.Snapshot, host, netstate.Link{Name: name})
 }
 
-// missing returns the first of the links to be made that isn't there.
+// missing returns the first link of the configuration that doesn't exist, "" if all do.
 func (c *Config) missing(v *plugin.View) string {
 	for _, name := range c.Links() {
 		if _, ok := link(v, name); !ok {
@@ -81,7 +81,7 @@ func (c *Config) missing(v *plugin.View) string {
 	return ""
 }
 
-// joining returns the interfaces that are to become members of the bond.
+// joining returns the interfaces that must become members of the bond.
 func (c *Config) joining(v *plugin.View) (out []string) {
 	if c.BondName == "" {
 		return nil
@@ -94,7 +94,7 @@ func (c *Config) joining(v *plugin.View) (out []string) {
 	return out
 }
 
-// stack returns a link with those of the node that sit on it, and on them.
+// stack returns a link and all links above it.
 func stack(v *plugin.View, name string) []netstate.Link {
 	l, ok := link(v, name)
 	if !ok {
@@ -109,8 +109,8 @@ func stack(v *plugin.View, name string) []netstate.Link {
 	return out
 }
 
-// Record notes which links the attachment uses, besides those that another
-// ifacer of its chain has noted: what is made last is last.
+// Record returns a record of the links that the attachment uses. It keeps those that
+// another ifacer of the same chain has recorded. A link comes after the link below it.
 func (c *Config) Record(v *plugin.View, _ netstate.Plan) *records.Record {
 	c, err := c.named(v)
 	if err != nil || len(c.Links()) == 0 {
@@ -127,7 +127,7 @@ func (c *Config) Record(v *plugin.View, _ netstate.Plan) *records.Record {
 	return r
 }
 
-// union adds to a list what it lacks.
+// union adds to a list the names that it lacks.
 func union(list, more []string) []string {
 	for _, name := range more {
 		if !slices.Contains(list, name) {
@@ -137,8 +137,8 @@ func union(list, more []string) []string {
 	return list
 }
 
-// Status says whether the interfaces are there, and whether the kernel can make
-// what isn't.
+// Status returns an error if an interface is missing, or if the kernel can't make a
+// link that is missing.
 func (c *Config) Status(t *plugin.Task) error {
 	for _, name := range c.Interfaces {
 		if err := t.Kernel.Host.ReadLink(t.Snapshot, name); err != nil {

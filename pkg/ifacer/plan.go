@@ -13,8 +13,8 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Plan returns what shall be on the node. A link that is there and can't be
-// brought to that without harm to those who use it is an error.
+// Plan returns the wanted links of the node. It returns an error if an existing link
+// differs and can't be changed without harm to its users.
 func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	b := &builder{v: v}
 	for _, name := range c.Interfaces {
@@ -38,7 +38,7 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	return b.plan, err
 }
 
-// builder puts a plan together.
+// builder builds a plan.
 type builder struct {
 	c    *Config
 	v    *plugin.View
@@ -47,7 +47,7 @@ type builder struct {
 
 func (b *builder) want(why string, l netstate.Link) { b.plan.Want(host, why, l) }
 
-// mismatch is the error for a link that isn't what it must be.
+// mismatch returns the error for a link with a wrong attribute.
 func mismatch(l netstate.Link, what, got, want string) error {
 	if got == "" {
 		got = "none"
@@ -55,7 +55,7 @@ func mismatch(l netstate.Link, what, got, want string) error {
 	return fmt.Errorf("host: link %s: %s is %s, want %s", l.Name, what, got, want)
 }
 
-// typeOf is the type of a link as errors name it.
+// typeOf returns the type of a link as errors name it.
 func typeOf(l netstate.Link) string {
 	if l.Type == "" {
 		return "that of a NIC"
@@ -63,8 +63,8 @@ func typeOf(l netstate.Link) string {
 	return l.Type
 }
 
-// bond is made down, gets its members, and then goes up: many of its options can
-// only be set while it is down.
+// bond plans the bond: first the bond itself, down, then its members, and then the bond
+// up. Many of its options can only be set while it is down.
 func (b *builder) bond() error {
 	have, there := link(b.v, b.c.BondName)
 	bond := netstate.Link{Name: b.c.BondName, Type: "bond", Details: b.c.ExistingBond(), MTU: b.c.MTU}
@@ -78,7 +78,7 @@ func (b *builder) bond() error {
 		}
 	} else {
 		first, _ := link(b.v, b.c.Interfaces[0])
-		bond.MAC = first.MAC // or udev would give it another
+		bond.MAC = first.MAC // without one, udev would set another
 		bond.Details = b.c.NewBond()
 		if active := b.c.BondOptions.Get(keys.ActiveSlave); active != "" {
 			final.Details = netstate.NewDetails(keys.ActiveSlave, active)
@@ -97,9 +97,9 @@ func (b *builder) bond() error {
 	return nil
 }
 
-// verifyBond reports what of an existing bond is not as it must be and can't be
-// set while it is in use. One that is down and has no members can be made into
-// anything; such a one comes with the driver (max_bonds).
+// verifyBond returns an error if an existing bond has a wrong attribute that can't be
+// changed while the bond is in use. Every attribute of an idle bond can be changed. The
+// bonding driver itself makes idle bonds (max_bonds).
 func (b *builder) verifyBond(have netstate.Link) error {
 	if have.Type != "bond" {
 		return mismatch(have, "type", typeOf(have), "bond")
@@ -133,14 +133,15 @@ func (b *builder) members(bond string) (out []string) {
 	return out
 }
 
+// idle reports whether a bond is down and has no members.
 func (b *builder) idle(bond netstate.Link) bool { return !bond.Up && len(b.members(bond.Name)) == 0 }
 
-// checksNoLinks reports whether a bond doesn't look whether its members have a link.
+// checksNoLinks reports whether a bond does not monitor the state of its members.
 func checksNoLinks(d netstate.Details) bool {
 	return d.Get("miimon") == "0" && (d.Get("arp_interval") == "" || d.Get("arp_interval") == "0")
 }
 
-// downMembers are the interfaces that nobody has set up.
+// downMembers returns the interfaces that are down.
 func (b *builder) downMembers() (out []string) {
 	for _, name := range b.c.Interfaces {
 		if l, _ := link(b.v, name); !l.Up {
@@ -150,8 +151,8 @@ func (b *builder) downMembers() (out []string) {
 	return out
 }
 
-// member makes an interface a member of the bond. It goes down on the way, so
-// that must be nobody's loss.
+// member plans that an interface becomes a member of the bond. The interface goes down
+// on the way, so it must not be in use.
 func (b *builder) member(name string) error {
 	l, _ := link(b.v, name)
 	if l.Master != b.c.BondName && !b.c.Force {
@@ -159,15 +160,15 @@ func (b *builder) member(name string) error {
 			return fmt.Errorf("host: link %s: master is %s, want %s: set force to take it", b.c.name(name), l.Master, b.c.BondName)
 		}
 		if load := b.carried(name); load != "" {
-			return fmt.Errorf("host: link %s: it carries %s: set force to make it a member of %s all the same", b.c.name(name), load, b.c.BondName)
+			return fmt.Errorf("host: link %s: it carries %s: set force to make it a member of %s anyway", b.c.name(name), load, b.c.BondName)
 		}
 	}
 	b.want("a member of the bond", netstate.Link{Name: name, Master: b.c.BondName, Up: true})
 	return nil
 }
 
-// carried returns what the node uses a NIC for, by itself or by a link on it: an
-// address or a default route.
+// carried returns an address or a default route of the node on a NIC or on a link above
+// it, "" if there is none.
 func (b *builder) carried(name string) string {
 	for _, l := range stack(b.v, name) {
 		for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, host) {
@@ -184,7 +185,7 @@ func (b *builder) carried(name string) string {
 	return ""
 }
 
-// vlan is the VLAN of the NIC or of the bond.
+// vlan plans the VLAN of the NIC or of the bond.
 func (b *builder) vlan() error {
 	want := netstate.Link{
 		Name: b.c.VLANName(), Type: "vlan", Parent: b.c.Parent(), MTU: b.c.MTU, Up: true,
@@ -196,7 +197,7 @@ func (b *builder) vlan() error {
 	have, there := link(b.v, want.Name)
 	if !there {
 		if other, taken := b.sameVLAN(want); taken {
-			return fmt.Errorf("host: link %s: %s of %s is %s already", want.Name, want.Details, want.Parent, other.Name)
+			return fmt.Errorf("host: link %s: link %s already has %s of %s: delete it, or rename it to %s", want.Name, other.Name, want.Details, want.Parent, want.Name)
 		}
 		want.Alias = alias(nil)
 		b.want("the VLAN", want)
@@ -209,7 +210,7 @@ func (b *builder) vlan() error {
 		return mismatch(have, "parent", have.Parent, want.Parent)
 	case have.Details != want.Details:
 		return mismatch(have, "vlan", string(have.Details), string(want.Details))
-	case want.MTU != 0 && have.MTU > want.MTU: // more does no harm, less may
+	case want.MTU != 0 && have.MTU > want.MTU: // raising it is harmless, lowering it may not be
 		return mismatch(have, "mtu", strconv.Itoa(have.MTU), strconv.Itoa(want.MTU))
 	}
 	if have.Alias == netstate.Unnamed {
@@ -219,10 +220,11 @@ func (b *builder) vlan() error {
 	return nil
 }
 
-// mtuFits reports an MTU that is more than the parent's (vlan_dev_change_mtu).
+// mtuFits returns an error if the MTU is more than the parent's: the kernel refuses it
+// (vlan_dev_change_mtu).
 func (b *builder) mtuFits(mtu int) error {
 	if b.c.BondName != "" {
-		return nil // which is given the same
+		return nil // the bond gets the same MTU
 	}
 	if parent, _ := link(b.v, b.c.Parent()); mtu > parent.MTU {
 		parent.Name = b.c.name(parent.Name)
@@ -231,8 +233,8 @@ func (b *builder) mtuFits(mtu int) error {
 	return nil
 }
 
-// sameVLAN returns the link that already is this VLAN of this parent: the kernel
-// has each of them once, whatever its name.
+// sameVLAN returns the link that is the same VLAN of the same parent by another name.
+// The kernel allows each VLAN of a parent only once.
 func (b *builder) sameVLAN(want netstate.Link) (netstate.Link, bool) {
 	for _, l := range netstate.All[netstate.Link](b.v.Snapshot, host) {
 		if l.Type == "vlan" && l.Parent == want.Parent && l.Details == want.Details {

@@ -14,15 +14,16 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// mark is the ifalias of what ifacer made. Many attachments share it, so it
-// names none of them.
+// mark begins the ifalias of links that ifacer made. Many attachments share a link,
+// so the alias names none of them.
 const mark = netstate.AliasPrefix + "ifacer"
 
-// aliasLen is how long an ifalias may be: IFALIASZ without the zero.
+// aliasLen is the maximum length of an ifalias: IFALIASZ without the zero.
 const aliasLen = 255
 
-// alias is the mark with the members that were down before: they shall be so
-// again when they are free. Where it has no room for all, the others stay up.
+// alias returns the mark, followed by the members that were down before they joined.
+// They go down again when they leave the bond. Members for which the alias has no
+// room stay up.
 func alias(down []string) string {
 	s := mark
 	for _, name := range down {
@@ -33,7 +34,8 @@ func alias(down []string) string {
 	return s
 }
 
-// madeByUs returns whether ifacer made a link, and which of its members were down.
+// madeByUs reports whether ifacer made a link, and returns the members that were down
+// before.
 func madeByUs(l netstate.Link) (down []string, ok bool) {
 	if l.Alias == netstate.Unnamed {
 		return nil, true
@@ -42,9 +44,9 @@ func madeByUs(l netstate.Link) (down []string, ok bool) {
 	return strings.Fields(rest), ok && (rest == "" || rest[0] == ' ')
 }
 
-// observeOwned reads what remove goes by, under the locks of all links concerned: the
-// attachment's record, those of all that use links, the node's links, and what those
-// carry that are to go.
+// observeOwned locks the links that may be deleted and reads the input of remove: the
+// records of this and of all other attachments, the node's links, and the addresses and
+// routes on the links that may be deleted.
 func observeOwned(t *plugin.Task) error {
 	var err error
 	if t.Own, err = ownRecord(t); err != nil || t.Own == nil || len(t.Own.RemoveUnused) == 0 {
@@ -55,10 +57,10 @@ func observeOwned(t *plugin.Task) error {
 	}
 	t.Others, err = records.LinkUsers.Read("")
 	if errors.As(err, new(*fs.PathError)) {
-		return err // it may be there, and readable, the next time
+		return err // the next DEL may be able to read it
 	}
 	if err != nil {
-		// Who knows what it uses: nothing is removed, which is no harm.
+		// A damaged record may name any link. So nothing is deleted, which is harmless.
 		t.Log.Warn("DEL", "error", err)
 		t.Own.RemoveUnused = nil
 		return nil
@@ -77,9 +79,8 @@ func observeOwned(t *plugin.Task) error {
 	return nil
 }
 
-// remove returns the deletion of the links that the attachment used, that ifacer
-// made and that nothing uses any more, if the attachment's configuration asked
-// for it.
+// remove returns the deletion of the attachment's links that ifacer made and that
+// nothing uses any more, if the configuration of the attachment has removeUnused.
 func remove(v *plugin.View) []netstate.Op {
 	if v.Own == nil {
 		return nil
@@ -90,10 +91,10 @@ func remove(v *plugin.View) []netstate.Op {
 		l, ok := link(v, name)
 		down, ours := madeByUs(l)
 		if !ok || !ours || usedByOther(v, name) || inUse(v, name, gone) {
-			continue // and so is what it sits on
+			continue // the link below is in use, then
 		}
 		ops = append(ops, release(v, name, down)...)
-		ops = append(ops, netstate.Op{NS: host, Before: l, Why: "nobody uses it any more"})
+		ops = append(ops, netstate.Op{NS: host, Before: l, Why: "nothing uses it any more"})
 		gone = append(gone, name)
 	}
 	return ops
@@ -116,8 +117,8 @@ func usedByOther(v *plugin.View, name string) bool {
 	})
 }
 
-// inUse reports whether the node itself has something on a link, beside what is
-// gone by then: another link, an address, or a route.
+// inUse reports whether a link is a port of another, or has a link, an address or a
+// route on it. Links in gone are deleted before, so they don't count.
 func inUse(v *plugin.View, name string, gone []string) bool {
 	if l, _ := link(v, name); l.Master != "" {
 		return true
@@ -131,7 +132,8 @@ func inUse(v *plugin.View, name string, gone []string) bool {
 	})
 }
 
-// release lets the members of a bond go, each up or down as it was before.
+// release returns the operations that take the members out of a bond. Members in down
+// go down, the others are set up.
 func release(v *plugin.View, bond string, down []string) (ops []netstate.Op) {
 	for _, l := range netstate.All[netstate.Link](v.Snapshot, host) {
 		if l.Master == bond {
@@ -143,7 +145,7 @@ func release(v *plugin.View, bond string, down []string) (ops []netstate.Op) {
 	return ops
 }
 
-// attachments returns those that use a link.
+// attachments returns the attachments that use a link.
 func attachments(*plugin.Task) ([]attachment.Attachment, error) {
 	list, err := records.LinkUsers.Read("")
 	var out []attachment.Attachment
