@@ -13,20 +13,20 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Config is what the keys of a configuration say.
+// Config holds the values of the keys.
 type Config struct {
-	Interfaces   []string // of the node
+	Interfaces   []string // links of the node
 	VLAN         int      // 0: none
 	VLANProtocol string   // as ip(8) prints it
 	BondName     string   // "": none
 	BondMode     string
 	BondOptions  netstate.Details // in the order of netstate.BondOptions
-	MTU          int              // of what is made; 0: what the kernel gives it
+	MTU          int              // of the bond and the VLAN; 0: the kernel's default
 	Force        bool             // take NICs that the node itself uses
-	RemoveUnused bool             // remove what was made with its last attachment
+	RemoveUnused bool             // delete links with their last attachment
 }
 
-// nameLen is how long a link's name may be: IFNAMSIZ without the zero.
+// nameLen is the maximum length of a link's name: IFNAMSIZ without the zero.
 const nameLen = 15
 
 // Load reads and checks the configuration.
@@ -53,7 +53,7 @@ func Load(raw map[string]json.RawMessage) (*Config, error) {
 	return c, c.check(hasBond)
 }
 
-// check is about what keys must be together.
+// check checks which keys need or exclude each other.
 func (c *Config) check(hasBond bool) error {
 	switch n := len(c.Interfaces); {
 	case n == 0:
@@ -69,13 +69,13 @@ func (c *Config) check(hasBond bool) error {
 	case hasBond && c.TooLong() != nil:
 		return c.TooLong()
 	case c.MTU != 0 && c.VLAN == 0 && !hasBond:
-		return config.Invalid("mtu: %d: want a vlanID or a bond that it is for", c.MTU)
+		return config.Invalid("mtu: %d: want a vlanID or a bond with it: ifacer doesn't change the MTU of a NIC", c.MTU)
 	}
 	return c.checkOptions()
 }
 
-// TooLong is about the name of the VLAN. Without a bond, that is known when the interface
-// was found: it may be called by another of its names.
+// TooLong returns an error if the name of the VLAN is too long. Without a bond, call it
+// again with the interface's real name: the VLAN is named after that one.
 func (c *Config) TooLong() error {
 	if c.VLAN == 0 || len(c.VLANName()) <= nameLen {
 		return nil
@@ -83,7 +83,7 @@ func (c *Config) TooLong() error {
 	return config.Invalid("vlanID: %d: the name %s has %d bytes: want at most %d", c.VLAN, c.VLANName(), len(c.VLANName()), nameLen)
 }
 
-// Parent is what a VLAN is made of.
+// Parent returns the link below the VLAN: the bond or the interface.
 func (c *Config) Parent() string {
 	if c.BondName != "" {
 		return c.BondName
@@ -91,9 +91,10 @@ func (c *Config) Parent() string {
 	return c.Interfaces[0]
 }
 
+// VLANName returns the name of the VLAN, like ens192.100.
 func (c *Config) VLANName() string { return c.Parent() + "." + strconv.Itoa(c.VLAN) }
 
-// Links are those that ifacer makes, what is needed first coming first.
+// Links returns the links that ifacer makes, the bond before its VLAN.
 func (c *Config) Links() []string {
 	var out []string
 	if c.BondName != "" {
@@ -105,8 +106,8 @@ func (c *Config) Links() []string {
 	return out
 }
 
-// flatten puts the keys of the object bond beside the others, as "bond.name" and
-// so on, so that errors name them whole.
+// flatten puts the keys of the object bond beside the others, as "bond.name" and so on,
+// so that errors give their full names.
 func flatten(raw map[string]json.RawMessage) (flat map[string]json.RawMessage, hasBond bool, err error) {
 	flat = map[string]json.RawMessage{}
 	given := ""
@@ -131,6 +132,7 @@ func flatten(raw map[string]json.RawMessage) (flat map[string]json.RawMessage, h
 	return flat, hasBond, nil
 }
 
+// interfaces reads a list of different link names.
 func interfaces(p *[]string) config.Value {
 	return config.Value{
 		Want: `a list of different interface names of 1 to 127 bytes, like ["ens192", "ens224"]`,
@@ -159,7 +161,7 @@ func interfaces(p *[]string) config.Value {
 	}
 }
 
-// vlanProtocol is 802.1q or 802.1ad, in any case.
+// vlanProtocol reads 802.1q or 802.1ad, in upper or lower case.
 func vlanProtocol(p *string) config.Value {
 	names := map[string]string{"802.1q": "802.1Q", "802.1ad": "802.1ad"}
 	return config.Value{

@@ -13,7 +13,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// bondMode is a mode of a bond, by name or by number.
+// bondMode reads a mode of a bond, by name or by number.
 func bondMode(p *string) config.Value {
 	mode := netstate.BondOption{Form: netstate.BondWord, Words: netstate.BondModes}
 	return config.Value{
@@ -28,8 +28,8 @@ func bondMode(p *string) config.Value {
 	}
 }
 
-// bondOptions are the options of a bond: "k=v;k=v", with or without spaces, or
-// an object. An option is set once, and there is none that is ignored.
+// bondOptions reads the options of a bond: "k=v;k=v", with or without spaces, or an
+// object. It refuses unknown options, and options that are set twice.
 func bondOptions(p *netstate.Details) config.Value {
 	return config.Value{
 		Want: `options like "miimon=100;lacp_rate=fast" or {"miimon": 100, "lacp_rate": "fast"}`,
@@ -57,7 +57,7 @@ func bondOptions(p *netstate.Details) config.Value {
 	}
 }
 
-// ordered puts options into the order in which the kernel prints them.
+// ordered returns options in the order of netstate.BondOptions.
 func ordered(values map[string]string) netstate.Details {
 	var words []string
 	for _, o := range netstate.BondOptions {
@@ -68,7 +68,7 @@ func ordered(values map[string]string) netstate.Details {
 	return netstate.NewDetails(words...)
 }
 
-// optionPairs takes options apart into names and values.
+// optionPairs splits options into names and values.
 func optionPairs(raw json.RawMessage) (pairs [][2]string, err error) {
 	var list string
 	if json.Unmarshal(raw, &list) == nil {
@@ -96,7 +96,7 @@ func optionPairs(raw json.RawMessage) (pairs [][2]string, err error) {
 		}
 		pairs = append(pairs, [2]string{name, s})
 	}
-	slices.SortFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) }) // the same error every time
+	slices.SortFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) }) // so that the first error is the same every time
 	return pairs, nil
 }
 
@@ -109,8 +109,8 @@ func optionNames() string {
 	return strings.Join(names, ", ")
 }
 
-// checkOptions is about what the options, the mode and the members must have to
-// do with each other: the kernel would refuse it halfway, or round it.
+// checkOptions checks the options against the mode, the members and each other. The
+// kernel would refuse bad ones halfway, or round their values.
 func (c *Config) checkOptions() error {
 	bad := func(name, value, want string) error {
 		return config.Invalid("bond.options: %s=%s: want %s", name, value, want)
@@ -143,14 +143,13 @@ func (c *Config) arpInterval() int {
 	return n
 }
 
-// defaultMiimon is how often, in milliseconds, a bond that ifacer makes looks
-// whether its members have a link, where neither miimon nor arp_interval says
-// otherwise. The kernel's own default is never in most modes: such a bond doesn't
-// fail over.
+// defaultMiimon is the miimon, in milliseconds, of a bond that ifacer makes if neither
+// miimon nor arp_interval is set. The kernel's default is 0 in most modes: such a bond
+// does not monitor its members and does not fail over.
 const defaultMiimon = "100"
 
-// ExistingBond are mode and options as an existing bond must have them. Which member
-// is active at the moment is no property of a bond.
+// ExistingBond returns the mode and options that an existing bond must have. It leaves
+// out the active member, which changes at run time.
 func (c *Config) ExistingBond() netstate.Details {
 	values := map[string]string{}
 	for name, value := range c.BondOptions.All() {
@@ -161,7 +160,7 @@ func (c *Config) ExistingBond() netstate.Details {
 	return netstate.NewDetails("mode", c.BondMode).With(ordered(values))
 }
 
-// NewBond are mode and options of a bond that is made.
+// NewBond returns the mode and options of a new bond.
 func (c *Config) NewBond() netstate.Details {
 	values := map[string]string{}
 	for name, value := range c.ExistingBond().All() {
@@ -173,5 +172,5 @@ func (c *Config) NewBond() netstate.Details {
 	return netstate.NewDetails("mode", c.BondMode).With(ordered(values))
 }
 
-// ActiveSlave is the option that needs its member to be there already.
+// ActiveSlave is the option that can only be set after its member has joined.
 const ActiveSlave = "active_slave"
