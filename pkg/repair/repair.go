@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package repair gives living pods back what they should have: after rules were
-// flushed by something else on the node, after the node got other addresses, or
-// after a network's configuration was changed. What should be is what a repeated
-// ADD would make, from the results that runtimes keep (libcni's cache). What should
-// not be any more are those rules and routes of ours that no attachment of the pod
-// asks for; they stay while it isn't known what each of them asks for.
+// Package repair restores the network state of living pods: after other software on
+// the node flushed rules, after the node's addresses changed, or after an admin changed
+// a network's configuration. For each attachment it does the same as a repeated ADD,
+// with the result that the runtime keeps (libcni's cache). Then it deletes rules and
+// routes of ours in the pod that no attachment of the pod wants any more. On a healthy
+// node it changes nothing. For example, to list what it would do:
 //
-// It changes nothing on a healthy node.
+//	err := repair.Run(repair.Options{
+//		CacheDirs: []string{"/var/lib/cni"}, ConfDir: "/etc/cni/net.d", DryRun: true,
+//		Did: func(a attachment.Attachment, op netstate.Op) { fmt.Println(a.IfName, op) },
+//	})
+//
+// Beware: if a cached result or a configuration can't be read, repair may not know all
+// objects that the pod's attachments want. Then it deletes nothing in that pod, and
+// returns an error that names the file.
 package repair
 
 import (
@@ -29,18 +36,17 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// Options say where to look, and whether to change anything.
+// Options are the options of Run.
 type Options struct {
-	CacheDirs []string // of libcni, with "results" in each
-	ConfDir   string   // of the node's configurations, which go before cached ones; "" for none
-	Only      string   // the container ID of the one pod that is repaired; "" for all
-	DryRun    bool
-	// Did is called with each operation that was done, or would be.
+	CacheDirs []string // libcni's caches; each has a directory "results"
+	ConfDir   string   // the node's configurations, preferred to cached ones; "" for none
+	Only      string   // container ID of the only pod to repair; "" for all pods
+	DryRun    bool     // change nothing
+	// Did is called for each operation that was done or, with DryRun, would be done.
 	Did func(a attachment.Attachment, op netstate.Op)
 }
 
-// Run repairs every living pod. What can't be read or repaired is in the error, and
-// doesn't keep the rest from being repaired.
+// Run repairs every living pod. It goes on after an error, and returns all of them.
 func Run(o Options) error {
 	pods, err := o.pods()
 	errs := []error{err}
@@ -50,11 +56,11 @@ func Run(o Options) error {
 	return errors.Join(errs...)
 }
 
-// cachedPod is a pod as far as the caches tell.
+// cachedPod is a pod that the caches hold a result of.
 type cachedPod struct {
 	containerID string
 	netns       string
-	gone        bool               // it is dead: GC's business
+	gone        bool               // the pod is dead; GC cleans up after it
 	attached    []cachedAttachment // by our plugins
 	vague       bool               // see known
 }
@@ -62,19 +68,19 @@ type cachedPod struct {
 // cachedAttachment is an attachment of one of our plugins.
 type cachedAttachment struct {
 	attachment.Attachment
-	typ   string
-	stdin []byte
-	file  string
+	typ   string // of the plugin
+	stdin []byte // of its ADD
+	file  string // of the cache
 }
 
-// pods returns those in the caches.
+// pods returns the pods in the caches.
 func (o Options) pods() (pods []*cachedPod, err error) {
 	confs, err := o.configurations()
 	errs := []error{err}
 	cached, unread := inspect.Cache(o.CacheDirs)
 	byID := map[string]*cachedPod{}
 	for _, c := range cached {
-		if !o.means(c.ContainerID) {
+		if !o.includes(c.ContainerID) {
 			continue
 		}
 		p := byID[c.ContainerID]
@@ -102,17 +108,18 @@ func (o Options) pods() (pods []*cachedPod, err error) {
 	return pods, errors.Join(append(errs, o.unknown(pods))...)
 }
 
-// means reports whether a pod is to be repaired.
-func (o Options) means(containerID string) bool {
+// includes reports whether a pod is to be repaired.
+func (o Options) includes(containerID string) bool {
 	return o.Only == "" || attachment.Attachment{ContainerID: o.Only}.SamePod(attachment.Attachment{ContainerID: containerID})
 }
 
-// configurations are those of the node's directory, by the name of their network.
+// configurations holds the configurations in the node's directory.
 type configurations struct {
-	lists map[string]*libcni.NetworkConfigList
-	whole bool // every file could be read
+	lists map[string]*libcni.NetworkConfigList // by network name
+	whole bool                                 // every file could be read
 }
 
+// configurations reads the node's configurations.
 func (o Options) configurations() (configurations, error) {
 	out := configurations{map[string]*libcni.NetworkConfigList{}, true}
 	if o.ConfDir == "" {
@@ -133,24 +140,25 @@ func (o Options) configurations() (configurations, error) {
 	return out, err
 }
 
-// ofOurs returns what ADD of our plugins was called with for an attachment, and
-// whether that is sure to be all.
+// ofOurs returns the input of ADD for each of our plugins in a cached attachment's
+// network. sure is false if the network may have a newer configuration that can't be
+// read.
 func (confs configurations) ofOurs(c *inspect.Cached) (out []cachedAttachment, sure bool, err error) {
 	list, err := c.List()
 	if err != nil {
 		return nil, false, &inspect.Unread{File: c.File, Err: err}
 	}
 	if list == nil {
-		return nil, true, nil // of a single plugin, which ours never is
+		return nil, true, nil // a single plugin, and ours are always chained
 	}
 	newer, sure := confs.lists[list.Name]
 	if sure {
 		list = newer
 	}
-	sure = sure || confs.whole // or else the newer one may be in a file that can't be read
+	sure = sure || confs.whole // an unreadable file may hold a newer one
 	for _, p := range list.Plugins {
 		if of, ours := catalog.Plugins[p.Network.Type]; !ours || of.NodeOnly {
-			continue // it has nothing to repair in a pod
+			continue // it makes nothing in a pod
 		}
 		result, err := c.ResultIn(list.CNIVersion)
 		if err != nil {
@@ -168,7 +176,7 @@ func (confs configurations) ofOurs(c *inspect.Cached) (out []cachedAttachment, s
 	return out, sure, nil
 }
 
-// stdin is a plugin's configuration as a runtime hands it over.
+// stdin returns a plugin's configuration as a runtime passes it to the plugin.
 func stdin(list *libcni.NetworkConfigList, own []byte, prevResult any) ([]byte, error) {
 	conf := map[string]any{}
 	if err := json.Unmarshal(own, &conf); err != nil {
@@ -178,8 +186,7 @@ func stdin(list *libcni.NetworkConfigList, own []byte, prevResult any) ([]byte, 
 	return json.Marshal(conf)
 }
 
-// unknown returns an error for each attachment of ours that lives and that no cache
-// tells of.
+// unknown returns an error for each living attachment of ours without a cached result.
 func (o Options) unknown(pods []*cachedPod) error {
 	k, err := kernel.OpenHost()
 	if err != nil {
@@ -189,7 +196,7 @@ func (o Options) unknown(pods []*cachedPod) error {
 	notes, err := notes(k, "")
 	errs := []error{err}
 	for _, n := range notes {
-		if !o.means(n.ContainerID) || n.gone {
+		if !o.includes(n.ContainerID) || n.gone {
 			continue
 		}
 		told := slices.ContainsFunc(pods, func(p *cachedPod) bool {
@@ -197,20 +204,20 @@ func (o Options) unknown(pods []*cachedPod) error {
 				slices.ContainsFunc(p.attached, func(a cachedAttachment) bool { return catalog.Plugins[a.typ].Records == n.by && a.Same(n.Attachment) })
 		})
 		if !told {
-			errs = append(errs, fmt.Errorf("%s: no result in %s tells what it should have, so it is left alone: see --cache-dir",
+			errs = append(errs, fmt.Errorf("%s: not repaired: the runtime's result is not in %s: set --cache-dir",
 				words(n.Attachment), strings.Join(o.CacheDirs, ", ")))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// words names an attachment.
+// words returns an attachment as errors name it.
 func words(a attachment.Attachment) string {
 	return fmt.Sprintf("attachment %s of %s to %s", a.IfName, a.ContainerID, a.Network)
 }
 
-// notes returns the attachments of a pod that own something on the node, or of all
-// pods with "": those that a record or the host end of a pod's link names.
+// notes returns the attachments that own something on the node: those in records and
+// in the aliases of links to pods. It returns those of one pod, or with "" of all pods.
 func notes(k *kernel.Namespaces, pod string) ([]note, error) {
 	links, err := k.Host.Owned()
 	errs := []error{err}
@@ -232,8 +239,7 @@ func notes(k *kernel.Namespaces, pod string) ([]note, error) {
 	return out, errors.Join(errs...)
 }
 
-// repair repairs the attachments of a pod, and then removes what none of them asks
-// for.
+// repair repairs the attachments of a pod. Then it deletes objects that none of them wants.
 func (o Options) repair(p *cachedPod) error {
 	if p.gone {
 		return nil
@@ -260,8 +266,8 @@ func (o Options) repair(p *cachedPod) error {
 	return errors.Join(errs...)
 }
 
-// dropStale removes what is stale in a pod. What is noted is read when the pod is
-// locked: an ADD may have come in between.
+// dropStale deletes stale objects in a pod. It reads the notes while the pod is locked,
+// because an ADD may have added an attachment in between.
 func (o Options) dropStale(p *cachedPod, what known) error {
 	k, err := kernel.Open(p.netns)
 	if err != nil {
@@ -273,7 +279,7 @@ func (o Options) dropStale(p *cachedPod, what known) error {
 		return err
 	}
 	if len(what.stale()) == 0 {
-		return nil // whatever is noted
+		return nil // the notes could only keep more
 	}
 	if what.noted, err = notes(k, what.plans[0].Pod()); err != nil {
 		return err

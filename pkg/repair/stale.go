@@ -10,14 +10,14 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// known is all that is known of a pod when it is decided what of it is stale.
+// known holds all that is known of a pod. From it stale decides what is stale.
 type known struct {
 	plans []planned
 	noted []note
-	// vague is set if the pod may have attachments that nothing of the above tells
-	// of, or others than the plans say.
+	// vague is set if the pod may have attachments that are neither in plans nor in
+	// noted, or if plans may be of an old configuration.
 	vague bool
-	pod   *netstate.Snapshot // what it holds
+	pod   *netstate.Snapshot // of the pod
 }
 
 // planned is an attachment whose plan is known.
@@ -27,19 +27,21 @@ type planned struct {
 	plan netstate.Plan
 }
 
-// note is an attachment that owns something on the node, as a record or a link tells.
+// note is an attachment that owns something on the node, according to a record or to
+// the alias of a link.
 type note struct {
 	attachment.Attachment
 	by   records.Set // of its plugin
-	gone bool        // with its pod
+	gone bool        // the pod is dead
 }
 
-// stale returns the deletion of what an earlier plan made in the pod and none makes any
-// more: rules and routes of ours that no plan wants. There is none while an attachment
-// of the pod has no known plan. Not every attachment is noted: an object is stale only
-// if each link that it is about is a planned attachment's, or one that a plan leads by.
+// stale returns the deletion of stale objects: rules and routes of ours in the pod that
+// no plan wants. It returns nothing while the plan of an attachment of the pod is
+// unknown. Not every attachment is noted. So an object is stale only if each of its
+// links is the NIC of a planned attachment or the device of a planned route.
 //
-// A default route of main stays: it may stand in for that of a NIC that was unplugged.
+// A default route of main is never stale: it may replace that of a NIC that was
+// unplugged.
 func (k known) stale() []netstate.Op {
 	if k.vague || slices.ContainsFunc(k.noted, func(n note) bool { return !k.has(n) }) {
 		return nil
@@ -62,7 +64,7 @@ func (k known) stale() []netstate.Op {
 	drop := func(o netstate.Object, about ...string) {
 		unknown := slices.ContainsFunc(about, func(dev string) bool { return !theirs[dev] })
 		if !unknown && !wanted[o.Key()] {
-			ops = append(ops, netstate.Op{NS: netstate.Pod, Before: o, Why: "nothing asks for it any more"})
+			ops = append(ops, netstate.Op{NS: netstate.Pod, Before: o, Why: "no attachment wants it any more"})
 		}
 	}
 	for _, r := range netstate.All[netstate.Rule](k.pod, netstate.Pod) {
@@ -88,9 +90,9 @@ func mayGo(r netstate.Route) bool {
 	return r.Owned() && (r.Table != netstate.TableMain || r.Dst.Bits() > 0)
 }
 
-// linksOf returns the links that a rule is about: the one that has the address that it
-// is from, or else those by which its table leads. A rule that neither is left of may
-// be about any link of the pod.
+// linksOf returns the links of a rule: the link with the address that the rule is from,
+// or else the links of the routes in its table. If there are none, the rule may be about
+// any link of the pod, so it returns all of them.
 func (k known) linksOf(rule netstate.Rule) (out []string) {
 	for _, a := range netstate.All[netstate.Addr](k.pod, netstate.Pod) {
 		if rule.From == netstate.Single(a.Prefix.Addr()) {
