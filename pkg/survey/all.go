@@ -9,10 +9,9 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// ReadAll puts what both namespaces hold into the snapshot: links, addresses, rules,
-// unicast routes of every table, neighbours, and the node's check of sources. It
-// returns the links of the node that links of the pod sit on, by the names of those. No
-// plugin does that, for it takes as long as the node is large.
+// ReadAll reads all objects of both namespaces into the snapshot: links, addresses,
+// rules, unicast routes of every table, neighbours, and the node's check of sources. It
+// returns the parents on the node of the pod's links, by the names of the pod's links.
 func ReadAll(k *kernel.Namespaces, snap *netstate.Snapshot) (parents map[string]string, err error) {
 	if err := readAll(k.Host, snap); err != nil {
 		return nil, err
@@ -60,7 +59,7 @@ func readAll(s *kernel.Namespace, snap *netstate.Snapshot) error {
 	return ReadNeighs(s, snap)
 }
 
-// ReadNeighs puts all entries that lead to a MAC into the snapshot.
+// ReadNeighs reads all neighbours with a usable MAC into the snapshot.
 func ReadNeighs(s *kernel.Namespace, snap *netstate.Snapshot) error {
 	list, err := s.Neighbours()
 	if err != nil {

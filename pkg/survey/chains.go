@@ -19,23 +19,23 @@ import (
 	"github.com/multihome/multihome/pkg/nft"
 )
 
-// Chain is a chain of netfilter, whoever made it. What its rules do is known of
-// those that forwarded packets pass, and only as far as it is asked for here.
+// Chain is a chain of netfilter, made by any software. The fields about its rules are
+// set only for chains that forwarded packets pass.
 type Chain struct {
-	Family string // as nft(8) calls it: ip, ip6, inet
+	Family string // in nft(8): ip, ip6, inet
 	Table  string
 	Name   string
-	Legacy bool // of iptables' older flavour, which has nothing to do with nf_tables
+	Legacy bool // of iptables-legacy, which does not use nf_tables
 
-	Forward bool // packets that the node forwards begin here: hook forward
-	Drops   bool // what no rule decides: by its policy, or by an unconditional last rule
-	// AcceptsIn and AcceptsOut are the links from which, and to which, a rule of the
-	// chain lets everything pass; a '*' at the end of a name stands for any end.
+	Forward bool // a base chain of hook forward
+	Drops   bool // drops packets that no other rule decides on: by its policy or its last rule
+	// AcceptsIn and AcceptsOut are links from which, and to which, a rule of the chain
+	// accepts all packets. A '*' at the end of a name stands for any end.
 	AcceptsIn, AcceptsOut []string
-	DropsInvalid          bool // a rule drops what conntrack takes for invalid
+	DropsInvalid          bool // a rule drops packets in conntrack state invalid
 }
 
-// String names the chain as nft(8) does, or iptables(8).
+// String returns the chain's name as nft(8) or iptables(8) writes it.
 func (c Chain) String() string {
 	if c.Legacy {
 		return map[string]string{"ip": "iptables-legacy", "ip6": "ip6tables-legacy"}[c.Family] + " -t " + c.Table + " " + c.Name
@@ -43,21 +43,22 @@ func (c Chain) String() string {
 	return c.Family + " " + c.Table + " " + c.Name
 }
 
-// invalidChains are those with rules about invalid packets that packets jump to
-// from hook forward: kube-proxy's.
+// invalidChains lists chains, reached from hook forward, with rules about invalid
+// packets. They are kube-proxy's.
 var invalidChains = []string{"KUBE-FORWARD"}
 
-// nftFamilies are those in which IP packets are filtered.
+// nftFamilies names the families of nftables that filter IP packets.
 var nftFamilies = map[uint8]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_INET: "inet"}
 
-// Chains returns all chains there are for IP packets, of both flavours. What is not
-// known is named in the error, which comes beside the others.
+// Chains returns all chains for IP packets, of nf_tables and of iptables-legacy. If some
+// can't be read, it returns the others with an error that names what is missing.
 func Chains(s *kernel.Namespace) ([]Chain, error) {
 	out, errNft := nftablesChains(s)
 	legacy, errLegacy := legacyChains(s)
 	return append(out, legacy...), errors.Join(errNft, errLegacy)
 }
 
+// nftablesChains returns the chains of nf_tables.
 func nftablesChains(s *kernel.Namespace) ([]Chain, error) {
 	c, err := s.Nft()
 	var tables []nft.Table
@@ -81,7 +82,8 @@ func nftablesChains(s *kernel.Namespace) ([]Chain, error) {
 		}
 		for _, h := range chains {
 			chain := Chain{Family: nftFamilies[t.Family], Table: t.Name, Name: h.Name}
-			// A chain without a hook has no type either; that of hook prerouting is 0.
+			// A chain without a hook has no type. Check the type, because the number of
+			// hook prerouting is 0.
 			chain.Forward = h.Kind == "filter" && h.Hook == unix.NF_INET_FORWARD
 			if chain.Forward || slices.Contains(invalidChains, h.Name) {
 				rules, err := c.RulesOf(h)
@@ -97,7 +99,7 @@ func nftablesChains(s *kernel.Namespace) ([]Chain, error) {
 	return out, nil
 }
 
-// look notes what the rules of a chain do.
+// look sets the fields about rules.
 func (c *Chain) look(rules []nft.Rule) {
 	for i, r := range rules {
 		var list []nft.Expression
@@ -124,13 +126,13 @@ func (c *Chain) look(rules []nft.Rule) {
 	}
 }
 
-// isInvalid reports whether an expression is the extension of iptables for the states
-// of conntrack, or loads them: nobody drops packets by another of them.
+// isInvalid reports whether an expression matches or loads the state of conntrack.
+// The state itself is not read: in practice rules only drop packets of state invalid.
 func isInvalid(e nft.Expression) bool {
 	return e.Name == "match" && unix.ByteSliceToString(e.Attr(unix.NFTA_MATCH_NAME)) == "conntrack" || e.Is(nft.Conntrack(unix.NFT_CT_STATE))
 }
 
-// accept notes the link that two expressions ask for: meta iifname NAME.
+// accept adds the link that two expressions match: meta iifname NAME or oifname NAME.
 func (c *Chain) accept(load, cmp nft.Expression) {
 	var name string
 	netlink.Attrs(cmp.Attr(unix.NFTA_CMP_DATA), func(typ uint16, v []byte) {
@@ -150,14 +152,14 @@ func (c *Chain) accept(load, cmp nft.Expression) {
 	}
 }
 
-// legacyChains returns those of the tables filter and nat of the older flavour, as
-// far as the namespace has these tables: to look into one would make it.
+// legacyChains returns the chains of iptables-legacy's tables filter and nat. It skips
+// a table that does not exist: listing it would create it.
 func legacyChains(s *kernel.Namespace) (out []Chain, err error) {
 	err = s.Enter(func() error {
 		for _, f := range netstate.Families {
 			names, err := os.ReadFile(iptables.Families[f].Legacy)
 			if err != nil {
-				continue // the kernel has no such flavour, or nobody used it
+				continue // the kernel has no iptables-legacy, or no program used it
 			}
 			for _, table := range []string{"filter", "nat"} {
 				if !slices.Contains(strings.Fields(string(names)), table) {
@@ -175,6 +177,7 @@ func legacyChains(s *kernel.Namespace) (out []Chain, err error) {
 	return out, err
 }
 
+// legacyChainsOf returns the chains of a table of iptables-legacy.
 func legacyChainsOf(f netstate.Family, table string) ([]Chain, error) {
 	program, err := iptables.FirstInPath(iptables.Families[f].Program+"-legacy", iptables.Families[f].Program)
 	if err != nil {
@@ -204,7 +207,7 @@ func legacyChainsOf(f netstate.Family, table string) ([]Chain, error) {
 	return out, nil
 }
 
-// lookLegacy notes what a line says as iptables -S prints it.
+// lookLegacy sets the fields about rules by the words of a line of iptables -S.
 func (c *Chain) lookLegacy(words []string) {
 	does := func(target string) bool { return slices.Equal(words[len(words)-2:], []string{"-j", target}) }
 	switch {

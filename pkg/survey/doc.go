@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package survey reads what only the command for people needs: all that a namespace holds,
-// the FIB as package fib decides by it, the kernel's own decision, netfilter's chains
-// whoever made them, and the addresses of Services.
+// Package survey reads kernel state that only the command multihome needs: all objects
+// of a namespace, the FIB for package fib, the kernel's own routing decision, all chains
+// of netfilter, and the addresses of Services. For example, to ask the kernel for the
+// route to a pod:
 //
-// It takes as long as the node is large. So no plugin may link it; a test holds that.
+//	k, err := kernel.OpenHost()
+//	...
+//	answer, err := survey.Decide(k.Host, fib.Flow{Dst: netip.MustParseAddr("10.6.0.5")})
 //
-// It changes nothing in the namespaces it reads. [LacksLink] tries something out, in a
-// namespace that nobody else sees.
+// It changes nothing in the namespaces that it reads. [LacksLink] makes a link for a
+// test, but in a network namespace of its own.
 //
-// Beware: to look into a table of iptables' older flavour would make it, so only those
-// that are there already are looked into.
+// Beware: its functions take longer the larger the node is. So no plugin may link it; a
+// test checks that. The chains of iptables-legacy are incomplete: listing a table of it
+// creates the table, so only existing tables are listed.
 package survey

@@ -20,8 +20,8 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// ReadFIB reads all that the namespace decides by where a packet goes. No plugin does
-// that, for it takes as long as the namespace is large.
+// ReadFIB reads everything by which the namespace decides where a packet goes: links,
+// addresses, rules, routes, failed neighbours and settings.
 func ReadFIB(s *kernel.Namespace) (*fib.Namespace, error) {
 	out := &fib.Namespace{Failed: map[fib.NextHop]bool{}}
 	for _, read := range []func(*kernel.Namespace, *fib.Namespace) error{fibLinks, fibAddrs, fibRules, fibRoutes, fibNeighs, fibSettings, fibMerged} {
@@ -88,7 +88,7 @@ func fibRules(s *kernel.Namespace, out *fib.Namespace) error {
 	return nil
 }
 
-// fibRule is a rule as package fib has it.
+// fibRule returns a rule in the type of package fib.
 func fibRule(r rtnetlink.Rule) fib.Rule {
 	out := fib.Rule{
 		Rule: r.Rule, Action: fib.Action(r.Action), Invert: r.Invert, TOS: r.TOS, In: r.In, Out: r.Out, Target: r.Target,
@@ -118,7 +118,7 @@ func fibRoutes(s *kernel.Namespace, out *fib.Namespace) error {
 			}
 			for _, h := range r.Ways() {
 				if h.OIF == 0 {
-					continue // a route that refuses
+					continue // unreachable, prohibit, blackhole or throw
 				}
 				name, _, err := s.LinkName(h.OIF)
 				if err != nil {
@@ -126,7 +126,7 @@ func fibRoutes(s *kernel.Namespace, out *fib.Namespace) error {
 				}
 				entry.Hops = append(entry.Hops, fib.Hop{
 					NextHop: fib.NextHop{Dev: name, Via: h.Via}, Onlink: h.Onlink,
-					Dead: h.Flags&unix.RTNH_F_DEAD != 0, // also where it is to be ignored (fib_nexthop_info)
+					Dead: h.Flags&unix.RTNH_F_DEAD != 0, // also set if ignore_routes_with_linkdown ignores the hop (fib_nexthop_info)
 				})
 			}
 			out.Routes = append(out.Routes, entry)
@@ -135,7 +135,7 @@ func fibRoutes(s *kernel.Namespace, out *fib.Namespace) error {
 	return nil
 }
 
-// fibNeighs notes the neighbours that did not answer.
+// fibNeighs reads the neighbours that did not answer (NUD_FAILED).
 func fibNeighs(s *kernel.Namespace, out *fib.Namespace) error {
 	list, err := s.Neighbours()
 	if err != nil {
@@ -156,7 +156,7 @@ func fibNeighs(s *kernel.Namespace, out *fib.Namespace) error {
 	return nil
 }
 
-// fibSettings reads what is set for all links.
+// fibSettings reads the settings for all links.
 func fibSettings(s *kernel.Namespace, out *fib.Namespace) error {
 	for _, item := range []struct {
 		f    netstate.Family
@@ -180,8 +180,9 @@ func fibSettings(s *kernel.Namespace, out *fib.Namespace) error {
 	return nil
 }
 
-// fibMerged finds out whether local is still a part of main: there is nothing that
-// tells but an answer about a local address.
+// fibMerged finds out whether the kernel still has the tables local and main merged. It
+// asks the kernel for a route to a local address: only the table in the answer tells.
+// Without such an address it goes by the rules.
 func fibMerged(s *kernel.Namespace, out *fib.Namespace) error {
 	for _, a := range out.Addrs {
 		if !a.Prefix.Addr().Is4() {
@@ -205,7 +206,7 @@ func fibMerged(s *kernel.Namespace, out *fib.Namespace) error {
 func Decide(s *kernel.Namespace, f fib.Flow) (fib.Answer, error) {
 	body := rtnetlink.RouteHeader(rtnetlink.AddrFamily(f.Dst))
 	body.Dst_len = uint8(f.Dst.BitLen())
-	if f.Dst.Is4() { // IPv6 always tells the table, and refuses the flag
+	if f.Dst.Is4() { // IPv6 always answers with the table, and refuses the flag
 		body.Flags = unix.RTM_F_LOOKUP_TABLE
 	}
 	req := netlink.NewRequest(unix.RTM_GETROUTE, 0, body)

@@ -15,9 +15,9 @@ import (
 	"github.com/multihome/multihome/pkg/netns"
 )
 
-// LacksLink reports whether the kernel knows no links of a type (vlan, macvlan, ...),
-// also after it looked for a module of that name, as it does for an ADD. Only making
-// one tells, so that is tried in a network namespace that nobody else sees.
+// LacksLink reports whether the kernel can't make links of a type (vlan, macvlan, ...).
+// Like ADD, it has the kernel look for a module of that type. Only making a link tells,
+// so it tries to make one in a new network namespace of its own.
 func LacksLink(k *kernel.Namespaces, kind string) (lacks bool, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -34,7 +34,7 @@ func LacksLink(k *kernel.Namespaces, kind string) (lacks bool, err error) {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
 	req.AddData(info)
-	// Types that sit on a link want to know which, which is another error
-	// (rtnl_newlink, "Unknown device type").
+	// An unknown type is EOPNOTSUPP (rtnl_newlink, "Unknown device type"). Types that
+	// need a parent fail with another error, because the request names none.
 	return errors.Is(c.Do(req, nil), unix.EOPNOTSUPP), nil
 }

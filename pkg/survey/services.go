@@ -17,10 +17,11 @@ import (
 	"github.com/multihome/multihome/pkg/nft"
 )
 
-// ServiceAddrs returns the ClusterIPs that kube-proxy translates by nf_tables: in mode
-// nftables they are the set cluster-ips of its table (pkg/proxy/nftables), in mode
-// iptables the destinations in chain KUBE-SERVICES of table nat (pkg/proxy/iptables).
-// Each is named once, in order: a set of nf_tables has them in another one each time.
+// ServiceAddrs returns the ClusterIPs that kube-proxy translates by nf_tables. In mode
+// nftables they are in the set cluster-ips of its table (pkg/proxy/nftables). In mode
+// iptables they are the destinations in chain KUBE-SERVICES of table nat
+// (pkg/proxy/iptables). The list is sorted, because nf_tables lists a set in a
+// different order each time, and has no duplicates.
 func ServiceAddrs(s *kernel.Namespace) ([]netip.Addr, error) {
 	c, err := s.Nft()
 	if err != nil {
@@ -52,9 +53,9 @@ func ServiceAddrs(s *kernel.Namespace) ([]netip.Addr, error) {
 	return out, nil
 }
 
-// LoadBalancerAddrs returns the addresses of Services beyond their ClusterIPs that
-// kube-proxy translates in mode nftables: of load balancers, and externalIPs. All of
-// them are in the map service-ips of its table, which has ports as well.
+// LoadBalancerAddrs returns the other addresses of Services that kube-proxy translates
+// in mode nftables: those of load balancers, and externalIPs. It reads them from the
+// map service-ips of kube-proxy's table, which also has the ClusterIPs and the ports.
 func LoadBalancerAddrs(s *kernel.Namespace) ([]netip.Addr, error) {
 	c, err := s.Nft()
 	if err != nil {
@@ -79,24 +80,26 @@ func LoadBalancerAddrs(s *kernel.Namespace) ([]netip.Addr, error) {
 	return out, nil
 }
 
-// Backends are where kube-proxy sends what is for ClusterIPs.
+// Backends holds the endpoints of Services, and whether kube-proxy masquerades packets
+// to ClusterIPs.
 type Backends struct {
 	Endpoints []netip.Addr
-	// Masquerades is set if it masquerades what comes to ClusterIPs, but for sources in
-	// Except.
+	// Masquerades is set if kube-proxy masquerades packets to ClusterIPs. Packets from
+	// sources in Except are not masqueraded.
 	Masquerades bool
 	Except      []netip.Prefix
 }
 
-// Masquerade reports whether what comes from a source is masqueraded.
+// Masquerade reports whether kube-proxy masquerades packets from a source.
 func (b Backends) Masquerade(source netip.Addr) bool {
 	return b.Masquerades && !slices.ContainsFunc(b.Except, func(p netip.Prefix) bool { return p.Contains(source) })
 }
 
-// ReadBackends reads kube-proxy's rules of one family in mode iptables, by nf_tables, or in
-// mode nftables. A chain of an endpoint has a rule about packets from it (hairpin); a
-// chain of a Service begins with the one that masquerades, for all sources or for those
-// outside of the cluster's pod range (pkg/proxy/iptables, pkg/proxy/nftables).
+// ReadBackends reads kube-proxy's rules of one family, in mode nftables or in mode
+// iptables with nf_tables. The chain of an endpoint has a rule for packets from that
+// endpoint (hairpin). The chain of a Service begins with the rule that masquerades, for
+// all sources or for those outside of the cluster's pod range (pkg/proxy/iptables,
+// pkg/proxy/nftables).
 func ReadBackends(s *kernel.Namespace, f netstate.Family) (b Backends, err error) {
 	c, err := s.Nft()
 	if err != nil {
@@ -116,6 +119,7 @@ func ReadBackends(s *kernel.Namespace, f netstate.Family) (b Backends, err error
 	return b, nil
 }
 
+// note adds what a rule tells of backends.
 func (b *Backends) note(r nft.Rule, f netstate.Family) {
 	masquerades := slices.ContainsFunc(r.Expressions, func(e nft.Expression) bool {
 		return slices.Contains([]string{"KUBE-MARK-MASQ", "mark-for-masquerade"}, e.Jump())
