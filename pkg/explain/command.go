@@ -12,11 +12,11 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// place is how a person calls the pod's network namespace: a name that ip-netns(8)
-// knows, or a path.
+// place names the pod's network namespace in commands: a name of ip-netns(8), or a
+// path.
 type place string
 
-// placeOf returns the shorter of both for a path.
+// placeOf returns the name of ip-netns(8) for a path, or else the path.
 func placeOf(path string) place {
 	if slices.Contains([]string{"/run/netns", "/var/run/netns"}, filepath.Dir(path)) {
 		return place(filepath.Base(path))
@@ -24,7 +24,7 @@ func placeOf(path string) place {
 	return place(path)
 }
 
-// in is a command that runs in a namespace, for a shell on the node.
+// in returns a command that runs a command in a namespace, for a shell on the node.
 func (p place) in(ns netstate.NS, command string) string {
 	if ns == netstate.Host {
 		return command
@@ -40,7 +40,7 @@ func (p place) in(ns netstate.NS, command string) string {
 
 var plainWord = regexp.MustCompile(`^[\w@%+=:,./-]+$`)
 
-// quote is a word for a shell.
+// quote quotes a word for a shell, if needed.
 func quote(word string) string {
 	if plainWord.MatchString(word) {
 		return word
@@ -48,7 +48,7 @@ func quote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// commands are what does an operation, for a shell on the node.
+// commands returns commands that do an operation, for a shell on the node.
 func (p place) commands(op netstate.Op) []string {
 	var out []string
 	for _, command := range p.plain(op) {
@@ -57,13 +57,14 @@ func (p place) commands(op netstate.Op) []string {
 	return out
 }
 
-// plain are the commands, in the operation's namespace. They are what netstate says,
-// but where that is for reading and a program would take it otherwise.
+// plain returns commands that do an operation, for a shell in its namespace. Some of
+// netstate's commands are only for reading, and programs would not accept them. For
+// these it returns others.
 func (p place) plain(op netstate.Op) []string {
 	switch o := op.Object().(type) {
 	case netstate.Sysctl:
 		if op.After == nil {
-			return nil // it goes with its link
+			return nil // the kernel deletes it with its link
 		}
 	case netstate.Link:
 		if op.Before == nil {
@@ -77,7 +78,7 @@ func (p place) plain(op netstate.Op) []string {
 			return chains(op)
 		}
 	case netstate.Addr:
-		o.Dynamic, o.Tentative = false, false // nothing that can be asked for
+		o.Dynamic, o.Tentative = false, false // ip(8) can't set them
 		return withObject(op, o).Commands()
 	case netstate.Route:
 		return []string{routeCommand(op, o)}
@@ -87,7 +88,7 @@ func (p place) plain(op netstate.Op) []string {
 	return op.Commands()
 }
 
-// withObject is the operation on a variant of its object.
+// withObject returns the operation with another object in place of its own.
 func withObject(op netstate.Op, o netstate.Object) netstate.Op {
 	if op.After == nil {
 		op.Before = o
@@ -97,8 +98,8 @@ func withObject(op netstate.Op, o netstate.Object) netstate.Op {
 	return op
 }
 
-// addLink makes a link. Nothing sets an alias in the message that does it, and each
-// end of a pair has an MTU of its own.
+// addLink returns the commands that make a link. ip link add can't set an alias. Each
+// end of a veth has an MTU of its own.
 func (p place) addLink(l netstate.Link) []string {
 	alias, peer := l.Alias, l.Peer
 	l.Alias, l.Peer = "", netstate.End{}
@@ -113,8 +114,9 @@ func (p place) addLink(l netstate.Link) []string {
 	return []string{add, fmt.Sprintf("ip link set %s alias %s", l.Name, quote(alias))}
 }
 
-// enslave gives a link another master while it is down. In one request it might be up
-// first, as the kernel is (do_setlink), and a bond would refuse it.
+// enslave returns the commands that give a link another master while it is down. In one
+// request, the kernel may set the link up before it changes the master (do_setlink), and
+// a bond refuses a member that is up.
 func enslave(before, after netstate.Link) (out []string) {
 	down, joined := before, after
 	down.Up, joined.Up = false, false
@@ -126,8 +128,8 @@ func enslave(before, after netstate.Link) (out []string) {
 	return out
 }
 
-// routeCommand says the scope that ip(8) would guess otherwise, and which family a gateway
-// is of if it isn't the destination's.
+// routeCommand returns the command for a route. It adds scope global where ip(8) would
+// choose another scope, and the family of a gateway that is not the destination's.
 func routeCommand(op netstate.Op, r netstate.Route) string {
 	command := withProtocolNumber(op.Commands()[0])
 	if !r.IPv6() && !r.Via.IsValid() && r.Scope == netstate.ScopeGlobal {
@@ -139,8 +141,8 @@ func routeCommand(op netstate.Op, r netstate.Route) string {
 	return command
 }
 
-// withProtocolNumber has the numbers of our protocols: their names are known only with the
-// drop-in for iproute2.
+// withProtocolNumber replaces the names of our protocols by their numbers: ip(8) knows the
+// names only with the drop-in for iproute2.
 func withProtocolNumber(command string) string {
 	for _, ours := range []netstate.Protocol{netstate.ProtoRoute, netstate.ProtoCoordinator} { // the longer name first
 		command = strings.Replace(command, " proto "+ours.String(), fmt.Sprintf(" proto %d", ours), 1)
@@ -148,14 +150,14 @@ func withProtocolNumber(command string) string {
 	return command
 }
 
-// chains are the commands about reply marks of backend iptables.
+// chains returns the commands for reply marks of backend iptables.
 func chains(op netstate.Op) []string {
 	var out []string
 	table := string(op.Object().Kind()) + " -t " + netstate.MangleTable
 	if before, ok := op.Before.(netstate.Mark); ok {
 		perhaps := ""
 		if before.Damage != "" {
-			perhaps = " || true" // nobody knows what of it is there
+			perhaps = " || true" // parts of it may be missing
 		}
 		for _, c := range slices.Backward(before.Chains()) {
 			for _, remove := range []string{"-D " + c.From + " " + c.Jump(), "-F " + c.Name, "-X " + c.Name} {
@@ -169,7 +171,7 @@ func chains(op netstate.Op) []string {
 			for _, rule := range c.Rules {
 				out = append(out, fmt.Sprintf("%s -A %s %s", table, c.Name, rule))
 			}
-			out = append(out, fmt.Sprintf("%s -I %s %s", table, c.From, c.Jump())) // before anything that accepts a packet
+			out = append(out, fmt.Sprintf("%s -I %s %s", table, c.From, c.Jump())) // before rules that accept a packet
 		}
 	}
 	return out

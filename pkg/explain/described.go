@@ -20,20 +20,20 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// described is a pod that isn't there. What its description leaves open is assumed,
-// and said.
+// described is a pod that does not exist. Its description may leave things open. They
+// are assumed, and reported as notes.
 type described struct {
 	plugin.Described
 	o        Options
-	node     bool         // links of the node are described, so that there are no others
-	made     bool         // the plugin that makes the NIC was met
-	ipam     ipam         // of that one
-	macs     byte         // that were made up
+	node     bool         // links of the node are described; there are no others
+	made     bool         // the NIC is made
+	ipam     ipam         // of the plugin that makes the NIC
+	macs     byte         // number of MACs that were made up
 	gateways []netip.Addr // of the NIC
-	assumed  []netip.Addr // of the node
+	assumed  []netip.Addr // assumed addresses of the node
 }
 
-// settings are the keys by which plugins, ours and others, name links of the node and
+// settings are keys that plugins, ours and others, have for links of the node and
 // addresses of the pod.
 type settings struct {
 	Master     string
@@ -42,13 +42,14 @@ type settings struct {
 	IPAM       ipam
 }
 
-// settingsOf leaves out what is of another type: the plugin refuses it.
+// settingsOf reads the settings of a configuration. It skips values of a wrong type: the
+// plugin itself refuses them.
 func settingsOf(conf []byte) (c settings) {
 	_ = json.Unmarshal(conf, &c)
 	return c
 }
 
-// links are those of the node.
+// links returns the links of the node that the settings name.
 func (c settings) links() []string {
 	out, _ := config.Strings(c.Interfaces)
 	if c.Master != "" {
@@ -78,7 +79,7 @@ func (p *described) attachment() (containerID, netns string, at place) {
 	return cmp.Or(p.o.ContainerID, placeholderPod), "", placeholderPod
 }
 
-// assume adds objects to the description, and returns notes of it.
+// assume adds objects to the description, and returns a note for each.
 func (p *described) assume(lines ...string) (notes []string, err error) {
 	for _, line := range lines {
 		ns, object, err := netstate.Parse(line)
@@ -91,16 +92,16 @@ func (p *described) assume(lines ...string) (notes []string, err error) {
 	return notes, nil
 }
 
-// other takes the first plugin that isn't ours for the one that makes the NIC.
+// other assumes that the first foreign plugin makes the NIC.
 func (p *described) other(s step) ([]string, error) {
 	if p.made {
-		return []string{"it is not ours, and not run: taken to change nothing that matters to ours"}, nil
+		return []string{notRun + ": assumed to change nothing that matters here"}, nil
 	}
 	notes, err := p.make(s)
-	return append([]string{"it is not ours, and not run"}, notes...), err
+	return append([]string{notRun}, notes...), err
 }
 
-// make assumes the NIC, as a plugin with these settings makes it.
+// make assumes the NIC that a plugin with these settings makes.
 func (p *described) make(s step) ([]string, error) {
 	p.made = true
 	c := settingsOf(s.conf)
@@ -126,8 +127,8 @@ func (p *described) make(s step) ([]string, error) {
 	return append(notes, more...), err
 }
 
-// links assumes those of the node that are named, and that no plugin before this one
-// makes.
+// links assumes the links of the node that the settings name, except those that a plugin
+// before this one makes.
 func (p *described) links(c settings) ([]string, error) {
 	var lines []string
 	for _, name := range c.links() {
@@ -138,7 +139,7 @@ func (p *described) links(c settings) ([]string, error) {
 	return p.assume(lines...)
 }
 
-// link is one of a made-up MAC, as netstate.Parse reads it.
+// link returns a link with a made-up MAC, as a line for netstate.Parse.
 func (p *described) link(ns netstate.NS, name, typ string, mtu int) string {
 	p.macs++
 	l := netstate.Link{Name: name, MAC: netstate.MAC{2, 5: p.macs}, MTU: cmp.Or(mtu, usualMTU), Up: true}
@@ -152,10 +153,10 @@ func (p *described) result() (*types100.Result, error) {
 	return synthesize(p.Snapshot, p.o.IfName, "", p.gateways)
 }
 
-// errNoPod is for a description that lacks what plugins in a pod go by.
+// errNoPod is the error for a description without an address of the NIC.
 var errNoPod = errors.New("the pod is not described: want an address of its NIC (--address), a snapshot (--snapshot), or the pod itself (--netns)")
 
-// prepare assumes what the description lacks for one of our plugins.
+// prepare assumes the objects that one of our plugins needs and the description lacks.
 func (p *described) prepare(s step) ([]string, error) {
 	notes, err := p.links(settingsOf(s.conf))
 	if err != nil || s.NodeOnly {
@@ -173,7 +174,7 @@ func (p *described) prepare(s step) ([]string, error) {
 	switch {
 	case len(addrs) > 0:
 	case p.ipam.Type != "" && !p.ipam.isKnown():
-		return nil, fmt.Errorf("%w: what ipam %s gives is not known here", errNoPod, p.ipam.Type)
+		return nil, fmt.Errorf("%w: explain does not know the addresses of ipam %s", errNoPod, p.ipam.Type)
 	default:
 		return nil, errNoPod
 	}
@@ -187,8 +188,7 @@ func (p *described) prepare(s step) ([]string, error) {
 // usualMTU is ETH_DATA_LEN of linux/if_ether.h.
 const usualMTU = 1500
 
-// mtus gives links an MTU that have none by now: that of the link they sit on, or the
-// usual one.
+// mtus sets the MTU of links that have none yet: that of their parent, or the usual one.
 func (p *described) mtus() (notes []string) {
 	for _, ns := range []netstate.NS{netstate.Host, netstate.Pod} {
 		for _, l := range netstate.All[netstate.Link](p.Snapshot, ns) {
@@ -198,7 +198,7 @@ func (p *described) mtus() (notes []string) {
 			parent, _ := netstate.Get(p.Snapshot, ns, netstate.Link{Name: l.Parent})
 			l.MTU = cmp.Or(parent.MTU, usualMTU)
 			p.Snapshot.Put(ns, l)
-			if !l.Owned() { // what ADD made by now has it of the kernel
+			if !l.Owned() { // for a link that ADD made, the kernel sets it
 				notes = append(notes, fmt.Sprintf("assumed: %s: link %s mtu %d", ns, l.Name, l.MTU))
 			}
 		}
@@ -206,7 +206,7 @@ func (p *described) mtus() (notes []string) {
 	return notes
 }
 
-// addrs are the NIC's.
+// addrs returns the addresses of the NIC.
 func (p *described) addrs() (out []netip.Addr) {
 	for _, a := range netstate.All[netstate.Addr](p.Snapshot, netstate.Pod) {
 		if a.Dev == p.o.IfName {
@@ -216,8 +216,8 @@ func (p *described) addrs() (out []netip.Addr) {
 	return out
 }
 
-// nodeOf makes up addresses of the node, of the same families, out of the blocks for
-// documentation (RFC 5737, RFC 3849).
+// nodeOf returns made-up addresses of the node, of the same families as addrs. They are
+// from the blocks for documentation (RFC 5737, RFC 3849).
 func nodeOf(addrs []netip.Addr) (out []netip.Addr) {
 	for _, node := range []string{"192.0.2.1", "2001:db8::1"} {
 		n := netip.MustParseAddr(node)

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package explain says what ADD of a network would do for a pod: each operation as
-// the command that a person would type, and why. Nothing is done. The pod is one of
-// this node, or one that is described; then nothing is asked of the kernel, and any
-// machine will do.
+// Package explain reports what ADD of a network would do for a pod: each operation as a
+// command for a shell, with its reason. It changes nothing. The pod lives on this node,
+// or is only described. For a described pod the kernel is not asked, so any machine will
+// do. For example:
 //
-// It is the plugins themselves that plan (package plugin, Explain and Simulate), so
-// what is said is what ADD does.
+//	r, err := explain.Explain(explain.Options{
+//		Network: conflist, IfName: "eth0",
+//		Addresses: []netip.Prefix{netip.MustParsePrefix("10.6.0.5/16")},
+//	})
+//	err = r.WriteText(os.Stdout, report.Style{})
+//
+// The plans are those of the plugins themselves (package plugin, Explain and Simulate),
+// so the report is what ADD does.
+//
+// Beware: foreign plugins are never run. Of a described pod, the report is as good as the
+// description. Everything that it assumes is a note.
 package explain
 
 import (
@@ -29,40 +38,44 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Options are what is to be explained, and for which pod.
+// Options name a network and a pod.
 type Options struct {
 	Network     []byte // a conflist, a single plugin or a NetworkAttachmentDefinition
 	IfName      string // of the NIC
-	ContainerID string // "": that which is known, or made up
-	PrevResult  []byte // what the plugins before ours answer; nil: what is known of it
+	ContainerID string // "": the pod's own, or a made-up one
+	PrevResult  []byte // result of the plugins before ours; nil: the runtime's, or made from the NIC's state
 
-	// A pod of this node, whose NIC is there: what names it (inspect.Find), and where
-	// runtimes keep results.
+	// For a living pod, whose NIC exists: a name for it (see inspect.Find), and the
+	// directories in which runtimes keep results.
 	Netns     string
 	CacheDirs []string
 
-	// A pod that is described: objects as netstate.Parse reads them, the NIC's
-	// addresses and gateways, and the node's addresses.
+	// For a described pod: objects as lines for netstate.Parse, the NIC's addresses
+	// and gateways, and the node's addresses.
 	Given         []string
 	Addresses     []netip.Prefix
 	Gateways      []netip.Addr
 	NodeAddresses []netip.Addr
 }
 
-// pod is one that a network is explained for.
+// pod is the pod that the network is explained for. Its methods return notes for the
+// report.
 type pod interface {
-	// attachment returns its container ID, the path of its namespace, if it has one,
-	// and how commands call it.
+	// attachment returns the container ID, the path of the namespace, "" if there is
+	// none, and the name of the namespace in commands.
 	attachment() (containerID, netns string, at place)
-	// other takes a plugin for done that isn't ours, and says what it is taken for.
+	// other assumes the result of a foreign plugin.
 	other(p step) (notes []string, err error)
-	// result is what the plugins before ours answered.
+	// result returns the result of the plugins before ours.
 	result() (*types100.Result, error)
-	// prepare takes for given what one of ours needs, and says what.
+	// prepare assumes what one of our plugins needs.
 	prepare(p step) (notes []string, err error)
-	// explain is what one of ours would do, and what that goes by.
+	// explain returns what one of our plugins would do.
 	explain(p step, args *skel.CmdArgs) (e plugin.Explanation, notes []string, err error)
 }
+
+// notRun is the note for a foreign plugin.
+const notRun = "not run, because it is not a plugin of multihome"
 
 // step is one plugin of the network.
 type step struct {
@@ -72,7 +85,7 @@ type step struct {
 	conf []byte
 }
 
-// Explain says what ADD would do.
+// Explain returns a report of what ADD would do.
 func Explain(o Options) (*Report, error) {
 	list, err := readNetwork(o.Network)
 	if err != nil {
@@ -96,7 +109,7 @@ func Explain(o Options) (*Report, error) {
 	return chain(o, list, p)
 }
 
-// chain goes through the plugins as a runtime does.
+// chain explains the plugins in the order in which a runtime calls them.
 func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 	id, netns, at := p.attachment()
 	r := &Report{Network: list.Name, IfName: o.IfName, ContainerID: id, Netns: netns, at: at, Operations: []Operation{}}
@@ -119,7 +132,7 @@ func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 	return r, nil
 }
 
-// explain adds what one of ours would do.
+// explain adds the operations of one of our plugins.
 func (r *Report) explain(o Options, list *libcni.NetworkConfigList, p pod, s step) error {
 	assumed, err := p.prepare(s)
 	if err != nil {
@@ -150,8 +163,8 @@ func (r *Report) explain(o Options, list *libcni.NetworkConfigList, p pod, s ste
 	return nil
 }
 
-// prevResult is what was given for one, or else what is known of the pod, and the
-// version of CNI that it is of.
+// prevResult returns the given prevResult, or else that of the pod, and its version of
+// CNI.
 func (o Options) prevResult(version string, p pod) (of string, result any, err error) {
 	if o.PrevResult == nil {
 		result, err = p.result()
@@ -166,20 +179,20 @@ func (o Options) prevResult(version string, p pod) (of string, result any, err e
 	return cmp.Or(given.CNIVersion, version), json.RawMessage(o.PrevResult), nil
 }
 
-// remarks are about what ADD does beside operations.
+// remarks returns notes on what ADD does beside operations.
 func remarks(e plugin.Explanation) []string {
 	if e.Conf == nil {
 		return []string{"its configuration switches it off"}
 	}
 	var out []string
 	if c, ok := e.Conf.(*coordinator.Config); ok && (c.DetectIPConflict || c.DetectGateway) {
-		out = append(out, "ADD asks the LAN first, and fails if another host has an address of the NIC, or no gateway answers (detectIPConflict, detectGateway); that is not asked here")
+		out = append(out, "ADD asks the LAN first, and fails if another host has an address of the NIC, or no gateway answers (detectIPConflict, detectGateway); explain does not ask")
 	}
 	if e.Record {
-		out = append(out, "ADD notes the attachment below /run/multihome, for DEL and GC; commands do not")
+		out = append(out, "ADD also writes a record below /run/multihome, for DEL and GC; these commands do not")
 	}
 	if len(e.Ops) == 0 {
-		out = append(out, "nothing is to be done: all is as it should be")
+		out = append(out, "nothing to do: everything is as it should be")
 	}
 	return out
 }
@@ -189,8 +202,8 @@ func mentions(ops []netstate.Op, word string) bool {
 	return slices.ContainsFunc(ops, func(op netstate.Op) bool { return strings.Contains(op.String(), word) })
 }
 
-// reason is why an operation is done. What is asked for by a key of the configuration
-// has that as its reason.
+// reason returns the reason for an operation. A reason of one word is a key of the
+// configuration that asks for it.
 func reason(op netstate.Op) string {
 	if !strings.Contains(op.Why, " ") {
 		return "asked for by the configuration (" + op.Why + ")"
@@ -198,9 +211,10 @@ func reason(op netstate.Op) string {
 	return op.Why
 }
 
-// synthesize returns a result that tells what a NIC has: addresses that somebody
-// assigned, or else those out of router advertisements; for each a gateway of its
-// subnet, or that of a default route by the NIC; and the default routes.
+// synthesize returns a CNI result made from a NIC's state. It has the NIC's assigned
+// addresses or, if there are none, those from router advertisements. Each has a gateway
+// of its subnet, or else that of a default route by the NIC. It also has the default
+// routes.
 func synthesize(s *netstate.Snapshot, ifname, netns string, gateways []netip.Addr) (*types100.Result, error) {
 	nic, ok := netstate.Get(s, netstate.Pod, netstate.Link{Name: ifname})
 	if !ok {

@@ -12,8 +12,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// ipam are the keys of the CNI project's host-local and static, and of whereabouts,
-// that say what a NIC has. Of others nothing is known.
+// ipam holds the keys for addresses and routes of the CNI project's host-local and
+// static, and of whereabouts. Other IPAM plugins are unknown.
 type ipam struct {
 	Type string
 	subnet
@@ -35,19 +35,19 @@ type span struct {
 	Start string `json:"range_start"`
 }
 
-// isKnown reports whether the keys are all that the NIC's addresses and routes come from.
+// isKnown reports whether the keys tell all addresses and routes of the NIC.
 func (c ipam) isKnown() bool {
 	return slices.Contains([]string{"host-local", "static", "whereabouts"}, c.Type)
 }
 
-// assumedRoute is a route to be assumed.
+// assumedRoute is a route that IPAM is assumed to give.
 type assumedRoute struct {
 	dst netip.Prefix
 	via netip.Addr
 }
 
-// addresses are those that were given, or else those that static gives and, if the NIC
-// is not described to have any, the first one of each range.
+// addresses returns the given addresses, or else those of static. If the NIC has none by
+// its description, it adds the first address of each range.
 func (c ipam) addresses(given []netip.Prefix, has bool) []netip.Prefix {
 	if len(given) > 0 {
 		return given
@@ -61,7 +61,7 @@ func (c ipam) addresses(given []netip.Prefix, has bool) []netip.Prefix {
 	if has {
 		return out
 	}
-	sets := c.Ranges // of each of which a NIC gets one address
+	sets := c.Ranges // a NIC gets one address of each set
 	if c.Subnet != "" {
 		sets = append([][]subnet{{c.subnet}}, sets...)
 	}
@@ -81,7 +81,7 @@ func (c ipam) addresses(given []netip.Prefix, has bool) []netip.Prefix {
 	return out
 }
 
-// gateway is the one that is given, or the first address
+// gateway returns the configured gateway, or else the first address
 // (host-local, allocator.Range.Canonicalize).
 func (s subnet) gateway() string {
 	p, err := netip.ParsePrefix(s.Subnet)
@@ -91,8 +91,8 @@ func (s subnet) gateway() string {
 	return p.Masked().Addr().Next().String()
 }
 
-// firstOf is the first address of a subnet, or of a range in it, that isn't the
-// gateway's; none if that can't be told.
+// firstOf returns the first address of a subnet, or of a range in it, that is not the
+// gateway. It returns none if the configuration is wrong.
 func firstOf(subnet, start, gateway string) []netip.Prefix {
 	p, err := netip.ParsePrefix(subnet)
 	if err != nil {
@@ -111,7 +111,7 @@ func firstOf(subnet, start, gateway string) []netip.Prefix {
 	return []netip.Prefix{netip.PrefixFrom(first, p.Bits())}
 }
 
-// gateways are those that were given, and then those that IPAM has for the addresses.
+// gateways returns the given gateways, and then those that IPAM has for the addresses.
 func (c ipam) gateways(addrs []netip.Prefix, given []netip.Addr) []netip.Addr {
 	out := slices.Clone(given)
 	add := func(text string) {
@@ -135,9 +135,9 @@ func (c ipam) gateways(addrs []netip.Prefix, given []netip.Addr) []netip.Addr {
 	return out
 }
 
-// routes are those that IPAM gives the NIC, each by its own gateway or that of its
-// family. Of an IPAM that isn't known, a gateway that was given says that there is a
-// default route.
+// routes returns the routes that IPAM gives the NIC, each by its own gateway or by the
+// first one of its family. If the IPAM is unknown, a given gateway implies a default
+// route.
 func (c ipam) routes(addrs []netip.Prefix, gateways []netip.Addr, given bool) []assumedRoute {
 	var out []assumedRoute
 	for _, r := range c.Routes {
@@ -161,7 +161,8 @@ func (c ipam) routes(addrs []netip.Prefix, gateways []netip.Addr, given bool) []
 	})
 }
 
-// addressLines are an address and the route to its subnet that the kernel makes of it.
+// addressLines returns an address and the route to its subnet, which the kernel makes,
+// as lines for netstate.Parse.
 func addressLines(dev string, p netip.Prefix) []string {
 	lines := []string{fmt.Sprintf("pod: addr %s dev %s", p, dev)}
 	switch {
@@ -173,11 +174,12 @@ func addressLines(dev string, p netip.Prefix) []string {
 	return append(lines, fmt.Sprintf("pod: -6 route %s dev %s proto kernel metric 256", p.Masked(), dev))
 }
 
+// routeLine returns a route as a line for netstate.Parse.
 func routeLine(dev string, dst netip.Prefix, via netip.Addr) string {
 	r := netstate.NewRoute(netstate.ProtoCoordinator, netstate.TableMain, dst, via, dev, netip.Addr{})
 	r.Proto = protoBoot
 	return netstate.Line(netstate.Pod, r)
 }
 
-// protoBoot is RTPROT_BOOT of linux/rtnetlink.h: nobody said whose it is.
+// protoBoot is RTPROT_BOOT of linux/rtnetlink.h, the default of ip(8).
 const protoBoot netstate.Protocol = 3

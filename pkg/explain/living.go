@@ -18,14 +18,14 @@ import (
 type living struct {
 	inspect.Pod
 	ifname  string
-	noted   *types100.Result // what the runtime noted; nil if it didn't
-	from    string           // what the result is
+	cached  *types100.Result // of the runtime; nil: there is none
+	from    string           // origin of the result
 	unknown bool             // the container ID is made up
-	earlier []netstate.Op    // of plugins that were explained
+	earlier []netstate.Op    // of the plugins before
 }
 
-// placeholderPod is a container ID where none is known, and the name of a namespace that is
-// not there.
+// placeholderPod stands for an unknown container ID, and for the name of a described pod's
+// namespace.
 const placeholderPod = "POD"
 
 func newLiving(o Options) (*living, error) {
@@ -36,8 +36,8 @@ func newLiving(o Options) (*living, error) {
 	p := &living{Pod: found, ifname: o.IfName}
 	for _, a := range found.Attachments {
 		if a.IfName == o.IfName && a.Result != nil {
-			p.noted = a.Result
-			p.from = "what the runtime noted, for network " + a.Network
+			p.cached = a.Result
+			p.from = "the cached result of the runtime, for network " + a.Network
 		}
 	}
 	if o.PrevResult != nil {
@@ -52,8 +52,8 @@ func newLiving(o Options) (*living, error) {
 	return p, err
 }
 
-// idOfLink is the container ID as the node's end of a link to the pod has it, ""
-// if there is none.
+// idOfLink returns the container ID in the alias of the node's end of a link to the pod,
+// "" if there is none.
 func (p *living) idOfLink() (string, error) {
 	state, err := p.Read()
 	if err != nil {
@@ -72,20 +72,20 @@ func (p *living) attachment() (containerID, netns string, at place) {
 }
 
 func (p *living) other(step) ([]string, error) {
-	return []string{"it is not ours, and not run: what it does is there"}, nil
+	return []string{notRun + ": what it made is there already"}, nil
 }
 
 func (p *living) prepare(step) ([]string, error) { return nil, nil }
 
 func (p *living) result() (*types100.Result, error) {
-	if p.noted != nil {
-		return p.noted, nil
+	if p.cached != nil {
+		return p.cached, nil
 	}
 	state, err := p.Read()
 	if err != nil {
 		return nil, err
 	}
-	p.from = "made of what " + p.ifname + " has, for no runtime noted any"
+	p.from = "made from the state of " + p.ifname + ", because no runtime has a cached one"
 	return synthesize(state.Snapshot, p.ifname, p.Netns, nil)
 }
 
@@ -103,7 +103,7 @@ func (p *living) explain(s step, args *skel.CmdArgs) (e plugin.Explanation, note
 		notes = append(notes, "prevResult is "+p.from)
 	}
 	if p.unknown && mentions(e.Ops, attachment.HostEnd(placeholderPod)) {
-		notes = append(notes, "no container ID is known: what follows from it, the name and the MACs of a link, is made up")
+		notes = append(notes, "the container ID is not known: the name and the MACs of the link to the pod, which follow from it, are made up")
 	}
 	return e, notes, nil
 }

@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// oldest is the first version of CNI that has a prevResult to go by.
+// oldest is the first version of CNI with prevResult.
 const oldest = "0.3.0"
 
 // readNetwork reads a list of plugins, a single plugin, or a
@@ -42,7 +42,7 @@ func readNetwork(data []byte) (*libcni.NetworkConfigList, error) {
 	return list, nil
 }
 
-// asPlain is an error of CNI without its code.
+// asPlain returns an error of CNI without its code.
 func asPlain(err *types.Error) error {
 	if err.Details != "" {
 		return fmt.Errorf("%s: %s", err.Msg, err.Details)
@@ -50,11 +50,11 @@ func asPlain(err *types.Error) error {
 	return errors.New(err.Msg)
 }
 
-// document parts the documents of a YAML file.
+// document matches the line between two documents of a YAML file.
 var document = regexp.MustCompile(`(?m)^---\s*$`)
 
-// readDocument returns the one configuration that a file holds. JSON isn't read as
-// YAML, which doesn't allow it tabs.
+// readDocument returns the only configuration in a file. It does not read JSON as YAML,
+// because YAML does not allow tabs.
 func readDocument(data []byte) (map[string]any, error) {
 	var raw map[string]any
 	if json.Unmarshal(data, &raw) == nil {
@@ -64,20 +64,20 @@ func readDocument(data []byte) (map[string]any, error) {
 	for _, text := range document.Split(string(data), -1) {
 		raw, err := readYAML(text)
 		if err != nil {
-			return nil, fmt.Errorf("it is neither JSON nor YAML: %w", err)
+			return nil, fmt.Errorf("neither JSON nor YAML: %w", err)
 		}
 		if isNetwork(raw) {
 			found = append(found, raw)
 		}
 	}
 	if len(found) != 1 {
-		return nil, fmt.Errorf("it holds %d networks: want one", len(found))
+		return nil, fmt.Errorf("found %d networks: want one", len(found))
 	}
 	return unwrap(found[0])
 }
 
-// readYAML returns what encoding/json would make of the same in JSON. That has no
-// word for everything: keys are text, and numbers have an end.
+// readYAML returns the types that encoding/json would for the same document. It returns
+// an error for YAML that JSON can't express: keys must be strings, and numbers finite.
 func readYAML(text string) (raw map[string]any, err error) {
 	var decoded map[string]any
 	if err := yaml.Unmarshal([]byte(text), &decoded); err != nil {
@@ -91,17 +91,18 @@ func readYAML(text string) (raw map[string]any, err error) {
 	return raw, err
 }
 
-// isNetwork reports whether a document is a configuration, or holds one.
+// isNetwork reports whether a document is a configuration or a
+// NetworkAttachmentDefinition.
 func isNetwork(raw map[string]any) bool {
 	kind, isObject := raw["kind"]
 	return kind == attachmentDefinition || raw != nil && !isObject
 }
 
-// attachmentDefinition is the kind of the object that Multus reads networks from.
+// attachmentDefinition is the kind of Kubernetes object from which Multus reads networks.
 const attachmentDefinition = "NetworkAttachmentDefinition"
 
-// unwrap takes a configuration out of a NetworkAttachmentDefinition. As with Multus,
-// a configuration without a name has that of the object.
+// unwrap returns the configuration in a NetworkAttachmentDefinition. As in Multus, a
+// configuration without a name gets that of the object.
 func unwrap(raw map[string]any) (map[string]any, error) {
 	if raw["kind"] != attachmentDefinition {
 		return raw, nil
@@ -126,7 +127,7 @@ func unwrap(raw map[string]any) (map[string]any, error) {
 	return conf, nil
 }
 
-// with is a plugin's configuration with keys that a runtime adds.
+// with returns a plugin's configuration with the keys that a runtime adds.
 func with(conf []byte, keys map[string]any) ([]byte, error) {
 	out := map[string]any{}
 	if err := json.Unmarshal(conf, &out); err != nil {
@@ -136,7 +137,7 @@ func with(conf []byte, keys map[string]any) ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// encode is what was decoded, so that it can't fail.
+// encode encodes a decoded document, which can't fail.
 func encode(raw map[string]any) []byte {
 	out, err := json.Marshal(raw)
 	if err != nil {

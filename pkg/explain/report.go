@@ -12,8 +12,8 @@ import (
 	"github.com/multihome/multihome/pkg/report"
 )
 
-// Report is what ADD of a network would do. As text it is a script for a shell on
-// the node.
+// Report lists what ADD of a network would do. Its text is a script for a shell on the
+// node.
 type Report struct {
 	Network     string      `json:"network"`
 	IfName      string      `json:"ifname"`
@@ -26,7 +26,7 @@ type Report struct {
 	at    place
 }
 
-// Note is what is to be known about what is said of a plugin.
+// Note is a remark on the operations of a plugin.
 type Note struct {
 	Plugin string `json:"plugin"`
 	Text   string `json:"note"`
@@ -34,11 +34,11 @@ type Note struct {
 	step int // of the chain
 }
 
-// Operation is something that a plugin would do.
+// Operation is one change that a plugin would make.
 type Operation struct {
 	Plugin  string      `json:"plugin"`
-	NS      netstate.NS `json:"ns"`      // where it has its effect: host or pod
-	Command string      `json:"command"` // what does the same, for a shell on the node
+	NS      netstate.NS `json:"ns"`      // namespace that it changes: host or pod
+	Command string      `json:"command"` // for a shell on the node
 	Reason  string      `json:"reason"`
 
 	step int // of the chain
@@ -54,13 +54,13 @@ func (r *Report) note(texts ...string) {
 	}
 }
 
-// WriteText writes the commands with their reasons, and as comments all else.
+// WriteText writes the commands with their reasons. Everything else is comments.
 func (r *Report) WriteText(w io.Writer, s report.Style) error {
 	var b strings.Builder
 	line := func(format string, a ...any) { b.WriteString(fmt.Sprintf(format, a...) + "\n") }
-	line("%s", s.Faint(fmt.Sprintf("# What ADD of network %s would do for %s of %s. Nothing of it is done.", r.Network, r.IfName, cmp.Or(r.Netns, "a described pod"))))
+	line("%s", s.Faint(fmt.Sprintf("# What ADD of network %s would do for %s of %s. Nothing is changed.", r.Network, r.IfName, cmp.Or(r.Netns, "a described pod"))))
 	if r.Netns == "" {
-		line("%s", s.Faint(fmt.Sprintf("# %s stands for the pod's network namespace. What is not described is taken for not being there.", r.at)))
+		line("%s", s.Faint(fmt.Sprintf("# %s stands for the pod's network namespace. Anything that is not described is assumed to be absent.", r.at)))
 	}
 	for i, name := range r.chain {
 		line("")

@@ -13,8 +13,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// ipConfig is an address of the first interface, with the gateway of its subnet, or
-// else the first of its family.
+// ipConfig returns an address of the first interface, with the first gateway in its
+// subnet, or else the first of its family.
 func ipConfig(p netip.Prefix, gateways []netip.Addr) *types100.IPConfig {
 	first := 0
 	out := &types100.IPConfig{Interface: &first, Address: ipNet(p)}
@@ -27,6 +27,7 @@ func ipConfig(p netip.Prefix, gateways []netip.Addr) *types100.IPConfig {
 	return out
 }
 
+// defaultBy returns a default route as a result holds it.
 func defaultBy(r netstate.Route) *types.Route {
 	return &types.Route{Dst: ipNet(r.Dst), GW: r.Via.AsSlice()}
 }
