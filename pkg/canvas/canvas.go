@@ -1,9 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package canvas is pictures of boxes, lines and text, written as SVG. Text
-// has the metrics of the Go fonts (golang.org/x/image/font/gofont), which are linked
-// in, with room for others: what fits into a box when it is laid out fits into it
-// wherever it is drawn.
+// Package canvas draws pictures of boxes, lines and text, and writes them as SVG. For
+// example:
+//
+//	style := canvas.Style{Font: canvas.Sans, Size: 12, Colour: canvas.RGB(0x000000)}
+//	c := canvas.Canvas{Width: 120, Height: 40, Title: "a node"}
+//	c.Add(canvas.Box{X: 10, Y: 10, W: 100, H: 20, Stroke: canvas.RGB(0x0b63c5), Thick: 1})
+//	c.Add(canvas.Text{X: 14, Y: 24, Style: style, Words: style.Cut("node1", 92)})
+//	err := c.WriteSVG(os.Stdout)
+//
+// Text is measured in the Go fonts (golang.org/x/image/font/gofont), which are linked in.
+// [Style.Room], [Style.Wrap] and [Style.Cut] add room for wider fonts, so that text fits
+// into its box in other programs, too.
+//
+// Beware: linking the fonts makes a binary larger, so plugins must not link this package.
+// Lines must be horizontal or vertical.
 package canvas
 
 import (
@@ -11,11 +22,11 @@ import (
 	"slices"
 )
 
-// Canvas is a picture; items are drawn one upon the other. Lengths are in pixels, from
-// the upper left corner.
+// Canvas is a picture. Later items are drawn over earlier ones. All lengths are in
+// pixels, from the upper left corner.
 type Canvas struct {
 	Width, Height float64
-	Title         string // for who can't see it
+	Title         string // for screen readers
 	Items         []Item
 }
 
@@ -24,10 +35,10 @@ type Item interface {
 	svg() string
 }
 
-// Add draws on what is there.
+// Add draws items over the existing ones.
 func (c *Canvas) Add(items ...Item) { c.Items = append(c.Items, items...) }
 
-// Colour is one without transparency. The zero Colour is none at all.
+// Colour is an opaque colour. The zero Colour means none: nothing is painted.
 type Colour struct {
 	R, G, B uint8
 	set     bool
@@ -52,12 +63,12 @@ type Box struct {
 	Thick      float64 // of the stroke, which is inside
 }
 
-// Contains reports whether o is inside, or fills b.
+// Contains reports whether o is inside b. The boxes may have edges in common.
 func (b Box) Contains(o Box) bool {
 	return b.X <= o.X && b.Y <= o.Y && o.X+o.W <= b.X+b.W && o.Y+o.H <= b.Y+b.H
 }
 
-// Overlaps reports whether the two have an area in common.
+// Overlaps reports whether both boxes have an area in common.
 func (b Box) Overlaps(o Box) bool {
 	return b.X < o.X+o.W && o.X < b.X+b.W && b.Y < o.Y+o.H && o.Y < b.Y+b.H
 }
@@ -65,7 +76,7 @@ func (b Box) Overlaps(o Box) bool {
 // Point is a place in the picture.
 type Point struct{ X, Y float64 }
 
-// Line leads through points that lie beside or above each other.
+// Line leads through points. Each part of it is horizontal or vertical.
 type Line struct {
 	Points []Point
 	Colour Colour
@@ -88,7 +99,7 @@ func (l Line) Segments() []Box {
 	return out
 }
 
-// shaft is the points of an arrow that ends where its head begins.
+// shaft returns the points of an arrow without its head.
 func (l Line) shaft() []Point {
 	out := slices.Clone(l.Points)
 	a, b := out[len(out)-2], &out[len(out)-1]
@@ -100,7 +111,7 @@ func (l Line) shaft() []Point {
 // arrow is the length of an arrow's head.
 const arrow = 9
 
-// head returns the corners of the arrow's head.
+// head returns the corners of the arrow's head, the tip first.
 func (l Line) head() [3]Point {
 	a, tip := l.Points[len(l.Points)-2], l.Points[len(l.Points)-1]
 	dx, dy := sign(tip.X-a.X), sign(tip.Y-a.Y)

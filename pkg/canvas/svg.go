@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// WriteSVG writes the picture as SVG 1.1, on white. It looks the same where there are no Go
-// fonts: each text says how wide it is.
+// WriteSVG writes the picture as SVG 1.1, on white. Each text carries its width
+// (textLength), so that the picture looks the same without the Go fonts.
 func (c *Canvas) WriteSVG(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%s" height="%s" viewBox="0 0 %[1]s %[2]s" role="img">`+"\n",
@@ -42,7 +42,7 @@ func (b Box) svg() string {
 	return s + "/>"
 }
 
-// The dashes of a line, and the space between, in pixels.
+// The lengths of the dashes of a line and of the gaps between, in pixels.
 const (
 	dash = 6
 	gap  = 4
@@ -78,7 +78,7 @@ func (t Text) svg() string {
 		t.Font, number(t.X), number(t.Y), number(t.Size), t.Colour, number(t.Width(t.Words)), escaped(t.Words))
 }
 
-// number is a length to a tenth of a pixel.
+// number returns a length, rounded to a tenth of a pixel.
 func number(f float64) string { return strconv.FormatFloat(float64(int(f*10+.5))/10, 'f', -1, 64) }
 
 func escaped(s string) string {

@@ -17,7 +17,7 @@ import (
 // Font is a typeface.
 type Font int
 
-// The typefaces there are.
+// The typefaces.
 const (
 	Sans Font = iota
 	SansBold
@@ -27,9 +27,9 @@ const (
 
 var typefaces = [...]struct {
 	file   []byte
-	family string // that looks much the same where there are no Go fonts
+	family string // the Go font, and fonts that look much the same
 	weight string
-	slack  float64 // how much wider DejaVu is, the widest that is common
+	slack  float64 // width of DejaVu, the widest common font, divided by that of the Go font
 }{
 	Sans:     {goregular.TTF, "Go, Helvetica, Arial, sans-serif", "normal", 1.15},
 	SansBold: {gobold.TTF, "Go, Helvetica, Arial, sans-serif", "bold", 1.25},
@@ -37,31 +37,31 @@ var typefaces = [...]struct {
 	MonoBold: {gomonobold.TTF, "'Go Mono', Consolas, Menlo, 'Liberation Mono', monospace", "bold", 1.01},
 }
 
-// Style is how a text looks.
+// Style is the look of a text.
 type Style struct {
 	Font   Font
 	Size   float64 // pixels
 	Colour Colour
 }
 
-// Text is a line of text that begins at X, and whose letters stand on Y.
+// Text is a line of text. It begins at X. Y is its baseline.
 type Text struct {
 	X, Y float64
 	Style
 	Words string
 }
 
-// Bounds is the area that the text takes in any font, with room for accents and
-// descenders.
+// Bounds returns the area that the text takes in any common font, with room for accents
+// and descenders.
 func (t Text) Bounds() Box {
 	return Box{X: t.X, Y: t.Y - .8*t.Size, W: t.Room(t.Words), H: 1.05 * t.Size}
 }
 
-// Room returns how wide words may be, as some programs that show SVG have other fonts
-// only, and don't go by how wide a text is said to be.
+// Room returns the width of words in the widest common font. Some programs that show SVG
+// have only other fonts, and ignore the width that a text carries.
 func (s Style) Room(words string) float64 { return s.Width(words) * typefaces[s.Font].slack }
 
-// Width returns how wide words are in the Go fonts.
+// Width returns the width of words in the Go fonts.
 func (s Style) Width(words string) float64 {
 	measuring.Lock()
 	defer measuring.Unlock()
@@ -73,8 +73,8 @@ func (s Style) Width(words string) float64 {
 	return float64(font.MeasureString(f, words)) / 64 * s.Size / measured
 }
 
-// measured is the size in which text is measured; without hinting, all others are in
-// proportion.
+// measured is the size, in pixels, in which text is measured. Without hinting, widths in
+// other sizes are in proportion.
 const measured = 100
 
 var measuring struct {
@@ -89,14 +89,14 @@ func face(of Font) font.Face {
 		panic(err)
 	}
 	f, err := opentype.NewFace(parsed, &opentype.FaceOptions{Size: measured, DPI: 72, Hinting: font.HintingNone})
-	if err != nil { // it never is
+	if err != nil { // NewFace never fails
 		panic(err)
 	}
 	return f
 }
 
-// Wrap breaks words into lines that are at most width wide in any font. A word that is wider by
-// itself is cut.
+// Wrap breaks words into lines of at most width, in any common font. It cuts a single word
+// that is wider.
 func (s Style) Wrap(words string, width float64) (lines []string) {
 	line := ""
 	for _, w := range strings.Fields(words) {
@@ -116,7 +116,7 @@ func (s Style) Wrap(words string, width float64) (lines []string) {
 	return lines
 }
 
-// Cut returns words with an ellipsis for what is beyond width.
+// Cut returns words if they fit into width, or else the start of them with an ellipsis.
 func (s Style) Cut(words string, width float64) string {
 	if s.Room(words) <= width {
 		return words
