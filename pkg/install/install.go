@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package install puts the plugins into a node's CNI directory, and drop-ins into
-// its /etc, such that whoever looks at any moment finds each file as it was or as
-// it shall be: a runtime may start a plugin while it is replaced, and the process
-// may be killed, or the disk be full, in between. It touches no other file there.
+// Package install writes the plugins into a node's CNI directory, and drop-ins into its
+// /etc. It replaces each file atomically: at any moment the old file or the new one is
+// there, as a whole. So a runtime can start a plugin while it is replaced, and a full
+// disk or a killed process does no harm. For example:
+//
+//	plugins, err := install.Plugins("bin", "/opt/cni/bin")
+//	...
+//	err = install.Files(plugins, func(f install.File, changed bool) { fmt.Println(f.Path, changed) })
+//
+// Beware: the directories of the files must exist, except those of drop-ins, which
+// [DropIns] makes. Files that are no longer wanted are not removed: no other file is
+// touched.
 package install
 
 import (
@@ -17,23 +25,23 @@ import (
 	"syscall"
 )
 
-// File is a file that the node shall have.
+// File is a file to be installed.
 type File struct {
-	Path string // in a directory that is there
+	Path string // in an existing directory
 	Data []byte
 	Mode fs.FileMode
 }
 
-// unfinished is where the file is written before it takes its name. It begins with
-// '.', so that no configuration can name it as a plugin, and nobody reads it as
-// one of a directory's *.conf.
+// unfinished returns the path of the file while it is written. Its name begins with '.',
+// so that no configuration can name it as a plugin, and no program reads it as one of a
+// directory's *.conf.
 func (f File) unfinished() string {
 	return filepath.Join(filepath.Dir(f.Path), "."+filepath.Base(f.Path)+".multihome")
 }
 
-// there reports whether the node has the file as it shall be. A symbolic link is
-// not the file, wherever it leads.
-func (f File) there() bool {
+// installed reports whether the node has the file with this mode and content. A
+// symbolic link does not count.
+func (f File) installed() bool {
 	info, err := os.Lstat(f.Path)
 	if err != nil || info.Mode() != f.Mode {
 		return false
@@ -42,10 +50,10 @@ func (f File) there() bool {
 	return err == nil && bytes.Equal(data, f.Data)
 }
 
-// Files brings the files onto the node, and tells did of each in turn whether it
-// was changed. A file that is there is left untouched. All others are on the disk
-// before the first of them takes its name, so that what fails, fails before
-// anything is changed.
+// Files installs the files. It calls did for each of them in turn and tells whether it
+// changed the file. It leaves a file with the right content untouched. It writes all
+// others to the disk before it renames the first of them, so that nearly all errors come
+// before any change.
 func Files(files []File, did func(f File, changed bool)) (err error) {
 	unlock, err := lock(files)
 	if err != nil {
@@ -62,7 +70,7 @@ func Files(files []File, did func(f File, changed bool)) (err error) {
 		}
 	}()
 	for _, f := range files {
-		if f.there() {
+		if f.installed() {
 			continue
 		}
 		changed = append(changed, f)
@@ -83,13 +91,13 @@ func Files(files []File, did func(f File, changed bool)) (err error) {
 	return nil
 }
 
-// write puts the file onto the disk, under the name it has while unfinished.
+// write writes the file to the disk, under its unfinished name.
 func (f File) write() error {
 	if info, err := os.Lstat(f.Path); err == nil && info.IsDir() {
-		return syscall.EISDIR // which rename would only say when others are replaced
+		return syscall.EISDIR // rename would find that too late, after other files changed
 	}
 	path := f.unfinished()
-	_ = os.Remove(path) // of a process that was killed
+	_ = os.Remove(path) // a killed process may have left it
 	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.Mode)
 	if err != nil {
 		return err
@@ -98,13 +106,13 @@ func (f File) write() error {
 	if _, err := w.Write(f.Data); err != nil {
 		return err
 	}
-	if err := w.Chmod(f.Mode); err != nil { // whatever the umask took of it
+	if err := w.Chmod(f.Mode); err != nil { // OpenFile applied the umask
 		return err
 	}
 	return w.Sync()
 }
 
-// finish gives the file its name, also on the disk.
+// finish renames the file to its final name, and writes the directory to the disk.
 func (f File) finish() error {
 	if err := os.Rename(f.unfinished(), f.Path); err != nil {
 		return err
@@ -117,9 +125,9 @@ func (f File) finish() error {
 	return dir.Sync()
 }
 
-// lock keeps others who install into the same directories waiting, since the names
-// of unfinished files are the same for all. Everybody takes them in one order, so
-// that no two wait for each other. The kernel releases them when the process dies.
+// lock locks the directories of the files: processes that install into the same one use
+// the same unfinished names, so they must wait for each other. All processes lock in
+// sorted order, which prevents deadlocks. The kernel unlocks when a process dies.
 func lock(files []File) (unlock func(), err error) {
 	var names []string
 	for _, f := range files {

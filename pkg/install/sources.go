@@ -13,7 +13,8 @@ import (
 	"github.com/multihome/multihome/pkg/catalog"
 )
 
-// Plugins are the plugins in directory from, for the node's CNI directory to.
+// Plugins reads the plugins in directory from, and returns them as files in the node's
+// CNI directory to.
 func Plugins(from, to string) ([]File, error) {
 	var files []File
 	for _, name := range catalog.Names() {
@@ -26,8 +27,8 @@ func Plugins(from, to string) ([]File, error) {
 	return files, nil
 }
 
-// DropIns are the drop-ins for the software named, in the node's /etc. It makes
-// their directories, which software does without until there is a drop-in.
+// DropIns returns the drop-ins for the named software as files below etc, the node's
+// /etc. It makes their directories, which may not exist before the first drop-in.
 func DropIns(software []string, etc string) ([]File, error) {
 	var files []File
 	for _, name := range software {
@@ -45,7 +46,7 @@ func DropIns(software []string, etc string) ([]File, error) {
 	return files, nil
 }
 
-// Software names what there are drop-ins for.
+// Software returns the names of the software with drop-ins.
 func Software() []string {
 	var names []string
 	for _, d := range deploy.DropIns {
