@@ -435,7 +435,7 @@ func TestPodTakesNoAddressOfOverlayPod(t *testing.T) {
 	thief := &fixture.Attachment{Pod: pod, NIC: lab.NIC, Node: s.Lab}
 	prev := fixture.Keys{"prevResult": fixture.Keys{"cniVersion": "1.1.0", "interfaces": []fixture.Keys{{"name": lab.NIC, "sandbox": pod.Path()}}, "ips": []fixture.Keys{{"address": stolen.String(), "interface": 0}}}}
 	e := thief.Call("ADD", prev).Fails(t)
-	if want := "link net1's of container " + s.Web.ContainerID; !strings.Contains(e.Msg, want) {
+	if want := "belongs to link net1 of container " + s.Web.ContainerID; !strings.Contains(e.Msg, want) {
 		t.Errorf("ADD says nothing of %q: %s", want, e.Msg)
 	}
 	s.Check(t)

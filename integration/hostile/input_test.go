@@ -90,7 +90,7 @@ func TestBadInput(t *testing.T) {
 		{"an address that the NIC lacks", prev(`{"ips": [{"address": "10.6.168.199/16", "interface": 0}]}`), 0, "10.6.168.199"},
 		{"the unspecified address", prev(`{"ips": [{"address": "0.0.0.0/0", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 0.0.0.0/0: want the address of a NIC"},
 		{"a loopback address", prev(`{"ips": [{"address": "127.0.0.1/8"}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: 127.0.0.1/8: want the address of a NIC"},
-		{"IPv4 as IPv6", prev(`{"ips": [{"address": "::ffff:10.6.168.171/112", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "want IPv4 in its own form"},
+		{"IPv4 as IPv6", prev(`{"ips": [{"address": "::ffff:10.6.168.171/112", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "want an IPv4 address written as IPv4"},
 		{"a multicast gateway", prev(`{"ips": [{"address": "10.6.168.171/16", "gateway": "224.0.0.1", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: gateway: 224.0.0.1: want the address of a router"},
 		{"a loopback gateway", prev(`{"ips": [{"address": "fd00:6::171/64", "gateway": "::1", "interface": 0}]}`), types.ErrInvalidNetworkConfig, "prevResult: ips: gateway: ::1"},
 		{"a default route by the broadcast address", prev(`{"routes": [{"dst": "0.0.0.0/0", "gw": "255.255.255.255"}]}`), types.ErrInvalidNetworkConfig, "prevResult: routes: gw: 255.255.255.255"},

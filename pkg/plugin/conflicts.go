@@ -12,8 +12,8 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// refuseNodes returns an error if the attachment's NIC has an address that its node
-// has as well, on whichever link: the node would keep every packet to it.
+// refuseNodes returns an error if the attachment's NIC has an address that its node has
+// on any link: the node would keep every packet to it.
 func (v *View) refuseNodes() error {
 	for _, a := range netstate.All[netstate.Addr](v.Snapshot, netstate.Pod) {
 		addr := a.Prefix.Addr()
@@ -29,18 +29,18 @@ func (v *View) refuseNodes() error {
 	return nil
 }
 
-// diff returns the operations that lead to the plan, or an error if one of them would
-// take from another pod what leads to it. On a link of a pod's own that is told by the
-// link, in the [netstate.Conflict] that there is instead of operations; on one that
-// pods share, or that is another CNI's, by the record of whoever has the address.
-// What leads to a pod that doesn't have the address any more is taken over, even
-// before that pod's DEL.
+// diff returns the operations that lead to the plan. It returns an error if one of them
+// would take a route or neighbour entry from another pod that still has the address. If
+// the link is a pod's own, [netstate.Diff] reports a [netstate.Conflict] instead of
+// operations, and the link tells the pod. If pods share the link, or another CNI made it,
+// the records tell the pod. diff takes over routes and entries of a pod that no longer
+// has the address, even before that pod's DEL.
 func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
 	former := map[netip.Addr]attachment.Attachment{}
 	for _, have := range t.inherited(plan) {
 		owner, holds, unknown := t.otherOwner(have.Dst)
 		if holds {
-			return nil, fmt.Errorf("host: %s is link %s's of container %s in network %s: %s leads to it",
+			return nil, fmt.Errorf("host: %s belongs to link %s of container %s in network %s: %s leads to it",
 				have.Dst, owner.IfName, owner.ContainerID, owner.Network, netstate.Words(have))
 		}
 		if unknown != nil {
@@ -64,7 +64,7 @@ func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
 			}
 			owner, holds, unknown := t.otherOwner(addr)
 			if holds {
-				return nil, fmt.Errorf("%s: %s is link %s's of container %s in network %s: %s is in the way of %s",
+				return nil, fmt.Errorf("%s: %s belongs to link %s of container %s in network %s: %s is in the way of %s",
 					op.NS, addr, owner.IfName, owner.ContainerID, owner.Network, netstate.Words(by), op.After)
 			}
 			if owner != nil {
@@ -81,7 +81,7 @@ func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
 			}
 			t.former = former
 			for addr, a := range former {
-				t.Log.Warn("the address is taken over, for its former pod doesn't have it any more", "addr", addr, "ofNetwork", a.Network, "ofContainer", a.ContainerID, "ofIfname", a.IfName)
+				t.Log.Warn("address taken over: its former pod no longer has it", "addr", addr, "ofNetwork", a.Network, "ofContainer", a.ContainerID, "ofIfname", a.IfName)
 			}
 			return ops, nil
 		}
@@ -90,7 +90,7 @@ func (t *Task) diff(plan netstate.Plan) ([]netstate.Op, error) {
 		if by == nil || link.Name == "" {
 			return nil, err
 		}
-		holds := !known // of one that pods share, only records could tell
+		holds := !known // if pods share the link, only records can tell
 		if link.Type == "veth" {
 			var e error
 			if holds, e = t.Kernel.Host.FarHolds(link.Name, addr); e != nil {
@@ -141,10 +141,11 @@ func (t *Task) disown() error {
 	return errors.Join(errs...)
 }
 
-// moved returns the address that an operation leads elsewhere on the node, and what
-// leads there now; nil if it is no such operation. A new neighbour entry is one where
-// there is a route already: a bridge loses all entries, permanent ones too, when a
-// port gives it another MAC (neigh_changeaddr).
+// moved returns the address that an operation leads elsewhere on the node, and the object
+// that leads to it now; nil if the operation moves no address. A new neighbour entry
+// moves an address if there is a route to it already: a bridge loses all entries, even
+// permanent ones, when a port gives it another MAC (neigh_changeaddr in
+// net/core/neighbour.c).
 func (v *View) moved(op netstate.Op) (addr netip.Addr, by netstate.Object) {
 	if op.NS != netstate.Host || op.After == nil {
 		return addr, nil
@@ -172,8 +173,9 @@ func (v *View) moved(op netstate.Op) (addr netip.Addr, by netstate.Object) {
 	return addr, nil
 }
 
-// otherOwner returns the record of another pod that is to have the address, nil if there is
-// none, and whether it has it still. What a dead one had is free, even before its DEL.
+// otherOwner returns another pod's record that names the address, nil if there is none,
+// and reports whether that pod still has the address. An address of a dead pod is free,
+// even before the pod's DEL.
 func (t *Task) otherOwner(addr netip.Addr) (former *records.Record, holds bool, err error) {
 	var errs []error
 	own := t.Kernel.PodNetns(t.Netns)
@@ -186,7 +188,7 @@ func (t *Task) otherOwner(addr netip.Addr) (former *records.Record, holds bool, 
 			}
 			former = &r
 			if r.Netns.Inode == own.Inode {
-				continue // this pod has it, in the namespace that was another's
+				continue // the record's namespace is this pod's by now
 			}
 			holds, err := t.Kernel.StillHas(r.Netns, addr)
 			if holds {

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plugin is the driver that the main function of every plugin calls: it
-// speaks CNI on standard input and output and turns each verb into the same few steps of
-// the engine (observe, plan, diff, apply), so that the verbs of a plugin can't disagree.
+// Package plugin is the driver of every plugin of the suite. It speaks CNI on standard
+// input and output and runs each verb (ADD, CHECK, DEL, GC, STATUS) in the same steps of
+// the engine: observe, plan, diff, apply. One plan serves all verbs, so they can't
+// disagree.
 //
-// A plugin supplies a [Plugin]: how its configuration is read, what it observes,
-// and a pure plan. A plan gets a [View], which holds no kernel, no log and no lock.
+// A plugin supplies a [Plugin]: a function that reads its configuration, functions that
+// observe, and a pure plan. Its main function is one line:
 //
-// The driver touches the kernel only through package kernel, and files only through
-// package records. Keys are read by package config, names derived by package attachment.
+//	func main() { plugin.Main(route.Plugin()) }
 //
-// Beware: DEL reads no key of the plugin's, and neither a pod nor a prevResult has to be
-// there: see [Plugin].Remove.
+// A plan gets a [View], which holds no kernel, no log and no lock. The example below is a
+// whole plugin.
+//
+// The driver touches the kernel through package kernel only, and files through package
+// records only. Package config reads keys; package attachment derives names.
+//
+// Beware: DEL reads none of the plugin's keys and must work without a pod and without a
+// prevResult. See the field Remove of [Plugin].
 package plugin

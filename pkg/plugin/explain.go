@@ -12,16 +12,17 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Explanation is what ADD would do for an attachment.
+// Explanation lists everything that ADD would do for an attachment.
 type Explanation struct {
 	Conf   Conf // nil: the configuration switches the plugin off
 	Ops    []netstate.Op
-	Record bool // ADD notes the attachment in a file, before it does anything
+	Record bool // ADD writes a record of the attachment before it does anything
 }
 
-// Explain returns what ADD would do for the attachment in the namespaces that k
-// has. It does nothing, logs nothing, and takes no lock if k was opened for looking.
-// The operations of plugins before this one in the chain are taken for done.
+// Explain returns the operations of an ADD for the attachment in the namespaces of k. It
+// changes nothing and logs nothing; it takes no lock if k was opened for looking. It
+// assumes that earlier, the operations of the plugins before this one in the chain, are
+// done.
 func (p Plugin) Explain(args *skel.CmdArgs, k *kernel.Namespaces, earlier []netstate.Op) (Explanation, error) {
 	return p.explain(args, func(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error) {
 		t.Kernel, t.earlier = k, earlier
@@ -29,16 +30,15 @@ func (p Plugin) Explain(args *skel.CmdArgs, k *kernel.Namespaces, earlier []nets
 	})
 }
 
-// Described is a pod and its node that are not there, but described.
+// Described is a pod and its node that exist as a description only.
 type Described struct {
-	Snapshot *netstate.Snapshot // all they hold
-	Node     []netip.Addr       // the node's addresses: what pods call it by
-	Parent   string             // the node's link that the pod's first NIC sits on
+	Snapshot *netstate.Snapshot // their whole state
+	Node     []netip.Addr       // the node's addresses that pods use
+	Parent   string             // the node's link below the pod's first NIC
 }
 
-// Simulate returns what ADD would do for the attachment, and does it to the
-// description. The kernel is not asked for anything; it is taken for one that has
-// nf_tables.
+// Simulate returns the operations of an ADD for the attachment and applies them to the
+// description. It asks the kernel nothing and assumes that it has nf_tables.
 func (p Plugin) Simulate(args *skel.CmdArgs, d Described) (Explanation, error) {
 	return p.explain(args, func(t *Task, conf Conf) (plan netstate.Plan, ops []netstate.Op, err error) {
 		t.Snapshot, t.Node, t.Parent = d.Snapshot, d.Node, d.Parent
@@ -60,7 +60,8 @@ func (p Plugin) Simulate(args *skel.CmdArgs, d Described) (Explanation, error) {
 	})
 }
 
-// explain is what both have in common.
+// explain is the common part of Explain and Simulate; plan computes the plan and its
+// operations.
 func (p Plugin) explain(args *skel.CmdArgs, plan func(*Task, Conf) (netstate.Plan, []netstate.Op, error)) (Explanation, error) {
 	t, raw, err := p.load(args)
 	if err != nil {

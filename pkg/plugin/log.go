@@ -13,10 +13,10 @@ import (
 	"github.com/multihome/multihome/pkg/config"
 )
 
-// logging reads the key logOptions, which every plugin has, and returns the
-// logger it asks for: JSON lines in a file, which is turned over when it grows.
-// Without the key, or without a file in it, nothing is logged: whoever called
-// the plugin gets its errors.
+// logging reads the key logOptions, which every plugin has, and returns the logger that
+// it configures: JSON lines in a file, which is rotated when it grows. It returns a
+// silent logger if the key is missing or names no file: the caller of the plugin gets the
+// errors anyway.
 func logging(raw map[string]json.RawMessage) (*slog.Logger, io.Closer, error) {
 	silent := slog.New(slog.DiscardHandler)
 	for name, value := range raw {
@@ -32,8 +32,8 @@ func logging(raw map[string]json.RawMessage) (*slog.Logger, io.Closer, error) {
 	return silent, io.NopCloser(nil), nil
 }
 
-// logOptions reads the value of the key of that name, in camelCase or
-// snake_case.
+// logOptions reads the value of the key name, whose fields are in camelCase or
+// snake_case. The logger is nil if the value names no file.
 func logOptions(name string, value json.RawMessage) (*lumberjack.Logger, slog.Level, error) {
 	level := "info"
 	// Sizes in MiB, ages in days.

@@ -26,98 +26,100 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// Plugin is what makes a plugin out of the driver.
+// Plugin holds the name and the functions of one plugin. [Main] runs it.
 type Plugin struct {
-	// Name is how errors begin.
+	// Name begins every error.
 	Name string
 	Load Load
-	// NodeOnly plugins work on the node alone: no pod is opened, and results
-	// pass through as they are.
+	// NodeOnly is set for a plugin that works on the node alone: the driver opens no pod
+	// and passes results through unchanged.
 	NodeOnly bool
-	// Records is where the plugin keeps its records.
+	// Records is the directory of the plugin's records.
 	Records records.Set
-	// Ignored are keys that other systems read without effect, or that have no
-	// meaning here: they are no error, and a warning in the log.
+	// Ignored lists keys without effect: keys that other systems read without effect, or
+	// keys without a meaning here. The driver accepts them and logs a warning.
 	Ignored []string
-	// ObserveOwned reads into the view what Remove goes by. If t.Kernel.Pod is nil, there
-	// is no pod to be read.
+	// ObserveOwned reads the input of Remove into the view. If t.Kernel.Pod is nil, there
+	// is no pod to read.
 	ObserveOwned func(t *Task) error
-	// Remove returns what the attachment owns, to be deleted. It must not rely on a
-	// prevResult, a configuration or a pod. Like a plan it is pure.
+	// Remove returns operations that delete everything the attachment owns. It is pure,
+	// like a plan, and must not rely on a prevResult, a configuration or a pod.
 	Remove func(v *View) []netstate.Op
-	// Attachments returns those that own something on the node.
+	// Attachments returns the attachments that own something on the node.
 	Attachments func(t *Task) ([]attachment.Attachment, error)
-	// Unused returns what attachments have in common and none uses any more;
-	// nil if that never is left over.
+	// Unused returns operations that delete objects shared by attachments and used by
+	// none any more. It is nil if the plugin leaves no such objects.
 	Unused func(t *Task) ([]netstate.Op, error)
 }
 
-// Load reads and checks a plugin's own keys, before anything is touched. A nil
-// Conf means that the plugin is switched off: results pass through.
+// Load reads and checks the plugin's own keys before anything is touched. It returns a
+// nil Conf if the configuration switches the plugin off: results then pass through.
 type Load func(raw map[string]json.RawMessage) (Conf, error)
 
-// Conf is a configuration that was found good.
+// Conf is a valid configuration of a plugin.
 type Conf interface {
-	// Observe reads what Plan needs to know into the task.
+	// Observe reads the input of Plan into the task.
 	Observe(t *Task) error
-	// Plan returns what shall be.
+	// Plan returns the wanted state.
 	Plan(v *View) (netstate.Plan, error)
-	// Record returns what DEL will need to know of the attachment and the
-	// kernel has no room for; nil if that is nothing.
+	// Record returns facts about the attachment that DEL needs and the kernel can't
+	// store; nil if there are none.
 	Record(v *View, plan netstate.Plan) *records.Record
-	// Status says why ADD can't work on this node now, if so.
+	// Status returns an error if ADD can't work on this node now.
 	Status(t *Task) error
 }
 
-// Prober is a Conf that, before ADD changes anything, asks on the wire what the
-// kernel can't know. That takes time, so CHECK, which is to be repeated, doesn't.
+// Prober is a Conf that sends probes on the wire before ADD changes anything, to learn
+// facts that the kernel doesn't have. Probing takes time, so CHECK, which runtimes
+// repeat, doesn't probe.
 type Prober interface {
 	Probe(t *Task) error
 }
 
-// View is all that a plan may go by: what was asked for, and what was observed. It
-// holds no kernel, no log and no lock, so that a plan can decide and nothing else.
+// View is the whole input of a plan: the request and the observed state. It holds no
+// kernel, no log and no lock, so a plan can only decide.
 type View struct {
 	attachment.Attachment
 	Netns    string          // path of the pod's namespace, "" if there is none
 	Prev     *current.Result // nil if there is none
 	Snapshot *netstate.Snapshot
-	Node     []netip.Addr     // the node's addresses: what pods call it by
-	Marks    netstate.Backend // what holds reply marks in the pod
-	Parent   string           // the node's link that the pod's first NIC sits on, where that is asked for
-	Own      *records.Record  // what an earlier call noted of the attachment, nil if it has noted nothing
-	Others   []records.Record // what is noted of other attachments, as far as it was asked for
-	Gone     []netip.Addr     // that the pod takes for the node's, and that the node hasn't
-	// Checking is set in CHECK: nothing is asked for that came by itself since
-	// ADD, such as an address out of a router advertisement.
+	Node     []netip.Addr     // the node's addresses that pods use
+	Marks    netstate.Backend // holds the reply marks in the pod
+	Parent   string           // the node's link below the pod's first NIC; read only for plans that need it
+	Own      *records.Record  // written by an earlier call for the attachment; nil if there is none
+	Others   []records.Record // of other attachments; read only for plans that need them
+	Gone     []netip.Addr     // addresses that the pod has routes to as the node's and the node no longer has
+	// Checking is set in CHECK. The plan then wants nothing for addresses that appeared
+	// by themselves since ADD, such as those of a router advertisement.
 	Checking bool
 }
 
-// Task is one call of a verb: the view, and what it takes to observe and to act.
+// Task is one call of a verb: the view, and the means to observe and to act.
 type Task struct {
 	View
 	Kernel *kernel.Namespaces
 	Keys   map[string]json.RawMessage // of the configuration
 	Log    *slog.Logger
 
-	former  map[netip.Addr]attachment.Attachment // whose addresses the attachment takes over
-	earlier []netstate.Op                        // that plugins before this one would have done, in an explanation
+	former  map[netip.Addr]attachment.Attachment // pods whose addresses the attachment takes over
+	earlier []netstate.Op                        // operations of the plugins before this one, in an explanation
 
 	version string   // of CNI
 	ignored []string // keys of the configuration that have no effect
 	logFile io.Closer
-	unlock  func() // lets go of the pod's records; nil: it has them not
+	unlock  func() // releases the lock on the pod's records; nil if the task doesn't hold it
 }
 
-// versions are the CNI versions that are spoken.
+// versions lists the supported CNI versions.
 var versions = version.VersionsStartingFrom("0.3.0")
 
-// Main runs the verb that the environment asks for, prints what CNI prescribes,
-// and ends the process with an exit status other than zero on an error.
+// Main runs the verb that the environment names (CNI_COMMAND), prints the answer that CNI
+// prescribes, and ends the process with a non-zero exit status on an error.
 func Main(p Plugin) {
-	// The driver refuses the node's own namespace before it does anything. The
-	// skeleton would look again afterwards, by opening whatever is at the path
-	// by then: a FIFO for ever, and an error behind a result that is out.
+	// The driver refuses the node's own namespace before it does anything. CNI's
+	// skel package would check again afterwards and open the path a second time. By
+	// then the path may be a FIFO, which blocks for ever, or the check may fail after
+	// the result was printed.
 	if err := os.Setenv("CNI_NETNS_OVERRIDE", "true"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
@@ -145,9 +147,9 @@ func (p Plugin) verb(f func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 	}
 }
 
-// load takes the configuration apart: a task with the attachment, the prevResult
-// and the log, and the keys that are left for Load. An error beside a task is
-// one that DEL can do without knowing.
+// load parses the configuration. It returns a task with the attachment, the prevResult
+// and the log, and the keys that are left for Load. If it returns both a task and an
+// error, DEL can ignore the error.
 func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, error) {
 	raw, wrong := config.Object(args.StdinData)
 	if wrong != nil && raw == nil {
@@ -190,14 +192,13 @@ func (p Plugin) load(args *skel.CmdArgs) (*Task, map[string]json.RawMessage, err
 	if _, worded := asError(err); err != nil && !worded {
 		err = types.NewError(types.ErrDecodingFailure, "prevResult: "+err.Error(), "")
 	}
-	if err != nil || p.NodeOnly { // whose prevResult is passed on, whatever it says
+	if err != nil || p.NodeOnly { // a NodeOnly plugin passes any prevResult on
 		return t, raw, err
 	}
 	return t, raw, checkAddresses(t.Prev, t.IfName)
 }
 
-// lookUp returns the value of a key, and the key as the user wrote it: keys are matched
-// without regard to case.
+// lookUp returns the value of a key and the key as the user wrote it. It ignores case.
 func lookUp(raw map[string]json.RawMessage, key string) (name string, value json.RawMessage) {
 	if value, ok := raw[key]; ok {
 		return key, value
@@ -210,7 +211,7 @@ func lookUp(raw map[string]json.RawMessage, key string) (name string, value json
 	return "", nil
 }
 
-// parseKey reads the value of a key into v, and leaves v as it is if there is no such key.
+// parseKey reads the value of a key into v. It leaves v unchanged if the key is missing.
 func parseKey(raw map[string]json.RawMessage, key string, v any) error {
 	name, value := lookUp(raw, key)
 	if value == nil {
@@ -222,7 +223,7 @@ func parseKey(raw map[string]json.RawMessage, key string, v any) error {
 	return nil
 }
 
-// ReadResult reads the result of a plugin, which is of that version.
+// ReadResult reads a plugin's result of the CNI version of.
 func ReadResult(of string, data json.RawMessage) (types.Result, error) {
 	if err := refuseNulls(data); err != nil {
 		return nil, err
@@ -230,16 +231,16 @@ func ReadResult(of string, data json.RawMessage) (types.Result, error) {
 	return version.NewResult(of, data)
 }
 
-// refuseNulls returns an error for a result with null in one of its lists, where
-// nobody expects it: to convert such a one from an older version is a panic
-// (convertFrom04x of CNI's types/100).
+// refuseNulls returns an error if one of a result's lists contains null. CNI's library
+// panics when it converts such a result from an older version (convertFrom04x in
+// pkg/types/100).
 func refuseNulls(result json.RawMessage) error {
 	if !bytes.Contains(result, []byte("null")) {
-		return nil // as is usual, and read faster
+		return nil // the usual case, and cheaper than parsing
 	}
 	var lists struct{ Interfaces, IPs, Routes []json.RawMessage }
 	if err := json.Unmarshal(result, &lists); err != nil {
-		return nil //nolint:nilerr // whoever reads it says what is wrong
+		return nil //nolint:nilerr // version.NewResult reports the error
 	}
 	for _, list := range []struct {
 		key   string
@@ -247,15 +248,15 @@ func refuseNulls(result json.RawMessage) error {
 	}{{"interfaces", lists.Interfaces}, {"ips", lists.IPs}, {"routes", lists.Routes}} {
 		for i, item := range list.items {
 			if string(item) == "null" {
-				return config.Invalid("prevResult: %s: %d is null", list.key, i)
+				return config.Invalid("prevResult: %s: %d is null: want an object", list.key, i)
 			}
 		}
 	}
 	return nil
 }
 
-// checkAddresses returns an error for an address or a gateway that a result gives a NIC
-// and no NIC can have.
+// checkAddresses returns an error if a result gives the NIC an address or a gateway that
+// no machine can have.
 func checkAddresses(r *current.Result, nic string) error {
 	for _, ip := range r.IPs {
 		if i := ip.Interface; i != nil && *i >= 0 && *i < len(r.Interfaces) && r.Interfaces[*i].Name != nic {
@@ -263,7 +264,7 @@ func checkAddresses(r *current.Result, nic string) error {
 		}
 		a, _ := netip.AddrFromSlice(ip.Address.IP)
 		if a = a.Unmap(); a.Is4() && len(ip.Address.Mask) == net.IPv6len {
-			return config.Invalid("prevResult: ips: %s: want IPv4 in its own form, with a length of 32 at most", ip.Address.String())
+			return config.Invalid("prevResult: ips: %s: want an IPv4 address written as IPv4, with a prefix length of 32 at most", ip.Address.String())
 		}
 		if err := config.CheckHost(a); err != nil {
 			return config.Invalid("prevResult: ips: %s: want the address of a NIC (%w)", ip.Address.String(), err)
@@ -274,7 +275,7 @@ func checkAddresses(r *current.Result, nic string) error {
 	}
 	for _, route := range r.Routes {
 		if ones, _ := route.Dst.Mask.Size(); ones > 0 {
-			continue // no plugin of ours goes by it
+			continue // no plugin of the suite reads it
 		}
 		if err := config.CheckHost(GatewayOf(route.GW)); err != nil {
 			return config.Invalid("prevResult: routes: gw: %s: want the address of a router (%w)", route.GW, err)
@@ -283,8 +284,8 @@ func checkAddresses(r *current.Result, nic string) error {
 	return nil
 }
 
-// GatewayOf returns a gateway of a result. It is not valid where there is none, which
-// some plugins write as 0.0.0.0 or :: (route-override, flushgateway).
+// GatewayOf returns a result's gateway. The address is not valid if there is none; some
+// plugins write that as 0.0.0.0 or :: (route-override with flushgateway).
 func GatewayOf(ip net.IP) netip.Addr {
 	a, ok := netip.AddrFromSlice(ip)
 	if !ok || a.Unmap().IsUnspecified() {
@@ -293,7 +294,7 @@ func GatewayOf(ip net.IP) netip.Addr {
 	return a.Unmap()
 }
 
-// output prints the result in the version that the configuration asks for.
+// output prints the result in the CNI version of the configuration.
 func (t *Task) output(r *current.Result) error {
 	converted, err := r.GetAsVersion(t.version)
 	if err != nil {
@@ -305,8 +306,8 @@ func (t *Task) output(r *current.Result) error {
 	return converted.PrintTo(os.Stdout)
 }
 
-// printed is a result as it is printed. The method of [current.Result] for that encodes
-// all of it three times, to leave out an empty dns.
+// printed is [current.Result] in the form in which it is printed. The method of
+// [current.Result] encodes the whole result three times to leave out an empty dns.
 type printed struct {
 	CNIVersion string               `json:"cniVersion,omitempty"`
 	Interfaces []*current.Interface `json:"interfaces,omitempty"`
@@ -315,7 +316,7 @@ type printed struct {
 	DNS        types.DNS            `json:"dns,omitzero"`
 }
 
-// AttachmentOf returns the attachment that a record is of.
+// AttachmentOf returns the attachment that a record belongs to.
 func AttachmentOf(r records.Record) attachment.Attachment {
 	return attachment.Attachment{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
 }

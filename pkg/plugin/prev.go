@@ -10,12 +10,12 @@ import (
 // PrevIP is an address that prevResult gives the attachment's NIC.
 type PrevIP struct {
 	Prefix  netip.Prefix
-	Gateway netip.Addr // not valid: none is said
+	Gateway netip.Addr // not valid if prevResult names none
 }
 
-// PrevIPs returns the addresses that prevResult gives the attachment's NIC, each
-// once. As the CNI project's sbr has it, one that is said to be on no interface, or
-// on one that isn't there, is on the attachment's.
+// PrevIPs returns the addresses that prevResult gives the attachment's NIC, each once. An
+// address without an interface, or with an index out of range, counts as the
+// attachment's, as in the CNI project's sbr.
 func (v *View) PrevIPs() []PrevIP {
 	if v.Prev == nil {
 		return nil
@@ -36,8 +36,8 @@ func (v *View) PrevIPs() []PrevIP {
 	return out
 }
 
-// PrevGateways returns the gateways that prevResult names for the attachment's NIC:
-// those of its addresses, and then those of default routes.
+// PrevGateways returns the gateways that prevResult names for the attachment's NIC: first
+// those of its addresses, then those of its default routes.
 func (v *View) PrevGateways() []netip.Addr {
 	var out []netip.Addr
 	for _, ip := range v.PrevIPs() {

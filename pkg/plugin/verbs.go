@@ -26,14 +26,14 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// asError returns the CNI error in a chain.
+// asError returns the CNI error in err's chain.
 func asError(err error) (*types.Error, bool) {
 	var e *types.Error
 	return e, errors.As(err, &e)
 }
 
-// prepare does what ADD and CHECK have in common: up to the operations that
-// would lead from what is there to what shall be.
+// prepare does the common part of ADD and CHECK: it returns the plan and the operations
+// that lead to it.
 func (p Plugin) prepare(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error) {
 	k, err := p.open(t.Netns)
 	if err != nil {
@@ -60,7 +60,7 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 	if err := t.Kernel.Complete(t.Snapshot, plan); err != nil {
 		return none, nil, err
 	}
-	t.Snapshot.Assume(t.earlier) // what was just read is before them
+	t.Snapshot.Assume(t.earlier) // Complete read the state before them
 	if err := t.refuseNodes(); err != nil {
 		return none, nil, err
 	}
@@ -68,7 +68,8 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 	return plan, ops, err
 }
 
-// open opens both namespaces, with CNI's code 8 where the pod's can't be.
+// open opens both namespaces. It returns CNI's code 8 if the pod's namespace can't be
+// opened.
 func (p Plugin) open(netnsPath string) (*kernel.Namespaces, error) {
 	if p.NodeOnly {
 		return kernel.OpenHost()
@@ -92,7 +93,7 @@ func (t *Task) close() {
 	}
 }
 
-// logDone logs what a verb has done.
+// logDone logs a verb, its operations and the keys without effect.
 func (t *Task) logDone(verb string, ops []netstate.Op) {
 	for _, name := range t.ignored {
 		t.Log.Warn("key without effect", "key", name)
@@ -135,15 +136,16 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 		plan = netstate.Plan{}
 	}
 	if err := t.output(t.result(plan)); err != nil {
-		// Nobody learns of the attachment, so there must be none.
+		// The runtime doesn't learn of the attachment, so nothing of it may stay.
 		return p.forget(t, fresh, t.Kernel.Undo(ops, fmt.Errorf("print result: %w", err)))
 	}
 	t.logDone("ADD", ops)
 	return nil
 }
 
-// make notes the attachment and applies the operations that lead to the plan. It
-// returns what was done in the end, and whether nothing was noted before.
+// make writes the record and applies the operations that lead to the plan. It returns the
+// plan and the operations that were applied in the end, and reports whether there was no
+// record before.
 func (p Plugin) make(t *Task, conf Conf, plan netstate.Plan, ops []netstate.Op) (netstate.Plan, []netstate.Op, bool, error) {
 	record := conf.Record(&t.View, plan)
 	fresh, err := p.record(t, record)
@@ -152,7 +154,7 @@ func (p Plugin) make(t *Task, conf Conf, plan netstate.Plan, ops []netstate.Op) 
 	}
 	err = t.Kernel.Apply(ops)
 	for tries := 0; kernel.Retryable(err) && tries < 3; tries++ {
-		// Somebody was there first, say. What they made may be as good as ours.
+		// Another process may have been faster, and its objects may be the wanted ones.
 		t.Snapshot = netstate.NewSnapshot()
 		if plan, ops, err = t.plan(conf); err == nil {
 			err = t.Kernel.Apply(ops)
@@ -168,8 +170,8 @@ func (p Plugin) make(t *Task, conf Conf, plan netstate.Plan, ops []netstate.Op) 
 	return plan, ops, fresh, nil
 }
 
-// forget removes a record that an ADD wrote before it failed, unless DEL will
-// need it for what could not be undone.
+// forget removes the record of an ADD that failed. It keeps a record that was there
+// before, and one that DEL needs for changes that could not be undone.
 func (p Plugin) forget(t *Task, fresh bool, err error) error {
 	if !fresh || errors.Is(err, netstate.ErrNotUndone) {
 		return err
@@ -180,9 +182,9 @@ func (p Plugin) forget(t *Task, fresh bool, err error) error {
 	return err
 }
 
-// record writes what is to be noted of the attachment, and reports whether
-// nothing was noted before. A DEL that can't wait for the pod's namespace waits for
-// the record until the task is closed.
+// record writes the attachment's record and reports whether there was none before. It
+// holds the record's lock until the task is closed: a DEL that has no pod namespace to
+// wait for waits for this lock.
 func (p Plugin) record(t *Task, r *records.Record) (fresh bool, err error) {
 	if r == nil {
 		return false, nil
@@ -196,8 +198,8 @@ func (p Plugin) record(t *Task, r *records.Record) (fresh bool, err error) {
 	return t.Own == nil, err
 }
 
-// former returns what an earlier record names and the new one doesn't: until it is
-// gone, DEL must know of it.
+// former returns the parts of an earlier record that the new one doesn't name. DEL needs
+// them until they are removed.
 func former(own *records.Record, r records.Record) []records.Record {
 	if own == nil {
 		return nil
@@ -215,8 +217,8 @@ func former(own *records.Record, r records.Record) []records.Record {
 	return out
 }
 
-// settle writes the record once more if it names what is gone by now. To name too much
-// is no harm.
+// settle writes the record again without the former parts, which are removed by now. An
+// error is only logged: a record that names too much does no harm.
 func (p Plugin) settle(t *Task, r *records.Record) {
 	if r == nil || len(r.Former) == 0 {
 		return
@@ -227,8 +229,8 @@ func (p Plugin) settle(t *Task, r *records.Record) {
 	}
 }
 
-// result is the prevResult with the links that the plan makes, and the MACs
-// that it gives to others.
+// result returns the prevResult with the links that the plan makes and the MACs that it
+// gives to other links.
 func (t *Task) result(plan netstate.Plan) *current.Result {
 	r := t.Prev
 	if r == nil {
@@ -279,7 +281,7 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if conf.Record(&t.View, plan) != nil && t.Own == nil { // without it, DEL and GC don't know what to remove
+	if conf.Record(&t.View, plan) != nil && t.Own == nil { // DEL and GC need the record
 		_, err = p.Records.ReadOne(t.Pod(), t.IfName)
 	}
 	if len(ops) > 0 {
@@ -292,11 +294,11 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	return nil
 }
 
-// Reconcile does for a living attachment what a repeated ADD does, but for asking on
-// the wire, and returns the plan and what was done. If dry is set, it does nothing, and
-// returns what would be done. The configuration on standard input is that of the
-// plugin, with the prevResult of the attachment. If keep is set, it removes nothing: the
-// configuration may not be the newest.
+// Reconcile repeats ADD for a living attachment, without probes on the wire, and returns
+// the plan and the operations that it applied. With dry, it applies nothing and returns
+// the operations only. Standard input is the plugin's configuration with the prevResult
+// of the attachment. With keep, it removes nothing: the configuration may not be the
+// newest.
 func (p Plugin) Reconcile(args *skel.CmdArgs, dry, keep bool) (netstate.Plan, []netstate.Op, error) {
 	t, raw, err := p.load(args)
 	if err != nil {
@@ -317,7 +319,7 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, dry, keep bool) (netstate.Plan, []
 	return plan, ops, err
 }
 
-// drift is what CHECK found: every object that is not as it should be.
+// drift is the error of CHECK. It names every object that differs from the plan.
 type drift struct{ ops []netstate.Op }
 
 func (d *drift) Error() string {
@@ -335,9 +337,8 @@ func (d *drift) Error() string {
 	return strings.Join(lines, "; ")
 }
 
-// del works without a prevResult and without a pod, and doesn't read the
-// plugin's own keys: a configuration that was broken in the meantime must not
-// keep anything from being removed.
+// del works without a prevResult and without a pod. It doesn't read the plugin's own
+// keys: a configuration that was broken after ADD must not prevent the removal.
 func (p Plugin) del(args *skel.CmdArgs) error {
 	t, _, err := p.load(args)
 	if t == nil {
@@ -351,12 +352,12 @@ func (p Plugin) del(args *skel.CmdArgs) error {
 	return p.remove(t)
 }
 
-// remove removes all that the task's attachment owns, and at last its record. Without
-// the pod's namespace, a record that wasn't there at first is of an ADD that comes
-// after, and stays.
+// remove removes everything that the task's attachment owns, and its record last. If the
+// pod's namespace is gone and there was no record at first, a record that appears
+// meanwhile belongs to a later ADD, and stays.
 func (p Plugin) remove(t *Task) error {
 	later := false
-	if t.Kernel.Pod == nil && !p.NodeOnly { // those have locks of their own
+	if t.Kernel.Pod == nil && !p.NodeOnly { // NodeOnly plugins have locks of their own
 		unlock, err := p.Records.Lock(t.Pod())
 		if err != nil {
 			return err
@@ -379,8 +380,8 @@ func (p Plugin) remove(t *Task) error {
 	return p.Records.Remove(t.Pod(), t.IfName)
 }
 
-// Release does what DEL does for an attachment whose pod is no more, without a runtime
-// that asks for it.
+// Release removes everything that an attachment owns whose pod is gone, as DEL does, but
+// without a runtime that calls it.
 func (p Plugin) Release(a attachment.Attachment) error {
 	k, err := kernel.OpenHost()
 	if err != nil {
@@ -390,10 +391,10 @@ func (p Plugin) Release(a attachment.Attachment) error {
 	return p.remove(&Task{View: View{Attachment: a, Snapshot: netstate.NewSnapshot()}, Kernel: k, Log: slog.New(slog.DiscardHandler)})
 }
 
-// Readable returns the records without those that are none. DEL goes on without
-// them, for a runtime repeats one that failed for ever: they are named on standard
-// error, which runtimes log. But where the node couldn't read them this time, the
-// error remains: there may be some that DEL must know of.
+// Readable filters the error of reading records. It drops an error about a file that is
+// no record and names the file on standard error, which runtimes log: a runtime repeats a
+// failed DEL for ever. It keeps an error of the file system ([fs.PathError]): there may
+// be records that DEL needs.
 func (t *Task) Readable(list []records.Record, err error) ([]records.Record, error) {
 	if errors.As(err, new(*fs.PathError)) {
 		return nil, err
@@ -405,7 +406,7 @@ func (t *Task) Readable(list []records.Record, err error) ([]records.Record, err
 	return list, nil
 }
 
-// openLeaving opens the node's namespace, and the pod's if it is still there.
+// openLeaving opens the node's namespace, and the pod's if it still exists.
 func (p Plugin) openLeaving(netnsPath string) (*kernel.Namespaces, error) {
 	if netnsPath == "" || p.NodeOnly {
 		return kernel.OpenHost()
@@ -437,8 +438,8 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 			errs = append(errs, p.remove(&Task{View: View{Attachment: a, Snapshot: netstate.NewSnapshot()}, Kernel: t.Kernel, Log: t.Log}))
 		}
 	}
-	// No ADD is under way while it is decided what nobody uses; if one is, the
-	// next GC decides.
+	// The lock keeps ADD out while GC looks for unused objects. If an ADD runs now,
+	// the next GC looks for them.
 	if locked, err := t.Kernel.TryLockHost(); !locked {
 		return errors.Join(append(errs, err)...)
 	}
@@ -450,10 +451,10 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 	return errors.Join(append(errs, err, t.Kernel.Remove(ops))...)
 }
 
-// validAttachments reads the list of living attachments under both names that
-// runtimes give it (the specification's and libcni's older one); null is what
-// libcni makes of an empty one. Without any, everything would be garbage, so that
-// is an error.
+// validAttachments reads the list of living attachments under both of its names:
+// cni.dev/valid-attachments of the specification and cni.dev/attachments of older
+// versions of libcni. The value null is an empty list, which libcni writes so. A missing
+// list is an error: it would turn every attachment into garbage.
 func validAttachments(network string, raw map[string]json.RawMessage) ([]attachment.Attachment, error) {
 	var out []attachment.Attachment
 	found := false
@@ -493,7 +494,7 @@ func (p Plugin) status(args *skel.CmdArgs) error {
 	return notAvailable(conf.Status(t))
 }
 
-// notAvailable is CNI's code 50: ADD can't be served.
+// notAvailable gives an error CNI's code 50: ADD can't be served.
 func notAvailable(err error) error {
 	if err == nil {
 		return nil
