@@ -12,9 +12,10 @@ import (
 
 var _ plugin.Prober = (*Config)(nil)
 
-// Probe asks the NIC's LAN whether somebody else has an address of the NIC, and
-// whether its gateways are there. The addresses come first: a gateway is asked
-// in the name of one, which turns it away from whoever else has that.
+// Probe asks the NIC's LAN whether another machine has an address of the NIC, and whether
+// the NIC's gateways answer. It checks the addresses first: a request to a gateway names
+// one of them as its sender, and would redirect the gateway's traffic from another owner
+// to this NIC.
 func (c *Config) Probe(t *plugin.Task) error {
 	if !c.DetectIPConflict && !c.DetectGateway {
 		return nil
@@ -38,8 +39,8 @@ func (c *Config) Probe(t *plugin.Task) error {
 	return nil
 }
 
-// gateways returns the NIC's gateways, each with the address to ask it from: one
-// of its subnet, or else the first of its family.
+// gateways returns the NIC's gateways, each with the source address of the request: one
+// in the gateway's subnet, or else the first of its family.
 func (c *Config) gateways(v *plugin.View, addrs []netip.Addr) map[netip.Addr]netip.Addr {
 	b := &builder{c: c, v: v, nic: v.IfName, addrs: addrs}
 	out := map[netip.Addr]netip.Addr{}
@@ -53,7 +54,8 @@ func (c *Config) gateways(v *plugin.View, addrs []netip.Addr) map[netip.Addr]net
 	return out
 }
 
-// onSubnet returns the NIC's address in whose subnet a neighbour is.
+// onSubnet returns the NIC's address in the neighbour's subnet, or otherwise if there is
+// none.
 func (b *builder) onSubnet(neighbour, otherwise netip.Addr) netip.Addr {
 	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Dev == b.nic && a.Prefix.Contains(neighbour) {

@@ -10,8 +10,8 @@ import (
 	"github.com/multihome/multihome/pkg/owntable"
 )
 
-// first is the pod's first NIC in underlay mode: a link to the node, and
-// whatever entered by it is answered by it.
+// first plans the pod's first NIC in underlay mode: a link to the node, and replies by
+// this link to connections that entered by it.
 func (b *builder) first() error {
 	if err := b.makeWire(); err != nil {
 		return err
@@ -45,8 +45,8 @@ func (b *builder) first() error {
 	return nil
 }
 
-// node is how every NIC of the pod reaches the node by the wire, and how the pod
-// answers what came by it.
+// node wants the pod's routes to the node by the wire, and the table of replies to
+// connections that entered by it.
 func (b *builder) node(s side, src netip.Addr) {
 	b.nodeRoutes(s, netstate.TableMain, b.wire.pod, netip.Addr{}, src)
 	for _, n := range s.node {
@@ -58,8 +58,8 @@ func (b *builder) node(s side, src netip.Addr) {
 	})
 }
 
-// findReplies finds the table of replies: the one that a rule of ours leads to, or did
-// before the rules were flushed, or else a free one.
+// findReplies sets the table of replies. It takes the table that a rule of ours looks up,
+// or else the table with our reply route whose rules were flushed, or else a free one.
 func (b *builder) findReplies() (err error) {
 	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
 		if isReplyRule(r) {

@@ -15,8 +15,8 @@ import (
 	"github.com/multihome/multihome/pkg/owntable"
 )
 
-// further is another NIC of a pod whose first NIC is in underlay mode: it gets a
-// table, and what comes from its addresses is routed by that.
+// further plans another NIC of a pod whose first NIC is in underlay mode. The NIC gets a
+// routing table, and rules that look it up for packets from the NIC's addresses.
 func (b *builder) further() error {
 	if err := b.findWire(); err != nil {
 		return err
@@ -27,7 +27,7 @@ func (b *builder) further() error {
 	b.rpFilter(b.nic)
 	first := b.c.firstAddrs(b.v)
 	for _, s := range b.sides {
-		src := s.pod[0] // the first NIC's, unless it has none of the family
+		src := s.pod[0] // replaced by the first NIC's address of the family, if it has one
 		if of := ofFamily(first, s.family); len(of) > 0 {
 			src = of[0]
 		}
@@ -68,9 +68,9 @@ func (b *builder) further() error {
 	return nil
 }
 
-// firstTable gives the first NIC a table too, as soon as there are others: a
-// peer in another NIC's subnet that calls the first one's address would else be
-// answered by that other NIC. The tables that are taken are those of this plan.
+// firstTable gives the first NIC a table too, as soon as the pod has other NICs.
+// Otherwise the reply to a peer in another NIC's subnet that calls the first NIC's
+// address would leave by that other NIC. The tables taken are others of this plan.
 func (b *builder) firstTable(nic string, addrs []netip.Addr, taken ...int) (int, error) {
 	table, err := b.own(nic, addrs).Table(b.v.Snapshot, b.c.ReplyTable-1, b.c.FirstTable, append(taken, b.replies)...)
 	if err != nil {
@@ -83,9 +83,9 @@ func (b *builder) firstTable(nic string, addrs []netip.Addr, taken ...int) (int,
 	return table, nil
 }
 
-// own is a NIC as far as its table goes. Of the attachment's, prevResult may say
-// the gateway; but the first NIC's is a way out only with a default route in
-// prevResult: what a further NIC's ADD goes by is that route, and no prevResult.
+// own describes a NIC for package owntable. The gateway of the attachment's NIC comes
+// from prevResult. For the first NIC it counts only if prevResult has a default route: a
+// further NIC's ADD sees that route and not the first NIC's prevResult.
 func (b *builder) own(nic string, addrs []netip.Addr) owntable.NIC {
 	return owntable.NIC{Owner: netstate.ProtoCoordinator, Name: nic, Addrs: addrs, Gateway: func(f netstate.Family) netip.Addr {
 		if nic != b.nic || nic == b.c.PodDefaultNIC && !b.prevDefault(f) {
@@ -95,18 +95,19 @@ func (b *builder) own(nic string, addrs []netip.Addr) owntable.NIC {
 	}}
 }
 
-// ownTable holds a NIC's own ways: what main has by this NIC, and its default.
+// ownTable wants a NIC's own table: main's routes by this NIC, and its default.
 func (b *builder) ownTable(f netstate.Family, nic string, addrs []netip.Addr, table int) {
 	b.own(nic, addrs).Want(&b.plan, b.v.Snapshot, f, table)
 }
 
-// defaultsOf returns a NIC's default routes, as main or its table has them.
+// defaultsOf returns a NIC's default routes in main or in its own table.
 func (b *builder) defaultsOf(f netstate.Family, nic string, table int) []netstate.Route {
 	return b.own(nic, nil).Defaults(b.v.Snapshot, f, table)
 }
 
-// toRules are the older veth's: to each address of the NIC with the length of its
-// subnet, which the kernel keeps and shows as it was given.
+// toRules wants the rules of the older veth: one to each address of the NIC with the
+// prefix length of its subnet. The kernel keeps and shows the bits behind the mask as
+// they were given.
 func (b *builder) toRules(table int) {
 	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Dev == b.nic {
@@ -117,7 +118,7 @@ func (b *builder) toRules(table int) {
 	}
 }
 
-// prevGateway is the gateway that prevResult gives the attachment's NIC.
+// prevGateway returns the gateway that prevResult gives the attachment's NIC.
 func (b *builder) prevGateway(f netstate.Family) netip.Addr {
 	for _, gateway := range b.v.PrevGateways() {
 		if netstate.FamilyOf(gateway) == f {
@@ -143,18 +144,18 @@ func (b *builder) hasFurther() bool {
 	})
 }
 
-// routesAlone returns an error if plugin route has given the NIC's addresses tables
-// of their own: what comes from them is then routed by those, and not by ours.
+// routesAlone returns an error if plugin route has given tables to the NIC's addresses:
+// packets from these addresses would follow route's tables and not coordinator's.
 func (b *builder) routesAlone() error {
 	i := slices.IndexFunc(b.addrs, b.isRouted)
 	if i < 0 {
 		return nil
 	}
-	return config.Invalid("pod: link %s: plugin route has given %s table %d, as coordinator would: chain coordinator behind a NIC, or route with sbr, and not both", b.nic, b.addrs[i], b.routed(b.addrs[i]))
+	return config.Invalid("pod: link %s: plugin route has given %s table %d: chain either coordinator or route with sbr behind a NIC, not both", b.nic, b.addrs[i], b.routed(b.addrs[i]))
 }
 
-// sharedSubnet keeps NICs of one subnet from answering ARP for each other
-// (arp_ignore, arp_announce: Documentation/networking/ip-sysctl.rst).
+// sharedSubnet keeps NICs of one subnet from answering ARP for each other (arp_ignore,
+// arp_announce: Documentation/networking/ip-sysctl.rst).
 func (b *builder) sharedSubnet() {
 	subnets := map[netip.Prefix][]string{}
 	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
@@ -175,9 +176,9 @@ func (b *builder) sharedSubnet() {
 	}
 }
 
-// defaultRoutes says by which NIC the pod leaves where no address decides: by
-// the first one, or by the one that is named. The others' defaults are in their
-// own tables, and not in main.
+// defaultRoutes puts the default routes of one NIC into main: of the first NIC, or of
+// podDefaultRouteNIC. A packet without a source address to decide by leaves by them. The
+// other NICs' default routes are in their own tables only.
 func (b *builder) defaultRoutes() error {
 	named := b.c.DefaultRouteNIC
 	if named == "" {
@@ -195,7 +196,7 @@ func (b *builder) defaultRoutes() error {
 	for _, f := range families {
 		defaults := b.defaultsOf(f, named, b.tableOf(named))
 		if len(defaults) == 0 {
-			continue // the others keep theirs in this family
+			continue // the other NICs keep their default routes in this family
 		}
 		found = true
 		for _, r := range defaults {
@@ -214,7 +215,7 @@ func (b *builder) defaultRoutes() error {
 	return nil
 }
 
-// tableOf is the table that one of the pod's NICs has of ours, 0 if it has none.
+// tableOf returns the table that coordinator gave a NIC of the pod, 0 if it gave none.
 func (b *builder) tableOf(nic string) int {
 	var addrs []netip.Addr
 	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
@@ -225,15 +226,14 @@ func (b *builder) tableOf(nic string) int {
 	return b.own(nic, addrs).Find(b.v.Snapshot, b.replies)
 }
 
-// hasOtherDefault reports whether main has a default by another of the pod's
-// NICs.
+// hasOtherDefault reports whether main has a default route by another NIC of the pod.
 func (b *builder) hasOtherDefault(f netstate.Family) bool {
 	return len(b.routes(f, func(r netstate.Route) bool {
 		return r.Table == netstate.TableMain && r.Dst.Bits() == 0 && r.Dev != b.nic && r.Dev != podEnd
 	})) > 0
 }
 
-// dropDefaults takes a NIC's defaults out of main.
+// dropDefaults removes a NIC's default routes from main.
 func (b *builder) dropDefaults(f netstate.Family, nic string) {
 	for _, r := range b.routes(f, func(r netstate.Route) bool {
 		return r.Table == netstate.TableMain && r.Dev == nic && r.Dst.Bits() == 0

@@ -8,11 +8,11 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// podMAC gives the NIC a MAC that tells its address. The LAN has to hear of it,
-// or it goes on sending to the old one: the kernel itself announces every
-// address of a link whose MAC changes, by gratuitous ARP and by unsolicited
-// neighbour advertisements, if it was told to before (arp_notify, ndisc_notify:
-// Documentation/networking/ip-sysctl.rst). So an undo is announced as well.
+// podMAC wants a MAC for the NIC that contains its address (podMACPrefix). The LAN has to
+// learn the new MAC, or it goes on sending to the old one. The kernel announces every
+// address of a link whose MAC changes, by gratuitous ARP and unsolicited neighbour
+// advertisements, if arp_notify and ndisc_notify were set before
+// (Documentation/networking/ip-sysctl.rst). It announces an undo in the same way.
 func (b *builder) podMAC() {
 	if b.c.MACPrefix == nil {
 		return
@@ -30,8 +30,9 @@ func (b *builder) podMAC() {
 	b.plan.Want(pod, "podMACPrefix", netstate.Link{Name: b.nic, MAC: mac})
 }
 
-// macFor is the prefix and the four bytes of the first IPv4 address, or else the
-// last four of the first IPv6 one.
+// macFor returns a MAC of the two bytes of the prefix and the four bytes of the first
+// IPv4 address. Without an IPv4 address it takes the last four bytes of the first IPv6
+// address.
 func macFor(prefix []byte, addrs []netip.Addr) netstate.MAC {
 	addr := addrs[0]
 	if v4 := ofFamily(addrs, netstate.IPv4); len(v4) > 0 {

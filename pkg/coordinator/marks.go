@@ -7,16 +7,15 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// markBackends are the values of markBackend, each with the backends it allows,
-// the better one first.
+// markBackends maps each value of markBackend to the backends that it allows, the better
+// one first.
 var markBackends = map[string][]netstate.Backend{
 	"auto":     {netstate.Nftables, netstate.Iptables},
 	"nftables": {netstate.Nftables},
 	"iptables": {netstate.Iptables},
 }
 
-// observeMarks finds out which backend can hold the pod's marks, if the plan will
-// have any.
+// observeMarks finds a backend that can hold the pod's marks, if the plan needs marks.
 func (c *Config) observeMarks(t *plugin.Task) error {
 	if c.OnlyMAC {
 		return nil
@@ -29,7 +28,7 @@ func (c *Config) observeMarks(t *plugin.Task) error {
 	return err
 }
 
-// Status says whether the kernel has what ADD needs.
+// Status returns an error if the kernel lacks a backend for marks.
 func (c *Config) Status(t *plugin.Task) error {
 	if c.Mode == "overlay" || c.OnlyMAC {
 		return nil
@@ -38,8 +37,7 @@ func (c *Config) Status(t *plugin.Task) error {
 	return err
 }
 
-// markBackend is the one that the configuration names, or else the one that was
-// found.
+// markBackend returns the configured backend, or else the observed one.
 func (c *Config) markBackend(v *plugin.View) netstate.Backend {
 	if allowed := markBackends[c.MarkBackend]; len(allowed) == 1 {
 		return allowed[0]
@@ -47,8 +45,7 @@ func (c *Config) markBackend(v *plugin.View) netstate.Backend {
 	return v.Marks
 }
 
-// marks wants m in one backend, and not in the other: an earlier ADD may have
-// used that.
+// marks wants m in one backend and not in the other, which an earlier ADD may have used.
 func (b *builder) marks(m netstate.Mark) {
 	const why, whyNot = "a connection that came from the node is answered by it", "markBackend: the other one has it"
 	backend := b.c.markBackend(b.v)

@@ -13,7 +13,7 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// Observe reads the pod, and by which addresses it reaches its node.
+// Observe reads the pod and the node's addresses that the pod can use.
 func (c *Config) Observe(t *plugin.Task) error {
 	if err := readable(&t.View); err != nil {
 		return err
@@ -33,7 +33,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 		return err
 	}
 	if t.IfName != c.PodDefaultNIC {
-		for _, dev := range []string{podEnd, c.PodDefaultNIC} { // the one in underlay mode, the other in overlay mode
+		for _, dev := range []string{podEnd, c.PodDefaultNIC} { // podEnd in underlay mode, the first NIC in overlay mode
 			if err := t.Kernel.ReadPeer(t.Snapshot, dev); err != nil {
 				return err
 			}
@@ -48,7 +48,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 		}
 	}
 	if len(c.NodeAddresses) == 0 {
-		if t.IfName != c.PodDefaultNIC { // all the pod's NICs reach it as the first one does
+		if t.IfName != c.PodDefaultNIC { // all NICs of the pod reach the node as the first one does
 			addrs = append(c.firstAddrs(&t.View), addrs...)
 		}
 		if t.Node, err = t.Kernel.NodeAddrs(withSubnets(&t.View, addrs)); err != nil {
@@ -58,7 +58,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	return c.observeStale(t)
 }
 
-// withSubnets returns addresses of the pod with the length of their subnet.
+// withSubnets returns addresses of the pod with the prefix length of their subnet.
 func withSubnets(v *plugin.View, addrs []netip.Addr) []netip.Prefix {
 	var out []netip.Prefix
 	for _, addr := range addrs {
@@ -72,8 +72,8 @@ func withSubnets(v *plugin.View, addrs []netip.Addr) []netip.Prefix {
 	return out
 }
 
-// nodeAddrs returns those addresses of the node that pods shall know: the ones that
-// are configured, or else the ones it has that are not excluded.
+// nodeAddrs returns the node's addresses for pods: those that the configuration lists, or
+// else all that the node has, without the excluded ones.
 func (c *Config) nodeAddrs(has []netip.Addr) []netip.Addr {
 	if len(c.NodeAddresses) > 0 {
 		return c.NodeAddresses
@@ -83,9 +83,9 @@ func (c *Config) nodeAddrs(has []netip.Addr) []netip.Addr {
 	})
 }
 
-// firstAddrs returns the addresses of the pod's first NIC, for another NIC's plan:
-// first the one that the pod's routes to its node have as their source, as the
-// first NIC's prevResult wanted it.
+// firstAddrs returns the addresses of the pod's first NIC, for the plan of another NIC.
+// The source of the pod's routes to its node comes first: it is the first address in the
+// first NIC's prevResult.
 func (c *Config) firstAddrs(v *plugin.View) []netip.Addr {
 	var chosen, rest []netip.Addr
 	routes := netstate.All[netstate.Route](v.Snapshot, netstate.Pod)
@@ -102,7 +102,8 @@ func (c *Config) firstAddrs(v *plugin.View) []netip.Addr {
 	return append(chosen, rest...)
 }
 
-// readable checks what the plugin before this one in the chain left.
+// readable returns an error if the previous plugin in the chain left no prevResult or no
+// NIC in it.
 func readable(v *plugin.View) error {
 	switch {
 	case v.Prev == nil:
@@ -113,10 +114,10 @@ func readable(v *plugin.View) error {
 	return nil
 }
 
-// nicAddrs returns the addresses of the attachment's NIC, those of prevResult
-// first and in its order: they decide which address is the pod's source towards
-// services. What the interface has beyond them comes behind; where prevResult
-// has none, only addresses count that nobody assigned (RFC 4862).
+// nicAddrs returns the addresses of the attachment's NIC. Those of prevResult come first,
+// in its order: it decides the pod's source address towards Services. The NIC's other
+// addresses follow. If prevResult has none, only addresses count that the kernel
+// configured by itself (SLAAC, RFC 4862).
 func nicAddrs(v *plugin.View) ([]netip.Addr, error) {
 	if _, ok := netstate.Get(v.Snapshot, netstate.Pod, netstate.Link{Name: v.IfName}); !ok {
 		return nil, fmt.Errorf("pod: link %s: no such device", v.IfName)

@@ -11,8 +11,8 @@ import (
 	"github.com/multihome/multihome/pkg/owntable"
 )
 
-// overlay is an underlay NIC of a pod whose first NIC another CNI made: that one
-// already leads to the node and to Services.
+// overlay plans an underlay NIC of a pod whose first NIC was made by another CNI. The
+// first NIC already leads to the node and to Services.
 func (b *builder) overlay() error {
 	first := b.c.PodDefaultNIC
 	eth0, ok := b.link(first)
@@ -73,12 +73,12 @@ func (b *builder) overlay() error {
 	return nil
 }
 
-// hostDevice is where the node reaches the pod's first NIC: the far end of its
-// veth, or the bridge that one is a port of.
+// hostDevice returns the node's link to the pod's first NIC: the far end of its veth, or
+// the bridge that has that end as a port.
 func (b *builder) hostDevice(eth0 netstate.Link) (name string, bridge bool, err error) {
 	far, ok := netstate.Get(b.v.Snapshot, host, netstate.Link{Name: eth0.Peer.Name})
 	if !ok || eth0.Peer.Name == "" {
-		return "", false, fmt.Errorf("pod: link %s is no veth to the node: mode overlay needs one", eth0.Name)
+		return "", false, fmt.Errorf("pod: link %s is not a veth to the node: mode overlay needs one", eth0.Name)
 	}
 	if far.Master != "" {
 		return far.Master, true, nil
@@ -86,13 +86,13 @@ func (b *builder) hostDevice(eth0 netstate.Link) (name string, bridge bool, err 
 	return far.Name, false, nil
 }
 
-// pastBridge is the node's next hop to the NIC by a bridge: an IPv6 address of the
-// pod's first NIC, if it has one. Without it the kernel tells the bridge's other
-// pods by redirects that the NIC's address is on the bridge, at the MAC of the pod
-// that has it now, and they never forget (ip6_forward, ndisc_send_redirect: none
-// where the next hop is no link-local address). IPv4's redirects name any next hop,
-// and end with its ARP entry: of all addresses the NIC's own does least harm in
-// them, as its next owner answers for it.
+// pastBridge returns the node's next hop to the NIC over a bridge: an IPv6 address of the
+// pod's first NIC, if it has one. Without a next hop, the kernel sends redirects to the
+// bridge's other pods: the NIC's address is on the bridge, at the MAC of the pod that has
+// it now. They never forget that. The kernel sends no redirect if the next hop is not a
+// link-local address (ip6_forward, ndisc_send_redirect). IPv4 sends redirects for any
+// next hop, and they end with the next hop's ARP entry. The NIC's own address does the
+// least harm as their next hop: its next owner answers for it.
 func pastBridge(first []netip.Addr) netip.Addr {
 	for _, a := range first {
 		if a.Is6() {
@@ -102,9 +102,10 @@ func pastBridge(first []netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// nextHop is the first NIC's gateway: the node, as the overlay's pods see it. It
-// is not valid where the NIC has none; then the node is asked for by ARP or NDP. The
-// NIC's default is in main, or in a table of its own that we or plugin route made.
+// nextHop returns the first NIC's gateway, which is the node in the overlay. It is not
+// valid if the NIC has none; the pod then resolves the node's address by ARP or NDP. The
+// NIC's default route is in main, or in its own table, made by coordinator or by plugin
+// route.
 func (b *builder) nextHop(first []netip.Addr) netip.Addr {
 	table := b.tableOf(b.c.PodDefaultNIC)
 	if i := slices.IndexFunc(first, b.isRouted); i >= 0 {
@@ -116,7 +117,7 @@ func (b *builder) nextHop(first []netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// routed is the table that plugin route gave an address, 0 if it gave it none.
+// routed returns the table that plugin route gave an address, 0 if it gave none.
 func (b *builder) routed(a netip.Addr) int {
 	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
 		if owntable.IsOwn(r, netstate.ProtoRoute) && r.From.Addr() == a {
@@ -126,5 +127,5 @@ func (b *builder) routed(a netip.Addr) int {
 	return 0
 }
 
-// isRouted reports whether plugin route gave an address a table of its own.
+// isRouted reports whether plugin route gave an address a table.
 func (b *builder) isRouted(a netip.Addr) bool { return b.routed(a) != 0 }

@@ -13,10 +13,10 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// podEnd is the pod's end of the veth to its node.
+// podEnd names the pod's end of the veth to its node.
 const podEnd = "veth0"
 
-// The two sides of an attachment, for short.
+// Short names for the two namespaces of an attachment.
 const (
 	host = netstate.Host
 	pod  = netstate.Pod
@@ -24,7 +24,7 @@ const (
 
 var families = []netstate.Family{netstate.IPv4, netstate.IPv6}
 
-// Plan returns what shall be for the task's attachment.
+// Plan returns the wanted state for the attachment.
 func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	if err := readable(v); err != nil {
 		return netstate.Plan{}, err
@@ -46,7 +46,7 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	}
 	b.sides = c.sides(v, addrs)
 	if len(b.sides) == 0 {
-		return netstate.Plan{}, fmt.Errorf("host: no address of the node is of the family of %s: set nodeAddresses", addrs[0])
+		return netstate.Plan{}, fmt.Errorf("host: the node has no address of the same family as %s: set nodeAddresses", addrs[0])
 	}
 	mode, err := c.modeOf(v)
 	if err != nil {
@@ -67,8 +67,8 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	return b.plan, err
 }
 
-// named returns the configuration with the pod's NICs by the names that the kernel has
-// for them.
+// named returns the configuration with the kernel's names of the pod's NICs in place of
+// their alternative names.
 func (c *Config) named(v *plugin.View) *Config {
 	out := *c
 	out.PodDefaultNIC = netstate.RealName(v.Snapshot, pod, c.PodDefaultNIC)
@@ -76,7 +76,7 @@ func (c *Config) named(v *plugin.View) *Config {
 	return &out
 }
 
-// mode is the situation that an attachment is in.
+// mode is the situation of an attachment.
 type mode int
 
 const (
@@ -85,7 +85,8 @@ const (
 	overlayNIC             // the pod's first NIC is another CNI's
 )
 
-// modeOf decides by the configuration and by what the pod has.
+// modeOf returns the attachment's mode, by the configuration and the pod's links and
+// rules. It returns an error if they contradict each other.
 func (c *Config) modeOf(v *plugin.View) (mode, error) {
 	first := v.IfName == c.PodDefaultNIC
 	underlay := isUnderlay(v.Snapshot)
@@ -106,8 +107,8 @@ func (c *Config) modeOf(v *plugin.View) (mode, error) {
 	return overlayNIC, nil
 }
 
-// isUnderlay reports whether the pod's first NIC is in underlay mode: it has a
-// veth0, or answers its node as we make it.
+// isUnderlay reports whether the pod's first NIC is in underlay mode: the pod has a veth0
+// or a reply rule of ours.
 func isUnderlay(s *netstate.Snapshot) bool {
 	if _, ok := netstate.Get(s, pod, netstate.Link{Name: podEnd}); ok {
 		return true
@@ -115,6 +116,8 @@ func isUnderlay(s *netstate.Snapshot) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Rule](s, pod), isReplyRule)
 }
 
+// isReplyRule reports whether a rule is the one of ours that looks up the table of
+// replies.
 func isReplyRule(r netstate.Rule) bool {
 	return r.Proto == netstate.ProtoCoordinator && r.Owned() && r.Priority == netstate.ReplyPriority && r.Mask != 0
 }
@@ -124,31 +127,31 @@ type builder struct {
 	c       *Config
 	v       *plugin.View
 	plan    netstate.Plan
-	nic     string       // the attachment's
-	addrs   []netip.Addr // on it
+	nic     string       // the attachment's NIC
+	addrs   []netip.Addr // of the NIC
 	sides   []side
 	wire    wire
-	replies int // the table of replies to what the node sent; 0 in mode overlay
+	replies int // the table of replies to packets from the node; 0 in mode overlay
 }
 
 // wire is the link between the pod and its node.
 type wire struct {
 	pod     string       // its end in the pod
-	podMAC  netstate.MAC // what the node sends to
+	podMAC  netstate.MAC // the node sends to it
 	host    string       // its end on the node
-	hostMAC netstate.MAC // what the pod sends to
+	hostMAC netstate.MAC // the pod sends to it
 }
 
 // side is the node and the attachment's NIC in one address family.
 type side struct {
 	family netstate.Family
-	node   []netip.Addr   // N, the gateway first
-	pod    []netip.Addr   // P, of the NIC, the source towards the node first
-	via    []netip.Prefix // S, what the pod reaches through the node
+	node   []netip.Addr   // N: the node's addresses, the gateway first
+	pod    []netip.Addr   // P: the NIC's addresses, the source towards the node first
+	via    []netip.Prefix // S: destinations that the pod reaches through the node
 }
 
-// sides returns the families in which both the NIC and its node have an
-// address: without a node address there is nobody to talk to.
+// sides returns the families in which both the NIC and its node have an address. In other
+// families there is nothing to plan.
 func (c *Config) sides(v *plugin.View, addrs []netip.Addr) []side {
 	var out []side
 	for _, f := range families {
@@ -176,13 +179,13 @@ func (b *builder) routes(f netstate.Family, ok func(netstate.Route) bool) []nets
 	})
 }
 
-// nodeRoutes is how a table reaches the node by a link, and by way of it what
-// only the node knows the way to. A gateway that isn't valid stands for the node
-// itself, at the other end of the link.
+// nodeRoutes wants a table's routes to the node by a link, and through the node to the
+// destinations in s.via. A via that isn't valid stands for the node itself at the other
+// end of the link.
 func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr) {
 	for _, n := range s.node {
 		if n == via && table == netstate.TableMain {
-			continue // what is the next hop is reached already, and ptp has a route of its own to it
+			continue // the next hop is reachable already, and ptp has made a route to it
 		}
 		b.plan.Want(pod, "the node, which an underlay NIC can't reach", netstate.NewRoute(netstate.ProtoCoordinator, table, netstate.Single(n), via, dev, src))
 	}
@@ -198,9 +201,10 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 	}
 }
 
-// hostRoutes is how the node reaches the NIC's addresses, by a link of its own
-// and to a MAC behind it. With a next hop that is valid they are reached by way of
-// that address of the pod's, and their MAC only tells whose they are.
+// hostRoutes wants the node's routes to the NIC's addresses by a link of the node, and
+// neighbour entries with the MAC of the pod behind it. If via is valid, the routes lead
+// through that address of the pod; the MAC in the neighbour entries then only tells which
+// pod has the address.
 func (b *builder) hostRoutes(s side, dev string, via netip.Addr, mac netstate.MAC) {
 	b.plan.WantShared(host, "pods come before anything else", netstate.Rule{
 		Family: s.family, Priority: b.c.HostRulePrio, Table: b.c.HostRuleTable, Proto: netstate.ProtoCoordinator,
@@ -213,8 +217,8 @@ func (b *builder) hostRoutes(s side, dev string, via netip.Addr, mac netstate.MA
 	}
 }
 
-// source is what the node sends from to an address of the NIC: its address in the
-// same subnet, if it has one.
+// source returns the node's source address for packets to an address of the NIC: the
+// node's address in the same subnet, or else its first one.
 func (b *builder) source(s side, to netip.Addr) netip.Addr {
 	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Dev != b.nic || a.Prefix.Addr() != to {
@@ -229,8 +233,9 @@ func (b *builder) source(s side, to netip.Addr) netip.Addr {
 	return s.node[0]
 }
 
-// policyRoutes is what the configuration wants by this NIC. It comes last: a table has
-// one route to a destination, and what the plan has by now isn't given up for it.
+// policyRoutes wants the configured routes by this NIC. It runs last: a table has one
+// route to a destination, so a configured route must not displace one that the plan has
+// already.
 func (b *builder) policyRoutes(s side, table int) error {
 	for _, r := range b.c.PolicyRoutes {
 		if netstate.FamilyOf(r.Gw) != s.family {
@@ -251,8 +256,8 @@ func (b *builder) policyRoutes(s side, table int) error {
 	return nil
 }
 
-// mustBeNeighbour returns an error for a gateway that the kernel refuses for a route by
-// the NIC: one that is local, or that neither a subnet nor a route of the NIC leads to
+// mustBeNeighbour returns an error for a gateway that the kernel refuses in a route by
+// the NIC: a local address, or one that no subnet and no route of the NIC contains
 // (fib_check_nh_v4_gw in net/ipv4/fib_semantics.c, ip6_validate_gw in net/ipv6/route.c).
 func (b *builder) mustBeNeighbour(gw netip.Addr) error {
 	inSubnet := false
@@ -269,7 +274,7 @@ func (b *builder) mustBeNeighbour(gw netip.Addr) error {
 	return errors.New("it is in none")
 }
 
-// rpFilter lets packets come by another link than their answers leave by.
+// rpFilter lets packets enter by another link than the one that replies leave by.
 func (b *builder) rpFilter(devs ...string) {
 	if b.c.PodRPFilter < 0 {
 		return

@@ -17,10 +17,9 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// Record notes a NIC's addresses and where the node's routes to them are, and the
-// MAC that it had. The first NIC of a pod with a veth to its node needs no more than
-// that: all else that is its own hangs on the host end, whose alias names the
-// attachment.
+// Record returns the NIC's addresses, the place of the node's routes to them, and the MAC
+// that the NIC had. The first NIC of a pod with a veth to its node needs no record of
+// routes: they hang on the host end, and its alias names the attachment.
 func (c *Config) Record(v *plugin.View, plan netstate.Plan) *records.Record {
 	r := &records.Record{MACs: macs(v, plan)}
 	if !c.named(v).leadsBeyond(v) {
@@ -39,13 +38,14 @@ func (c *Config) Record(v *plugin.View, plan netstate.Plan) *records.Record {
 	return r
 }
 
-// leadsBeyond reports whether the node has something for the NIC beyond a link of the
-// pod's own that was made with it.
+// leadsBeyond reports whether the node has objects for the NIC that don't go with a link
+// of the pod's own.
 func (c *Config) leadsBeyond(v *plugin.View) bool {
 	return !c.OnlyMAC && (v.IfName != c.PodDefaultNIC || c.HostLink == keys.LinkMacvlan)
 }
 
-// macs are the NIC's before ADD and by it, nil if the plan leaves it as it was.
+// macs returns the NIC's MAC before and after ADD. It returns an earlier record's, or
+// nil, if the plan doesn't change the MAC.
 func macs(v *plugin.View, plan netstate.Plan) *records.MACs {
 	nic, _ := netstate.Get(v.Snapshot, pod, netstate.Link{Name: v.IfName})
 	before := nic.MAC.String()
@@ -64,13 +64,13 @@ func macs(v *plugin.View, plan netstate.Plan) *records.MACs {
 	return noted
 }
 
-// observeOwned reads what remove goes by: the attachment's record and those of others of
-// the pod, the host end, the pod if its namespace is there and its own, and what
-// leads to the NIC by links that stay.
+// observeOwned reads the input of remove: the records of the attachment and of the pod's
+// other attachments, the host end, the pod if its namespace still exists and is its own,
+// and the node's objects for the NIC on links that stay.
 func observeOwned(t *plugin.Task) error {
 	list, err := t.Readable(records.NodeRoutes.Read(t.Pod()))
 	if err != nil {
-		return err // there may be other attachments, which need what would go
+		return err // an unread record may be of an attachment that needs the shared objects
 	}
 	for i, rec := range list {
 		if rec.IfName == t.IfName {
@@ -88,7 +88,8 @@ func observeOwned(t *plugin.Task) error {
 	return surveyHost(t, newRemover(&t.View))
 }
 
-// surveyPod reads the pod. One whose namespace is gone, or another's, has none.
+// surveyPod reads the pod into the snapshot, unless its namespace is gone or is another
+// pod's.
 func surveyPod(t *plugin.Task) error {
 	onNode := t.Snapshot.Clone()
 	if t.Kernel.Pod == nil {
@@ -105,9 +106,9 @@ func surveyPod(t *plugin.Task) error {
 	return err
 }
 
-// isOwnPod reports whether the namespace that is said to be the pod's is not another
-// one's, as far as that can be told: by the host end of its veth0, and by what the
-// record says.
+// isOwnPod reports whether the namespace is the pod's own. It is another pod's if the
+// record names another namespace, or if the host end of its veth0 has another pod's
+// alias.
 func isOwnPod(t *plugin.Task) (bool, error) {
 	if t.Own != nil && t.Own.Netns != t.Kernel.PodNetns(t.Own.Netns.Path) {
 		return false, nil
@@ -121,9 +122,9 @@ func isOwnPod(t *plugin.Task) (bool, error) {
 	return !ours || a.SamePod(t.Attachment), nil
 }
 
-// surveyHost reads what the node has for the NIC on links that stay.
+// surveyHost reads the node's objects for the NIC on links that stay.
 func surveyHost(t *plugin.Task, r *remover) error {
-	if (t.Own == nil || t.Own.Device == "") && r.end.Name != "" && len(r.others) > 0 { // rules tell the tables
+	if (t.Own == nil || t.Own.Device == "") && r.end.Name != "" && len(r.others) > 0 { // leads finds the tables by the rules
 		for _, f := range families {
 			if err := t.Kernel.Host.ReadRules(t.Snapshot, f); err != nil {
 				return err
@@ -138,20 +139,20 @@ func surveyHost(t *plugin.Task, r *remover) error {
 	return nil
 }
 
-// remover finds what an attachment owns.
+// remover finds the objects that an attachment owns.
 type remover struct {
 	v      *plugin.View
 	ops    []netstate.Op
-	others []attachment.Attachment // of the pod
+	others []attachment.Attachment // the pod's other attachments
 	end    netstate.Link           // the host end, if the pod has one
 }
 
-// newRemover finds the pod's host end and its attachments: one is named by the host
-// end, the others by their records.
+// newRemover finds the pod's host end and its other attachments. The host end's alias
+// names one attachment; records name the others.
 func newRemover(v *plugin.View) *remover {
 	r := &remover{v: v}
 	for _, rec := range v.Others {
-		if rec.Device != "" { // or else it is about a MAC alone
+		if rec.Device != "" { // a record without a device is about a MAC only
 			r.others = append(r.others, plugin.AttachmentOf(rec))
 		}
 	}
@@ -165,11 +166,11 @@ func newRemover(v *plugin.View) *remover {
 	return r
 }
 
-// remove returns what DEL deletes. With the pod's last attachment that is the
-// host end, which takes along its far end, its routes and neighbours, and every
-// rule, table and mark of coordinator's in the pod; else what is this NIC's own,
-// while the others keep working. The rule that looks up the host table serves all
-// pods and stays.
+// remove returns the operations of DEL. For the pod's last attachment it deletes the host
+// end, which takes its far end, its routes and its neighbours along, and every rule,
+// table and mark of coordinator's in the pod. Otherwise it deletes this NIC's own
+// objects, and the other NICs keep working. The rule that looks up the host table serves
+// all pods and stays.
 func remove(v *plugin.View) []netstate.Op {
 	r := newRemover(v)
 	if len(r.others) == 0 {
@@ -182,11 +183,12 @@ func remove(v *plugin.View) []netstate.Op {
 	return r.ops
 }
 
+// del adds the deletion of an object.
 func (r *remover) del(ns netstate.NS, o netstate.Object) {
 	r.ops = append(r.ops, netstate.Op{NS: ns, Before: o})
 }
 
-// isOurs reports whether a rule or route of the pod's is one of coordinator's.
+// isOurs reports whether coordinator made a rule or route.
 func isOurs(o netstate.Object) bool {
 	switch o := o.(type) {
 	case netstate.Rule:
@@ -197,7 +199,7 @@ func isOurs(o netstate.Object) bool {
 	return false
 }
 
-// everything is what the pod's last attachment leaves: nothing.
+// everything deletes all that coordinator made for the pod.
 func (r *remover) everything() {
 	if r.v.Netns != "" {
 		r.restoreDefaults()
@@ -226,8 +228,9 @@ func (r *remover) everything() {
 	}
 }
 
-// delAll deletes routes behind the neighbours that are found by them, and rules behind
-// the routes of their tables: if DEL is killed, they tell the next one what is ours.
+// delAll deletes routes and rules of the pod. Neighbours go before the routes that lead
+// to them, and routes before the rules of their tables. If DEL is killed, the remaining
+// routes and rules tell the next DEL which neighbours and tables are ours.
 func (r *remover) delAll(routes []netstate.Route, rules []netstate.Rule) {
 	for _, route := range routes {
 		isNode := route.Table == netstate.TableMain && route.Dst.IsSingleIP() && !route.Via.IsValid()
@@ -243,7 +246,7 @@ func (r *remover) delAll(routes []netstate.Route, rules []netstate.Rule) {
 	}
 }
 
-// thisNIC is what one NIC of several has for itself.
+// thisNIC deletes the objects of this NIC while the pod has others.
 func (r *remover) thisNIC() {
 	if a, ok := attachment.ParseAlias(r.end.Alias); ok && a.IfName == r.v.IfName {
 		after := r.end
@@ -270,15 +273,15 @@ func (r *remover) thisNIC() {
 			routes = append(routes, route)
 		case isOurs(route) && slices.Contains(addrs, route.Src):
 			after := route
-			after.Src = netip.Addr{} // its NIC's address will go
+			after.Src = netip.Addr{} // the address goes with its NIC
 			r.ops = append(r.ops, netstate.Op{NS: pod, Before: route, After: after})
 		}
 	}
 	r.delAll(routes, rules)
 }
 
-// tables are the NIC's own, and the first NIC's if no other NIC's is left: it has
-// one because of others.
+// tables returns the NIC's own tables. They include the first NIC's if no other further
+// NIC is left: the first NIC has a table only because of further ones.
 func (r *remover) tables() map[int]bool {
 	mine, addrs := map[int]bool{}, r.addrs()
 	rules := slices.DeleteFunc(netstate.All[netstate.Rule](r.v.Snapshot, pod), func(rule netstate.Rule) bool {
@@ -301,8 +304,8 @@ func (r *remover) tables() map[int]bool {
 	return mine
 }
 
-// isLastOf reports whether no other NIC of the pod has an address of a family: what
-// the NIC has the pod reach in that family goes with it.
+// isLastOf reports whether no other NIC of the pod has an address of a family. The pod's
+// routes and rules of that family then go with the NIC.
 func (r *remover) isLastOf(f netstate.Family) bool {
 	others := false
 	for _, a := range netstate.All[netstate.Addr](r.v.Snapshot, pod) {
@@ -311,8 +314,8 @@ func (r *remover) isLastOf(f netstate.Family) bool {
 	return !others
 }
 
-// isFirst reports whether an address is of the pod's first NIC: it has an address
-// from which the pod speaks to its node.
+// isFirst reports whether an address belongs to the pod's first NIC: the NIC with the
+// source address of the pod's routes to its node.
 func (r *remover) isFirst(a netip.Addr) bool {
 	devs := map[string]bool{}
 	for _, route := range netstate.All[netstate.Route](r.v.Snapshot, pod) {
@@ -323,7 +326,7 @@ func (r *remover) isFirst(a netip.Addr) bool {
 	return devs[r.linkOf(a)] && r.linkOf(a) != ""
 }
 
-// linkOf is the pod's link that has an address, "" if none has.
+// linkOf returns the pod's link with an address, "" if there is none.
 func (r *remover) linkOf(a netip.Addr) string {
 	for _, have := range netstate.All[netstate.Addr](r.v.Snapshot, pod) {
 		if have.Prefix.Addr() == a {
@@ -333,9 +336,9 @@ func (r *remover) linkOf(a netip.Addr) string {
 	return ""
 }
 
-// isCopy reports whether a route of a NIC's own table is the copy of one that
-// main has, or a default that main had: copies keep their protocol, by which
-// they can't be told from what somebody else put there.
+// isCopy reports whether a route of a NIC's own table is a copy of a route in main, or a
+// default route that was in main. A copy keeps its protocol, so the protocol can't tell
+// it from another program's route.
 func (r *remover) isCopy(route netstate.Route) bool {
 	in := route
 	in.Table = netstate.TableMain
@@ -343,8 +346,8 @@ func (r *remover) isCopy(route netstate.Route) bool {
 	return ok && have == in || route.Dst.Bits() == 0
 }
 
-// addrs returns the addresses of the attachment's NIC: of the record, of
-// prevResult and of the link, as far as they are there.
+// addrs returns the addresses of the attachment's NIC: those of the record, of prevResult
+// and of the link.
 func (r *remover) addrs() []netip.Addr {
 	var out []netip.Addr
 	if r.v.Own != nil {
@@ -365,9 +368,9 @@ func (r *remover) addrs() []netip.Addr {
 	return slices.Compact(out)
 }
 
-// restoreDefaults gives the pod the default route of another NIC, of the lowest
-// table that coordinator made, where main has none but this NIC's, which makes way for it: it goes with
-// its NIC.
+// restoreDefaults puts another NIC's default route into main if main has none but this
+// NIC's, which goes with its NIC. It takes the route from the lowest table that
+// coordinator made.
 func (r *remover) restoreDefaults() {
 	mine, best := map[netstate.Family]netstate.Route{}, map[netstate.Family]netstate.Route{}
 	covered := map[netstate.Family]bool{}
@@ -397,22 +400,22 @@ func (r *remover) restoreDefaults() {
 		op := netstate.Op{NS: pod}
 		route.Table = netstate.TableMain
 		if old, there := mine[f]; there && old.Metric == route.Metric {
-			op.Before = old // replaced, without a moment between
+			op.Before = old // replace it, so that the pod always has a default route
 		}
 		op.After = route
 		r.ops = append(r.ops, op)
 	}
 }
 
-// lead is what leads to the NIC's addresses by a link of the node.
+// lead is the place of the node's routes to addresses of the NIC by a link of the node.
 type lead struct {
 	table  int
 	device string
-	mac    string // behind the link, where others share it
+	mac    string // in the neighbour entries, if pods share the link
 	addrs  []netip.Addr
 }
 
-// restoreMAC gives the NIC the MAC that it had before ADD, unless somebody else has
+// restoreMAC gives the NIC the MAC that it had before ADD, unless another program has
 // changed it since.
 func (r *remover) restoreMAC() {
 	nic, ok := netstate.Get(r.v.Snapshot, pod, netstate.Link{Name: r.v.IfName})
@@ -421,15 +424,15 @@ func (r *remover) restoreMAC() {
 	}
 	before, err := netstate.ParseMAC(r.v.Own.MACs.Before)
 	if err != nil {
-		return // it is not of our writing
+		return // the plugin doesn't write such a record
 	}
 	after := nic
 	after.MAC = before
 	r.ops = append(r.ops, netstate.Op{NS: pod, Before: nic, After: after})
 }
 
-// leads are those by links that stay. A link that is the pod's own needs no record to
-// tell whose they are.
+// leads returns the leads by links that stay. A link of the pod's own needs no record:
+// all routes by it are the pod's.
 func (r *remover) leads() []lead {
 	var out []lead
 	if own := r.v.Own; own != nil {
@@ -441,7 +444,7 @@ func (r *remover) leads() []lead {
 		}
 	}
 	if r.end.Name == "" || len(r.others) == 0 {
-		return out // they go, or went, with the host end
+		return out // the rest goes, or went, with the host end
 	}
 	for _, rule := range netstate.All[netstate.Rule](r.v.Snapshot, host) {
 		if isOurs(rule) && !slices.ContainsFunc(out, func(l lead) bool { return l.table == rule.Table }) {
@@ -451,15 +454,15 @@ func (r *remover) leads() []lead {
 	return out
 }
 
-// hostRoutes deletes them.
+// hostRoutes deletes the node's routes and neighbours of the leads.
 func (r *remover) hostRoutes() {
 	for _, l := range r.leads() {
 		r.ops = append(r.ops, hostlink.Release(r.v.Snapshot, netstate.ProtoCoordinator, l.table, l.device, l.mac, l.addrs, nil)...)
 	}
 }
 
-// attachments returns those that own something on the node: by the aliases of
-// host ends, and by records.
+// attachments returns the attachments that own something on the node. It finds them by
+// the aliases of host ends and by records.
 func attachments(t *plugin.Task) ([]attachment.Attachment, error) {
 	links, err := t.Kernel.Host.Owned()
 	if err != nil {
@@ -480,8 +483,8 @@ func attachments(t *plugin.Task) ([]attachment.Attachment, error) {
 	return out, err
 }
 
-// unused returns the rules that look up host tables in which no pod has a route
-// any more, and the check of sources when no link needs it.
+// unused returns the deletion of rules that look up a host table without routes, and of
+// the check of sources if no link needs it.
 func unused(t *plugin.Task) ([]netstate.Op, error) {
 	ops, err := hostlink.Unused(t.Kernel, t.Snapshot)
 	errs := []error{err}

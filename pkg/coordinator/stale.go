@@ -15,20 +15,21 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// What an earlier ADD or repair made, and this plan has no place for, is unwanted: the
-// node or the NIC had other addresses then, or the configuration said something else.
-// NICs of one pod share table main and veth0, so it matters whose a route is there:
+// stale.go drops objects that an earlier ADD or repair made and this plan doesn't want:
+// the node or the NIC had other addresses then, or the configuration was different. NICs
+// of one pod share table main and veth0, so these rules tell whose plan may drop a route:
 //
-//   - a NIC's own table is the NIC's alone;
-//   - the first NIC's plan decides about main and the first NIC's own table, unless a
-//     NIC that it can't see into wants the route;
-//   - any NIC's plan does so about a way to an address that the node no longer has.
+//   - A NIC's own table belongs to the NIC alone.
+//   - The first NIC's plan decides about main and the first NIC's own table, unless a NIC
+//     without a table to look into may want the route.
+//   - Any NIC's plan decides about a route to an address that the node no longer has.
 //
-// Neighbours are found by the routes to them.
+// The routes to neighbours tell which neighbour entries to drop.
 const whyStale = "the plan has no place for it any more"
 
-// observeStale reads what plans of other NICs want, and which addresses the node no
-// longer has, if the pod has routes of ours that this configuration doesn't explain.
+// observeStale reads the records of the pod's other NICs and the addresses that the node
+// no longer has. It reads them only if the pod has routes of ours that this configuration
+// doesn't explain.
 func (c *Config) observeStale(t *plugin.Task) error {
 	if c.OnlyMAC {
 		return nil
@@ -57,8 +58,9 @@ func (c *Config) observeStale(t *plugin.Task) error {
 	return nil
 }
 
-// unexplained are the routes of ours in main that neither the node's addresses nor the
-// configuration are a reason for. A default stands in for a NIC's that was unplugged.
+// unexplained returns the routes of ours in main that neither the node's addresses nor
+// the configuration explain. It leaves out default routes: they replace the default route
+// of a NIC that was unplugged.
 func (c *Config) unexplained(v *plugin.View) []netstate.Route {
 	known := map[netip.Prefix]bool{}
 	for _, n := range c.nodeAddrs(v.Node) {
@@ -77,8 +79,8 @@ func (c *Config) unexplained(v *plugin.View) []netstate.Route {
 	})
 }
 
-// stale drops what the plan has no place for. Of tables that are given, the first is
-// the attachment's NIC's own; 0 is none.
+// stale drops objects that the plan doesn't want any more. The tables are the
+// attachment's NIC's own one and the first NIC's; 0 is none.
 func (b *builder) stale(own, firsts int) {
 	before := len(b.plan.Absent)
 	defer func() { b.spareDynamic(before) }()
@@ -93,9 +95,9 @@ func (b *builder) stale(own, firsts int) {
 	b.staleHost()
 }
 
-// spareDynamic takes back the drops, from an index on, that CHECK has no say in: its plan
-// leaves out addresses of router advertisements, so it has no place for what an ADD after
-// such an address made in that family.
+// spareDynamic takes back, in CHECK, drops from an index on. CHECK's plan leaves out the
+// addresses of router advertisements, so it doesn't know the objects that an ADD made for
+// such an address. It must not drop anything in such a family.
 func (b *builder) spareDynamic(from int) {
 	if !b.v.Checking {
 		return
@@ -120,8 +122,8 @@ func (b *builder) spareDynamic(from int) {
 	b.plan.Absent = b.plan.Absent[:from+len(kept)]
 }
 
-// staleTable is about a NIC's own table. A copy of what the kernel made of an address
-// goes when main hasn't that any more.
+// staleTable drops stale objects of a NIC's own table. A copy of a route that the kernel
+// made for an address is stale if main no longer has that route.
 func (b *builder) staleTable(table int) {
 	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
 		copied := r.Dev == b.nic && r.Proto == netstate.ProtoKernel
@@ -137,14 +139,14 @@ func (b *builder) staleTable(table int) {
 	}
 }
 
-// onNIC reports whether the attachment's NIC has an address, wherever it came from.
+// onNIC reports whether the attachment's NIC has an address, of any origin.
 func (b *builder) onNIC(a netip.Addr) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Addr](b.v.Snapshot, pod), func(have netstate.Addr) bool {
 		return have.Dev == b.nic && have.Prefix.Addr() == a
 	})
 }
 
-// isStale reports whether nobody wants an unexplained route of main.
+// isStale reports whether no plan wants an unexplained route of main.
 func (b *builder) isStale(r netstate.Route, own, firsts int) bool {
 	if b.plan.Wants(pod, r) || b.isInOthers(r, own, firsts) {
 		return false
@@ -155,7 +157,7 @@ func (b *builder) isStale(r netstate.Route, own, firsts int) bool {
 	return r.Dst.IsSingleIP() && slices.Contains(b.v.Gone, r.Dst.Addr())
 }
 
-// isInOthers reports whether the own table of another further NIC has a route too.
+// isInOthers reports whether the own table of another further NIC has the route too.
 func (b *builder) isInOthers(r netstate.Route, own, firsts int) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Rule](b.v.Snapshot, pod), func(rule netstate.Rule) bool {
 		if !owntable.IsOwn(rule, netstate.ProtoCoordinator) || rule.Table == own || rule.Table == firsts {
@@ -167,7 +169,8 @@ func (b *builder) isInOthers(r netstate.Route, own, firsts int) bool {
 	})
 }
 
-// hasUnseen reports whether another NIC of the pod has no table that says what it wants.
+// hasUnseen reports whether the pod has another NIC without a table that tells which
+// routes it wants.
 func (b *builder) hasUnseen() bool {
 	return slices.ContainsFunc(b.v.Others, func(other records.Record) bool {
 		return other.Device != "" && !slices.ContainsFunc(netstate.All[netstate.Rule](b.v.Snapshot, pod), func(r netstate.Rule) bool {
@@ -176,8 +179,8 @@ func (b *builder) hasUnseen() bool {
 	})
 }
 
-// staleRoute drops a route of main with its neighbour, and what the first NIC's own
-// table has of it.
+// staleRoute drops a route of main, its neighbour and its copy in the first NIC's own
+// table.
 func (b *builder) staleRoute(r netstate.Route, firsts int) {
 	if r.Dst.IsSingleIP() && !r.Via.IsValid() {
 		b.plan.Drop(pod, whyStale, netstate.Neigh{Dev: r.Dev, Dst: r.Dst.Addr()})
@@ -190,8 +193,8 @@ func (b *builder) staleRoute(r netstate.Route, firsts int) {
 	}
 }
 
-// staleHost is about what the node has for addresses that no NIC of the pod has any
-// more: on the host end it is the pod's for sure, elsewhere the record tells.
+// staleHost drops the node's objects for addresses that no NIC of the pod has any more.
+// On the host end they are the pod's; on other links the record tells.
 func (b *builder) staleHost() {
 	hostlink.Former(&b.plan, b.v, netstate.ProtoCoordinator, pastBridge(b.c.firstAddrs(b.v)))
 	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, host) {
@@ -208,8 +211,8 @@ func (b *builder) hasAddr(a netip.Addr) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Addr](b.v.Snapshot, pod), func(have netstate.Addr) bool { return have.Prefix.Addr() == a })
 }
 
-// observeHost reads what the node has on a host end that is there already, and what an
-// earlier record tells of addresses that the NIC no longer has.
+// observeHost reads the node's routes by an existing host end, and the node's objects
+// that an earlier record names for addresses that the NIC no longer has.
 func (c *Config) observeHost(t *plugin.Task, addrs []netip.Addr) error {
 	if c.leadsBeyond(&t.View) || c.MACPrefix != nil {
 		var err error

@@ -21,14 +21,14 @@ func (b *builder) makeWire() error {
 	return nil
 }
 
-// findWire finds the one that the first NIC's ADD made.
+// findWire finds the link between the pod and its node that the first NIC's ADD made.
 func (b *builder) findWire() error {
 	if b.c.HostLink == keys.LinkMacvlan {
 		return b.bridge()
 	}
 	w := b.vethEnds()
 	if end, _ := b.link(podEnd); end.Peer.Name != w.host {
-		return fmt.Errorf("pod: link %s doesn't lead to %s on the node: it is not of coordinator's making", podEnd, w.host)
+		return fmt.Errorf("pod: link %s doesn't lead to %s on the node: coordinator didn't make it", podEnd, w.host)
 	}
 	b.wire = w
 	b.plan.Want(host, "the node's end of its link to the pod", netstate.Link{Name: w.host, Up: true})
@@ -36,7 +36,8 @@ func (b *builder) findWire() error {
 	return nil
 }
 
-// vethEnds are derived, so that they are the same after every ADD.
+// vethEnds returns the names and MACs of the veth. They are derived from the container's
+// ID, so every ADD gets the same ones.
 func (b *builder) vethEnds() wire {
 	id := b.v.ContainerID
 	return wire{
@@ -45,7 +46,7 @@ func (b *builder) vethEnds() wire {
 	}
 }
 
-// veth is a link of the pod's own.
+// veth wants a veth between the pod and its node.
 func (b *builder) veth() {
 	w := b.vethEnds()
 	b.wire = w
@@ -54,7 +55,7 @@ func (b *builder) veth() {
 		mtu = nic.MTU
 	}
 	if _, there := b.link(podEnd); there && b.c.VethMTU == 0 {
-		mtu = 0 // the NIC's MTU of back then: another plugin may have changed it since
+		mtu = 0 // keep the veth's: another plugin may have changed the NIC's MTU since
 	}
 	end := netstate.Link{
 		Name: w.host, Type: "veth", MAC: w.hostMAC, MTU: mtu, Up: true, Alias: b.v.Alias(), Group: b.settings().Group(),
@@ -76,26 +77,25 @@ func (b *builder) veth() {
 
 func (b *builder) hasIPv6() bool { return b.sides[len(b.sides)-1].family == netstate.IPv6 }
 
-// settings are those of the node's end.
+// settings returns the settings of the node's end.
 func (b *builder) settings() hostlink.Settings {
 	return hostlink.Settings{RPFilter: b.c.HostRPFilter, IPv6: b.hasIPv6()}
 }
 
-// observeBridge reads what the pod's first NIC sits on, and the node's macvlan
-// there.
+// observeBridge reads the parent of the pod's first NIC and the node's macvlan on it.
 func (c *Config) observeBridge(t *plugin.Task) error {
 	parent, err := t.Kernel.ReadParent(t.Snapshot, c.PodDefaultNIC)
 	if err != nil {
 		return err
 	}
 	if parent == "" {
-		return fmt.Errorf("pod: link %s sits on no link of the node: hostLink macvlan needs one", c.PodDefaultNIC)
+		return fmt.Errorf("pod: link %s has no parent on the node: hostLink macvlan needs one", c.PodDefaultNIC)
 	}
 	t.Parent = parent
 	return hostlink.On(parent).Observe(t.Kernel, t.Snapshot)
 }
 
-// bridge is the node's macvlan on the parent of the pod's first NIC.
+// bridge wants the node's macvlan on the parent of the pod's first NIC.
 func (b *builder) bridge() error {
 	nic, ok := b.link(b.c.PodDefaultNIC)
 	if !ok {
@@ -116,11 +116,11 @@ func (b *builder) bridge() error {
 	return nil
 }
 
-// replyMark marks the replies to what entered by the wire.
+// replyMark wants the mark on replies to connections that entered by the wire.
 func (b *builder) replyMark() {
 	m := netstate.Mark{Dev: b.wire.pod, Bits: b.c.ReplyMark}
 	if b.c.HostLink == keys.LinkMacvlan {
-		m.From = b.wire.hostMAC // others come by this NIC as well
+		m.From = b.wire.hostMAC // other senders reach the pod by this NIC too
 	}
 	b.marks(m)
 }
