@@ -125,7 +125,7 @@ func TestBadInput(t *testing.T) {
 		{"a value in two spellings of its key", conf(fixture.Keys{"mode": "underlay", "MODE": "underlay"}), types.ErrInvalidNetworkConfig, `another spelling of the same key`},
 		{"a key twice", stdin(strings.Replace(string(s.WebNIC.Config(fixture.Keys{"mode": "auto"})), `"mode":"auto"`, `"mode":"auto","mode":"underlay"`, 1)), types.ErrInvalidNetworkConfig, "mode: there twice: want every key once"},
 		{"a key twice within another", conf(fixture.Keys{"detectOptions": json.RawMessage(`{"retries": 1, "retries": 2}`)}), types.ErrInvalidNetworkConfig, "retries: there twice"},
-		{"a destination by the NIC and by the node", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "10.96.0.0/12", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.96.0.0/12: want it by the NIC or"},
+		{"a destination by the NIC and by the node", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "10.96.0.0/12", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.96.0.0/12: it is in serviceCIDR too"},
 		{"the node by the NIC", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "10.6.168.123", "gw": "10.6.0.1"}}}), types.ErrInvalidNetworkConfig, "policyRoutes: dst 10.6.168.123/32 via 10.6.0.1: the pod has another route to it"},
 		{"a gateway beyond the subnet", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "10.9.0.0/16", "gw": "10.7.0.1"}}}), types.ErrInvalidNetworkConfig, "gw 10.7.0.1: want a router in a subnet of link eth0: it is in none"},
 		{"the pod as its gateway", conf(fixture.Keys{"policyRoutes": []fixture.Keys{{"dst": "fd09::/64", "gw": "fd00:6::171"}}}), types.ErrInvalidNetworkConfig, "it is the pod's own, on link eth0"},

@@ -83,7 +83,7 @@ func TestOlderKeysErrors(t *testing.T) {
 		`{"rp_filter": 1}`:                         "rp_filter: 1: want an object like",
 		`{"move_routes": 3}`:                       "move_routes: 3: want 0 (always)",
 		`{"migrate_route": 2}`:                     "migrate_route: 2: want -1 (auto)",
-		`{"mac_prefix": "03:1b"}`:                  "for groups",
+		`{"mac_prefix": "03:1b"}`:                  "a group address",
 		`{"ip_conflict": true}`:                    "ip_conflict: true: want an object like",
 		`{"ip_conflict": {"enable": true}}`:        `nearest known one is "enabled"`,
 		`{"skip_call": "yes"}`:                     `skip_call: "yes": want true or false`,

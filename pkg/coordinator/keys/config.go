@@ -13,48 +13,48 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Config is what the keys of a configuration say, with the defaults filled in.
+// Config holds the values of a configuration's keys, with the defaults filled in.
 type Config struct {
 	Mode             string         // auto, underlay or overlay
-	PodDefaultNIC    string         // the NIC that is the pod's first
-	ServiceCIDR      []netip.Prefix // what the pod reaches through its node:
-	OverlayPodCIDR   []netip.Prefix // Services, overlay pods
-	HijackCIDR       []netip.Prefix // and whatever else
-	HostRuleTable    int            // holds the node's routes to pods
+	PodDefaultNIC    string         // the pod's first NIC
+	ServiceCIDR      []netip.Prefix // of Services; the pod reaches them through its node
+	OverlayPodCIDR   []netip.Prefix // of overlay pods, reached through the node
+	HijackCIDR       []netip.Prefix // other destinations reached through the node
+	HostRuleTable    int            // the table of the node's routes to pods
 	HostRulePrio     int            // the priority of the rule that looks it up
 	PodRPFilter      int            // of the pod's links; -1 leaves it
 	HostRPFilter     int            // of the host end; -1 leaves it
 	VethMTU          int            // bytes; 0: that of the NIC
-	ReplyMark        uint32         // the one bit that marks replies
-	MarkBackend      string         // of netfilter, to hold the marks: auto, nftables or iptables
-	HostLink         string         // between pod and node: veth, or macvlan on the NIC's own parent
-	NodeAddresses    []netip.Addr   // instead of what the node has
-	NotNodeAddresses []netip.Prefix // of what the node has
+	ReplyMark        uint32         // one bit, the mark of replies
+	MarkBackend      string         // of the marks: auto, nftables or iptables
+	HostLink         string         // between pod and node: veth, or macvlan on the NIC's parent
+	NodeAddresses    []netip.Addr   // use these instead of the addresses that the node has
+	NotNodeAddresses []netip.Prefix // don't use these of the addresses that the node has
 
 	DefaultRouteNIC string        // holds the pod's default routes; "": the first NIC
 	TunePodRoutes   bool          // give further NICs tables and rules of their own
-	PolicyRoutes    []PolicyRoute // by the attachment's NIC
+	PolicyRoutes    []PolicyRoute // routes by the attachment's NIC
 	TxQueueLen      int           // of the attachment's NIC; 0 leaves it
 	VethLinkAddress netip.Addr    // on the pod's end of the veth, for meshes
 	MACPrefix       []byte        // the first two bytes of the attachment's NIC's MAC; nil leaves it
 
-	DetectIPConflict bool // ask the LAN whether somebody else has the NIC's addresses
-	DetectGateway    bool // and whether the NIC's gateways are there
+	DetectIPConflict bool // ask the LAN whether another machine has the NIC's addresses
+	DetectGateway    bool // ask the LAN whether the NIC's gateways answer
 	Detect           Probe
 
-	ReplyTable int  // what entered by veth0 is answered by it, if it is free; the first NIC's own is one less
-	FirstTable int  // where tables of further NICs begin, and what stands in for those that aren't free
-	ToRules    bool // a rule to each further NIC's subnet, as the older veth has it
-	OnlyMAC    bool // do nothing but MACPrefix
+	ReplyTable int  // the table of replies by veth0, if it is free; the first NIC's own table is one less
+	FirstTable int  // the lowest table of further NICs, and of replacements for tables in use
+	ToRules    bool // want a rule to each further NIC's subnet, as the older veth does
+	OnlyMAC    bool // apply MACPrefix only
 }
 
-// PolicyRoute is a route that the configuration asks for.
+// PolicyRoute is a configured route by the attachment's NIC.
 type PolicyRoute struct {
 	Dst netip.Prefix
 	Gw  netip.Addr
 }
 
-// Defaults returns the configuration that an empty one stands for.
+// Defaults returns the configuration without keys.
 func Defaults() *Config {
 	return &Config{
 		Mode:          "auto",
@@ -72,7 +72,7 @@ func Defaults() *Config {
 	}
 }
 
-// Load reads the configuration; nil means that it says to do nothing.
+// Load reads the keys of coordinator. It returns nil if mode is disabled.
 func Load(raw map[string]json.RawMessage) (*Config, error) {
 	c := Defaults()
 	err := config.Decode(raw, []config.Key{
@@ -112,8 +112,8 @@ func Load(raw map[string]json.RawMessage) (*Config, error) {
 	return c, nil
 }
 
-// check is about what keys must not say of one destination: a table has one route
-// to it.
+// check returns an error if one destination is in policyRoutes and in a key of CIDRs
+// through the node: a table has one route to it.
 func (c *Config) check() error {
 	for _, r := range c.PolicyRoutes {
 		for _, of := range []struct {
@@ -121,15 +121,15 @@ func (c *Config) check() error {
 			cidrs []netip.Prefix
 		}{{"serviceCIDR", c.ServiceCIDR}, {"overlayPodCIDR", c.OverlayPodCIDR}, {"hijackCIDR", c.HijackCIDR}} {
 			if slices.Contains(of.cidrs, r.Dst) {
-				return config.Invalid("policyRoutes: dst %s: want it by the NIC or, as %s has it, by the node, not both", r.Dst, of.key)
+				return config.Invalid("policyRoutes: dst %s: it is in %s too: want it by the NIC or by the node, not both", r.Dst, of.key)
 			}
 		}
 	}
 	return nil
 }
 
-// hostTable is a table that belongs to nobody: not the kernel's own three, which
-// a rule for all packets must not look up a second time.
+// hostTable accepts the number of a table that isn't one of the kernel's own three: the
+// rule for all packets must not look these up a second time.
 func hostTable(p *int) config.Value {
 	v := config.Int(p, 1, 1<<31-1)
 	return config.Value{
@@ -143,8 +143,8 @@ func hostTable(p *int) config.Value {
 	}
 }
 
-// nodeAddresses is "auto", or a list in which "auto" stands for what the node
-// has, an address for itself, and "!" before an address or CIDR excludes it.
+// nodeAddresses accepts "auto", or a list. In the list "auto" stands for the addresses
+// that the node has, an address for itself, and "!" excludes an address or CIDR.
 func nodeAddresses(c *Config) config.Value {
 	return config.Value{
 		Want: `"auto" or a list of "auto", addresses, and addresses or CIDRs to exclude, like ["auto", "!10.6.0.100"]`,
@@ -179,15 +179,15 @@ func nodeAddresses(c *Config) config.Value {
 			case auto && len(c.NodeAddresses) > 0:
 				return fmt.Errorf(`"auto" and addresses exclude each other`)
 			case len(c.NotNodeAddresses) > 0 && len(c.NodeAddresses) > 0:
-				return fmt.Errorf(`"!" leaves out what "auto" finds, and here are addresses instead`)
+				return fmt.Errorf(`"!" excludes addresses that "auto" finds: leave it out beside addresses`)
 			}
 			return nil
 		},
 	}
 }
 
-// policyRoutes is a list of {"dst", "gw"}, both of one family, with one gateway for a
-// destination.
+// policyRoutes accepts a list of {"dst", "gw"}. Both are of one family, and a destination
+// has one gateway.
 func policyRoutes(p *[]PolicyRoute) config.Value {
 	return config.Value{
 		Want: `a list like [{"dst": "192.168.0.0/16", "gw": "10.6.0.2"}], dst and gw of one family`,
@@ -215,6 +215,7 @@ func policyRoutes(p *[]PolicyRoute) config.Value {
 	}
 }
 
+// policyRoute reads one item of the list.
 func policyRoute(raw json.RawMessage) (r PolicyRoute, err error) {
 	var dst, gw string
 	err = config.Fields(raw, []config.Key{{Name: "dst", Value: word(&dst)}, {Name: "gw", Value: word(&gw)}})
@@ -233,12 +234,13 @@ func policyRoute(raw json.RawMessage) (r PolicyRoute, err error) {
 	return r, nil
 }
 
+// word accepts any string.
 func word(p *string) config.Value {
 	return config.Value{Want: "a string", Set: func(raw json.RawMessage) error { return json.Unmarshal(raw, p) }}
 }
 
-// linkAddress is an IPv4 address, for meshes that redirect to the address of the
-// link that a connection enters by (istio's REDIRECT).
+// linkAddress accepts an IPv4 address. Service meshes redirect to the address of the link
+// by which a connection enters (istio's REDIRECT).
 func linkAddress(p *netip.Addr) config.Value {
 	return config.Value{Want: `an IPv4 address, like "169.254.200.1"`, Set: func(raw json.RawMessage) error {
 		var s string
@@ -247,7 +249,7 @@ func linkAddress(p *netip.Addr) config.Value {
 		}
 		a, err := config.ParseNeighbour(s)
 		if err == nil && !a.Is4() {
-			err = fmt.Errorf("%q is none", s)
+			err = fmt.Errorf("%q is IPv6", s)
 		}
 		if err != nil {
 			return err
@@ -257,7 +259,7 @@ func linkAddress(p *netip.Addr) config.Value {
 	}}
 }
 
-// Hijacked returns what the pod reaches through its node, of one family.
+// Hijacked returns the destinations of one family that the pod reaches through its node.
 func (c *Config) Hijacked(f netstate.Family) []netip.Prefix {
 	var out []netip.Prefix
 	for _, p := range slices.Concat(c.ServiceCIDR, c.OverlayPodCIDR, c.HijackCIDR) {
@@ -268,7 +270,8 @@ func (c *Config) Hijacked(f netstate.Family) []netip.Prefix {
 	return out
 }
 
-// The links there can be between a pod and its node.
+// LinkVeth and LinkMacvlan are the values of hostLink: the kinds of link between a pod
+// and its node.
 const (
 	LinkVeth    = "veth"
 	LinkMacvlan = "macvlan"

@@ -10,18 +10,18 @@ import (
 	"github.com/multihome/multihome/pkg/config"
 )
 
-// Probe says how the neighbours on a link are asked.
+// Probe holds the number and timing of the probes of neighbours on a link.
 type Probe struct {
-	Tries    int           // so often
-	Interval time.Duration // from one try to the next
-	Timeout  time.Duration // for an answer to the last
+	Tries    int           // the number of tries
+	Interval time.Duration // between two tries
+	Timeout  time.Duration // the wait for an answer to the last try
 }
 
-// DefaultProbe finds what a LAN answers in 300 ms, which is all that
-// detectIPConflict costs: neighbours answer in less than one.
+// DefaultProbe takes 300 ms, which is the whole cost of detectIPConflict. Neighbours on a
+// LAN answer in less than one millisecond.
 var DefaultProbe = Probe{Tries: 3, Interval: 50 * time.Millisecond, Timeout: 200 * time.Millisecond}
 
-// detectOptions is how often, how far apart and how long the LAN is asked.
+// detectOptions accepts the number, interval and timeout of probes.
 func detectOptions(p *Probe) config.Value {
 	return config.Value{
 		Want: `an object like {"retries": 3, "interval": "50ms", "timeout": "200ms"}`,
@@ -35,8 +35,8 @@ func detectOptions(p *Probe) config.Value {
 	}
 }
 
-// duration is a time that an ADD may take for a single answer: a runtime gives
-// it minutes for everything.
+// duration accepts the time that an ADD may wait for a single answer. A runtime gives the
+// whole ADD minutes.
 func duration(p *time.Duration) config.Value {
 	const least, most = 10 * time.Millisecond, 5 * time.Second
 	return config.Value{Want: fmt.Sprintf("a duration from %s to %s", least, most), Set: func(raw json.RawMessage) error {
@@ -46,7 +46,7 @@ func duration(p *time.Duration) config.Value {
 		}
 		d, err := time.ParseDuration(s)
 		if err != nil || d < least || d > most {
-			return fmt.Errorf("%q is none", s)
+			return fmt.Errorf("%q is not", s)
 		}
 		*p = d
 		return nil

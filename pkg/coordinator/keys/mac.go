@@ -10,7 +10,7 @@ import (
 	"github.com/multihome/multihome/pkg/config"
 )
 
-// macPrefix is the first two bytes of a unicast MAC.
+// macPrefix accepts the first two bytes of a unicast MAC.
 func macPrefix(p *[]byte) config.Value {
 	return config.Value{Want: `two bytes that a unicast MAC can begin with, like "0a:1b"`, Set: func(raw json.RawMessage) error {
 		var s string
@@ -25,7 +25,7 @@ func macPrefix(p *[]byte) config.Value {
 			return fmt.Errorf("not two bytes in hexadecimal")
 		}
 		if b[0]&1 != 0 {
-			return fmt.Errorf("MACs with an odd first byte are for groups")
+			return fmt.Errorf("a MAC with an odd first byte is a group address")
 		}
 		*p = b
 		return nil

@@ -9,9 +9,9 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// OlderDefaults returns the numbers that the forerunners used: further NICs get the
-// tables from 100 on, so that replies need another one, and each has a rule
-// towards its subnet as well.
+// OlderDefaults returns the numbers of veth's forerunners. Further NICs get the tables
+// from 100 on, so replies need another table. Each further NIC has a rule to its subnet
+// too.
 func OlderDefaults() *Config {
 	c := Defaults()
 	c.Mode = "underlay"
@@ -19,8 +19,9 @@ func OlderDefaults() *Config {
 	return c
 }
 
-// LoadOlder reads the keys of veth, coordinator's older name. Two plugins of this
-// name are around, with different keys for one thing; both are understood.
+// LoadOlder reads the keys of veth, coordinator's older name. There are two plugins of
+// this name, with different keys for the same setting; LoadOlder understands both. It
+// returns nil if skip_call is set.
 func LoadOlder(raw map[string]json.RawMessage) (*Config, error) {
 	c := OlderDefaults()
 	skip := false
@@ -41,7 +42,7 @@ func LoadOlder(raw map[string]json.RawMessage) (*Config, error) {
 		return nil, err
 	}
 	if moved != nil && migrated != nil && *moved != *migrated {
-		return nil, config.Invalid("move_routes: want it to agree with migrate_route, or one of them: one says never, the other doesn't")
+		return nil, config.Invalid("move_routes: want the same as migrate_route, or one of the two keys: one says never, the other doesn't")
 	}
 	for _, given := range []*bool{moved, migrated} {
 		if given != nil {
@@ -51,9 +52,9 @@ func LoadOlder(raw map[string]json.RawMessage) (*Config, error) {
 	return c, nil
 }
 
-// rpFilter is {"enabled", "value"} of the one or {"set_host", "value"} of the
-// other forerunner. Both wrote it to every link of the node; here it is for the
-// pod's links and for the host end.
+// rpFilter accepts {"enabled", "value"} of one forerunner or {"set_host", "value"} of the
+// other. Both forerunners wrote the value to every link of the node; veth writes it to
+// the pod's links and to the host end.
 func rpFilter(c *Config) config.Value {
 	return config.Value{
 		Want: `an object like {"enabled": true, "set_host": true, "value": 0}, value from 0 to 2`,
@@ -78,7 +79,7 @@ func rpFilter(c *Config) config.Value {
 	}
 }
 
-// ipConflict is {"enabled", "retries", "interval"}.
+// ipConflict accepts {"enabled", "retries", "interval"}.
 func ipConflict(c *Config) config.Value {
 	return config.Value{
 		Want: `an object like {"enabled": true, "retries": 3, "interval": "50ms"}`,
@@ -92,9 +93,9 @@ func ipConflict(c *Config) config.Value {
 	}
 }
 
-// tune is a number from least to most, one of which means never to give a
-// further NIC a table of its own. What the forerunners call auto is what they
-// call always: neither ever looked at the names it was to decide by.
+// tune accepts a number from least to most. The number never means that a further NIC
+// gets no table of its own. The forerunners' auto is the same as their always: neither
+// ever read the interface names that auto was meant to decide by.
 func tune(p **bool, want string, least, most, never int) config.Value {
 	return config.Value{Want: want, Set: func(raw json.RawMessage) error {
 		n := 0
