@@ -119,7 +119,7 @@ func TestBadInput(t *testing.T) {
 		{"a container ID that is a path", env("CNI_CONTAINERID", "../web"), types.ErrInvalidEnvironmentVariables, ""},
 
 		{"an unknown key", conf(fixture.Keys{"serviceCDIR": "10.96.0.0/12"}), types.ErrInvalidNetworkConfig, `unknown key "serviceCDIR": the nearest known one is "serviceCIDR"`},
-		{"a key of the bridge plugin", conf(fixture.Keys{"ipMasq": true}), types.ErrInvalidNetworkConfig, `unknown key "ipMasq": it is not of this plugin: put it into the configuration of the plugin bridge or ptp`},
+		{"a key of the bridge plugin", conf(fixture.Keys{"ipMasq": true}), types.ErrInvalidNetworkConfig, `unknown key "ipMasq": it is another plugin's: put it into the configuration of the plugin bridge or ptp`},
 		{"a key of whoever makes the NIC", conf(fixture.Keys{"mtu": 1500}), types.ErrInvalidNetworkConfig, `put it into the configuration of the plugin that makes the NIC`},
 		{"a key in two spellings", conf(fixture.Keys{"mode": "underlay", "MODE": "overlay"}), types.ErrInvalidNetworkConfig, `another spelling of the same key`},
 		{"a value in two spellings of its key", conf(fixture.Keys{"mode": "underlay", "MODE": "underlay"}), types.ErrInvalidNetworkConfig, `another spelling of the same key`},

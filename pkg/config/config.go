@@ -16,37 +16,38 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// Key is one key of a plugin's configuration. Keys are matched as encoding/json
-// does, without regard to case.
+// Key is one key of a plugin's configuration. It is matched without regard to case, as in
+// encoding/json.
 type Key struct {
 	Name  string
 	Value Value
 	Also  string // another spelling of the same key, "" if there is none
 }
 
+// Is reports whether name is one of the key's spellings.
 func (k Key) Is(name string) bool {
 	return strings.EqualFold(k.Name, name) || k.Also != "" && strings.EqualFold(k.Also, name)
 }
 
-// Value reads the value of a key.
+// Value reads and checks the value of a key.
 type Value struct {
-	Want string // what is allowed, behind "want" in an error
+	Want string // names the allowed values; an error says "want" and this
 	Set  func(raw json.RawMessage) error
 }
 
-// cniKeys are those that belong to CNI itself or to a runtime, next to every
-// key with a '/' in it, which is how runtimes name theirs. The last two Multus gives
-// to each plugin of a network that is a device plugin's resource, SR-IOV's for
-// instance (multus-cni, pkg/types/conf.go, addDeviceIDInConfList).
+// cniKeys lists the keys of CNI itself and of runtimes. Every key with a '/' in it is a
+// runtime's too. Multus gives the last two to each plugin of a network with a device
+// plugin's resource, for example SR-IOV's (multus-cni, pkg/types/conf.go,
+// addDeviceIDInConfList).
 var cniKeys = []string{
 	"cniVersion", "cniVersions", "name", "type", "args", "capabilities", "dns", "ipam", "runtimeConfig", "prevResult",
 	"disableCheck", "disableGC", "deviceID", "pciBusID",
 }
 
-// LogKey is what the driver reads for every plugin.
+// LogKey is the key that the driver reads for every plugin.
 var LogKey = Key{Name: "logOptions", Also: "log_options"}
 
-// elsewhere are well-known keys of other plugins, and whose they are.
+// elsewhere lists well-known keys of other plugins, and these plugins.
 var elsewhere = []struct {
 	plugins string
 	keys    []string
@@ -81,16 +82,15 @@ var elsewhere = []struct {
 	{"ifacer", []string{"interfaces", "bond", "vlanID", "vlanProtocol"}},
 }
 
-// errValue is what a Value returns for a value that it doesn't allow and has
-// nothing more to say about.
+// errValue is the error for a value that isn't allowed, if Want says enough about it.
 var errValue = errors.New("not allowed")
 
 // ErrNoObject is the error for a value that is not a JSON object.
 var ErrNoObject = errors.New("not an object")
 
-// Decode gives every key's value to its Value. A key that nobody knows is an
-// error that says whose it is, or which one is the nearest; so is a value that isn't
-// allowed, and a key that is there in two spellings (mode and MODE), or under an older
+// Decode gives the value of every key to its Value. It returns an error for an unknown
+// key, which names its plugin or the nearest known key; for a value that isn't allowed;
+// for a key that is there in two spellings (mode and MODE); and for a key under an older
 // and a newer name with two values.
 func Decode(raw map[string]json.RawMessage, keys []Key) error {
 	return assign(raw, keys, func(name string) bool {
@@ -98,7 +98,8 @@ func Decode(raw map[string]json.RawMessage, keys []Key) error {
 	})
 }
 
-// Fields does the same for an object within a configuration.
+// Fields does the same as Decode for an object within a configuration. It returns
+// [ErrNoObject] if the value is not an object.
 func Fields(raw json.RawMessage, keys []Key) error {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(raw, &fields) != nil {
@@ -107,7 +108,8 @@ func Fields(raw json.RawMessage, keys []Key) error {
 	return assign(fields, keys, nil)
 }
 
-// assign leaves alone what is others' to read; others is nil within an object.
+// assign gives each value to its key, and skips keys that others reports as another
+// reader's. others is nil within an object.
 func assign(raw map[string]json.RawMessage, keys []Key, others func(name string) bool) error {
 	names := make([]string, 0, len(raw))
 	for name := range raw {
@@ -118,7 +120,7 @@ func assign(raw map[string]json.RawMessage, keys []Key, others func(name string)
 	for _, name := range names {
 		value := bytes.TrimSpace(raw[name])
 		if string(value) == "null" || string(value) == `""` {
-			value = nil // as if it were not there: what generators write for "unset"
+			value = nil // generators write null or "" for a key that is not set
 		}
 		i := slices.IndexFunc(keys, func(k Key) bool { return k.Is(name) })
 		if i < 0 && (others == nil || !others(name)) {
@@ -137,7 +139,7 @@ func assign(raw map[string]json.RawMessage, keys []Key, others func(name string)
 			key = LogKey.Name
 		}
 		if other, twice := given[key]; twice {
-			// An older name beside the newer one, for both versions of a plugin to read, is right if they agree.
+			// A configuration for two versions of a plugin may have the older and the newer name, with the same value.
 			if strings.EqualFold(name, other) || !bytes.Equal(value, bytes.TrimSpace(raw[other])) {
 				return Invalid("%s: %s: want it once: %s, another spelling of the same key, is %s", name, value, other, raw[other])
 			}
@@ -158,9 +160,9 @@ func assign(raw map[string]json.RawMessage, keys []Key, others func(name string)
 	return nil
 }
 
-// unknown says whose a key is that nobody here knows, or which one is the nearest. A
-// key of another plugin that is empty is what a generator writes that knows the
-// fields of types.PluginConf alone: "ipam": {}, "dns": {}.
+// unknown returns an error for an unknown key that names its plugin, or else the nearest
+// known key. It accepts an empty value of another plugin's key: generators that know only
+// the fields of types.PluginConf write "ipam": {} and "dns": {}.
 func unknown(name string, value []byte, keys []Key, whole bool) error {
 	near, distance := nearest(name, keys)
 	if whole && (distance > 2 || 2*distance > len(name)) {
@@ -171,14 +173,14 @@ func unknown(name string, value []byte, keys []Key, whole bool) error {
 			if s := string(value); s == "" || s == "{}" || s == "[]" {
 				return nil
 			}
-			return Invalid("unknown key %q: it is not of this plugin: put it into the configuration of %s", name, e.plugins)
+			return Invalid("unknown key %q: it is another plugin's: put it into the configuration of %s", name, e.plugins)
 		}
 	}
 	return Invalid("unknown key %q: the nearest known one is %q", name, near)
 }
 
-// Object reads a JSON object and says if a key is there twice, in it or in what it
-// holds.
+// Object parses a JSON object. It returns an error, beside the object, if a key is twice
+// in it or in an object within it.
 func Object(text []byte) (map[string]json.RawMessage, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(text, &raw); err != nil {
@@ -190,11 +192,12 @@ func Object(text []byte) (map[string]json.RawMessage, error) {
 	return raw, nil
 }
 
-// repeatedKey returns a key that an object in a JSON text has twice, "" if there is
-// none: encoding/json would take the last one, and others the first.
+// repeatedKey returns a key that is twice in one object of a JSON text, "" if there is
+// none. Readers disagree about such a key: encoding/json takes the last one, others the
+// first.
 func repeatedKey(text []byte) string {
-	var keys []string // of the objects that are open
-	var opened []int  // where those of each begin, -1 for a list
+	var keys []string // of all open objects
+	var opened []int  // the index in keys of each open object's first key; -1 for a list
 	expectKey := false
 	for i := 0; i < len(text); i++ {
 		switch text[i] {
@@ -230,7 +233,7 @@ func repeatedKey(text []byte) string {
 	return ""
 }
 
-// Invalid is the error for a configuration that can't be meant: CNI's code 7.
+// Invalid returns an error for an invalid configuration, with CNI's code 7.
 func Invalid(format string, a ...any) error {
 	return types.NewError(types.ErrInvalidNetworkConfig, fmt.Errorf(format, a...).Error(), "")
 }
@@ -253,7 +256,7 @@ func nearest(name string, keys []Key) (best string, distance int) {
 	return best, distance
 }
 
-// edits is the Levenshtein distance.
+// edits returns the Levenshtein distance.
 func edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -274,12 +277,12 @@ func edits(a, b string) int {
 	return row[len(b)]
 }
 
-// Bool is true or false.
+// Bool accepts true or false.
 func Bool(p *bool) Value {
 	return Value{"true or false", func(raw json.RawMessage) error { return parse(raw, p) }}
 }
 
-// Int is a whole number from least to most.
+// Int accepts a whole number from least to most.
 func Int(p *int, least, most int) Value {
 	return Value{fmt.Sprintf("a number from %d to %d", least, most), func(raw json.RawMessage) error {
 		n, err := strconv.Atoi(string(raw))
@@ -294,13 +297,13 @@ func Int(p *int, least, most int) Value {
 	}}
 }
 
-// isNumber reports whether a value is a number that is not written as a whole one.
+// isNumber reports whether a value is a number with a point or an exponent.
 func isNumber(raw json.RawMessage) bool {
 	var n float64
 	return json.Unmarshal(raw, &n) == nil && strings.ContainsAny(string(raw), ".eE")
 }
 
-// OneOf is one of these words.
+// OneOf accepts one of the words.
 func OneOf(p *string, words ...string) Value {
 	return Value{"one of " + strings.Join(words, ", "), func(raw json.RawMessage) error {
 		var s string
@@ -315,10 +318,10 @@ func OneOf(p *string, words ...string) Value {
 	}}
 }
 
-// Interface is the name of a network interface (dev_valid_name of
+// Interface accepts a name that a network interface can have (dev_valid_name in
 // net/core/dev.c).
 func Interface(p *string) Value {
-	// The kernel puts a number in the place of %d, and refuses every other % (dev_get_valid_name of net/core/dev.c).
+	// The kernel replaces %d by a number and refuses any other % (dev_get_valid_name in net/core/dev.c).
 	return Value{"an interface name of 1 to 15 bytes without '/', ':', '%' and spaces", func(raw json.RawMessage) error {
 		var s string
 		if err := parse(raw, &s); err != nil {
@@ -332,9 +335,9 @@ func Interface(p *string) Value {
 	}}
 }
 
-// Link is a name of a link that is there: its own, or one of its other names
-// (`ip link property add dev ens192 altname enp1s0`), which may be longer (ALTIFNAMSIZ
-// of linux/if.h).
+// Link accepts a name of an existing link: its own, or an alternative one (`ip link
+// property add dev ens192 altname enp1s0`), which may be longer (ALTIFNAMSIZ in
+// linux/if.h).
 func Link(p *string) Value {
 	return Value{"an interface name of 1 to 127 bytes without '/', ':' and spaces", func(raw json.RawMessage) error {
 		var s string
@@ -349,7 +352,7 @@ func Link(p *string) Value {
 	}}
 }
 
-// Bit is a number with exactly one bit set, decimal or, as a string, in any
+// Bit accepts a number with exactly one bit set: a decimal number, or a string in any
 // notation of strconv.ParseUint.
 func Bit(p *uint32) Value {
 	return Value{`one bit of 32, like "0x10000000"`, func(raw json.RawMessage) error {
@@ -368,7 +371,7 @@ func Bit(p *uint32) Value {
 	}}
 }
 
-// Prefixes is a list of destinations, or a single one: see [ParseDestination].
+// Prefixes accepts a list of destinations or a single one: see [ParseDestination].
 func Prefixes(p *[]netip.Prefix) Value {
 	return Value{`a list of CIDRs or addresses, like ["10.96.0.0/12"]`, func(raw json.RawMessage) error {
 		list, err := Strings(raw)
@@ -390,18 +393,18 @@ func Prefixes(p *[]netip.Prefix) Value {
 	}}
 }
 
-// ParseDestination reads a CIDR or an address to which a route by a gateway can lead. An
-// address stands for itself alone; bits behind the mask are dropped, as ip(8) does not.
-// The default route is none: which one a pod has is its NICs' business.
+// ParseDestination reads a CIDR or an address that a route by a gateway can lead to. An
+// address is a destination of one address. Bits behind the mask are dropped; ip(8)
+// refuses them. It refuses the default route: the pod's NICs decide about that.
 func ParseDestination(s string) (netip.Prefix, error) {
 	p, err := ParsePrefix(s)
 	switch {
 	case err != nil:
 		return p, err
 	case p.Bits() == 0:
-		return p, fmt.Errorf("%q is the default route, which the IPAM gives to a NIC and podDefaultRouteNIC chooses", s)
+		return p, fmt.Errorf("%q is the default route: the IPAM gives it to a NIC, and podDefaultRouteNIC chooses the NIC", s)
 	case p.Addr().Is6() && p.Addr().IsLinkLocalUnicast():
-		return p, fmt.Errorf("%q is link-local, and forwarded by nobody", s)
+		return p, fmt.Errorf("%q is link-local: no router forwards it", s)
 	}
 	for _, of := range noHosts {
 		if of.prefix.Bits() <= p.Bits() && of.prefix.Contains(p.Addr()) {
@@ -425,21 +428,21 @@ func ParsePrefix(s string) (netip.Prefix, error) {
 	case err != nil:
 		return prefix, fmt.Errorf("%q is neither a CIDR nor an address: %s", s, reason(err))
 	case prefix.Addr().Is4In6():
-		return prefix, fmt.Errorf("%q is IPv4 in the form of IPv6: write it as IPv4", s)
+		return prefix, fmt.Errorf("%q is an IPv4-mapped IPv6 CIDR: write it as IPv4", s)
 	}
 	return prefix.Masked(), nil
 }
 
-// ParseHost reads an address by which others know a machine, from any of its links.
+// ParseHost reads the address of a machine that is valid on all of its links.
 func ParseHost(s string) (netip.Addr, error) {
 	a, err := ParseNeighbour(s)
 	if err == nil && a.Is6() && a.IsLinkLocalUnicast() {
-		err = fmt.Errorf("%q is link-local: it is known on one link alone", s)
+		err = fmt.Errorf("%q is link-local: it is valid on one link only", s)
 	}
 	return a, err
 }
 
-// ParseNeighbour reads the address of a machine on a NIC's own link, such as a
+// ParseNeighbour reads the address of a machine on a NIC's own link, for example a
 // gateway.
 func ParseNeighbour(s string) (netip.Addr, error) {
 	a, err := parseAddr(s, "not an address")
@@ -449,22 +452,22 @@ func ParseNeighbour(s string) (netip.Addr, error) {
 	return a, CheckHost(a)
 }
 
-// noHosts are what no machine has for its own address, or shares it with all others
-// (RFC 1122, section 3.2.1.3; RFC 4291, section 2.4).
+// noHosts lists the addresses that no single machine has (RFC 1122, section 3.2.1.3; RFC
+// 4291, section 2.4).
 var noHosts = []struct {
 	prefix netip.Prefix
 	what   string
 }{
-	{netip.MustParsePrefix("0.0.0.0/8"), "of 0.0.0.0/8, which no machine has"},
+	{netip.MustParsePrefix("0.0.0.0/8"), "in 0.0.0.0/8: no machine has such an address"},
 	{netip.MustParsePrefix("127.0.0.0/8"), "a loopback address"},
 	{netip.MustParsePrefix("224.0.0.0/4"), "a multicast address"},
 	{netip.MustParsePrefix("255.255.255.255/32"), "the broadcast address"},
-	{netip.MustParsePrefix("::/128"), "the unspecified address, which no machine has"},
+	{netip.MustParsePrefix("::/128"), "the unspecified address: no machine has it"},
 	{netip.MustParsePrefix("::1/128"), "a loopback address"},
 	{netip.MustParsePrefix("ff00::/8"), "a multicast address"},
 }
 
-// CheckHost returns an error for an address that is not one machine's.
+// CheckHost returns an error for an address that can't be a single machine's.
 func CheckHost(a netip.Addr) error {
 	for _, of := range noHosts {
 		if of.prefix.Contains(a) {
@@ -474,8 +477,8 @@ func CheckHost(a netip.Addr) error {
 	return nil
 }
 
-// parseAddr reads an address in the form of its own family. A zone would name a link,
-// and that is the NIC that the address is for. What can't be read is what not says.
+// parseAddr reads an address in the form of its own family. It refuses a zone: the NIC of
+// the address is the link already. The error for a text that is no address says not.
 func parseAddr(s, not string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(s)
 	switch {
@@ -484,12 +487,12 @@ func parseAddr(s, not string) (netip.Addr, error) {
 	case a.Zone() != "":
 		return a, fmt.Errorf("%q has a zone: write %s", s, a.WithZone(""))
 	case a.Is4In6():
-		return a, fmt.Errorf("%q is IPv4 in the form of IPv6: write %s", s, a.Unmap())
+		return a, fmt.Errorf("%q is an IPv4-mapped IPv6 address: write %s", s, a.Unmap())
 	}
 	return a, nil
 }
 
-// reason is what netip says of a text, without the text.
+// reason returns netip's message about a text, without the text.
 func reason(err error) string {
 	text := err.Error()
 	return strings.TrimPrefix(text[strings.LastIndex(text, "): ")+1:], ": ")
@@ -505,7 +508,7 @@ func Strings(raw json.RawMessage) ([]string, error) {
 	return list, parse(raw, &list)
 }
 
-// parse is json.Unmarshal without the words of encoding/json about Go types.
+// parse is json.Unmarshal without the messages of encoding/json about Go types.
 func parse(raw json.RawMessage, v any) error {
 	if json.Unmarshal(raw, v) != nil {
 		return errValue
@@ -513,7 +516,7 @@ func parse(raw json.RawMessage, v any) error {
 	return nil
 }
 
-// Text is a string, a whole number, or a list of strings with commas between.
+// Text reads a string, a whole number, or a list of strings, which it joins with commas.
 func Text(raw json.RawMessage) (string, error) {
 	var n int
 	if json.Unmarshal(raw, &n) == nil && string(raw) != "null" {
@@ -526,7 +529,7 @@ func Text(raw json.RawMessage) (string, error) {
 	return "", fmt.Errorf("%s: want a string or a whole number", raw)
 }
 
-// AbsolutePath is an absolute path of a file.
+// AbsolutePath accepts the absolute path of a file.
 func AbsolutePath(p *string) Value {
 	return Value{"an absolute path", func(raw json.RawMessage) error {
 		var s string

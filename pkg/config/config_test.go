@@ -85,7 +85,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"number": 1e0}`, `number: 1e0: want a number from -1 to 9 (digits alone`},
 		{`{"number": 99999999999999999999}`, `want a number from -1 to 9`},
 		{`{"number": 1, "numero": 2}`, `numero: 2: want it once: number, another spelling of the same key, is 1`},
-		{`{"ipMasq": true}`, `unknown key "ipMasq": it is not of this plugin: put it into the configuration of the plugin bridge or ptp`},
+		{`{"ipMasq": true}`, `unknown key "ipMasq": it is another plugin's: put it into the configuration of the plugin bridge or ptp`},
 		{`{"isDefaultGateway": false}`, `of the plugin bridge`},
 		{`{"PROMISCMODE": true}`, `of the plugin bridge`},
 		{`{"vlan": 5}`, `of the plugin bridge, sriov or ovs`},

@@ -26,7 +26,7 @@ var badValues = map[string][][2]string{
 		{`{}`, "a list of CIDRs"},
 		{`["0.0.0.0/0"]`, `"0.0.0.0/0" is the default route`},
 		{`"10.0.0.1/0"`, `"10.0.0.1/0" is the default route`},
-		{`["::ffff:10.96.0.0/108"]`, `"::ffff:10.96.0.0/108" is IPv4 in the form of IPv6`},
+		{`["::ffff:10.96.0.0/108"]`, `"::ffff:10.96.0.0/108" is an IPv4-mapped IPv6 CIDR`},
 	},
 	"overlayPodCIDR":     {{`["pods"]`, "a list of CIDRs or addresses"}},
 	"hijackCIDR":         {{`["1.1.1.1.1"]`, "a list of CIDRs or addresses"}},
