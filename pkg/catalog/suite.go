@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package catalog knows all plugins there are, for the command that speaks of them. No
-// plugin has the others linked in.
+// Package catalog lists all plugins of the suite, for the command multihome.
+//
+//	p, known := catalog.Plugins["coordinator"]
+//
+// Beware: it links every plugin. A plugin's own binary must not import it.
 package catalog
 
 import (
@@ -14,7 +17,7 @@ import (
 	"github.com/multihome/multihome/pkg/route"
 )
 
-// Plugins are ours, by the type that a configuration calls them.
+// Plugins maps the type in a configuration to the plugin.
 var Plugins = map[string]plugin.Plugin{
 	"coordinator": coordinator.Plugin("coordinator", coordinator.Load),
 	"veth":        coordinator.Plugin("veth", coordinator.LoadOlder),
@@ -22,5 +25,6 @@ var Plugins = map[string]plugin.Plugin{
 	"route":       route.Plugin(),
 }
 
-// Names are the types of all plugins, which are also their binaries' names, sorted.
+// Names returns the types of all plugins, sorted. A type is the name of the plugin's
+// binary too.
 func Names() []string { return slices.Sorted(maps.Keys(Plugins)) }
