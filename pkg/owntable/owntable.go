@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package owntable plans the routing table that a pod's NIC, or one of its
-// addresses, has for itself: what comes from the address leaves by the NIC. It is
-// pure, and for all plugins that make such tables.
+// Package owntable plans the routing table of a pod's NIC, or of one of its addresses:
+// packets from the address leave by the NIC. It is pure, and serves every plugin that
+// makes such tables.
+//
+//	nic := owntable.NIC{Owner: netstate.ProtoRoute, Name: "net1", Addrs: addrs, Gateway: gateway}
+//	table, err := nic.Table(snapshot, 100, 100)
+//	…
+//	nic.Want(&plan, snapshot, netstate.IPv4, table)
+//
+// Beware: a plan must find the same table as the ADD before it, even if another program
+// flushed the rules. [NIC.Find] goes by the rules and routes that it finds, so give it
+// every table that another NIC of the plan has.
 package owntable
 
 import (
@@ -12,24 +21,25 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// pod is where everything of this package is.
+// pod is the namespace of all objects of this package.
 const pod = netstate.Pod
 
-// NIC is one of a pod's NICs and those of its addresses that share a table.
+// NIC is one of a pod's NICs, and those of its addresses that share a table.
 type NIC struct {
-	Owner   netstate.Protocol // the plugin that the table is made by
+	Owner   netstate.Protocol // the plugin that makes the table
 	Name    string
 	Addrs   []netip.Addr
-	Subnets []netip.Prefix // that are on the link, beyond what table main says
-	// Gateway returns the one that the NIC is known to have; not valid: what the
-	// kernel has by this NIC.
+	Subnets []netip.Prefix // on the link, beside the connected routes of table main
+	// Gateway returns the NIC's gateway if the plugin knows it. If the address is not
+	// valid, the kernel's default routes by this NIC count.
 	Gateway func(netstate.Family) netip.Addr
-	// Has says which of the routes by the NIC are meant; nil: all.
+	// Has reports whether a route by the NIC belongs to these addresses. If it is nil,
+	// all do.
 	Has func(netstate.Route) bool
 }
 
-// Want wants the rules from the NIC's addresses of a family, and in the table its
-// own ways: what main has by this NIC, and its default.
+// Want wants the rules from the NIC's addresses of a family, and a table with the NIC's
+// own routes: main's routes by this NIC, and its default routes.
 func (n NIC) Want(plan *netstate.Plan, s *netstate.Snapshot, f netstate.Family, table int) {
 	for _, a := range n.Addrs {
 		if netstate.FamilyOf(a) == f {
@@ -46,23 +56,23 @@ func (n NIC) Want(plan *netstate.Plan, s *netstate.Snapshot, f netstate.Family, 
 	}
 }
 
-// Rule leads what comes from an address to a table.
+// Rule returns the rule that looks up a table for packets from an address.
 func Rule(owner netstate.Protocol, a netip.Addr, priority, table int) netstate.Rule {
 	return netstate.Rule{Family: netstate.FamilyOf(a), Priority: priority, From: netstate.Single(a), Table: table, Proto: owner}
 }
 
-// Ways returns what main has by the NIC but its defaults: connected routes and
-// those that its IPAM gave it, but not what leads to the node (ours, with a
-// source). Link-local destinations need no table.
+// Ways returns main's routes by the NIC: connected routes and those of the NIC's IPAM. It
+// leaves out default routes, our routes to the node (they have a source), and routes to
+// link-local destinations, which need no table.
 func (n NIC) Ways(s *netstate.Snapshot, f netstate.Family) []netstate.Route {
 	return n.routes(s, f, func(r netstate.Route) bool {
 		return r.Table == netstate.TableMain && r.Dst.Bits() > 0 && !r.Dst.Addr().IsLinkLocalUnicast() && (!r.Owned() || !r.Src.IsValid())
 	})
 }
 
-// Defaults returns the NIC's default routes, as they are or would be in main: by
-// its gateway, as the kernel has them by this NIC in main, else in the table
-// where an earlier ADD put them.
+// Defaults returns the NIC's default routes in the form that they have in main. They are
+// by its gateway, if that is known. They come from main, or else from the table into
+// which an earlier ADD put them, or else Defaults makes one by the gateway.
 func (n NIC) Defaults(s *netstate.Snapshot, f netstate.Family, table int) []netstate.Route {
 	gateway := n.Gateway(f)
 	for _, from := range []int{netstate.TableMain, table} {
@@ -81,12 +91,13 @@ func (n NIC) Defaults(s *netstate.Snapshot, f netstate.Family, table int) []nets
 	return []netstate.Route{r}
 }
 
-// onLink reports whether a gateway is known to be a neighbour on the link.
+// onLink reports whether a gateway is in a subnet on the link.
 func (n NIC) onLink(s *netstate.Snapshot, gateway netip.Addr) bool {
 	return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return p.Contains(gateway) }) ||
 		slices.ContainsFunc(n.Ways(s, netstate.FamilyOf(gateway)), func(w netstate.Route) bool { return !w.Via.IsValid() && w.Dst.Contains(gateway) })
 }
 
+// has reports whether a route is by the NIC and belongs to its addresses.
 func (n NIC) has(r netstate.Route) bool { return r.Dev == n.Name && (n.Has == nil || n.Has(r)) }
 
 // routes returns the routes of a family by the NIC that satisfy ok.

@@ -9,8 +9,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Table returns the NIC's table: the one it has, or else a free one as [Free]
-// finds it. The tables that are taken are another's.
+// Table returns the NIC's table: the one that [NIC.Find] finds, or else a free one from
+// [Free]. The tables taken belong to other NICs.
 func (n NIC) Table(s *netstate.Snapshot, wish, first int, taken ...int) (int, error) {
 	if table := n.Find(s, taken...); table != 0 {
 		return table, nil
@@ -22,9 +22,10 @@ func (n NIC) Table(s *netstate.Snapshot, wish, first int, taken ...int) (int, er
 	return table, nil
 }
 
-// Find returns the table that the NIC has, 0 if it has none, or one that is taken: a
-// rule of its plugin leads there from one of its addresses, or from one that it had,
-// or did before the rules were flushed.
+// Find returns the table that the NIC has already, 0 if it has none; it never returns one
+// of taken. The table is one that a rule of the plugin looks up for one of the NIC's
+// addresses, or for an address that the NIC had before, or one that such a rule looked up
+// before another program flushed the rules.
 func (n NIC) Find(s *netstate.Snapshot, taken ...int) int {
 	former, left := 0, 0
 	for _, r := range netstate.All[netstate.Rule](s, pod) {
@@ -58,13 +59,13 @@ func (n NIC) isIn(s *netstate.Snapshot, table int) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Route](s, pod), func(r netstate.Route) bool { return r.Table == table && n.has(r) })
 }
 
-// IsOwn reports whether a rule leads what comes from an address to a table of a
-// NIC's own that a plugin made.
+// IsOwn reports whether a rule is one of a plugin's from an address to the own table of a
+// NIC.
 func IsOwn(r netstate.Rule, owner netstate.Protocol) bool {
 	return r.Proto == owner && r.Owned() && r.Priority == netstate.FromPriority && r.From.IsSingleIP()
 }
 
-// isRuled reports whether any rule leads to a table, but for those of the plugin to a
+// isRuled reports whether any rule looks up a table, except the plugin's own rules to a
 // NIC's subnet.
 func (n NIC) isRuled(s *netstate.Snapshot, table int) bool {
 	return slices.ContainsFunc(netstate.All[netstate.Rule](s, pod), func(r netstate.Rule) bool {
@@ -72,12 +73,12 @@ func (n NIC) isRuled(s *netstate.Snapshot, table int) bool {
 	})
 }
 
-// isLeft reports whether a table that no rule leads to, but that has routes by the
-// NIC, was the NIC's own before the rules were flushed (as systemd-networkd does
-// with those it doesn't know). A route of the plugin's tells. Where there is none,
-// the table holds nothing but routes by the NIC, one of which was copied from table
-// main: it still has the protocol of those that the kernel makes, which no other
-// table gets by itself, or it is in main as well.
+// isLeft reports whether a table without rules was the NIC's own before another program
+// flushed the rules. systemd-networkd removes rules that it doesn't know. The table was
+// the NIC's if it has a route of the plugin. Without one, it was the NIC's if it holds
+// routes by the NIC only, and one of them was copied from main: the route has the
+// kernel's protocol, which routes get in no other table by themselves, or main has it
+// too.
 func (n NIC) isLeft(s *netstate.Snapshot, table int) bool {
 	copied, others := false, false
 	for _, r := range netstate.All[netstate.Route](s, pod) {
@@ -100,9 +101,9 @@ func inMain(s *netstate.Snapshot, r netstate.Route) bool {
 	return ok && have == r
 }
 
-// Free returns the wished table if nobody uses it, or else the lowest from first on
-// of which that is true: neither a rule leads there nor has it a route, whosever
-// they are, and it isn't taken.
+// Free returns the wished table if it is free, or else the lowest free one from first on.
+// A table is free if no rule looks it up, it has no route, and it isn't in taken. Objects
+// of any program count.
 func Free(s *netstate.Snapshot, wish, first int, taken ...int) (int, error) {
 	used := map[int]bool{}
 	for _, table := range taken {
