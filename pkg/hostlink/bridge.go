@@ -12,18 +12,18 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Bridge is a macvlan in bridge mode that the node has beside those of its pods,
-// on one parent: the only neighbour by which they and their node can reach each
-// other without a device for each. All pods on that parent share it, and it
-// outlives them. The name is the one that it gets when it is made: whatever it is
-// called by then, a parent has one of ours.
+// Bridge is the node's own macvlan in bridge mode beside those of its pods, on one
+// parent. Without a device for each pod, only such a macvlan lets pods and their node
+// reach each other. All pods on the parent share it, and it outlives them. Name is its
+// name at creation. It may have been renamed since: a parent has one bridge of ours,
+// under any name.
 type Bridge struct {
 	Name   string
-	Parent string // any of its names
+	Parent string // any of the parent's names
 }
 
-// On returns the bridge that a parent has by default: its name is the parent's
-// and ".host", cut to what an interface name can hold.
+// On returns the default bridge of a parent. Its name is the parent's name with ".host",
+// or a hash if that is too long for an interface name.
 func On(parent string) Bridge {
 	name := parent + ".host"
 	if len(name) > 15 {
@@ -32,16 +32,16 @@ func On(parent string) Bridge {
 	return Bridge{Name: name, Parent: parent}
 }
 
-// mark begins the ifalias of every bridge of ours. It is of no attachment.
+// mark is the prefix of the ifalias of every bridge of ours. It names no attachment.
 const mark = netstate.AliasPrefix + "bridge/"
 
-// mode is the one in which macvlans reach each other: both the sender's and the
-// receiver's must be in it (macvlan_queue_xmit of drivers/net/macvlan.c).
+// mode is the mode in which macvlans reach each other. Both the sender and the receiver
+// must be in it (macvlan_queue_xmit in drivers/net/macvlan.c).
 const mode = "bridge"
 
-// Observe reads the parent and the bridge. Where that isn't up yet, one ADD makes
-// it: the others wait here, and find it. It is up when it is done; who took it for
-// done before would put it down once more, as it was seen.
+// Observe reads the parent and the bridge. If the bridge isn't up yet, one ADD makes it,
+// and the others wait here and find it. A finished bridge is up. An ADD that took an
+// unfinished one for finished would set it down again, as in its snapshot.
 func (b Bridge) Observe(k *kernel.Namespaces, snap *netstate.Snapshot) error {
 	if err := b.Look(k, snap); err != nil {
 		return err
@@ -49,7 +49,7 @@ func (b Bridge) Observe(k *kernel.Namespaces, snap *netstate.Snapshot) error {
 	if l, ok := b.Find(snap); ok && l.Up {
 		return nil
 	}
-	// The lock is the parent's, for a bridge may have several names.
+	// The lock is on the parent: a bridge may have several names.
 	if err := k.LockLinks(netstate.RealName(snap, host, b.Parent)); err != nil {
 		return err
 	}
@@ -59,8 +59,8 @@ func (b Bridge) Observe(k *kernel.Namespaces, snap *netstate.Snapshot) error {
 	return k.Host.ReadType(snap, "macvlan")
 }
 
-// Look reads them without a lock. The bridge is asked for by its name first: that is
-// all where it has no other.
+// Look reads the parent and the bridge without a lock. It asks for the bridge by name
+// first, which is enough unless it was renamed.
 func (b Bridge) Look(k *kernel.Namespaces, snap *netstate.Snapshot) error {
 	for _, name := range []string{b.Parent, b.Name} {
 		if err := k.Host.ReadLink(snap, name); err != nil {
@@ -73,9 +73,9 @@ func (b Bridge) Look(k *kernel.Namespaces, snap *netstate.Snapshot) error {
 	return k.Host.ReadType(snap, "macvlan")
 }
 
-// Find returns the bridge of the parent: the macvlan there of that name, or else one
-// that is ours, or else one with the MAC that ours would have, which can't be there
-// twice (macvlan_addr_busy).
+// Find returns the parent's bridge: the macvlan of that name on the parent, or else one
+// that a plugin of ours made, or else one with the MAC of our bridge, which no second
+// macvlan on the parent can have (macvlan_addr_busy in drivers/net/macvlan.c).
 func (b Bridge) Find(snap *netstate.Snapshot) (netstate.Link, bool) {
 	parent, _ := netstate.NamedLink(snap, host, b.Parent)
 	named, _ := netstate.NamedLink(snap, host, b.Name)
@@ -93,14 +93,14 @@ func (b Bridge) Find(snap *netstate.Snapshot) (netstate.Link, bool) {
 	return netstate.Link{}, false
 }
 
-// macOn is the MAC of a parent's bridge, out of the parent's: so it is the same after
-// the bridge was made anew, and every pod's neighbour entry still fits.
+// macOn returns the MAC of a parent's bridge, derived from the parent's MAC. A bridge
+// that is made again has the same MAC, so the neighbour entries of pods stay right.
 func macOn(parent netstate.Link) netstate.MAC {
 	return attachment.EndMAC("bridge", parent.MAC.String())
 }
 
-// Check says what keeps the bridge from being made or used: it has no parent, or
-// its name is another link's.
+// Check returns an error if the bridge can't be made or used: its parent doesn't exist,
+// or another link has its name.
 func (b Bridge) Check(snap *netstate.Snapshot) error {
 	parent, ok := netstate.NamedLink(snap, host, b.Parent)
 	if !ok {
@@ -118,8 +118,8 @@ func (b Bridge) Check(snap *netstate.Snapshot) error {
 	return fmt.Errorf("host: link is %s, want %s: rename or delete it", got, want)
 }
 
-// Want wants the bridge, with the settings that it needs before it is up, and
-// returns it as it will be.
+// Want wants the bridge, with the settings that it needs before it is up. It returns the
+// bridge as it will be.
 func (b Bridge) Want(plan *netstate.Plan, snap *netstate.Snapshot, s Settings) (netstate.Link, error) {
 	if err := b.Check(snap); err != nil {
 		return netstate.Link{}, err
@@ -130,12 +130,12 @@ func (b Bridge) Want(plan *netstate.Plan, snap *netstate.Snapshot, s Settings) (
 		MAC: macOn(parent), Alias: mark + parent.Name, Group: s.Group(),
 	}
 	if there, ok := b.Find(snap); ok {
-		l.Name, l.MAC = there.Name, there.MAC // whoever made it
+		l.Name, l.MAC = there.Name, there.MAC // keep them, even if another program made it
 		switch {
 		case !there.Owned():
 			l.Alias, l.Group = "", 0
 		case there.Alias != netstate.Unnamed:
-			l.Alias = there.Alias // of the parent's former name
+			l.Alias = there.Alias // it may have the parent's former name
 		}
 	}
 	plan.WantShared(host, "the node's own macvlan beside those of its pods", l)
@@ -145,14 +145,13 @@ func (b Bridge) Want(plan *netstate.Plan, snap *netstate.Snapshot, s Settings) (
 	return l, nil
 }
 
-// Made reports whether a plugin of ours made a macvlan as the bridge of the parent that
-// it is on.
+// Made reports whether a plugin of ours made a macvlan as its parent's bridge.
 func (Bridge) Made(l netstate.Link) bool {
 	return strings.HasPrefix(l.Alias, mark) || l.Alias == netstate.Unnamed
 }
 
-// CanShare returns an error for a NIC that keeps its parent from having a macvlan, or
-// that a macvlan there can't reach.
+// CanShare returns an error for a NIC that prevents a macvlan on its parent, or that such
+// a macvlan can't reach.
 func CanShare(nic netstate.Link, parent string) error {
 	switch got := nic.Details.Get("mode"); {
 	case nic.Type == "ipvlan":

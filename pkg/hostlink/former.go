@@ -11,8 +11,8 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// ReadFormer reads what Former goes by, beside t.Own: who has those addresses by now
-// that an earlier record names and that the NIC no longer has.
+// ReadFormer reads the input of Former, beside t.Own: the neighbour entries of addresses
+// that an earlier record names and the NIC no longer has.
 func ReadFormer(t *plugin.Task, has []netip.Addr) error {
 	for _, rec := range recordsWithDevice(&t.View) {
 		gone := slices.DeleteFunc(slices.Clone(rec.Addresses), func(a netip.Addr) bool { return slices.Contains(has, a) })
@@ -26,11 +26,11 @@ func ReadFormer(t *plugin.Task, has []netip.Addr) error {
 	return nil
 }
 
-// Former drops what earlier records of the attachment name and the plan doesn't want:
-// what led to addresses that the NIC no longer has, or by a link that it is no longer
-// reached by, and the NIC's entries for addresses that the node no longer has. On a
-// link that pods share, an address that has another MAC by now is its next owner's.
-// Where the node's routes go by way of an address of the pod's, that is via.
+// Former drops objects that earlier records of the attachment name and the plan doesn't
+// want: routes and entries for addresses that the NIC no longer has, or on a link that no
+// longer leads to it, and the NIC's entries for addresses that the node no longer has. On
+// a link that pods share, an address with another MAC belongs to its next owner. A valid
+// via is the address of the pod that the node's routes lead through.
 func Former(plan *netstate.Plan, v *plugin.View, owner netstate.Protocol, via netip.Addr) {
 	const why = "an earlier ADD made it for an address that is gone"
 	for _, rec := range recordsWithDevice(v) {
@@ -52,7 +52,8 @@ func Former(plan *netstate.Plan, v *plugin.View, owner netstate.Protocol, via ne
 	}
 }
 
-// recordsWithDevice are the earlier ones of the attachment that name something on the node.
+// recordsWithDevice returns the attachment's earlier records that name a link of the
+// node.
 func recordsWithDevice(v *plugin.View) []records.Record {
 	if v.Own == nil {
 		return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// ReadRelease reads what Release goes by: the link and its neighbours of these
-// addresses.
+// ReadRelease reads the input of Release: the link, and the neighbour entries of the
+// addresses on it.
 func ReadRelease(k *kernel.Namespaces, snap *netstate.Snapshot, dev string, addrs []netip.Addr) error {
 	if err := k.Host.ReadLink(snap, dev); err != nil {
 		return err
@@ -24,11 +24,11 @@ func ReadRelease(k *kernel.Namespaces, snap *netstate.Snapshot, dev string, addr
 	return nil
 }
 
-// Release returns the deletion of what a plugin made to lead to a pod's addresses by
-// a link of the node that stays. What belongs to an address's next owner by now is
-// left alone: on a link that pods share, only the MAC in the neighbour entry tells
-// whose it is. With mac "" the link is the pod's own. What is kept of the neighbours,
-// something else of the pod still wants.
+// Release returns the deletion of the routes and neighbour entries that a plugin made for
+// a pod's addresses on a link of the node that stays. It spares objects of an address's
+// next owner: on a link that pods share, the MAC in the neighbour entry tells whose they
+// are. An empty mac means that the link is the pod's own. Neighbour entries of the
+// addresses kept stay: another object of the pod needs them.
 func Release(snap *netstate.Snapshot, owner netstate.Protocol, table int, dev, mac string, addrs, kept []netip.Addr) []netstate.Op {
 	var ops, neighs []netstate.Op
 	for _, a := range addrs {
@@ -41,5 +41,5 @@ func Release(snap *netstate.Snapshot, owner netstate.Protocol, table int, dev, m
 			neighs = append(neighs, netstate.Op{NS: host, Before: n})
 		}
 	}
-	return append(ops, neighs...) // those of one kind are one datagram
+	return append(ops, neighs...) // operations of one kind go in one datagram
 }

@@ -4,17 +4,17 @@ package hostlink
 
 import "github.com/multihome/multihome/pkg/netstate"
 
-// Settings are those of the node's end of a link to pods.
+// Settings holds the settings of the node's end of a link to pods.
 type Settings struct {
-	RPFilter int  // -1 leaves it; 1 is for IPv6 as well
-	IPv6     bool // in use
+	RPFilter int  // the sysctl rp_filter; -1 leaves it; 1 checks IPv6 sources too
+	IPv6     bool // IPv6 is in use on the link
 }
 
-// strict is the value of rp_filter that lets a packet in only by the link by which
-// its source is reached.
+// strict is the value of rp_filter that accepts a packet only on the link by which its
+// source is reached (RFC 3704).
 const strict = 1
 
-// Group is the one that the link must be in; 0: whatever it is in.
+// Group returns the group that the link must be in; 0 leaves the group.
 func (s Settings) Group() int {
 	if s.RPFilter == strict {
 		return netstate.SourceGroup
@@ -22,8 +22,8 @@ func (s Settings) Group() int {
 	return 0
 }
 
-// Want wants them for a link. The check of sources is about links in our group alone,
-// which one that somebody else made isn't in.
+// Want wants the settings for a link. The check of sources applies to links in our group
+// only; a link that another program made isn't in it.
 func (s Settings) Want(plan *netstate.Plan, l netstate.Link) {
 	dev := l.Name
 	const why = "pods send from no address but their own"

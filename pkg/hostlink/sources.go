@@ -7,8 +7,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Unused returns the deletion of the check of sources, if it is there and about
-// no link beside those that are about to go.
+// Unused returns the deletion of the check of sources, if it exists and no link needs it
+// except those in going, which are about to be removed.
 func Unused(k *kernel.Namespaces, snap *netstate.Snapshot, going ...string) ([]netstate.Op, error) {
 	if err := k.Host.FindSourceCheck(snap); err != nil {
 		return nil, err
