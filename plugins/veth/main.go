@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Veth is coordinator under the name and with the keys that its forerunners had
-// (service_cidr, …): chained after macvlan, sriov and the like it links the pod
-// to its node and gives every further NIC a routing table of its own.
+// Veth is coordinator with the name and the keys of its forerunners. Chained after
+// macvlan, sriov and the like, it links the pod to its node and gives every further NIC a
+// routing table of its own:
+//
+//	{"type": "veth", "service_cidr": ["10.96.0.0/12"]}
+//
+// Its keys are in docs/coordinator.md, its code in pkg/coordinator.
+//
+// Beware: it has the forerunners' defaults too, which differ from coordinator's.
 package main
 
 import (
