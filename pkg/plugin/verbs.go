@@ -380,7 +380,7 @@ func (p Plugin) remove(t *Task) error {
 	return p.Records.Remove(t.Pod(), t.IfName)
 }
 
-// Release removes everything that an attachment owns whose pod is gone, as DEL does, but
+// Release removes everything owned by an attachment whose pod is gone, as DEL does, but
 // without a runtime that calls it.
 func (p Plugin) Release(a attachment.Attachment) error {
 	k, err := kernel.OpenHost()
