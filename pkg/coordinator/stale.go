@@ -25,7 +25,7 @@ import (
 //   - Any NIC's plan decides about a route to an address that the node no longer has.
 //
 // The routes to neighbours tell which neighbour entries to drop.
-const whyStale = "the plan has no place for it any more"
+const whyStale = "the plan no longer wants it"
 
 // observeStale reads the records of the pod's other NICs and the addresses that the node
 // no longer has. It reads them only if the pod has routes of ours that this configuration
