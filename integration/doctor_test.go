@@ -740,7 +740,7 @@ func TestDoctorSaysWhatItCannotSee(t *testing.T) {
 	run(2, "accepts at most 1 arg", bin, "doctor", "a", "b")
 	run(2, "root /nowhere: no such file", bin, "doctor", "--root", "/nowhere")
 	run(2, "kernel: create a network namespace: operation not permitted", "capsh", "--drop=cap_sys_admin", "--", "-c", bin+" doctor")
-	run(2, "nobody knows the pod's namespace, so it may live: see --cache-dir", bin, "doctor", "--fix", "--cache-dir", "/nowhere")
+	run(2, "the pod's network namespace is unknown, so the pod may be alive: see --cache-dir", bin, "doctor", "--fix", "--cache-dir", "/nowhere")
 	fixture.Holds(t, s)
 	p.write("etc/cni/net.d/broken.conflist", "{")
 	run(2, "configuration /etc/cni/net.d/broken.conflist: unexpected end", bin, "doctor")

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package doctor looks for what keeps pods of this node from working: settings of
-// the node, other software that takes away what the plugins make, leftovers of dead
-// pods, and what living ones lack. Each finding says what is there, why it matters
-// and what mends it.
+// Package doctor finds the reasons why pods of this node don't work: settings of the
+// node, other software that removes what the plugins made, leftovers of dead pods, and
+// objects that living pods lack. Each finding says what is there, why it matters and
+// how to fix it.
 //
-// It reads the network namespace that it runs in, those of the pods, and files, and
-// changes nothing, unless it is asked to mend what is ours.
+//	r, err := doctor.Examine(doctor.Options{CacheDirs: inspect.CacheDirs, ConfDir: doctor.ConfDir})
+//	if err != nil {
+//		return err // it could look at nothing
+//	}
+//	err = report.Write(os.Stdout, "text", r)
+//
+// Examine needs root. It reads the network namespace that it runs in, those of the pods,
+// and files. It changes nothing, except with [Options.Fix], and then only what is ours.
+//
+// Beware: a check that fails is no error of Examine. The check is listed in
+// [Report.Unseen], so a report without findings may be incomplete.
 package doctor
 
 import (
@@ -17,31 +26,32 @@ import (
 	"github.com/multihome/multihome/pkg/inspect"
 )
 
-// Severity is how much a finding matters.
+// Severity says how much a finding matters.
 type Severity string
 
-// What a finding can be. A Note is nothing that has to be mended.
+// The severities, the gravest first. A Note needs no fix.
 const (
 	Problem Severity = "problem"
 	Warning Severity = "warning"
 	Note    Severity = "note"
 )
 
-// Kind is a sort of finding. Words in capitals stand for what a finding names.
+// Kind describes a kind of finding. Words in capitals in Remedy are placeholders; each
+// finding replaces them with names and commands.
 type Kind struct {
 	ID       string
 	Severity Severity
-	What     string
-	Why      string
-	Remedy   string // for a shell on the node; what is to be done elsewhere is a comment
-	Ours     bool   // [Options.Fix] mends it
+	What     string // the condition
+	Why      string // its consequences, and its causes
+	Remedy   string // commands for a shell on the node; comments are steps elsewhere
+	Ours     bool   // [Options.Fix] fixes it
 }
 
-// Finding is something that was found.
+// Finding is a condition that was found on the node or in a pod.
 type Finding struct {
 	ID       string   `json:"id"`
 	Severity Severity `json:"severity"`
-	Pod      string   `json:"pod,omitempty"` // "": the node
+	Pod      string   `json:"pod,omitempty"` // "" for the node
 	What     string   `json:"what"`
 	Why      string   `json:"why"`
 	Remedy   string   `json:"remedy"`
@@ -50,13 +60,13 @@ type Finding struct {
 	containerID string
 }
 
-// Fact is something that was looked at and is not wrong in itself.
+// Fact is an observation that is not wrong in itself.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
 
-// Patient is a pod that was looked at.
+// Patient is a pod that was examined.
 type Patient struct {
 	Name        string `json:"name"`
 	ContainerID string `json:"containerID"`
@@ -64,35 +74,36 @@ type Patient struct {
 	Findings    int    `json:"findings"`
 }
 
-// Report is all that was found.
+// Report is the result of an examination.
 type Report struct {
 	Node     []Fact    `json:"node"`
 	Pods     []Patient `json:"pods"`
 	Fixed    []string  `json:"fixed,omitempty"`
 	Findings []Finding `json:"findings"`
-	Unseen   []string  `json:"unseen,omitempty"` // what could not be looked at, and why
+	Unseen   []string  `json:"unseen,omitempty"` // checks that could not be made, and why
 }
 
-// Healthy reports whether nothing has to be mended.
+// Healthy reports whether there is no problem and no warning.
 func (r *Report) Healthy() bool {
 	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Severity != Note })
 }
 
-// Options say what to look at.
+// Options select the pods to examine, and say where to find them.
 type Options struct {
-	CacheDirs []string // where runtimes keep results, for [inspect.Find]
-	ConfDir   string   // of the node's configurations
-	Pod       string   // one pod, as [inspect.Find] takes it; "": all of the node
-	Fix       bool     // mend what is ours
+	CacheDirs []string // directories in which runtimes keep results, for [inspect.Find]
+	ConfDir   string   // directory of the node's network configurations
+	Pod       string   // one pod, named as [inspect.Find] takes it; "" for all of the node
+	Fix       bool     // fix what is ours before examining
 }
 
-// check is a part of the examination. Its error says what it could not look at.
+// check is a part of the examination. run returns an error for anything that it could
+// not read.
 type check struct {
-	of  string
-	run func(n *node) error
+	subject string
+	run     func(n *node) error
 }
 
-// checks are all there are, in the order of the report.
+// checks lists all checks, in the order of the report.
 var checks = []check{
 	{"forwarding", forwarding},
 	{"rp_filter", reversePath},
@@ -118,7 +129,8 @@ var checks = []check{
 	{"services", services},
 }
 
-// Examine looks at a node. The error says why it could not look at all.
+// Examine runs all checks on this node. It returns an error if it can't find the pod of
+// [Options.Pod] or can't read the node's network namespace.
 func Examine(o Options) (*Report, error) {
 	var only *inspect.Pod
 	if o.Pod != "" {
@@ -141,16 +153,17 @@ func Examine(o Options) (*Report, error) {
 	n.report.Fixed = fixed
 	n.noteUnreadable("--fix", unmended)
 	for _, c := range checks {
-		n.noteUnreadable(c.of, c.run(n))
+		n.noteUnreadable(c.subject, c.run(n))
 	}
 	n.count()
 	return n.report, nil
 }
 
-// found notes a finding about the node. Pairs replace words of the remedy.
+// found adds a finding about the node. Pairs of a placeholder and its value fill in the
+// remedy.
 func (n *node) found(k Kind, what string, pairs ...string) { n.foundIn(nil, k, what, pairs...) }
 
-// foundIn notes a finding about a pod.
+// foundIn adds a finding about a pod, or about the node if p is nil.
 func (n *node) foundIn(p *pod, k Kind, what string, pairs ...string) {
 	pairs = append(pairs, "FLAGS", n.options.flags())
 	remedy := strings.NewReplacer(pairs...).Replace(k.Remedy)
@@ -161,22 +174,22 @@ func (n *node) foundIn(p *pod, k Kind, what string, pairs ...string) {
 	n.report.Findings = append(n.report.Findings, f)
 }
 
-// fact notes what is not wrong in itself.
+// fact adds an observation that is not wrong in itself.
 func (n *node) fact(name, format string, a ...any) {
 	n.report.Node = append(n.report.Node, Fact{name, fmt.Sprintf(format, a...)})
 }
 
-// noteUnreadable notes what could not be looked at.
-func (n *node) noteUnreadable(of string, err error) {
+// noteUnreadable adds each line of an error to [Report.Unseen]. It ignores nil.
+func (n *node) noteUnreadable(subject string, err error) {
 	if err == nil {
 		return
 	}
 	for line := range strings.Lines(err.Error()) {
-		n.report.Unseen = append(n.report.Unseen, of+": "+strings.TrimSpace(line))
+		n.report.Unseen = append(n.report.Unseen, subject+": "+strings.TrimSpace(line))
 	}
 }
 
-// count sorts the findings, the gravest first, and tells them to their pods.
+// count sorts the findings, the gravest first, and counts those of each pod.
 func (n *node) count() {
 	order := []Severity{Problem, Warning, Note}
 	slices.SortStableFunc(n.report.Findings, func(a, b Finding) int {
@@ -191,7 +204,8 @@ func (n *node) count() {
 	}
 }
 
-// flags are those of the command line that a remedy has to repeat.
+// flags returns the command-line flags that a remedy has to repeat, each with a space
+// before it.
 func (o Options) flags() string {
 	var out string
 	if !slices.Equal(o.CacheDirs, inspect.CacheDirs) {
@@ -203,5 +217,5 @@ func (o Options) flags() string {
 	return out
 }
 
-// ConfDir is where runtimes look for configurations.
+// ConfDir is the directory in which runtimes look for network configurations.
 const ConfDir = "/etc/cni/net.d"

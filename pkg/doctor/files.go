@@ -14,11 +14,11 @@ import (
 	"strings"
 )
 
-// setting is a line of a configuration file in the manner of systemd(7) and of
-// GLib's key files: [section], key=value.
+// setting is a line key=value, below its [section], of a configuration file in the
+// format of systemd.syntax(7) and of GLib's key files.
 type setting struct{ section, key, value string }
 
-// settings reads the files in turn. One that isn't there is empty.
+// settings reads the files in turn. It takes a missing file for an empty one.
 func settings(files ...string) (out []setting, err error) {
 	for _, file := range files {
 		data, err := os.ReadFile(file)
@@ -44,7 +44,8 @@ func settings(files ...string) (out []setting, err error) {
 	return out, nil
 }
 
-// last returns the value of a key that counts, or else what it is by default.
+// last returns the last value of a key, which is the one that counts, or byDefault if
+// the key isn't set.
 func last(list []setting, section, key, byDefault string) string {
 	for _, s := range list {
 		if s.section == section && s.key == key {
@@ -54,13 +55,13 @@ func last(list []setting, section, key, byDefault string) string {
 	return byDefault
 }
 
-// dropIns returns the files of directories whose names end so, in the order of their
-// names. One of an earlier directory stands for all of its name, and a link to
-// /dev/null for none.
+// dropIns returns the files in the directories whose names end in suffix, sorted by
+// name. A file hides files of the same name in later directories. A link to /dev/null
+// hides them too, and is left out itself.
 func dropIns(suffix string, dirs ...string) []string {
 	byName := map[string]string{}
 	for _, dir := range slices.Backward(dirs) {
-		entries, _ := os.ReadDir(dir) // most are not there
+		entries, _ := os.ReadDir(dir) // most don't exist
 		for _, e := range entries {
 			if strings.HasSuffix(e.Name(), suffix) {
 				byName[e.Name()] = filepath.Join(dir, e.Name())
@@ -76,7 +77,7 @@ func dropIns(suffix string, dirs ...string) []string {
 	return out
 }
 
-// firstOf returns the first file that is there, "" if none is.
+// firstOf returns the first file that exists, "" if none does.
 func firstOf(files ...string) string {
 	for _, f := range files {
 		if _, err := os.Stat(f); err == nil {
@@ -86,8 +87,9 @@ func firstOf(files ...string) string {
 	return ""
 }
 
-// neighbourEntries reads the first column of the second line below /proc/net/stat:
-// the entries of the whole table, in hexadecimal.
+// neighbourEntries returns the number of entries of a neighbour table: the first column
+// of the second line of a file in /proc/net/stat, in hexadecimal (neigh_stat_seq_show in
+// net/core/neighbour.c). It counts all network namespaces.
 func neighbourEntries(name string) (int, error) {
 	path := filepath.Join("/proc/net/stat", name)
 	data, err := os.ReadFile(path)

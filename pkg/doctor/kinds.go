@@ -2,7 +2,7 @@
 
 package doctor
 
-// Kinds are all sorts of findings there are, as docs/doctor.md lists them.
+// Kinds lists all kinds of findings, in the order of docs/doctor.md.
 var Kinds = []Kind{
 	ipForward, rpFilterAll, rpFilterNIC, proxyARP, arpIgnore,
 	forwardPolicy, conntrackInvalid, kubeProxyModes, notMasqueraded,

@@ -15,8 +15,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// systemdDirs are where systemd's programs look for configuration, as systemd.network(5)
-// says, those that go first first.
+// systemdDirs returns the paths at which systemd's programs look for a configuration, in
+// the order of precedence (systemd.network(5)).
 func systemdDirs(name string) (out []string) {
 	for _, dir := range []string{"/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd"} {
 		out = append(out, filepath.Join(dir, name))
@@ -27,7 +27,7 @@ func systemdDirs(name string) (out []string) {
 var networkdForeign = Kind{
 	ID: "networkd-foreign", Severity: Problem,
 	What: "systemd-networkd runs and manages rules or routes that are not its own",
-	Why:  "When it starts, and when it configures a link again, it removes the rules and routes that no .network file has, ours among them: the node no longer finds its pods (aws#1600, cilium#18706). Both are on by default; they can be switched off since systemd 246 (routes) and 249 (rules), by networkd.conf(5).",
+	Why:  "When systemd-networkd starts, or configures a link again, it removes all rules and routes that are in no .network file, ours among them. Then the node no longer finds its pods (aws#1600, cilium#18706). Both settings are on by default; they can be switched off since systemd 246 (routes) and 249 (rules), see networkd.conf(5).",
 	Remedy: `multihome install --drop-ins networkd
 systemctl restart systemd-networkd
 multihome repairFLAGS`,
@@ -35,8 +35,8 @@ multihome repairFLAGS`,
 
 var networkdLinks = Kind{
 	ID: "networkd-links", Severity: Warning,
-	What: "a .network file of systemd-networkd takes the links to pods",
-	Why:  "It configures every link that its [Match] takes: with DHCP, addresses, or by taking away what it didn't set. The first file that matches counts (systemd.network(5)), so one in front leaves these links alone.",
+	What: "a .network file of systemd-networkd matches the links to pods",
+	Why:  "systemd-networkd configures every link that the file's [Match] section selects: it starts DHCP, adds addresses, or removes addresses and routes that it didn't set. Only the first file that matches counts (systemd.network(5)). The drop-in sorts before the others and makes systemd-networkd leave these links alone.",
 	Remedy: `multihome install --drop-ins networkd-links
 systemctl restart systemd-networkd`,
 }
@@ -69,12 +69,12 @@ func networkd(n *node) error {
 	return nil
 }
 
-// isTrue is what systemd.syntax(7) takes for true.
+// isTrue reports whether systemd.syntax(7) takes a value for true.
 func isTrue(value string) bool {
 	return slices.Contains([]string{"1", "yes", "true", "on", "y", "t"}, strings.ToLower(value))
 }
 
-// hostEndNames are what the node's ends of links to pods look like.
+// hostEndNames returns examples of the node's ends of links to pods.
 func hostEndNames() []netstate.Link {
 	return []netstate.Link{
 		{Name: attachment.HostEnd("pod"), Type: "veth"},
@@ -82,8 +82,8 @@ func hostEndNames() []netstate.Link {
 	}
 }
 
-// networkOf returns the file by which systemd-networkd manages a link, "" if it
-// doesn't.
+// networkOf returns the file by which systemd-networkd manages a link, "" if it manages
+// the link by none.
 func networkOf(link netstate.Link) (string, error) {
 	for _, file := range dropIns(".network", systemdDirs("network")...) {
 		set, err := settings(file)
@@ -101,8 +101,9 @@ func networkOf(link netstate.Link) (string, error) {
 	return "", nil
 }
 
-// networkMatches reports whether [Match] of a .network file takes a link. Of what it
-// may ask for, name, kind, type and driver can be told of a link that is not there.
+// networkMatches reports whether the [Match] section of a .network file selects a link.
+// The link need not exist, so only its name, kind, type and driver are known: a section
+// with any other key selects nothing.
 func networkMatches(set []setting, link netstate.Link) bool {
 	is := map[string]string{"Name": link.Name, "Kind": link.Type, "Type": "ether", "Driver": link.Type}
 	matched := false
@@ -119,8 +120,8 @@ func networkMatches(set []setting, link netstate.Link) bool {
 	return matched
 }
 
-// anyMatches reports whether one of these patterns takes a value; a '!' in front of
-// the first turns all of them around.
+// anyMatches reports whether one of the patterns matches a value. A '!' before the first
+// pattern inverts the result.
 func anyMatches(patterns []string, value string) bool {
 	want := true
 	if len(patterns) > 0 && strings.HasPrefix(patterns[0], "!") {
@@ -135,7 +136,7 @@ func anyMatches(patterns []string, value string) bool {
 var networkManagerLinks = Kind{
 	ID: "networkmanager-links", Severity: Warning,
 	What: "NetworkManager runs and manages the links to pods",
-	Why:  "It configures a link that nobody told it to leave alone, or waits for an address on it, and takes the addresses and routes of a link for its own to change (spiderpool#2657). NetworkManager.conf(5), unmanaged-devices.",
+	Why:  "NetworkManager configures every link that it wasn't told to leave alone, or waits for an address on it. It treats the link's addresses and routes as its own and changes them (spiderpool#2657). See unmanaged-devices in NetworkManager.conf(5).",
 	Remedy: `multihome install --drop-ins networkmanager
 systemctl reload NetworkManager`,
 }
@@ -161,8 +162,8 @@ func networkManager(n *node) error {
 	return nil
 }
 
-// isUnmanaged reports whether [keyfile] of NetworkManager.conf(5) has it leave a link
-// alone.
+// isUnmanaged reports whether the section [keyfile] of NetworkManager.conf(5) makes
+// NetworkManager leave a link alone.
 func isUnmanaged(set []setting, link netstate.Link) bool {
 	var specs []string
 	for _, s := range set {
@@ -179,8 +180,8 @@ func isUnmanaged(set []setting, link netstate.Link) bool {
 	}
 	unmanaged := false
 	for _, spec := range specs {
-		but, excepted := strings.CutPrefix(strings.TrimSpace(spec), "except:")
-		if specMatches(but, link) {
+		spec, excepted := strings.CutPrefix(strings.TrimSpace(spec), "except:")
+		if specMatches(spec, link) {
 			if excepted {
 				return false
 			}
@@ -190,6 +191,8 @@ func isUnmanaged(set []setting, link netstate.Link) bool {
 	return unmanaged
 }
 
+// specMatches reports whether a device specification of NetworkManager.conf(5), without
+// "except:", matches a link.
 func specMatches(spec string, link netstate.Link) bool {
 	for prefix, value := range map[string]string{"interface-name:": link.Name, "type:": link.Type, "driver:": link.Type} {
 		if pattern, ok := strings.CutPrefix(spec, prefix); ok {
@@ -201,14 +204,14 @@ func specMatches(spec string, link netstate.Link) bool {
 
 var nmCloudSetup = Kind{
 	ID: "nm-cloud-setup", Severity: Warning,
-	What: "nm-cloud-setup is enabled, or its rules are there",
-	Why:  "On cloud images of RHEL and its kin it gives each address of a NIC a rule and a table with a default route: what the node sends from that address to pods that other CNIs route in table main leaves by the NIC (rke2#1053, calico#4662).",
+	What: "nm-cloud-setup is enabled, or its rules exist",
+	Why:  "On cloud images of RHEL and its relatives, nm-cloud-setup gives each address of a NIC a rule and a table with a default route. Other CNIs route to their pods in table main, so packets from such an address to those pods leave by the NIC instead (rke2#1053, calico#4662).",
 	Remedy: `systemctl disable --now nm-cloud-setup.service nm-cloud-setup.timer
 COMMANDS`,
 }
 
-// The priorities of nm-cloud-setup's rules: 30200 and 30400, each with the number of one
-// of 100 NICs added, and 30350 between them (_nmc_mangle_connection in its main.c).
+// nm-cloud-setup gives its rules the priorities 30200 to 30299 and 30400 to 30499, one
+// for each of 100 NICs, and 30350 (_nmc_mangle_connection in its main.c).
 const cloudSetupFirst, cloudSetupLast = 30200, 30499
 
 func cloudSetup(n *node) error {

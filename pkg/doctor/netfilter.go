@@ -14,19 +14,19 @@ import (
 
 var forwardPolicy = Kind{
 	ID: "forward-policy", Severity: Problem,
-	What:   "a chain of hook forward drops what no rule accepts, and none accepts the links to pods",
-	Why:    "What pods and the rest of the world send each other by the node is forwarded. Docker sets FORWARD to DROP (kubernetes#39823), firewalls do as well; kube-proxy accepts only what it marked. The plugins change no firewall.",
-	Remedy: "COMMANDS\n# and the same where these rules are made from when the node starts, or the firewall is loaded again",
+	What:   "a chain of hook forward drops packets that no rule accepts, and no rule accepts the links to pods",
+	Why:    "Packets between pods and the rest of the world that go through the node are forwarded, so they pass this chain. Docker sets the policy of FORWARD to DROP (kubernetes#39823), and firewalls do so as well; kube-proxy accepts only packets that it marked. The plugins change no firewall.",
+	Remedy: "COMMANDS\n# also add these rules to the configuration that is loaded when the node or the firewall starts",
 }
 
 var conntrackInvalid = Kind{
 	ID: "conntrack-invalid", Severity: Note,
-	What:   "packets that conntrack takes for invalid are dropped; a warning with a pod in overlay mode",
-	Why:    "A connection of which the node sees one direction only is cut: with net.netfilter.nf_conntrack_tcp_be_liberal=0, conntrack takes what is out of its window for invalid, and kube-proxy in mode iptables drops that, unless the setting was 1 when it started (kubernetes#94861, #120412). Pods whose first NIC is on the underlay answer by their node what came by it. In overlay mode the NIC answers what the node forwards to its address.",
+	What:   "packets that conntrack considers invalid are dropped; a warning if a pod is in overlay mode",
+	Why:    "A connection breaks if the node sees only one of its directions. With net.netfilter.nf_conntrack_tcp_be_liberal=0, conntrack considers packets outside of its window invalid, and kube-proxy in mode iptables drops them, unless the setting was 1 when kube-proxy started (kubernetes#94861, #120412). A pod whose first NIC is on the underlay answers through the node what came through the node. In overlay mode, the answers to packets that the node forwards to the NIC's address leave by the NIC, so the node doesn't see them.",
 	Remedy: "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1",
 }
 
-// netfilter looks at the chains that forwarded packets pass.
+// netfilter checks the chains that forwarded packets pass.
 func netfilter(n *node) error {
 	for _, c := range n.chains {
 		if c.Forward && c.Drops {
@@ -49,15 +49,16 @@ func netfilter(n *node) error {
 	return nil
 }
 
-// isOverlay reports whether the pod's own routes to its node are by a link of another
-// CNI, so that nothing marks replies.
+// isOverlay reports whether the pod reaches its node by a link of another CNI, so that
+// nothing marks replies: it has rules of ours, but none that asks for a mark.
 func (p pod) isOverlay() bool {
 	owned := func(r netstate.Rule) bool { return r.Owned() }
 	rules := netstate.All[netstate.Rule](p.snapshot, inPod)
 	return slices.ContainsFunc(rules, owned) && !slices.ContainsFunc(rules, func(r netstate.Rule) bool { return r.Owned() && r.Mask != 0 })
 }
 
-// forwardPolicy wants a chain to accept all links to pods, in both directions.
+// forwardPolicy adds a finding if a chain doesn't accept all links to pods, in both
+// directions.
 func (n *node) forwardPolicy(c survey.Chain) {
 	var missing []string
 	for _, link := range n.podLinks() {
@@ -74,7 +75,8 @@ func (n *node) forwardPolicy(c survey.Chain) {
 	n.found(forwardPolicy, fmt.Sprintf("chain %s drops what is forwarded from or to %s", c, strings.Join(n.podLinks(), ", ")), "COMMANDS", strings.Join(missing, "\n"))
 }
 
-// podLinks are the node's ends of links to pods, as far as they are this suite's.
+// podLinks returns the names of this suite's links to pods on the node. A '*' stands for
+// any ending.
 func (n *node) podLinks() []string {
 	out := []string{"veth*"}
 	for _, l := range netstate.All[netstate.Link](n.snapshot, host) {
@@ -85,15 +87,16 @@ func (n *node) podLinks() []string {
 	return out
 }
 
-// covers reports whether a name, whose '*' stands for any end, covers another one.
-func covers(by, name string) bool {
-	prefix, open := strings.CutSuffix(by, "*")
-	return by == name || open && strings.HasPrefix(name, prefix)
+// covers reports whether a pattern covers a name. A '*' at its end stands for any ending;
+// the name may have one as well.
+func covers(pattern, name string) bool {
+	prefix, open := strings.CutSuffix(pattern, "*")
+	return pattern == name || open && strings.HasPrefix(name, prefix)
 }
 
-// acceptance is the command by which a chain accepts what comes from ("i") or goes to
-// ("o") a link. Tables of iptables are changed by iptables, which doesn't like others
-// to do it.
+// acceptance returns the command that makes a chain accept packets from ("i") or to ("o")
+// a link. It uses iptables for the tables of iptables, because iptables may not
+// understand rules that nft adds to them.
 func acceptance(c survey.Chain, dir, link string) string {
 	program := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[c.Family]
 	if c.Legacy {
@@ -107,15 +110,13 @@ func acceptance(c survey.Chain, dir, link string) string {
 
 var kubeProxyModes = Kind{
 	ID: "kube-proxy-modes", Severity: Warning,
-	What: "the rules of several modes of kube-proxy are there",
-	Why:  "kube-proxy removes what another mode left only when it is told to: the older rules translate Services to pods that are long gone.",
+	What: "there are rules of several modes of kube-proxy",
+	Why:  "kube-proxy removes the rules of another mode only when it is told to. The old rules still translate Services to pods that are long gone.",
 	Remedy: `kube-proxy --cleanup
 # and restart this node's pod of kube-proxy`,
 }
 
-// kubeProxy tells the mode of kube-proxy by what each alone makes: chains for each
-// Service (pkg/proxy/iptables), a link that holds all their addresses (pkg/proxy/ipvs),
-// a table of its own (pkg/proxy/nftables).
+// kubeProxy reports the mode of kube-proxy, and adds a finding if there are several.
 func kubeProxy(n *node) error {
 	modes := n.kubeProxyModes()
 	switch len(modes) {
@@ -130,6 +131,10 @@ func kubeProxy(n *node) error {
 	return nil
 }
 
+// kubeProxyModes returns the modes in which kube-proxy left something on this node. Each
+// mode makes objects of its own: chains for each Service (pkg/proxy/iptables), a link
+// that holds the addresses of all Services (pkg/proxy/ipvs), or a table
+// (pkg/proxy/nftables).
 func (n *node) kubeProxyModes() (modes []string) {
 	if slices.ContainsFunc(n.chains, func(c survey.Chain) bool {
 		return c.Table == "nat" && (strings.HasPrefix(c.Name, "KUBE-SVC-") || strings.HasPrefix(c.Name, "KUBE-SEP-"))
@@ -147,12 +152,13 @@ func (n *node) kubeProxyModes() (modes []string) {
 
 var notMasqueraded = Kind{
 	ID: "not-masqueraded", Severity: Problem,
-	What:   "kube-proxy doesn't masquerade what a pod sends to Services with endpoints in the pod's own LAN",
-	Why:    "The endpoint is on another node and sees the pod's address, which is in its own subnet: it answers past the pod's node, from an address that the pod never asked, and the pod resets that. kube-proxy masquerades what comes from outside of the cluster's pod range (--cluster-cidr, --detect-local-mode), so the LAN of underlay pods must not be in that range, and there must be one (pkg/proxy/util/localdetector.go); masqueradeAll does it for all sources. Endpoints on this node answer by their node, and need nothing.",
-	Remedy: `# in kube-proxy's configuration, of all nodes: a clusterCIDR without SUBNET, or iptables.masqueradeAll (nftables.masqueradeAll) true; then restart kube-proxy`,
+	What:   "kube-proxy doesn't masquerade a pod's packets to Services with endpoints in the pod's own LAN",
+	Why:    "The endpoint is on another node and sees the pod's address, which is in its own subnet. So it answers the pod directly, past the pod's node, and with its own address instead of the Service's. The pod never connected to that address and resets the connection. kube-proxy masquerades packets from outside of the cluster's pod range (--cluster-cidr, --detect-local-mode), so there must be such a range, and the LAN of underlay pods must not be in it (pkg/proxy/util/localdetector.go); masqueradeAll masquerades packets of all sources. Endpoints on this node answer through their node and need nothing.",
+	Remedy: `# in kube-proxy's configuration, on all nodes: set a clusterCIDR without SUBNET, or iptables.masqueradeAll (nftables.masqueradeAll) to true; then restart kube-proxy`,
 }
 
-// endpoints looks for those in the LANs of pods on this node that would answer past it.
+// endpoints looks for endpoints of Services that are on other nodes and in the LAN of a
+// pod on this node: they answer the pod directly, past this node.
 func endpoints(n *node) error {
 	for _, f := range families {
 		b, err := survey.ReadBackends(n.kernel.Host, f)
@@ -163,7 +169,7 @@ func endpoints(n *node) error {
 		for i := range n.pods {
 			p := &n.pods[i]
 			if p.isOverlay() {
-				continue // asks from an address of the overlay
+				continue // it reaches Services from an address of the overlay
 			}
 			for _, a := range p.addrs("") {
 				i := slices.IndexFunc(elsewhere, a.Prefix.Contains)
@@ -177,7 +183,7 @@ func endpoints(n *node) error {
 	return nil
 }
 
-// isHere reports whether an address is the node's or one of its pods'.
+// isHere reports whether an address belongs to the node or to one of its pods.
 func (n *node) isHere(addr netip.Addr) bool {
 	has := func(a netstate.Addr) bool { return a.Prefix.Addr() == addr }
 	return slices.ContainsFunc(netstate.All[netstate.Addr](n.snapshot, host), has) ||

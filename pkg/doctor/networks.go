@@ -12,16 +12,17 @@ import (
 
 var moduleMissing = Kind{
 	ID: "module-missing", Severity: Problem,
-	What: "the kernel doesn't know a type of link that a network needs, and finds no module of it",
-	Why:  "Every ADD to that network fails with \"operation not supported\". The kernel was asked as a plugin asks it, which loads the module if it can.",
+	What: "the kernel doesn't know a type of link that a network needs, and finds no module for it",
+	Why:  "Every ADD to that network fails with \"operation not supported\". Doctor asks the kernel in the same way as a plugin, so the kernel has tried to load the module.",
 	Remedy: `modprobe MODULE
 echo MODULE >/etc/modules-load.d/multihome.conf
 # if there is no such module, install it (linux-modules-extra, kernel-modules-extra)`,
 }
 
-// linkModules are the modules of types of links, where they have other names.
+// linkModules maps a type of link to its module, if the module has another name.
 var linkModules = map[string]string{"vlan": "8021q", "bond": "bonding"}
 
+// modules checks that the kernel has all types of links that networks need.
 func modules(n *node) error {
 	for kind, networks := range n.needed() {
 		lacks, err := survey.LacksLink(n.kernel, kind)
@@ -39,7 +40,7 @@ func modules(n *node) error {
 	return nil
 }
 
-// needed are the types of links that networks need, and which networks.
+// needed returns the types of links that networks need, with the networks that need each.
 func (n *node) needed() map[string][]string {
 	out := map[string][]string{}
 	for _, network := range n.networks {
@@ -54,7 +55,7 @@ func (n *node) needed() map[string][]string {
 	return out
 }
 
-// kindsOf are the types of links that a plugin makes.
+// kindsOf returns the types of links that a plugin makes with a configuration.
 func kindsOf(p map[string]any) (out []string) {
 	switch typ := text(p, "type"); typ {
 	case "macvlan", "ipvlan", "vlan", "bridge", "bond":
@@ -84,11 +85,11 @@ func kindsOf(p map[string]any) (out []string) {
 var sharedParent = Kind{
 	ID: "shared-parent", Severity: Problem,
 	What:   "networks put both macvlans and ipvlans on one parent",
-	Why:    "A link has children of one of these types: the kernel refuses those of the other with \"device or resource busy\" (cni#7, multus#1339). Which pods fail depends on which came first.",
-	Remedy: "# make all networks on LINK of one type, or give one of them a VLAN of its own by ifacer: FILES",
+	Why:    "A link can have children of only one of these types: the kernel refuses the other type with \"device or resource busy\" (cni#7, multus#1339). Which pods fail depends on which came first.",
+	Remedy: "# use one type for all networks on LINK, or give one of them a VLAN of its own with ifacer: FILES",
 }
 
-// parents looks for links that networks use in both ways.
+// parents looks for links on which networks put both macvlans and ipvlans.
 func parents(n *node) error {
 	type uses map[string][]string // networks, by type
 	byParent := map[string]uses{}
@@ -99,7 +100,7 @@ func parents(n *node) error {
 			if typ == "macvlan" || typ == "ipvlan" {
 				parent = text(p, "master")
 			} else if kinds := kindsOf(p); slices.Contains(kinds, "macvlan") {
-				typ = "macvlan" // the node's own
+				typ = "macvlan" // the node's own, on the parent of a plugin before this one
 			}
 			if parent == "" || typ != "macvlan" && typ != "ipvlan" {
 				continue

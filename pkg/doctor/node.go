@@ -30,32 +30,32 @@ const (
 
 var families = []netstate.Family{netstate.IPv4, netstate.IPv6}
 
-// node is what the checks go by.
+// node holds all that the checks read, and the report that they write.
 type node struct {
 	options  Options
-	only     *inspect.Pod // nil: all
+	only     *inspect.Pod // the only pod to examine; nil for all
 	kernel   *kernel.Namespaces
 	snapshot *netstate.Snapshot // of the node
 	chains   []survey.Chain
-	programs map[string]string // process IDs of those that run in the node's network namespace, by name
+	programs map[string]string // process IDs in the node's network namespace, by program
 	networks []network
-	pods     []pod // living ones, with a NIC by a plugin of ours
+	pods     []pod // living pods with a NIC of a plugin of ours
 	report   *Report
 }
 
-// pod is a living pod, and what it holds.
+// pod is a living pod, with a snapshot of its network namespace.
 type pod struct {
 	inspect.Pod
 	snapshot *netstate.Snapshot
 }
 
-// network is a configuration of the node, or one that a pod was added with.
+// network is a network configuration of the node, or one that a pod was added with.
 type network struct {
-	name, file string // the file is "" for the latter
+	name, file string // file is "" for a configuration that a pod was added with
 	plugins    []map[string]any
 }
 
-// observe reads what the checks go by.
+// observe reads the node, its configurations and its pods.
 func observe(o Options, only *inspect.Pod) (*node, error) {
 	n := &node{options: o, only: only, snapshot: netstate.NewSnapshot(), report: &Report{Node: []Fact{}, Pods: []Patient{}, Findings: []Finding{}}}
 	n.noteUnreadable("networks", n.readNetworks())
@@ -75,9 +75,9 @@ func observe(o Options, only *inspect.Pod) (*node, error) {
 	return n, nil
 }
 
-// absent says that a program doesn't run, as far as that can be told: there may be
-// processes outside of the PID namespace, if it isn't the machine's, in which the
-// kernel's own threads are visible.
+// absent says that a program doesn't run. In another PID namespace than the machine's it
+// can only say that it doesn't see the program. Process 2 is the kernel's kthreadd only
+// in the machine's own PID namespace.
 func absent() string {
 	if comm, err := os.ReadFile("/proc/2/comm"); err != nil || string(comm) != "kthreadd\n" {
 		return "is not seen in this PID namespace"
@@ -85,7 +85,8 @@ func absent() string {
 	return "doesn't run"
 }
 
-// readNetworks reads the node's configurations, and those that pods were added with.
+// readNetworks reads the node's network configurations, and those of other networks that
+// pods were added with.
 func (n *node) readNetworks() error {
 	var errs []error
 	files, err := libcni.ConfFiles(n.options.ConfDir, []string{".conflist", ".conf", ".json"})
@@ -108,6 +109,7 @@ func (n *node) readNetworks() error {
 	return errors.Join(errs...)
 }
 
+// addNetwork adds a configuration: a list of plugins, or a single plugin.
 func (n *node) addNetwork(file string, data []byte) error {
 	var list struct {
 		Name    string           `json:"name"`
@@ -116,7 +118,7 @@ func (n *node) addNetwork(file string, data []byte) error {
 	if err := json.Unmarshal(data, &list); err != nil {
 		return fmt.Errorf("configuration %s: %w", file, err)
 	}
-	if list.Plugins == nil { // a plugin by itself
+	if list.Plugins == nil { // a single plugin
 		var single map[string]any
 		if err := json.Unmarshal(data, &single); err == nil {
 			list.Plugins = append(list.Plugins, single)
@@ -126,7 +128,7 @@ func (n *node) addNetwork(file string, data []byte) error {
 	return nil
 }
 
-// where says where a network is configured.
+// where returns the file in which a network is configured, or else its name.
 func (n network) where() string {
 	if n.file == "" {
 		return "network " + n.name
@@ -134,17 +136,17 @@ func (n network) where() string {
 	return n.file
 }
 
-// text returns a key of a plugin as a string, "" if it is none.
+// text returns the value of a plugin's key, "" if it isn't a string.
 func text(plugin map[string]any, key string) string {
 	s, _ := plugin[key].(string)
 	return s
 }
 
-// programNames are the names by which the kernel knows programs, of which it keeps fifteen
-// bytes (TASK_COMM_LEN), that a check asks for.
+// programNames lists the programs that checks ask for, by the kernel's names for them. The
+// kernel keeps fifteen bytes of a name (TASK_COMM_LEN).
 var programNames = []string{"systemd-network", "NetworkManager", "cilium-agent", "calico-node"}
 
-// readPrograms finds the processes in the node's network namespace.
+// readPrograms finds the processes of programNames in the node's network namespace.
 func (n *node) readPrograms() error {
 	n.programs = map[string]string{}
 	if comm, _ := os.ReadFile("/proc/1/comm"); os.Getpid() == 1 || strings.TrimSpace(string(comm)) == "pause" {
@@ -169,8 +171,7 @@ func (n *node) readPrograms() error {
 	return err
 }
 
-// readPods reads the living pods that have to do with this suite, or the one that is
-// asked for.
+// readPods reads the living pods that this suite attached, or the only pod to examine.
 func (n *node) readPods() {
 	list := inspect.Pods(n.options.CacheDirs)
 	if n.only != nil {
@@ -181,7 +182,7 @@ func (n *node) readPods() {
 			continue
 		}
 		if n.only == nil && (netns.ID{Path: p.Netns}).Gone() {
-			continue // leftovers, if there are any
+			continue // the check for leftovers reports it
 		}
 		if p.Name == "" {
 			p.Name = p.ContainerID
@@ -200,6 +201,7 @@ func (n *node) readPods() {
 	}
 }
 
+// readPod reads the network namespace of a pod.
 func readPod(p inspect.Pod) (*netstate.Snapshot, error) {
 	k, err := p.Look()
 	if err != nil {
@@ -213,8 +215,8 @@ func readPod(p inspect.Pod) (*netstate.Snapshot, error) {
 	return snap, nil
 }
 
-// usesOurs reports whether a plugin of this suite is in a chain of a pod's, or left a
-// record.
+// usesOurs reports whether a plugin of this suite is in the chain of one of a pod's
+// attachments. An attachment without a configuration is known only from a record of ours.
 func usesOurs(p inspect.Pod) bool {
 	return slices.ContainsFunc(p.Attachments, func(a inspect.Attachment) bool {
 		if a.Config == nil {
@@ -236,7 +238,7 @@ func (n *node) link(name string) (netstate.Link, bool) {
 	return netstate.Get(n.snapshot, host, netstate.Link{Name: name})
 }
 
-// links returns the names of the node's links that begin so.
+// links returns the names of the node's links that begin with a prefix.
 func (n *node) links(prefix string) (out []string) {
 	for _, l := range netstate.All[netstate.Link](n.snapshot, host) {
 		if strings.HasPrefix(l.Name, prefix) {
@@ -246,7 +248,7 @@ func (n *node) links(prefix string) (out []string) {
 	return out
 }
 
-// nodeLinks is what tells which links carry the node's own addresses.
+// nodeLinks tells the links that carry the node's own addresses from links to pods.
 func (n *node) nodeLinks() kernel.NodeLinks { return kernel.NodeLinksOf(n.snapshot, n.parents()...) }
 
 // nics returns the names of the links that carry the node's own addresses.
@@ -261,8 +263,9 @@ func (n *node) nics() (out []string) {
 	return out
 }
 
-// forwards reports whether the node has to forward a family: it has addresses of it,
-// and so has a pod, or the Services of a network; or it is IPv4, and there are none yet.
+// forwards reports whether the node has to forward a family. It has to if the node has
+// addresses of that family, and a pod or the Services of a network have some as well. A
+// node with neither pods nor networks has to forward IPv4.
 func (n *node) forwards(f netstate.Family) bool {
 	if !n.hasFamily(f) {
 		return false
@@ -283,7 +286,7 @@ func (n *node) forwards(f netstate.Family) bool {
 	return f == netstate.IPv4 && len(n.pods)+len(n.networks) == 0
 }
 
-// hasFamily reports whether the node has addresses of its own of a family.
+// hasFamily reports whether the node has global addresses of a family.
 func (n *node) hasFamily(f netstate.Family) bool {
 	links := n.nodeLinks()
 	return slices.ContainsFunc(netstate.All[netstate.Addr](n.snapshot, host), func(a netstate.Addr) bool {
@@ -292,7 +295,7 @@ func (n *node) hasFamily(f netstate.Family) bool {
 	})
 }
 
-// sysctl reads a setting below /proc/sys/net; key is written with slashes.
+// sysctl reads a setting below /proc/sys/net. The key has slashes, not dots.
 func sysctl(key string) (int, error) {
 	data, err := os.ReadFile(filepath.Join("/proc/sys/net", key))
 	if err != nil {

@@ -18,28 +18,28 @@ import (
 var ciliumExclusive = Kind{
 	ID: "cilium-exclusive", Severity: Problem,
 	What: "Cilium renamed the configurations of other CNIs, or is about to",
-	Why:  "With cni-exclusive, its default, Cilium renames every other file in /etc/cni/net.d to *.cilium_bak, that of Multus among them: pods are made without further NICs, and without an error (multus#972).",
-	Remedy: `# where the cilium command is set up for the cluster:
+	Why:  "With cni-exclusive, which is on by default, Cilium renames every other file in /etc/cni/net.d to *.cilium_bak, that of Multus among them. Pods are then made without further NICs, and without an error (multus#972).",
+	Remedy: `# on a machine where the cilium command is set up for the cluster:
 cilium config set cni-exclusive false
 COMMANDS`,
 }
 
 var ciliumSourceCheck = Kind{
 	ID: "cilium-source-check", Severity: Warning,
-	What: "Cilium drops what pods in overlay mode answer their node from an underlay NIC's address",
-	Why:  "By eth0, which is Cilium's, a pod may send from eth0's address only (enable-source-ip-verification, true by default): what the node begins towards the NIC's address stays unanswered. The NIC's LAN is not affected.",
+	What: "Cilium drops the answers that pods in overlay mode send to their node from the address of an underlay NIC",
+	Why:  "eth0 is Cilium's. A pod may send by it only from eth0's own address (enable-source-ip-verification, true by default), so connections from the node to the address of an underlay NIC get no answer. The NIC's LAN is not affected.",
 	Remedy: `# for all pods of the cluster:
 cilium config set enable-source-ip-verification false`,
 }
 
 var ciliumSocketLB = Kind{
 	ID: "cilium-socket-lb", Severity: Warning,
-	What:   "Cilium stands for kube-proxy, and ClusterIPs of a pod with an underlay NIC are not translated, or lead to its LAN",
-	Why:    "Cilium's socket load balancer turns a ClusterIP into a pod's address within connect(), before any route is looked up: without a route of ours to the cluster's pods the connection leaves by the NIC (cilium#43896). With bpf-lb-sock-hostns-only nothing translates what pods send by a link that is not Cilium's.",
+	What:   "Cilium replaces kube-proxy, and for a pod with an underlay NIC it doesn't translate ClusterIPs, or its translation leads to the NIC's LAN",
+	Why:    "Cilium's socket load balancer turns a ClusterIP into the address of a pod within connect(), before any route is looked up. Without a route of ours to the cluster's pods, the connection leaves by the NIC (cilium#43896). With bpf-lb-sock-hostns-only, nothing translates packets that pods send by a link that isn't Cilium's.",
 	Remedy: "# WHAT\nmultihome repairFLAGS",
 }
 
-// cilium looks at what Cilium's agent was started with.
+// cilium checks the configuration of Cilium's agent, and looks for files that it renamed.
 func cilium(n *node) error {
 	renamed, err := filepath.Glob(filepath.Join(n.options.ConfDir, "*.cilium_bak"))
 	exclusive := false
@@ -56,7 +56,7 @@ func cilium(n *node) error {
 		n.ciliumChecksSources(conf.value("enable-source-ip-verification", "true"))
 		n.ciliumServices(conf)
 	case len(n.links("cilium_host")) > 0:
-		err = errors.Join(err, errors.New("there is link cilium_host, and no cilium-agent to be seen in the node's network namespace: its configuration is not known"))
+		err = errors.Join(err, errors.New("there is link cilium_host, but no process cilium-agent in the node's network namespace, so its configuration is unknown"))
 	default:
 		n.fact("Cilium", "none")
 	}
@@ -73,19 +73,21 @@ func cilium(n *node) error {
 	return err
 }
 
-// ciliumConf is the directory of the agent's --config-dir, with a file for each key of
-// its ConfigMap.
+// ciliumConf is the path of the agent's --config-dir, a directory with a file for each
+// key of its ConfigMap.
 type ciliumConf string
 
+// value returns the value of a key, or byDefault if it isn't set.
 func (c ciliumConf) value(key, byDefault string) string {
 	data, err := os.ReadFile(filepath.Join(string(c), key))
 	if err != nil {
-		return byDefault // it is not set
+		return byDefault
 	}
 	return strings.TrimSpace(string(data))
 }
 
-// ciliumChecksSources asks for routes of ours to pods by links of Cilium's.
+// ciliumChecksSources adds a finding if Cilium verifies source addresses, and a route of
+// ours leads to a pod by a link of Cilium's.
 func (n *node) ciliumChecksSources(verification string) {
 	if verification == "false" {
 		return
@@ -98,8 +100,8 @@ func (n *node) ciliumChecksSources(verification string) {
 	}
 }
 
-// ciliumServices wants pods on the underlay to have a way to what Cilium makes of
-// ClusterIPs, where there is no kube-proxy.
+// ciliumServices adds a finding for each pod on the underlay that can't reach Services
+// through Cilium. It finds nothing if there is a kube-proxy.
 func (n *node) ciliumServices(conf ciliumConf) {
 	if len(n.kubeProxyModes()) > 0 {
 		return
@@ -126,7 +128,7 @@ func (n *node) ciliumServices(conf ciliumConf) {
 	}
 }
 
-// where says where the networks of a pod are configured.
+// where returns the files in which a pod's networks are configured, or else their names.
 func (n *node) where(p *pod) (out []string) {
 	for _, a := range p.Attachments {
 		for _, k := range n.networks {
@@ -138,8 +140,8 @@ func (n *node) where(p *pod) (out []string) {
 	return out
 }
 
-// reaches reports whether the pod has routes of ours in main that lead to all of a
-// prefix, or as long as it has no address of that family, whether it can't have.
+// reaches reports whether a route of ours in the pod's table main covers all of a prefix.
+// A pod without an address of that family needs no such route; reaches returns true.
 func (p pod) reaches(prefix netip.Prefix) bool {
 	f := netstate.FamilyOf(prefix.Addr())
 	has := slices.ContainsFunc(netstate.All[netstate.Addr](p.snapshot, inPod), func(a netstate.Addr) bool {
@@ -153,15 +155,16 @@ func (p pod) reaches(prefix netip.Prefix) bool {
 
 var felixTables = Kind{
 	ID: "felix-tables", Severity: Problem,
-	What: "Calico's Felix takes a routing table that is ours on the node",
-	Why:  "Felix uses the tables of routeTableRanges, 1 to 250 by default, as it pleases, and clears those that it finds used in there (calico#5432): the node no longer finds its pods. A range in FelixConfiguration is not seen from here; one in Felix' environment is, and goes before that.",
-	Remedy: `# set hostRuleTable of coordinator to a table beyond Felix' ranges, and make the pods anew; or leave out ours, by the DaemonSet of your installation:
+	What: "Calico's Felix uses a routing table that is ours on the node",
+	Why:  "Felix claims all tables of routeTableRanges, 1 to 250 by default, and clears those that others use (calico#5432). Then the node no longer finds its pods. Doctor sees a range in Felix' environment, which takes precedence, but none in FelixConfiguration.",
+	Remedy: `# set hostRuleTable of coordinator to a table outside Felix' ranges, and recreate the pods; or exclude our table in the DaemonSet of your installation:
 kubectl -n kube-system set env daemonset/calico-node FELIX_ROUTETABLERANGES=TABLES`,
 }
 
-// span is a range of tables, both ends included.
+// span is a range of tables. It includes both ends.
 type span struct{ first, last int }
 
+// calico compares our tables on the node with the ranges of Calico's Felix.
 func calico(n *node) error {
 	pid, runs := n.programs["calico-node"]
 	if !runs && len(n.links("cali")) == 0 {
@@ -181,7 +184,7 @@ func calico(n *node) error {
 			}
 		}
 	} else {
-		n.fact("Calico", "its links are there, and no calico-node to be seen")
+		n.fact("Calico", "there are its links, but no process calico-node")
 	}
 	for _, table := range n.hostTables() {
 		for _, r := range ranges {
@@ -193,7 +196,7 @@ func calico(n *node) error {
 	return err
 }
 
-// hostTables are the tables that rules of ours on the node lead to.
+// hostTables returns the tables that rules of ours on the node lead to.
 func (n *node) hostTables() (out []int) {
 	for _, r := range netstate.All[netstate.Rule](n.snapshot, host) {
 		if r.Owned() && !slices.Contains(out, r.Table) {
@@ -203,7 +206,8 @@ func (n *node) hostTables() (out []int) {
 	return out
 }
 
-// spans reads ranges as Felix' environment has them: 1-99,200-250.
+// spans parses ranges in the format of Felix' environment, such as 1-99,200-250. It leaves
+// out ranges that it can't parse.
 func spans(text string) (out []span) {
 	for _, part := range strings.Split(text, ",") {
 		from, to, _ := strings.Cut(part, "-")
@@ -216,7 +220,7 @@ func spans(text string) (out []span) {
 	return out
 }
 
-// without is the ranges with a table left out.
+// without returns the ranges without a table, in the format of Felix' environment.
 func without(ranges []span, table int) string {
 	var out []string
 	add := func(first, last int) {

@@ -26,22 +26,22 @@ import (
 
 var leftover = Kind{
 	ID: "leftovers", Severity: Warning, Ours: true,
-	What:   "an attachment is noted whose pod is no more",
-	Why:    "The runtime never called DEL, or DEL failed. The node still leads the address to where the pod was, and refuses it to the next pod that gets it; VLANs and bonds stay. A pod that is being deleted looks like this for a moment.",
+	What:   "an attachment is recorded, but its pod is gone",
+	Why:    "The runtime never called DEL, or DEL failed. The node still routes the address to the former pod, and ADD of the next pod that gets the address is refused; VLANs and bonds stay as well. A pod that is being deleted looks like this for a moment.",
 	Remedy: "multihome doctor --fixFLAGS",
 }
 
 var drifted = Kind{
 	ID: "drift", Severity: Problem, Ours: true,
-	What:   "a living pod, or the node for it, lacks what ADD made, or has it otherwise",
-	Why:    "Something took it away, as systemd-networkd does with rules; or the node's addresses, or the network's configuration, have changed since the pod was made. These are what a repeated ADD would do.",
+	What:   "objects that ADD made for a living pod, in the pod or on the node, are missing or changed",
+	Why:    "Other software removed or changed them, as systemd-networkd does with rules; or the node's addresses or the network's configuration have changed since the pod was made. The finding lists the operations that a repeated ADD would do.",
 	Remedy: "multihome doctor --fixFLAGS",
 }
 
-// plugins are those that note attachments on the node.
+// plugins lists the plugins that record attachments on the node.
 var plugins = []plugin.Plugin{coordinator.Plugin("coordinator", coordinator.Load), route.Plugin(), ifacer.Plugin()}
 
-// formerAttachment is an attachment of a pod that is no more.
+// formerAttachment is an attachment of a dead pod, with the plugin that made it.
 type formerAttachment struct {
 	attachment.Attachment
 	by plugin.Plugin
@@ -51,6 +51,7 @@ func (l formerAttachment) String() string {
 	return fmt.Sprintf("%s: %s of %s in network %s", l.by.Name, l.IfName, l.ContainerID, l.Network)
 }
 
+// leftovers looks for attachments of dead pods.
 func leftovers(n *node) error {
 	list, err := findLeft(n.options, n.only)
 	for _, l := range list {
@@ -59,15 +60,16 @@ func leftovers(n *node) error {
 	return err
 }
 
-// findLeft returns what pods left that are no more.
+// findLeft returns the attachments that dead pods left. The error names attachments
+// whose pod may be alive, because its network namespace is unknown.
 func findLeft(o Options, only *inspect.Pod) (out []formerAttachment, err error) {
 	k, err := kernel.OpenHost()
 	if err != nil {
 		return nil, err
 	}
 	defer k.Close()
-	alive := newCensus(o.CacheDirs)
-	errs := alive.errs
+	known := newCensus(o.CacheDirs)
+	errs := known.errs
 	for _, p := range plugins {
 		attachments, err := p.Attachments(&plugin.Task{View: plugin.View{Snapshot: netstate.NewSnapshot()}, Kernel: k})
 		errs = append(errs, err)
@@ -77,23 +79,24 @@ func findLeft(o Options, only *inspect.Pod) (out []formerAttachment, err error) 
 			}
 			l := formerAttachment{a, p}
 			switch {
-			case alive.isGone(a):
+			case known.isGone(a):
 				out = append(out, l)
-			case alive.netns(a).Path == "":
-				errs = append(errs, fmt.Errorf("%s: nobody knows the pod's namespace, so it may live: see --cache-dir", l))
+			case known.netns(a).Path == "":
+				errs = append(errs, fmt.Errorf("%s: the pod's network namespace is unknown, so the pod may be alive: see --cache-dir", l))
 			}
 		}
 	}
 	return out, errors.Join(errs...)
 }
 
-// census is what tells the living from the dead.
+// census holds the known network namespaces of pods, to tell living pods from dead ones.
 type census struct {
 	records []records.Record
 	pods    []inspect.Pod
-	errs    []error
+	errs    []error // records that could not be read
 }
 
+// newCensus reads all records, and the results that runtimes keep.
 func newCensus(cacheDirs []string) (c census) {
 	for _, set := range []records.Set{records.NodeRoutes, records.BridgeRoutes, records.LinkUsers} {
 		list, err := set.Read("")
@@ -104,8 +107,8 @@ func newCensus(cacheDirs []string) (c census) {
 	return c
 }
 
-// netns returns the namespace of an attachment's pod, as a record names it, or else
-// the runtime; the zero Netns if nobody does.
+// netns returns the network namespace of an attachment's pod. A record takes precedence
+// over the runtime's results. If neither names it, netns returns the zero ID.
 func (c census) netns(a attachment.Attachment) (out netns.ID) {
 	for _, p := range c.pods {
 		if (attachment.Attachment{ContainerID: p.ContainerID}).SamePod(a) {
@@ -120,8 +123,8 @@ func (c census) netns(a attachment.Attachment) (out netns.ID) {
 	return out
 }
 
-// isGone reports whether the pod of an attachment is known to be no more. What isn't
-// known is never taken for dead: others may live by what it has, such as a VLAN.
+// isGone reports whether the pod of an attachment is known to be dead. It returns false
+// for an unknown pod, because other pods may need its links, such as a VLAN.
 func (c census) isGone(a attachment.Attachment) bool {
 	n := c.netns(a)
 	return n.Path != "" && n.Gone()
@@ -129,29 +132,29 @@ func (c census) isGone(a attachment.Attachment) bool {
 
 var staleEntries = Kind{
 	ID: "stale-entries", Severity: Warning,
-	What:   "routes or permanent neighbours of ours lead to an address by a link that pods share, and no pod and no record has it",
-	Why:    "What is on a veth goes with its pod. On the node's macvlan, another CNI's bridge or a NIC, DEL takes it away by the pod's record: a record that was lost, with /run or by hand, leaves it. The next pod that gets the address is not reached, or is refused. A runtime whose results are not in the directories of --cache-dir doesn't matter here.",
+	What:   "on a link that pods share, routes or permanent neighbours of ours lead to an address that no pod and no record has",
+	Why:    "Entries on a veth go with their pod. On the node's macvlan, another CNI's bridge or a NIC, DEL finds the entries by the pod's record. They stay if the record was lost, together with /run or by hand. The next pod that gets the address is unreachable, or its ADD is refused. Results of a runtime that are missing in --cache-dir don't cause this finding.",
 	Remedy: "COMMANDS",
 }
 
 var staleGroup = Kind{
 	ID: "stale-group", Severity: Warning,
 	What:   "a link that is not ours is in group 109, and no pod uses it",
-	Why:    "The table inet multihome-sources drops what comes in by a link of that group from an address that the node doesn't reach by it. A link that route or coordinator found as the node's macvlan is in it for its pods, and stays so when they have gone; one that somebody else put there is of no use to us.",
+	Why:    "The table inet multihome-sources drops packets that come in by a link of this group, if the node doesn't reach their source address by the same link. If route or coordinator uses an existing macvlan of the node, it puts the macvlan into the group, and the macvlan stays in it after its pods are gone. If other software put the link there, we don't need it in the group.",
 	Remedy: "ip link set LINK group default",
 }
 
-// stale looks for what is ours on links that are not a pod's own.
+// stale looks for objects of ours that no pod needs, on links that pods share.
 func stale(n *node) error {
 	if n.only != nil {
-		return nil // others have their own
+		return nil // the links may serve other pods, which weren't read
 	}
 	known := map[netip.Addr]bool{}
 	used := map[string]bool{}
 	for _, set := range []records.Set{records.NodeRoutes, records.BridgeRoutes} {
 		list, err := set.Read("")
 		if err != nil {
-			return err // what can't be read may have them
+			return err // an unreadable record may have any of the addresses
 		}
 		for _, r := range list {
 			used[r.Device] = true
@@ -174,9 +177,10 @@ func stale(n *node) error {
 	return nil
 }
 
-// staleAddresses notes entries for addresses that nobody is known to have.
+// staleAddresses adds a finding for each address that isn't known and has routes or
+// permanent neighbours of ours on a shared link.
 func (n *node) staleAddresses(known map[netip.Addr]bool) {
-	isOurs := map[string]bool{} // shared links of ours, on which every permanent neighbour is a pod
+	isOurs := map[string]bool{} // shared links of ours: every permanent neighbour there is a pod
 	for _, l := range netstate.All[netstate.Link](n.snapshot, host) {
 		isOurs[l.Name] = l.Owned() && l.Type == "macvlan"
 	}
@@ -205,12 +209,13 @@ func (n *node) staleAddresses(known map[netip.Addr]bool) {
 	}
 }
 
-// shown is how many differences a finding names.
+// shown is the number of differences that a finding lists.
 const shown = 5
 
+// drift compares living pods with the plans of their attachments.
 func drift(n *node) error {
 	if n.only != nil && n.only.ContainerID == "" {
-		return nil // nobody noted what it should have
+		return nil // no record says what the pod should have
 	}
 	ops := map[string][]string{} // by container ID
 	err := repair.Run(n.options.repair(n.only, true, func(a attachment.Attachment, op netstate.Op) {
@@ -233,6 +238,7 @@ func drift(n *node) error {
 	return err
 }
 
+// repair returns the options for [repair.Run].
 func (o Options) repair(only *inspect.Pod, dry bool, did func(attachment.Attachment, netstate.Op)) repair.Options {
 	r := repair.Options{CacheDirs: o.CacheDirs, ConfDir: o.ConfDir, DryRun: dry, Did: did}
 	if only != nil {
@@ -241,7 +247,8 @@ func (o Options) repair(only *inspect.Pod, dry bool, did func(attachment.Attachm
 	return r
 }
 
-// fix removes what dead pods left and repairs living ones. It returns what it did.
+// fix releases the attachments of dead pods and repairs living pods. It returns a line
+// for each change.
 func fix(o Options, only *inspect.Pod) (did []string, err error) {
 	if only != nil && only.ContainerID == "" {
 		return nil, nil

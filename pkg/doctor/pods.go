@@ -17,11 +17,11 @@ import (
 var duplicateAddress = Kind{
 	ID: "duplicate-address", Severity: Problem,
 	What:   "an address is on two pods of this node, or on a pod and the node",
-	Why:    "The node has one route to it, so the other one is never reached by its node, and in one LAN both answer ARP. An IPAM that knows one node only, or that lost its state, gives addresses twice.",
+	Why:    "The node has only one route to the address, so it never reaches the other owner. In one LAN, both owners answer ARP. An IPAM gives out an address twice if it knows only one node, or if it lost its state.",
 	Remedy: "# delete one of the two, so that its IPAM gives it another address: WHO",
 }
 
-// duplicates compares the addresses of living pods with each other and the node's.
+// duplicates compares the addresses of living pods with each other and with the node's.
 func duplicates(n *node) error {
 	type owner struct {
 		pod  *pod
@@ -48,8 +48,8 @@ func duplicates(n *node) error {
 	return nil
 }
 
-// addrs returns the pod's own addresses that others can reach, on a link or, with "",
-// on all but the one to its node.
+// addrs returns the pod's addresses on a link, without link-local ones. With "", it
+// returns those on all links but lo and veth0, the link to its node.
 func (p pod) addrs(dev string) []netstate.Addr {
 	return slices.DeleteFunc(netstate.All[netstate.Addr](p.snapshot, inPod), func(a netstate.Addr) bool {
 		addr := a.Prefix.Addr()
@@ -59,12 +59,12 @@ func (p pod) addrs(dev string) []netstate.Addr {
 
 var nicGone = Kind{
 	ID: "nic-gone", Severity: Problem,
-	What:   "a living pod has lost a NIC that it was given",
-	Why:    "A macvlan, ipvlan or VLAN goes with the link that it sits on: a restart of the node's network, or a reloaded driver, deletes it in the pod as well (multus#1008). The plugin that made it does so with a new pod only.",
-	Remedy: "# delete the pod, so that it is made anew: WHO",
+	What:   "a living pod has lost one of its NICs",
+	Why:    "The kernel deletes a macvlan, ipvlan or VLAN together with the link that it sits on. So a restart of the node's network, or a reload of a driver, deletes it in the pod as well (multus#1008). The plugin makes the NIC again only for a new pod.",
+	Remedy: "# delete the pod, so that it is recreated: WHO",
 }
 
-// findMissingNICs looks for NICs that were noted and are not there.
+// findMissingNICs looks for NICs of attachments that don't exist in their pod.
 func findMissingNICs(n *node) error {
 	for i := range n.pods {
 		p := &n.pods[i]
@@ -80,12 +80,12 @@ func findMissingNICs(n *node) error {
 var bridgedNIC = Kind{
 	ID: "bridged-nic", Severity: Problem,
 	What:   "the address of a pod's NIC was moved into a virtual machine, and the NIC is a port of a bridge",
-	Why:    "KubeVirt's binding bridge does that, and leaves a dummy with the NIC's name. The node sends what is for the address to the pod's namespace, which is not the one that has it, and the machine knows none of the routes that lead the pod to its node and to Services: by its LAN it works, by the node nothing does. CHECK and repair of the pod fail, since the NIC is not what it was.",
-	Remedy: `# give the machine's interface another binding, such as masquerade, with which the address stays in the pod; or leave the plugins of this suite out of network NETWORK, if its LAN is all that the machine needs; then make it anew: WHO`,
+	Why:    "KubeVirt's binding bridge does this, and leaves a dummy with the NIC's name. The node still sends packets for the address to the pod's namespace, which no longer has the address. The machine has none of the routes that lead the pod to its node and to Services. So the machine works in its LAN, but not through the node. CHECK and repair of the pod fail, because the NIC has changed.",
+	Remedy: `# give the machine's interface another binding that keeps the address in the pod, such as masquerade; or, if the machine needs only its LAN, leave the plugins of this suite out of network NETWORK; then recreate it: WHO`,
 }
 
-// bridged looks for NICs that are ports of a bridge in the pod, under their own name or,
-// as KubeVirt has it, with -nic behind it.
+// bridged looks for NICs that are ports of a bridge in the pod. KubeVirt renames such a
+// NIC: it appends -nic to the name.
 func bridged(n *node) error {
 	for i := range n.pods {
 		p := &n.pods[i]
@@ -107,19 +107,20 @@ func bridged(n *node) error {
 var noDefaultRoute = Kind{
 	ID: "no-default-route", Severity: Warning,
 	What: "a pod has addresses of a family and no default route for it",
-	Why:  "It reaches its NICs' subnets, its node and Services, and nothing else. The default comes from the IPAM's routes; a gateway alone makes none.",
+	Why:  "The pod reaches its NICs' subnets, its node and Services, and nothing else. The default route comes from the IPAM's routes; a gateway alone makes none.",
 	Remedy: `COMMANDS
-# for the pods to come: "routes": [{"dst": "DEFAULT"}] in the IPAM of network NETWORK`,
+# for future pods: add "routes": [{"dst": "DEFAULT"}] to the IPAM of network NETWORK`,
 }
 
 var noGateway = Kind{
 	ID: "no-gateway", Severity: Note,
 	What:   "the table of a NIC has no default route",
-	Why:    "What comes to the NIC from beyond its subnet is answered by another NIC, from an address that isn't of that one's subnet: routers and firewalls drop it. For a LAN without a router that is as it should be.",
-	Remedy: "# if the LAN has a router: a gateway for LINK in the IPAM of network NETWORK, and the pod anew",
+	Why:    "Replies to hosts beyond the NIC's subnet leave by another NIC, with a source address outside of that NIC's subnet. Routers and firewalls drop them. In a LAN without a router this is right.",
+	Remedy: "# if the LAN has a router: set a gateway for LINK in the IPAM of network NETWORK, and recreate the pod",
 }
 
-// waysOut looks for default routes, in main and in the tables of further NICs.
+// waysOut looks for missing default routes, in table main and in the tables of further
+// NICs.
 func waysOut(n *node) error {
 	for i := range n.pods {
 		p := &n.pods[i]
@@ -130,6 +131,7 @@ func waysOut(n *node) error {
 	return nil
 }
 
+// waysOut does this for one pod and family.
 func (p *pod) waysOut(n *node, f netstate.Family) {
 	addrs := slices.DeleteFunc(p.addrs(""), func(a netstate.Addr) bool { return netstate.FamilyOf(a.Prefix.Addr()) != f })
 	if len(addrs) == 0 {
@@ -163,6 +165,7 @@ func (p *pod) waysOut(n *node, f netstate.Family) {
 	}
 }
 
+// defaultIn returns a default route of a family in one of the pod's tables.
 func (p pod) defaultIn(table int, f netstate.Family) (netstate.Route, bool) {
 	for _, r := range netstate.All[netstate.Route](p.snapshot, inPod) {
 		if r.Table == table && r.Dst.Bits() == 0 && netstate.FamilyOf(r.Dst.Addr()) == f {
@@ -172,7 +175,8 @@ func (p pod) defaultIn(table int, f netstate.Family) (netstate.Route, bool) {
 	return netstate.Route{}, false
 }
 
-// gateway returns the one that the IPAM named for a NIC.
+// gateway returns the gateway that the IPAM named for a NIC, the zero Addr if it named
+// none.
 func (p pod) gateway(dev string, f netstate.Family) netip.Addr {
 	for _, a := range p.Attachments {
 		if a.IfName != dev || a.Result == nil {
@@ -187,7 +191,7 @@ func (p pod) gateway(dev string, f netstate.Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// network returns the name of the network that a NIC is in.
+// network returns the name of a NIC's network, or words that stand for it in a remedy.
 func (p pod) network(dev string) string {
 	for _, a := range p.Attachments {
 		if a.IfName == dev {
@@ -199,20 +203,21 @@ func (p pod) network(dev string) string {
 
 var serviceRange = Kind{
 	ID: "service-range", Severity: Warning,
-	What: "Services have addresses that a pod has no route of ours to",
-	Why:  "The pod sends what is for them to its NIC's LAN, where nobody knows them. The cluster got another service range, or serviceCIDR never had this one. They are those that kube-proxy translates on this node; in modes iptables and ipvs, addresses of load balancers are among them.",
+	What: "a pod has no route of ours to the addresses of some Services",
+	Why:  "The pod sends packets for these addresses to its NIC's LAN, where no host has them. The cluster got another service range, or serviceCIDR never contained this one. Doctor reads the addresses that kube-proxy translates on this node; in modes iptables and ipvs, they include addresses of load balancers.",
 	Remedy: `# add their range to serviceCIDR: FILES
 multihome repairFLAGS`,
 }
 
 var loadBalancerRange = Kind{
 	ID: "load-balancer-range", Severity: Warning,
-	What: "Services have addresses of load balancers, or externalIPs, that a pod has no route of ours to",
-	Why:  "The pod asks its NIC's LAN for them. Where a node announces them there (MetalLB's and kube-vip's layer 2), a pod whose own node does so gets no answer: a macvlan or ipvlan doesn't reach the link that it sits on (macvlan_queue_xmit in drivers/net/macvlan.c). Where routers or a cloud lead them to nodes, packets leave the node to come back. By its node a pod reaches them as others do. These are of kube-proxy's mode nftables, in the map service-ips (pkg/proxy/nftables); those of other modes are with service-range.",
+	What: "a pod has no route of ours to load balancer addresses, or externalIPs, of Services",
+	Why:  "The pod sends packets for these addresses to its NIC's LAN. If its own node announces them there (layer 2 mode of MetalLB and kube-vip), the pod gets no answer: a macvlan or ipvlan doesn't reach the link that it sits on (macvlan_queue_xmit in drivers/net/macvlan.c). If routers or a cloud lead the addresses to nodes, the packets leave the node only to come back. With a route of ours, the pod reaches them through its node, as other pods do. Doctor reads these addresses from the map service-ips of kube-proxy's mode nftables (pkg/proxy/nftables); those of other modes are in service-range.",
 	Remedy: `# add them, or their range, to hijackCIDR: FILES
 multihome repairFLAGS`,
 }
 
+// services looks for pods without a route to addresses of Services.
 func services(n *node) error {
 	addrs, err := survey.ServiceAddrs(n.kernel.Host)
 	for _, a := range netstate.All[netstate.Addr](n.snapshot, host) {
@@ -226,7 +231,7 @@ func services(n *node) error {
 	return errors.Join(err, errBalanced)
 }
 
-// unreached notes the pods that have no route of ours to addresses of Services.
+// unreached adds a finding for each pod that has no route of ours to some of the addresses.
 func (n *node) unreached(k Kind, addrs []netip.Addr) {
 	for i := range n.pods {
 		p := &n.pods[i]

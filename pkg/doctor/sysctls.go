@@ -14,12 +14,13 @@ import (
 
 var ipForward = Kind{
 	ID: "ip-forward", Severity: Problem,
-	What: "the node and its pods have addresses of a family that the node doesn't forward",
-	Why:  "Services, and whatever else comes to a pod by its node, are forwarded: the kernel drops them silently. IPv4 forwarding is off by default (Documentation/networking/ip-sysctl.rst).",
+	What: "forwarding is off for a family, IPv4 or IPv6, of which the node and its pods have addresses",
+	Why:  "The node forwards packets from pods to Services, and all packets that reach a pod through its node. With forwarding off, the kernel drops them silently. IPv4 forwarding is off by default (Documentation/networking/ip-sysctl.rst).",
 	Remedy: `multihome install --drop-ins sysctl
 sysctl -e -p /etc/sysctl.d/90-multihome.conf`,
 }
 
+// forwarding checks that the node forwards the families that it has to.
 func forwarding(n *node) error {
 	keys := map[netstate.Family]string{netstate.IPv4: "ipv4/ip_forward", netstate.IPv6: "ipv6/conf/all/forwarding"}
 	for _, f := range families {
@@ -38,16 +39,17 @@ func forwarding(n *node) error {
 	return nil
 }
 
-// dotted is a setting as sysctl(8) prints it.
+// dotted returns the name of a setting in the form that sysctl(8) prints.
 func dotted(key string) string { return strings.ReplaceAll(key, "/", ".") }
 
 var rpFilterAll = Kind{
 	ID: "rp-filter-all", Severity: Warning,
 	What:   "net.ipv4.conf.all.rp_filter is not 0; a note if it is 2, or the node has one NIC",
-	Why:    "The larger of all and a link's own value counts (Documentation/networking/ip-sysctl.rst). 1 makes every NIC strict: what comes by another NIC than the node would answer by is dropped, as it is for NodePorts on a node in several LANs. 2 makes loose what is strict; the table inet multihome-sources still checks the addresses of pods.",
+	Why:    "The larger of this value and a link's own counts (Documentation/networking/ip-sysctl.rst). 1 makes every NIC strict: the kernel drops a packet that comes by another NIC than the node would answer by. On a node in several LANs, this breaks NodePorts. 2 makes strict links loose; the table inet multihome-sources still checks the addresses of pods.",
 	Remedy: "sysctl -w net.ipv4.conf.all.rp_filter=0",
 }
 
+// reversePath checks rp_filter of the node and of its NICs.
 func reversePath(n *node) error {
 	value, err := sysctl("ipv4/conf/all/rp_filter")
 	if err != nil {
@@ -67,12 +69,13 @@ func reversePath(n *node) error {
 var rpFilterNIC = Kind{
 	ID: "rp-filter-nic", Severity: Warning,
 	What: "rp_filter is 1 for a NIC of the node; a note if the node has one NIC, and no pod is in overlay mode",
-	Why:  "It is strict: what comes by the NIC from an address that the node has a route to by another link is dropped (fib_validate_source in net/ipv4/fib_frontend.c). Such is a client in one LAN that asks for the node's address in another one, and what a pod in overlay mode answers its node by the LAN. The larger of all and a NIC's own value counts (Documentation/networking/ip-sysctl.rst), so 2, which is loose, may stand at either. Distributions set it for each NIC, by net.ipv4.conf.default or net.ipv4.conf.*.",
+	Why:  "1 is strict: the kernel drops a packet that comes by the NIC if the node's route to its source leaves by another link (fib_validate_source in net/ipv4/fib_frontend.c). This hits a client in one LAN that asks for the node's address in another LAN, and the answers that a pod in overlay mode sends to its node by the LAN. The larger of all and a NIC's own value counts (Documentation/networking/ip-sysctl.rst), so either of them may be 2, which is loose. Distributions set it for each NIC, by net.ipv4.conf.default or net.ipv4.conf.*.",
 	Remedy: `sysctl -w net/ipv4/conf/LINK/rp_filter=2
-# and the same in a file of /etc/sysctl.d, or whatever sets it when the node starts`,
+# also set it in a file of /etc/sysctl.d, or in the configuration that sets it when the node starts`,
 }
 
-// nicReversePath looks at the NICs' own values, which the value of all may make loose.
+// nicReversePath checks rp_filter of each NIC. The value for all makes strict NICs loose
+// if it is 2.
 func nicReversePath(n *node, all int) error {
 	k := rpFilterNIC
 	if len(n.nics()) < 2 && !slices.ContainsFunc(n.pods, pod.isOverlay) {
@@ -96,19 +99,19 @@ func nicReversePath(n *node, all int) error {
 var proxyARP = Kind{
 	ID: "proxy-arp", Severity: Problem,
 	What:   "proxy_arp is on for a NIC of the node",
-	Why:    "The node has a route to each pod by another link than the NIC, so it answers the LAN's ARP requests for the pods' addresses with its own MAC (arp_fwd_proxy in net/ipv4/arp.c): hosts send to the node what is the pod's, and the pod answers by itself.",
+	Why:    "The node has a route to each pod by another link than the NIC, so it answers the LAN's ARP requests for the pods' addresses with its own MAC (arp_fwd_proxy in net/ipv4/arp.c). Then hosts send packets for the pod to the node, while the pod answers directly.",
 	Remedy: "sysctl -w net/ipv4/conf/LINK/proxy_arp=0",
 }
 
 var arpIgnore = Kind{
 	ID: "arp-ignore", Severity: Problem,
 	What:   "arp_ignore is 8 for a NIC of the node",
-	Why:    "8 answers no ARP request at all (Documentation/networking/ip-sysctl.rst): LAN and gateway lose the node, and with it every Service. 1, as kube-proxy's strictARP sets it, does no harm: pods and node have permanent entries for each other.",
+	Why:    "With 8, the node answers no ARP request at all (Documentation/networking/ip-sysctl.rst): the LAN and the gateway no longer reach the node, nor any Service through it. 1, which kube-proxy's strictARP sets, does no harm: pods and node have permanent entries for each other.",
 	Remedy: "sysctl -w net/ipv4/conf/LINK/arp_ignore=0",
 }
 
-// arp looks at the NICs that have the node's addresses, and at those that pods' NICs
-// sit on.
+// arp checks proxy_arp and arp_ignore of the NICs that have the node's addresses, and of
+// the links that pods' NICs sit on.
 func arp(n *node) error {
 	dev := append(n.nics(), n.parents()...)
 	slices.Sort(dev)
@@ -133,7 +136,7 @@ func arp(n *node) error {
 	return nil
 }
 
-// parents are the links that networks put pods' NICs on.
+// parents returns the node's links that networks put pods' NICs on.
 func (n *node) parents() (out []string) {
 	for _, network := range n.networks {
 		for _, p := range network.plugins {
@@ -148,11 +151,12 @@ func (n *node) parents() (out []string) {
 var neighbourTable = Kind{
 	ID: "neighbour-table", Severity: Warning,
 	What: "the neighbour table is three quarters full",
-	Why:  "At gc_thresh3 entries, in all network namespaces together, the kernel makes no new one: packets are dropped, and it logs \"neighbour table overflow!\" (neigh_alloc in net/core/neighbour.c). A LAN of pods fills the default of 1024 quickly. Permanent entries, ours among them, are in the number but not limited.",
+	Why:  "The kernel makes no new entry if there are gc_thresh3 entries in all network namespaces together. It drops the packets and logs \"neighbour table overflow!\" (neigh_alloc in net/core/neighbour.c). A LAN of pods fills the default of 1024 quickly. Permanent entries, ours among them, are counted but not limited.",
 	Remedy: `multihome install --drop-ins sysctl
 sysctl -e -p /etc/sysctl.d/90-multihome.conf`,
 }
 
+// neighbours checks how full the neighbour tables are.
 func neighbours(n *node) error {
 	for _, f := range []struct{ name, limit, counters string }{
 		{"IPv4", "ipv4/neigh/default/gc_thresh3", "arp_cache"},

@@ -40,6 +40,7 @@ func (r *Report) WriteText(w io.Writer, s report.Style) error {
 	return p.err
 }
 
+// summary counts the findings of each severity.
 func (r *Report) summary() string {
 	n := map[Severity]int{}
 	for _, f := range r.Findings {
@@ -48,6 +49,7 @@ func (r *Report) summary() string {
 	return counted(n[Problem], "problem") + ", " + counted(n[Warning], "warning") + ", " + counted(n[Note], "note")
 }
 
+// counted returns a number with a noun, in the plural unless the number is 1.
 func counted(n int, what string) string {
 	if n != 1 {
 		what += "s"
@@ -55,7 +57,7 @@ func counted(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// printer keeps the first error of writing.
+// printer writes lines, and keeps the first error of writing.
 type printer struct {
 	w   io.Writer
 	err error
@@ -81,7 +83,7 @@ func (p *printer) finding(f Finding, s report.Style) {
 	}
 }
 
-// short cuts a container ID to what tells it from others, as people write it.
+// short cuts a container ID to its first twelve characters, as people write it.
 func short(name string) string {
 	const id, enough = 64, 12
 	if len(name) == id && !strings.Contains(name, "/") {
