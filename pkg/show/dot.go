@@ -14,8 +14,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// WriteDot writes the view as a graph for dot(1): what is in [View.Picture], and from
-// each table an arrow to each NIC that its routes lead to.
+// WriteDot writes the view as a graph for dot(1). It has the contents of [View.Picture],
+// and arrows from each table to the NICs of its routes.
 func (v View) WriteDot(w io.Writer) error {
 	g := &graph{picture: v.coloured()}
 	g.add(`digraph pod {`)
@@ -32,7 +32,7 @@ func (v View) WriteDot(w io.Writer) error {
 	return err
 }
 
-// graph is text that is put together.
+// graph collects the text of a graph in the DOT language.
 type graph struct {
 	strings.Builder
 	*picture
@@ -40,10 +40,10 @@ type graph struct {
 
 func (g *graph) add(format string, a ...any) { fmt.Fprintf(&g.Builder, format+"\n", a...) }
 
-// quoted is a string as the DOT language has it.
+// quoted returns a string in the quotes of the DOT language.
 func quoted(s string) string { return strconv.Quote(s) }
 
-// wires are the LAN of a group, and what connects it with the NICs of the group.
+// wires adds the LAN of a group, and the lines between the LAN and the group's NICs.
 func (g *graph) wires(i int, group group) {
 	lan := fmt.Sprintf("lan/%d", i)
 	lines := g.lan(group)
@@ -74,13 +74,13 @@ func (g *graph) wire(from, to string, c canvas.Colour) {
 	g.add(`%q -> %q [dir=none, penwidth=2, color=%q]`, from, to, c)
 }
 
-// side is the NICs, rules and tables of a namespace.
+// side adds the NICs, rules and tables of a namespace.
 func (g *graph) side(ns netstate.NS, id string, s Side, background canvas.Colour) {
 	g.add(`subgraph "cluster_%s" {`, id)
 	g.add(`label=%q; style="rounded,filled"; fillcolor=%q`, strings.ToUpper(id[:1])+id[1:], background)
 	for _, n := range s.NICs {
 		if g.nodeNIC(n.Master).Type == "bond" && ns == onNode {
-			continue // it is in the bond's lines
+			continue // the bond's card lists it
 		}
 		g.nic(id, n, g.of(ns, n.Name))
 	}
@@ -97,7 +97,7 @@ func (g *graph) side(ns netstate.NS, id string, s Side, background canvas.Colour
 	g.add(`}`)
 }
 
-// signed is a text with our sign, if it is about something of ours.
+// signed returns a text with a plus before it, if it describes something of ours.
 func signed(text string, ours bool) string {
 	if ours {
 		return "+ " + text
@@ -116,7 +116,7 @@ func (g *graph) nic(id string, n NIC, c canvas.Colour) {
 	g.add(`%q [label=%s, color=%q, penwidth=2]`, id+"/"+n.Name, quoted(strings.Join(lines, "\n")), c)
 }
 
-// table is a card with a line for each route.
+// table adds a card with a line for each route of a table.
 func (g *graph) table(ns netstate.NS, id string, t Table) {
 	var b strings.Builder
 	cell := func(c canvas.Colour, text string) {

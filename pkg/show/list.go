@@ -12,15 +12,15 @@ import (
 	"github.com/multihome/multihome/pkg/report"
 )
 
-// List is the pods of a node.
+// List lists the pods of a node.
 type List []Pod
 
-// Pod is one that is known to be there, or to have been.
+// Pod is a pod that the node has records or results of. It may be dead.
 type Pod struct {
 	Name        string       `json:"name,omitempty"`
 	ContainerID string       `json:"containerID"`
 	Netns       string       `json:"netns"`
-	Gone        bool         `json:"gone,omitempty"` // its namespace is
+	Gone        bool         `json:"gone,omitempty"` // its network namespace doesn't exist any more
 	NICs        []Attachment `json:"nics"`
 }
 
@@ -30,9 +30,9 @@ type Attachment struct {
 	Network string `json:"network"`
 }
 
-// ListOf looks which of these pods are there.
+// ListOf lists pods, and looks whether their network namespaces exist.
 func ListOf(pods []inspect.Pod) List {
-	list := List{} // which is [] in JSON
+	list := List{} // encoding/json writes [] for it, but null for nil
 	for _, p := range pods {
 		_, err := os.Stat(p.Netns)
 		l := Pod{Name: p.Name, ContainerID: p.ContainerID, Netns: p.Netns, Gone: err != nil}
@@ -48,7 +48,7 @@ func ListOf(pods []inspect.Pod) List {
 func (l List) WriteText(w io.Writer, s report.Style) error {
 	p := &page{style: s}
 	if len(l) == 0 {
-		p.line("no pod is noted on this node")
+		p.line("no pod is recorded on this node")
 	} else {
 		p.table(l.rows())
 	}

@@ -12,7 +12,7 @@ import (
 
 const loopback = "lo"
 
-// podNICs returns all of the pod but its loopback.
+// podNICs returns all NICs of the pod except its loopback.
 func (r *reader) podNICs() []NIC {
 	var out []NIC
 	for _, l := range all[netstate.Link](r, inPod) {
@@ -32,7 +32,8 @@ func (r *reader) podNICs() []NIC {
 	return out
 }
 
-// nic is what a link says of itself.
+// nic describes a link, without the fields that depend on other objects than its
+// addresses.
 func (r *reader) nic(ns netstate.NS, l netstate.Link) NIC {
 	n := NIC{
 		Name: l.Name, Type: l.Type, Details: string(l.Details), Parent: l.Parent, Peer: l.Peer.Name, Master: l.Master,
@@ -52,7 +53,7 @@ func (r *reader) nic(ns netstate.NS, l netstate.Link) NIC {
 	return n
 }
 
-// network is what the pod's NIC was made for, as it was noted.
+// network returns the CNI network of a NIC of the pod, "" if no attachment names it.
 func (r *reader) network(nic string) string {
 	i := slices.IndexFunc(r.of.Attachments, func(a inspect.Attachment) bool { return a.IfName == nic })
 	if i < 0 {
@@ -61,8 +62,8 @@ func (r *reader) network(nic string) string {
 	return r.of.Attachments[i].Network
 }
 
-// ownTable is the table that holds the ways of one of the pod's NICs: that of its
-// addresses, or of the replies by it.
+// ownTable returns the routing table of one of the pod's NICs: the table for packets from
+// its address, or the table for replies that leave by it. It returns 0 if there is none.
 func (r *reader) ownTable(nic string) int {
 	for _, rule := range all[netstate.Rule](r, inPod) {
 		if rule.From.IsSingleIP() && r.podAddrs[rule.From.Addr()] == nic {
@@ -75,8 +76,9 @@ func (r *reader) ownTable(nic string) int {
 	return 0
 }
 
-// nodeNICs returns those that the pod's NICs sit on or end at, and those whose
-// addresses the pod has routes to.
+// nodeNICs returns the NICs of the node that concern the pod: parents and other ends of
+// the pod's NICs, NICs by which the node has routes to the pod, NICs whose addresses the
+// pod has routes to, and the parents, masters and bond members of all these.
 func (r *reader) nodeNICs() []NIC {
 	meanings := map[string][]string{}
 	var add func(name, meaning string)

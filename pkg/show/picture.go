@@ -11,8 +11,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Where things are, in pixels: the LANs on the left, the node in the middle, the pod
-// on the right, and below all of them what the pod routes by.
+// These are positions and sizes in pixels. The LANs are on the left, the node in the
+// middle, the pod on the right, and the rules and tables below.
 const (
 	pageWidth = 1200
 	margin    = 20
@@ -23,15 +23,15 @@ const (
 	lanX, lanWidth   = margin, 190
 	nodeX, nodeWidth = 230, 456
 	podX, podWidth   = 726, 454
-	wayX, wayWidth   = podX - 20, 2.5 // of what connects node and pod
+	wayX, wayWidth   = podX - 20, 2.5 // of lines between node and pod
 
 	ruleX, ruleWidth   = margin + inset, 400
 	tableX, tableWidth = 490, pageWidth - margin - inset - 490
 
-	header = pad + 10 // how far below its upper edge lines meet a card
+	header = pad + 10 // distance from a card's upper edge to the lines that meet the card
 )
 
-// Colours of things, dark enough to be read on white.
+// These colours are dark enough to be read on white.
 var (
 	ink    = canvas.RGB(0x111827)
 	grey   = canvas.RGB(0x4b5563)
@@ -45,12 +45,12 @@ var (
 	podBg  = canvas.RGB(0xeff6ff)
 	podRim = canvas.RGB(0x7aa7e0)
 
-	// palette is for NICs; they take turns.
+	// palette holds the colours of NICs, which take turns.
 	palette = []canvas.Colour{
 		canvas.RGB(0x1d4ed8), canvas.RGB(0x7e22ce), canvas.RGB(0xb45309), canvas.RGB(0xbe185d),
 		canvas.RGB(0x0e7490), canvas.RGB(0x78350f), canvas.RGB(0x4338ca), canvas.RGB(0x57534e),
 	}
-	hostLink = canvas.RGB(0x15803d) // is for the link between pod and node
+	hostLink = canvas.RGB(0x15803d) // the link between pod and node
 )
 
 var (
@@ -77,11 +77,11 @@ func (v View) Picture() *canvas.Canvas {
 	return p.Canvas
 }
 
-// picture is a view that is laid out.
+// picture is a view with the canvas that it is drawn on.
 type picture struct {
 	*canvas.Canvas
 	View
-	colours map[place]canvas.Colour // of the pod's NICs, and of the node's that lead to them
+	colours map[place]canvas.Colour // of the pod's NICs, and of the node's NICs that lead to them
 }
 
 // place is a NIC in a namespace.
@@ -90,8 +90,8 @@ type place struct {
 	name string
 }
 
-// coloured gives each of the pod's NICs a colour, and the node's end of a veth that of
-// the pod's.
+// coloured gives each NIC of the pod a colour, and the node's end of a veth the colour of
+// the pod's end.
 func (v View) coloured() *picture {
 	p := &picture{View: v, colours: map[place]canvas.Colour{}}
 	next := 0
@@ -106,7 +106,7 @@ func (v View) coloured() *picture {
 			p.colours[place{onNode, n.Peer}] = c
 		}
 	}
-	for _, n := range p.Node.NICs { // a macvlan or bridge of the node's by which it reaches pods
+	for _, n := range p.Node.NICs { // a macvlan or bridge by which the node reaches pods
 		if p.of(onNode, n.Name) == ink && p.leadsToPod(n.Name) {
 			p.colours[place{onNode, n.Name}] = hostLink
 		}
@@ -129,7 +129,7 @@ func (p *picture) of(ns netstate.NS, nic string) canvas.Colour {
 	return ink
 }
 
-// heading says which pod that is. It returns where the rest begins.
+// heading draws the name of the pod. It returns the height at which the rest begins.
 func (p *picture) heading() float64 {
 	t := p.View.title()
 	t = strings.ToUpper(t[:1]) + t[1:]
@@ -140,13 +140,13 @@ func (p *picture) heading() float64 {
 	return y + 18
 }
 
-// text writes a line, cut to a width.
+// text writes a line, and cuts it to a width.
 func (p *picture) text(x, y float64, s canvas.Style, t string, width float64) {
 	p.Add(canvas.Text{X: x, Y: y, Style: s, Words: s.Cut(t, width)})
 }
 
-// ways draws the rules and tables of pod and node below everything else, the legend,
-// and the regions of node and pod behind all that.
+// ways draws the rules and tables of pod and node below the NICs, the legend, and the
+// regions of node and pod in the background.
 func (p *picture) ways(top, nodeBottom, podBottom float64) {
 	lower := max(nodeBottom+space, podBottom)
 	bottom := p.routing(lower, "Which way the pod's packets take",
@@ -171,8 +171,8 @@ func region(x, y, w, h float64, fill, stroke canvas.Colour) canvas.Item {
 	return canvas.Box{X: x, Y: y, W: w, H: h, Radius: round, Fill: fill, Stroke: stroke, Thick: rim}
 }
 
-// regions are the backgrounds of the node's NICs and of the pod. The pod's is an L
-// around the node's.
+// regions returns the backgrounds of the node's NICs and of the pod. The pod's region is an
+// L around the node's.
 func (p *picture) regions(top, nodeBottom, lower, bottom float64) []canvas.Item {
 	return []canvas.Item{
 		region(nodeX, top, nodeWidth, nodeBottom-top, nodeBg, nodeRm),
@@ -183,8 +183,8 @@ func (p *picture) regions(top, nodeBottom, lower, bottom float64) []canvas.Item 
 	}
 }
 
-// routing draws the rules of a namespace with arrows to the tables that they lead to,
-// below a heading and an explanation. It returns where it ends.
+// routing draws a heading, an explanation, and the rules of a namespace with arrows to
+// their tables. It returns the height at which it ends.
 func (p *picture) routing(y float64, heading, explanation string, ns netstate.NS, s Side) float64 {
 	const width = pageWidth - 2*margin - 2*inset
 	y += 26
@@ -214,7 +214,7 @@ func (p *picture) routing(y float64, heading, explanation string, ns netstate.NS
 	return y - space
 }
 
-// checks draws what of the node's netfilter there is to say.
+// checks draws our tables in the node's netfilter. It returns the height at which it ends.
 func (p *picture) checks(y float64) float64 {
 	for _, m := range p.Node.Marks {
 		s, text := wordsStyle, "netfilter, "+m.Text+": "+m.Meaning
@@ -227,7 +227,7 @@ func (p *picture) checks(y float64) float64 {
 	return y
 }
 
-// ruleCard draws a rule, and returns how high it is.
+// ruleCard draws a rule. It returns the height of the card.
 func (p *picture) ruleCard(y float64, r bothFamilies) float64 {
 	const width = ruleWidth - 2*pad
 	text, _, _ := strings.Cut(r.Text, " lookup ")
@@ -242,7 +242,8 @@ func (p *picture) ruleCard(y float64, r bothFamilies) float64 {
 	return p.card(ruleX, y, ruleWidth, 0, lines, nodeRm)
 }
 
-// marking says what sets the mark that a rule asks for.
+// marking names the tables or chains that set the mark that a rule asks for, and their
+// damage if there is some.
 func (p *picture) marking(width float64) (lines []line) {
 	var by []string
 	for _, m := range p.Pod.Marks {
@@ -257,7 +258,7 @@ func (p *picture) marking(width float64) (lines []line) {
 	return wrapped(wordsStyle, "netfilter, "+strings.Join(by, " and ")+", sets that mark", width)
 }
 
-// tableCard draws a table, at least so high, and returns how high it is.
+// tableCard draws a table in a card of a least height. It returns the height of the card.
 func (p *picture) tableCard(y, least float64, ns netstate.NS, t Table) float64 {
 	lines := []line{{spans: []span{{nameStyle, "table " + t.Name}, {wordsStyle, t.Meaning}}, ours: t.Ours}}
 	const room = tableWidth - 2*pad - badge - 6
@@ -295,16 +296,17 @@ type span struct {
 // line is a line of a card.
 type line struct {
 	spans  []span
-	column float64 // where the second span begins; 0: after the first
+	column float64 // start of the second span; 0 for right after the first
 	ours   bool    // has our badge
-	badged bool    // begins where lines with a badge do
+	badged bool    // leaves room for a badge
 }
 
 const (
-	badge      = 12 // the size of the sign that something is ours
+	badge      = 12 // size of the sign that marks something as ours
 	lineHeight = 17
 )
 
+// wrapped breaks a text into lines of a width.
 func wrapped(s canvas.Style, text string, width float64) (lines []line) {
 	for _, l := range s.Wrap(text, width) {
 		lines = append(lines, line{spans: []span{{s, l}}})
@@ -312,7 +314,7 @@ func wrapped(s canvas.Style, text string, width float64) (lines []line) {
 	return lines
 }
 
-// card draws a box with lines, at least so high, and returns how high it is.
+// card draws a box with lines and with a least height. It returns the height of the box.
 func (p *picture) card(x, y, w, least float64, lines []line, rim canvas.Colour) float64 {
 	h := max(least, float64(len(lines))*lineHeight+2*pad-4)
 	p.Add(canvas.Box{X: x, Y: y, W: w, H: h, Radius: 6, Fill: paper, Stroke: rim, Thick: 1.5})
@@ -346,7 +348,7 @@ func (p *picture) line(x, y, w float64, l line) {
 	}
 }
 
-// badge draws the sign that something is ours: a plus, as in text.
+// badge draws the sign that marks something as ours: a plus, as in the text.
 func (p *picture) badge(x, y float64) {
 	const c, arm = badge / 2., 3.5
 	p.Add(
@@ -356,7 +358,7 @@ func (p *picture) badge(x, y float64) {
 	)
 }
 
-// legend says what signs and colours mean. It returns where it ends.
+// legend explains the signs and colours. It returns the height at which it ends.
 func (p *picture) legend(y float64) float64 {
 	const swatch = 22
 	x := float64(margin)
@@ -390,7 +392,7 @@ func (p *picture) legend(y float64) float64 {
 	return y
 }
 
-// unique returns a list without what is in it twice.
+// unique returns a list without repetitions.
 func unique(list []string) (out []string) {
 	for _, s := range list {
 		if !slices.Contains(out, s) {
@@ -400,7 +402,7 @@ func unique(list []string) (out []string) {
 	return out
 }
 
-// vlanID is the ID of a VLAN's link, "" of others.
+// vlanID returns the ID of a VLAN, "" for other types of links.
 func (n NIC) vlanID() string {
 	if n.Type != "vlan" {
 		return ""

@@ -22,22 +22,22 @@ const (
 	onNode = netstate.Host
 )
 
-// reader makes a View of what was read.
+// reader makes a View from the state of a pod and its node.
 type reader struct {
 	inspect.State
 	of        inspect.Pod
-	podAddrs  map[netip.Addr]string // with the NICs that have them
+	podAddrs  map[netip.Addr]string // the NIC of each address
 	nodeAddrs map[netip.Addr]string
-	toPod     []netstate.Route // of the node
+	toPod     []netstate.Route // the node's routes to the pod
 	purposes  []purpose
 
-	// The pod's link that replies of marked connections leave by, "?" if nobody
-	// knows, and the table that says so, 0 if there is none.
+	// repliesBy is the pod's link by which replies of marked connections leave, "?" if
+	// it is unknown. repliesTable is the table with their route, 0 if there is none.
 	repliesBy    string
 	repliesTable int
 }
 
-// purpose is what a configuration leads to the node for.
+// purpose says what a destination is, if a configuration leads it to the node.
 type purpose struct {
 	dst   netip.Prefix
 	words string
@@ -48,7 +48,7 @@ func newReader(pod inspect.Pod, state inspect.State) *reader {
 	for _, a := range all[netstate.Addr](r, inPod) {
 		r.podAddrs[a.Prefix.Addr()] = a.Dev
 	}
-	for _, a := range all[netstate.Addr](r, onNode) { // by several NICs, as ptp has it: by that of this pod
+	for _, a := range all[netstate.Addr](r, onNode) { // if several NICs have an address, as with ptp, take this pod's
 		if r.nodeAddrs[a.Prefix.Addr()] == "" || r.link(onNode, a.Dev).Peer.NS == inPod {
 			r.nodeAddrs[a.Prefix.Addr()] = a.Dev
 		}
@@ -64,8 +64,8 @@ func newReader(pod inspect.Pod, state inspect.State) *reader {
 	return r
 }
 
-// purposes returns what the coordinators of a network lead to the node. What can't be
-// read has none.
+// purposes returns the destinations that the coordinators of a network lead to the node.
+// It returns none for a configuration that it can't read.
 func purposes(config []byte) (out []purpose) {
 	list, err := libcni.ConfListFromBytes(config)
 	if err != nil {
@@ -79,7 +79,7 @@ func purposes(config []byte) (out []purpose) {
 		}
 		conf, err := of.Load(raw)
 		c, ok := conf.(*coordinator.Config)
-		if err != nil || !ok { // nil: it says to do nothing
+		if err != nil || !ok { // conf is nil if the configuration disables the plugin
 			continue
 		}
 		for words, prefixes := range map[string][]netip.Prefix{
@@ -111,8 +111,8 @@ func (r *reader) node() Side {
 	return s
 }
 
-// plain is what the kernel keeps for itself: table local, and the link-local and
-// multicast routes of each link.
+// plain reports whether the kernel made a route for itself: in table local, or to
+// link-local or multicast addresses.
 func plain(r netstate.Route) bool {
 	dst := r.Dst.Addr()
 	return r.Table == netstate.TableLocal || dst.IsLinkLocalUnicast() || dst.IsMulticast()
@@ -120,13 +120,13 @@ func plain(r netstate.Route) bool {
 
 func all[T netstate.Object](r *reader, ns netstate.NS) []T { return netstate.All[T](r.Snapshot, ns) }
 
-// link returns a link, the zero one if there is none.
+// link returns a link, the zero Link if there is none.
 func (r *reader) link(ns netstate.NS, name string) netstate.Link {
 	l, _ := netstate.Get(r.Snapshot, ns, netstate.Link{Name: name})
 	return l
 }
 
-// byNumber orders names such that net2 comes before net10.
+// byNumber compares names so that net2 comes before net10.
 func byNumber(a, b string) int {
 	return cmp.Or(cmp.Compare(strings.TrimRight(a, digits), strings.TrimRight(b, digits)), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/multihome/multihome/pkg/report"
 )
 
-// columns is how wide the text is as long as names and addresses allow it.
+// columns is the width of the text. Long names and addresses may exceed it.
 const columns = 100
 
-// WriteText writes the view as tables, in the words of ip(8).
+// WriteText writes the view as tables, in the syntax of ip(8).
 func (v View) WriteText(w io.Writer, s report.Style) error {
 	p := &page{style: s}
 	p.head(v.title(), v.Netns)
-	p.line("  " + s.Ours("+") + " is made by multihome; of the node there is only what concerns this pod")
+	p.line("  " + s.Ours("+") + " is made by multihome; the node is shown only as far as it concerns this pod")
 	p.side("pod", v.Pod)
 	p.side("node", v.Node)
 	if len(v.Records) > 0 {
@@ -32,7 +32,7 @@ func (v View) WriteText(w io.Writer, s report.Style) error {
 	return err
 }
 
-// title says which pod that is.
+// title names the pod and its container.
 func (v View) title() string {
 	switch {
 	case v.ContainerID == "":
@@ -43,10 +43,10 @@ func (v View) title() string {
 	return "pod " + v.Name + ", container " + short(v.ContainerID)
 }
 
-// short is as much of a container ID as people use.
+// short returns the first twelve characters of a container ID, as people write it.
 func short(id string) string { return id[:min(len(id), 12)] }
 
-// page is text that is put together.
+// page collects the lines of a text.
 type page struct {
 	strings.Builder
 	style report.Style
@@ -54,7 +54,7 @@ type page struct {
 
 func (p *page) line(text string) { p.WriteString(strings.TrimRight(text, " ") + "\n") }
 
-// head begins a part.
+// head begins a section.
 func (p *page) head(what, about string) {
 	if p.Len() > 0 {
 		p.line("")
@@ -90,19 +90,19 @@ func (p *page) side(name string, s Side) {
 	}
 }
 
-// row is a line of a table; its last cell says what the others are there for.
+// row is a row of a table. Its last cell says what the object in the others is for.
 type row struct {
 	header bool
 	ours   bool
 	cells  []string
-	below  []string // lines that belong to it
+	below  []string // further lines
 }
 
-// wide is from where on a cell doesn't make its column wider.
+// wide is the length of the longest cell that makes its column wider.
 const wide = 62
 
-// table writes rows in columns, but for those that are empty. A last cell that would
-// end beyond the page goes below the others.
+// table writes rows in columns, and leaves out empty columns. It writes the last cell of a
+// row below the others if it doesn't fit beside them.
 func (p *page) table(rows []row) {
 	widths := make([]int, len(rows[0].cells)-1)
 	for _, r := range rows {
@@ -149,7 +149,7 @@ func (p *page) row(r row, widths []int) {
 	}
 }
 
-// trailing is the space that a text ends with.
+// trailing returns the spaces at the end of a text.
 func trailing(s string) string { return s[len(strings.TrimRight(s, " ")):] }
 
 func nicRows(nics []NIC) []row {
@@ -164,7 +164,8 @@ func nicRows(nics []NIC) []row {
 	return rows
 }
 
-// kind is the type with what people tell such links by.
+// kind returns the type of a NIC with the ID of a VLAN or the mode of a bond, and DOWN if
+// the NIC is down.
 func (n NIC) kind() string {
 	words := []string{n.Type}
 	details := netstate.Details(n.Details)
@@ -180,7 +181,7 @@ func (n NIC) kind() string {
 	return strings.Join(words, " ")
 }
 
-// on is the link that a NIC needs.
+// on returns the link that a NIC sits on, is a port of, or has its other end at.
 func (n NIC) on() string {
 	switch {
 	case n.Master != "" && n.Peer != "":
@@ -209,13 +210,13 @@ func (a Address) text() string {
 	return s
 }
 
-// bothFamilies is a rule that may be there for both address families.
+// bothFamilies is a rule with its address family, or with both.
 type bothFamilies struct {
 	Rule
 	families string
 }
 
-// merged puts rules that differ in nothing but their family together.
+// merged joins rules that differ only in their family.
 func merged(rules []Rule) []bothFamilies {
 	var out []bothFamilies
 	for _, r := range rules {

@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package show puts what a pod and its node hold into words and pictures: the pod's
-// NICs, the rules and routing tables that choose among them, and on the node what
-// leads to the pod, with what each is there for and which of it this suite made.
+// Package show describes the networks of a pod in words and pictures: the pod's NICs, the
+// rules and routing tables that choose among them, and the NICs, rules and routes of the
+// node that lead to the pod. It says what each object is for, and marks the objects that
+// this suite made.
+//
+//	pod, err := inspect.Find("3f1c", inspect.CacheDirs)
+//	state, err := pod.Read()
+//	view := show.Of(pod, state)
+//	err = report.Write(os.Stdout, "text", view) // or view.Picture().WriteSVG(os.Stdout)
+//
+// Beware: a view leaves out objects that don't concern the pod, such as other pods' routes
+// on the node and the kernel's own routes. Its texts are for people and change; programs
+// should read the other fields.
 package show
 
 import (
@@ -12,7 +22,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// View is a pod, and of its node what concerns that pod.
+// View describes a pod, and the part of its node that concerns the pod.
 type View struct {
 	Name        string   `json:"name"`
 	ContainerID string   `json:"containerID,omitempty"`
@@ -22,10 +32,10 @@ type View struct {
 	Records     []Record `json:"records,omitempty"`
 }
 
-// Side is what one of the two network namespaces holds.
+// Side describes one of the two network namespaces.
 type Side struct {
 	NICs       []NIC       `json:"nics"`
-	Rules      []Rule      `json:"rules,omitempty"`  // as they are asked
+	Rules      []Rule      `json:"rules,omitempty"`  // in the order in which the kernel asks them
 	Tables     []Table     `json:"tables,omitempty"` // in the order of the rules that lead there
 	Marks      []Mark      `json:"marks,omitempty"`
 	Neighbours []Neighbour `json:"neighbours,omitempty"`
@@ -36,23 +46,23 @@ type NIC struct {
 	Name      string    `json:"name"`
 	Type      string    `json:"type"` // of ip-link(8), or "physical"
 	Details   string    `json:"details,omitempty"`
-	Parent    string    `json:"parent,omitempty"` // that it sits on; it is the node's, and so is
-	Peer      string    `json:"peer,omitempty"`   // the other end of a pod's veth, and the other way round
+	Parent    string    `json:"parent,omitempty"` // the node's link that it sits on
+	Peer      string    `json:"peer,omitempty"`   // the other end of a veth, in the other namespace
 	Master    string    `json:"master,omitempty"` // the bridge or bond that it is a port of
 	MAC       string    `json:"mac,omitempty"`
 	MTU       int       `json:"mtu"` // bytes
 	Up        bool      `json:"up"`
 	Addresses []Address `json:"addresses,omitempty"`
 	Network   string    `json:"network,omitempty"` // the CNI network that it was made for
-	Table     int       `json:"table,omitempty"`   // that is its own
+	Table     int       `json:"table,omitempty"`   // the ID of its own routing table
 	Meaning   string    `json:"meaning,omitempty"`
 	Ours      bool      `json:"ours,omitempty"`
 }
 
-// Address is one of a NIC's.
+// Address is an address of a NIC.
 type Address struct {
 	Prefix    netip.Prefix `json:"prefix"`
-	Dynamic   bool         `json:"dynamic,omitempty"`   // of a router advertisement or DHCP
+	Dynamic   bool         `json:"dynamic,omitempty"`   // from a router advertisement or DHCP
 	Tentative bool         `json:"tentative,omitempty"` // not usable yet
 }
 
@@ -60,21 +70,20 @@ type Address struct {
 type Rule struct {
 	Family   netstate.Family `json:"family"`
 	Priority int             `json:"priority"`
-	Text     string          `json:"text"` // of ip-rule(8), without priority and protocol
+	Text     string          `json:"text"` // in the syntax of ip-rule(8), without priority and protocol
 	Table    int             `json:"table"`
 	Meaning  string          `json:"meaning,omitempty"`
 	Ours     bool            `json:"ours,omitempty"`
 }
 
-// Table is a routing table: in a pod all of it, on the node what leads to the pod.
-// One of ours may hold routes that were copied or moved there, which keep their
-// protocol.
+// Table is a routing table: all of it in a pod, and on the node the routes to the pod. A
+// table of ours may hold routes that were copied or moved there; they keep their protocol.
 type Table struct {
 	ID      int     `json:"id"`
 	Name    string  `json:"name"`
 	Meaning string  `json:"meaning,omitempty"`
 	Ours    bool    `json:"ours,omitempty"`
-	Routes  []Route `json:"routes,omitempty"` // the most specific ones first, as they are asked
+	Routes  []Route `json:"routes,omitempty"` // the most specific first, as the kernel tries them
 }
 
 // Route is a unicast route with one next hop.
@@ -86,12 +95,12 @@ type Route struct {
 	Src      netip.Addr      `json:"src,omitzero"`
 	Metric   int             `json:"metric,omitempty"`
 	Protocol string          `json:"protocol"`
-	Text     string          `json:"text"` // of ip-route(8), without what is plain
+	Text     string          `json:"text"` // in the syntax of ip-route(8), without table and defaults
 	Meaning  string          `json:"meaning,omitempty"`
 	Ours     bool            `json:"ours,omitempty"`
 }
 
-// Mark is a table or are chains of ours in netfilter.
+// Mark is a table of ours in nftables, or our chains in iptables.
 type Mark struct {
 	Text    string `json:"text"`
 	Meaning string `json:"meaning,omitempty"`
@@ -107,17 +116,17 @@ type Neighbour struct {
 	Meaning   string     `json:"meaning,omitempty"`
 }
 
-// Record is what we noted of an attachment on the node.
+// Record is a record of ours of an attachment, in /run/multihome.
 type Record struct {
 	Network   string       `json:"network"`
 	IfName    string       `json:"ifName"`
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 	Table     int          `json:"table,omitempty"`
 	Device    string       `json:"device,omitempty"`
-	Links     []string     `json:"links,omitempty"` // of the node, that the attachment uses
+	Links     []string     `json:"links,omitempty"` // links of the node that the attachment uses
 }
 
-// Of puts what was read of a pod into words. It reads nothing itself.
+// Of describes a pod from its state. It reads nothing itself.
 func Of(pod inspect.Pod, state inspect.State) View {
 	r := newReader(pod, state)
 	v := View{Name: pod.Name, ContainerID: pod.ContainerID, Netns: pod.Netns, Pod: r.pod(), Node: r.node()}

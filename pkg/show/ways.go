@@ -12,7 +12,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// rules returns those of a namespace that ok wants, in the order in which the kernel
+// rules returns the rules of a namespace that ok accepts, in the order in which the kernel
 // asks them.
 func (r *reader) rules(ns netstate.NS, ok func(netstate.Rule) bool) []Rule {
 	list := slices.DeleteFunc(all[netstate.Rule](r, ns), func(rule netstate.Rule) bool { return !ok(rule) })
@@ -32,6 +32,7 @@ func (r *reader) rules(ns netstate.NS, ok func(netstate.Rule) bool) []Rule {
 	return out
 }
 
+// ruleMeaning says which packets a rule is for, "" if that is unknown.
 func (r *reader) ruleMeaning(ns netstate.NS, rule netstate.Rule) string {
 	forAll := !rule.From.IsValid() && !rule.To.IsValid() && rule.Mask == 0
 	switch {
@@ -42,24 +43,24 @@ func (r *reader) ruleMeaning(ns netstate.NS, rule netstate.Rule) string {
 	case rule.Table == netstate.TableDefault && forAll:
 		return "empty unless somebody uses it"
 	case ns == onNode && rule.Owned() && forAll:
-		return "what goes to a pod's address"
+		return "packets to pods' addresses"
 	case ns == onNode:
 		return ""
 	case rule.Owned() && rule.Mask != 0 && rule.Table == r.repliesTable:
 		return r.repliesMeaning()
 	case rule.From.IsSingleIP() && r.podAddrs[rule.From.Addr()] != "":
-		return "what " + r.podAddrs[rule.From.Addr()] + "'s address sends"
-	case rule.To.IsValid() && r.podAddrs[rule.To.Addr()] != "": // ours keep the bits of the address
-		return "what goes to " + r.podAddrs[rule.To.Addr()] + "'s network"
+		return "packets from " + r.podAddrs[rule.From.Addr()] + "'s address"
+	case rule.To.IsValid() && r.podAddrs[rule.To.Addr()] != "": // our rules keep the host bits of the address
+		return "packets to " + r.podAddrs[rule.To.Addr()] + "'s network"
 	}
 	return ""
 }
 
-// repliesMeaning says which replies are led their own way.
+// repliesMeaning says which replies the rule for marked packets is for.
 func (r *reader) repliesMeaning() string {
-	words := "replies to what came by " + r.repliesBy
+	words := "replies to packets via " + r.repliesBy
 	if !r.leadsToOurs(r.repliesBy) {
-		words = "replies to what the node sent" // others come by this NIC as well
+		words = "replies to packets from the node" // other senders use this NIC as well
 	}
 	if len(all[netstate.Mark](r, inPod)) == 0 {
 		words += ", but nothing marks them"
@@ -73,7 +74,7 @@ func (r *reader) leadsToOurs(nic string) bool {
 	return r.link(peer.NS, peer.Name).Owned()
 }
 
-// replies finds what is in the fields of their name.
+// replies returns the values of the fields repliesBy and repliesTable.
 func (r *reader) replies() (by string, table int) {
 	for _, rule := range all[netstate.Rule](r, inPod) {
 		if rule.Owned() && rule.Mask != 0 {
@@ -89,8 +90,9 @@ func (r *reader) replies() (by string, table int) {
 	return by, table
 }
 
-// tables returns those that the rules lead to and those that hold routes, the ones
-// that are asked first first. The kernel's own are left out where they are empty.
+// tables returns the tables that the rules lead to and the tables of the routes, in the
+// order in which the kernel asks them. It leaves out table local, and tables that are
+// empty and not ours.
 func (r *reader) tables(ns netstate.NS, rules []Rule, routes []netstate.Route) []Table {
 	var out []Table
 	at := func(id int) *Table {
@@ -106,7 +108,7 @@ func (r *reader) tables(ns netstate.NS, rules []Rule, routes []netstate.Route) [
 		}
 		t := at(rule.Table)
 		t.Ours = t.Ours || rule.Ours
-		t.Meaning = cmp.Or(t.Meaning, strings.Replace(rule.Meaning, "'s address sends", "'s addresses send", 1))
+		t.Meaning = cmp.Or(t.Meaning, strings.Replace(rule.Meaning, "'s address", "'s addresses", 1))
 	}
 	slices.SortStableFunc(routes, func(a, b netstate.Route) int {
 		return cmp.Or(cmp.Compare(netstate.FamilyOf(a.Dst.Addr()), netstate.FamilyOf(b.Dst.Addr())),
@@ -129,6 +131,7 @@ func tableName(id int) string {
 	return fmt.Sprint(id)
 }
 
+// route describes a route of a namespace.
 func (r *reader) route(ns netstate.NS, route netstate.Route) Route {
 	out := Route{
 		Family: netstate.FamilyOf(route.Dst.Addr()), Dst: route.Dst, Via: route.Via, Dev: route.Dev, Src: route.Src,
@@ -144,9 +147,9 @@ func (r *reader) route(ns netstate.NS, route netstate.Route) Route {
 	return out
 }
 
-// text is a route as ip(8) prints it, without its table, which a heading says, and
-// without what is plain: that it is ours, the scope that follows from it, and the
-// metric that IPv6 routes have when nobody gives them one.
+// text returns a route in the syntax of ip-route(8). It leaves out the table, which is in
+// the heading, our protocol, the scope that follows from the route, and the default metric
+// of IPv6 routes.
 func text(route netstate.Route) string {
 	like := netstate.NewRoute(route.Proto, route.Table, route.Dst, route.Via, route.Dev, route.Src)
 	route.Table = netstate.TableMain
@@ -163,6 +166,7 @@ func text(route netstate.Route) string {
 	return s
 }
 
+// routeMeaning says what a route of the pod leads to, "" if that is unknown.
 func (r *reader) routeMeaning(route netstate.Route) string {
 	switch {
 	case route.Dst.Bits() == 0 && route.Table == r.repliesTable:
@@ -186,7 +190,7 @@ func (r *reader) routeMeaning(route netstate.Route) string {
 	return ""
 }
 
-// hasAddr reports whether one of the pod's NICs has an address in a network.
+// hasAddr reports whether a NIC of the pod has an address in a network.
 func (r *reader) hasAddr(nic string, network netip.Prefix) bool {
 	for a, dev := range r.podAddrs {
 		if dev == nic && network.Contains(a) {
@@ -196,7 +200,7 @@ func (r *reader) hasAddr(nic string, network netip.Prefix) bool {
 	return false
 }
 
-// podNeighbours returns all that the pod knows.
+// podNeighbours returns all neighbours of the pod.
 func (r *reader) podNeighbours() []Neighbour {
 	return r.neighbours(inPod, func(n netstate.Neigh) (meaning string, ok bool) {
 		if r.nodeAddrs[n.Dst] != "" {
@@ -206,7 +210,7 @@ func (r *reader) podNeighbours() []Neighbour {
 	})
 }
 
-// nodeNeighbours returns the pod's addresses.
+// nodeNeighbours returns the node's neighbours that are addresses of the pod.
 func (r *reader) nodeNeighbours() []Neighbour {
 	return r.neighbours(onNode, func(n netstate.Neigh) (meaning string, ok bool) {
 		nic := r.podAddrs[n.Dst]
@@ -214,6 +218,7 @@ func (r *reader) nodeNeighbours() []Neighbour {
 	})
 }
 
+// neighbours returns the neighbours of a namespace for which meaning returns ok.
 func (r *reader) neighbours(ns netstate.NS, meaning func(netstate.Neigh) (string, bool)) []Neighbour {
 	var out []Neighbour
 	for _, n := range all[netstate.Neigh](r, ns) {
@@ -225,7 +230,7 @@ func (r *reader) neighbours(ns netstate.NS, meaning func(netstate.Neigh) (string
 	return out
 }
 
-// podMarks returns what of netfilter marks the pod's replies.
+// podMarks returns the tables or chains of netfilter that mark the pod's replies.
 func (r *reader) podMarks() []Mark {
 	var out []Mark
 	for _, m := range all[netstate.Mark](r, inPod) {
@@ -243,18 +248,19 @@ func markMeaning(m netstate.Mark) string {
 	case m.Damage != "":
 		return ""
 	case m.From != netstate.MAC{}:
-		return fmt.Sprintf("replies to what came by %s from %s get mark %#x", m.Dev, m.From, m.Bits)
+		return fmt.Sprintf("replies to packets via %s from %s get mark %#x", m.Dev, m.From, m.Bits)
 	}
-	return fmt.Sprintf("replies to what came by %s get mark %#x", m.Dev, m.Bits)
+	return fmt.Sprintf("replies to packets via %s get mark %#x", m.Dev, m.Bits)
 }
 
-// nodeMarks returns what of netfilter looks at what pods send to the node.
+// nodeMarks returns the tables of netfilter that check the sources of pods' packets on the
+// node.
 func (r *reader) nodeMarks() []Mark {
 	var out []Mark
 	for _, c := range all[netstate.SourceCheck](r, onNode) {
 		m := Mark{Text: "table inet " + netstate.SourceTable, Damage: c.Damage}
 		if c.Damage == "" {
-			m.Meaning = "drops what pods send from addresses that aren't theirs"
+			m.Meaning = "drops packets from pods with source addresses that aren't theirs"
 		}
 		out = append(out, m)
 	}

@@ -11,22 +11,22 @@ import (
 	"github.com/multihome/multihome/pkg/canvas"
 )
 
-// group is NICs of the node that sit on each other, the lowest first, or none, and
-// those of the pod that sit on them or end there.
+// group holds NICs of the node that sit on each other, the lowest first, or a NIC of the
+// pod that sits on no NIC of the node.
 type group struct {
 	node []leaf
-	pod  []NIC // without any of the node's
+	pod  []NIC
 }
 
 // leaf is a NIC of the node in a group.
 type leaf struct {
 	NIC
-	below string // that it sits on
+	below string // name of the NIC that it sits on
 	depth int
-	pod   []NIC // that sit on it, or end there
+	pod   []NIC // NICs of the pod that sit on it, or have their other end there
 }
 
-// groups are ordered by the pod's NICs.
+// groups divides all NICs into groups, in the order of the pod's NICs.
 func (v View) groups() []group {
 	below := func(n NIC) string {
 		if n.Master != "" && v.nodeNIC(n.Master).Type != "bond" {
@@ -68,7 +68,7 @@ func (v View) groups() []group {
 	return out
 }
 
-// nodeNIC returns the node's NIC of a name, the zero one if it isn't shown.
+// nodeNIC returns the node's NIC of a name, the zero NIC if the view has none.
 func (v View) nodeNIC(name string) NIC {
 	i := slices.IndexFunc(v.Node.NICs, func(n NIC) bool { return n.Name == name })
 	if i < 0 {
@@ -77,7 +77,7 @@ func (v View) nodeNIC(name string) NIC {
 	return v.Node.NICs[i]
 }
 
-// first is the place of a group's first NIC among the pod's.
+// first returns the index in the pod's NICs of the first one in a group.
 func (v View) first(g group) int {
 	all := slices.Clone(g.pod)
 	for _, l := range g.node {
@@ -90,8 +90,8 @@ func (v View) first(g group) int {
 	return first
 }
 
-// wires draws LANs, the node's NICs, the pod's, and what connects them, below y.
-// It returns where node and pod end.
+// wires draws LANs, the node's NICs, the pod's NICs and the lines between them, below y. It
+// returns the heights at which node and pod end.
 func (p *picture) wires(y float64) (nodeBottom, podBottom float64) {
 	p.text(nodeX+inset, y+24, partStyle, "Node", nodeWidth-2*inset)
 	p.text(podX+inset, y+24, partStyle, "Pod", podWidth-2*inset)
@@ -136,8 +136,8 @@ func (p *picture) wires(y float64) (nodeBottom, podBottom float64) {
 	return atNode + 2, atPod + 2
 }
 
-// connect draws what connects a NIC of the node with the pod's that sit on it or end
-// there: from one height to theirs.
+// connect draws the lines from a NIC of the node, at height y, to NICs of the pod, at the
+// heights in at.
 func (p *picture) connect(y float64, at []float64, nics []NIC) {
 	const from, to = nodeX + nodeWidth - inset, podX + inset
 	stem := float64(from)
@@ -150,7 +150,7 @@ func (p *picture) connect(y float64, at []float64, nics []NIC) {
 	}
 }
 
-// podCard draws one of the pod's NICs, and returns how high it is.
+// podCard draws a NIC of the pod. It returns the height of the card.
 func (p *picture) podCard(y float64, n NIC) float64 {
 	const w = podWidth - 2*inset
 	c := p.of(inPod, n.Name)
@@ -169,7 +169,8 @@ func (p *picture) podCard(y float64, n NIC) float64 {
 	return p.card(podX+inset, y, w, 0, lines, c)
 }
 
-// nodeBy is the MAC that the pod was told for the node's addresses on one of its NICs.
+// nodeBy returns the MAC that the pod has for the node's addresses on a NIC, as a permanent
+// entry; "" if there is none.
 func (v View) nodeBy(nic string) string {
 	for _, n := range v.Pod.Neighbours {
 		if n.Dev == nic && n.Permanent && n.Meaning != "" {
@@ -179,7 +180,7 @@ func (v View) nodeBy(nic string) string {
 	return ""
 }
 
-// nodeCard draws one of the node's NICs, and returns how high it is.
+// nodeCard draws a NIC of the node. It returns the height of the card.
 func (p *picture) nodeCard(x, y float64, l leaf) float64 {
 	w := nodeX + nodeWidth - inset - x
 	c, rim := p.of(onNode, l.Name), nodeRm
@@ -192,13 +193,13 @@ func (p *picture) nodeCard(x, y float64, l leaf) float64 {
 	}
 	n := l.NIC
 	if len(l.pod) > 0 {
-		n.Meaning = "" // a line says that
+		n.Meaning = "" // the lines to the pod's NICs show it
 	}
 	lines = append(lines, n.details(w-2*pad)...)
 	return p.card(x, y, w, 0, lines, rim)
 }
 
-// members are the node's NICs that are part of another.
+// members returns the node's NICs that are members of a bond.
 func (v View) members(bond string) (out []string) {
 	if v.nodeNIC(bond).Type != "bond" {
 		return nil
@@ -211,7 +212,7 @@ func (v View) members(bond string) (out []string) {
 	return out
 }
 
-// details are a NIC's addresses and what else there is to say.
+// details returns lines with a NIC's addresses, network, table, meaning, MTU and MAC.
 func (n NIC) details(width float64) (lines []line) {
 	for _, a := range n.Addresses {
 		lines = append(lines, wrapped(codeStyle, a.text(), width)...)
@@ -233,8 +234,8 @@ func (n NIC) details(width float64) (lines []line) {
 	return append(lines, wrapped(wordsStyle, strings.Join(more, " · "), width)...)
 }
 
-// lan is what there is to say of the networks that a group's NICs are in, nothing if
-// they lead nowhere.
+// lan returns lines about the networks of a group's NICs: prefixes and VLANs. It returns
+// none if the NICs lead to no LAN.
 func (p *picture) lan(g group) (lines []line) {
 	if len(g.node) > 0 && (g.node[0].Peer != "" || g.node[0].Type == "bridge") {
 		return nil
@@ -261,7 +262,7 @@ func (p *picture) lan(g group) (lines []line) {
 		networks(append([]NIC{l.NIC}, l.pod...)...)
 	}
 	if len(lines) == 1 && len(g.node) > 0 && len(g.node[0].Addresses) > 0 {
-		return nil // it has no network, but addresses for its own use
+		return nil // the NIC has addresses for its own use, but no network
 	}
 	return lines
 }
