@@ -179,7 +179,7 @@ func TestRepairOnePod(t *testing.T) {
 	}
 	for what, want := range map[string]string{
 		s.App.ContainerID[:8]: "/var/lib/cni/results/macvlan-ens192-" + s.App.ContainerID + "-eth0",
-		s.App.Name():          "nobody noted what it should have",
+		s.App.Name():          "no record says what it should have",
 		"nowhere":             "no namespace, process or container",
 		"":                    "no namespace, process or container",
 	} {

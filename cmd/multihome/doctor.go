@@ -14,8 +14,8 @@ import (
 	"github.com/multihome/multihome/pkg/report"
 )
 
-// errFindings ends the program with exit status 1, and without a word: the findings
-// are printed.
+// errFindings ends the program with exit status 1 and without a message, because the
+// findings are printed already.
 var errFindings = errors.New("there are findings")
 
 func doctorCommand() *cobra.Command {
@@ -23,24 +23,25 @@ func doctorCommand() *cobra.Command {
 	var format, root string
 	c := &cobra.Command{
 		Use:   "doctor [POD]",
-		Short: "Say what keeps pods of this node from working, why, and what mends it",
-		Long: `Doctor looks at the node and all of its pods that have to do with this suite, or
-at one POD: settings of the kernel, firewalls, kube-proxy, software that takes
-away what the plugins make, leftovers of dead pods, and what living ones lack.
-docs/doctor.md lists what it finds.
+		Short: "Find the reasons why pods of this node don't work, and say how to fix them",
+		Long: `Doctor examines the node and all of its pods that this suite attached, or one
+POD. It looks at settings of the kernel, firewalls, kube-proxy, software that
+removes objects of the plugins, leftovers of dead pods, and objects that living
+pods lack. docs/doctor.md lists all findings.
 
-It changes nothing. With --fix it mends what is ours: it removes what dead pods
-left, and gives living ones back what ADD made, as multihome repair does.
+It changes nothing. With --fix it fixes what is ours: it removes leftovers of dead
+pods, and restores in living pods the objects that ADD made, as multihome repair
+does.
 
 POD is a container ID or the beginning of one, the name or path of a network
 namespace, or the ID of a process in it.
 
-In a container it wants the node's network namespace, its processes (hostPID)
-and its file system at --root, as kubectl debug node/NODE --profile=sysadmin has
-them at /host.
+In a container, doctor needs the node's network namespace, its processes (hostPID)
+and its file system at --root. kubectl debug node/NODE --profile=sysadmin gives it
+these, with the file system at /host.
 
-Exit status: 0 if there is nothing to mend, notes aside; 1 if there is; 2 if
-something could not be looked at, and nothing else was found.`,
+Exit status: 0 if there are no findings but notes; 1 if there are problems or
+warnings; 2 if a check could not be made, and nothing else was found.`,
 		Example: `  multihome doctor
   multihome doctor 3f1c -o yaml
   multihome doctor --fix`,
@@ -65,20 +66,20 @@ something could not be looked at, and nothing else was found.`,
 			case !r.Healthy():
 				return errFindings
 			case len(r.Unseen) > 0:
-				return errors.New("doctor: not all could be looked at")
+				return errors.New("doctor: some checks could not be made")
 			}
 			return nil
 		},
 	}
 	outputFlag(c, &format)
 	cacheFlag(c, &o.CacheDirs)
-	c.Flags().StringVar(&o.ConfDir, "conf-dir", doctor.ConfDir, "configurations of the node, which go before the cached ones")
-	c.Flags().BoolVar(&o.Fix, "fix", false, "mend what is ours")
-	c.Flags().StringVar(&root, "root", "/", "where the node's file system is")
+	c.Flags().StringVar(&o.ConfDir, "conf-dir", doctor.ConfDir, "directory of the node's configurations, which take precedence over cached ones")
+	c.Flags().BoolVar(&o.Fix, "fix", false, "fix what is ours")
+	c.Flags().StringVar(&root, "root", "/", "path of the node's file system")
 	return c
 }
 
-// enter makes a directory the root of all paths.
+// enter makes a directory the root of all paths (chroot(2)).
 func enter(root string) error {
 	if root == "/" {
 		return nil

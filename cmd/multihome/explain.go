@@ -15,7 +15,7 @@ import (
 	"github.com/multihome/multihome/pkg/report"
 )
 
-// explainFlags are those that aren't an Option as they stand.
+// explainFlags holds the flags that don't go into [explain.Options] unchanged.
 type explainFlags struct {
 	format, prevResult, snapshot     string
 	given, addresses, gateways, node []string
@@ -27,16 +27,16 @@ func explainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain CONFLIST",
 		Short: "Show what ADD of a network would do, command by command, without doing it",
-		Long: `Explain prints what ADD would do for a pod, each operation as a command for a shell
-on the node and with its reason, and does nothing. CONFLIST is a file with a list of
-plugins, a single plugin, or a NetworkAttachmentDefinition; - is standard input.
-Plugins that are not of this suite are not run. The text is a shell script.
+		Long: `Explain prints the operations that ADD would do for a pod, and does none of them.
+Each is a command for a shell on the node, with its reason. The text is a shell script.
+CONFLIST is a file with a list of plugins, a single plugin, or a
+NetworkAttachmentDefinition; - is standard input. Explain runs no plugins of others.
 
-With --netns the pod is one of this node, and has the NIC already. A pod that has all
-that it should have needs nothing.
+With --netns, the pod is a pod of this node that has the NIC already. If it lacks
+nothing, there are no operations.
 
-Without, the pod is one that is described, by flags or by a snapshot: a file with a
-line for each object, as in
+Without --netns, flags or a snapshot describe the pod. A snapshot is a file with a line
+for each object, such as
 
   host: link ens192 address 00:50:56:b4:3c:82 mtu 1500 up
   host: addr 10.6.168.123/16 dev ens192
@@ -45,9 +45,9 @@ line for each object, as in
   pod: route default via 10.6.0.1 dev eth0
   pod: -6 rule pref 1000 from all lookup 500
 
-What the description leaves open is assumed, and said: the NIC's address is the
-first one of what host-local, static or whereabouts have in the configuration. That
-needs neither root nor the node.`,
+Explain makes assumptions for all that the description leaves open, and names them: it
+takes the NIC's address from the configuration of host-local, static or whereabouts,
+the first one there. A described pod needs neither root nor the node.`,
 		Example: `  multihome explain underlay.conflist
   multihome explain underlay.conflist --address 10.6.168.171/16 --gateway 10.6.0.1
   multihome explain vlan.conflist --given 'host: link ens192 mtu 9000 up' --ifname net1 --address 10.7.0.5/16
@@ -68,13 +68,13 @@ needs neither root nor the node.`,
 	flags := c.Flags()
 	flags.StringVar(&o.Netns, "netns", "", "a pod of this node: name or path of its network namespace, ID of a process in it, or container ID")
 	flags.StringVar(&o.IfName, "ifname", "eth0", "the NIC's name in the pod")
-	flags.StringVar(&o.ContainerID, "container-id", "", "of the pod's sandbox; names and MACs of links follow from it")
-	flags.StringVar(&f.prevResult, "prev-result", "", "file with what the plugins before ours answered, instead of what is known of the NIC")
+	flags.StringVar(&o.ContainerID, "container-id", "", "ID of the pod's sandbox; names and MACs of links are derived from it")
+	flags.StringVar(&f.prevResult, "prev-result", "", "file with the result of the plugins before ours, to use instead of the known one")
 	flags.StringVar(&f.snapshot, "snapshot", "", "file that describes the pod and its node")
 	flags.StringArrayVar(&f.given, "given", nil, "a line of a snapshot; may be repeated")
-	flags.StringSliceVar(&f.addresses, "address", nil, "of the NIC, with its length")
-	flags.StringSliceVar(&f.gateways, "gateway", nil, "of the NIC")
-	flags.StringSliceVar(&f.node, "node-address", nil, "what the pod calls its node by")
+	flags.StringSliceVar(&f.addresses, "address", nil, "address of the NIC, with its prefix length")
+	flags.StringSliceVar(&f.gateways, "gateway", nil, "gateway of the NIC")
+	flags.StringSliceVar(&f.node, "node-address", nil, "address by which the pod reaches its node")
 	for _, described := range []string{"snapshot", "given", "address", "gateway", "node-address"} {
 		c.MarkFlagsMutuallyExclusive("netns", described)
 	}
@@ -92,6 +92,7 @@ func completeConflist(_ *cobra.Command, args []string, _ string) ([]cobra.Comple
 	return []cobra.Completion{"conflist", "conf", "json", "yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
+// runExplain reads the files and flags, and explains a network.
 func runExplain(stdin io.Reader, network string, f explainFlags, o explain.Options) (r *explain.Report, err error) {
 	if network == "-" {
 		o.Network, err = io.ReadAll(stdin)
@@ -121,8 +122,8 @@ func runExplain(stdin io.Reader, network string, f explainFlags, o explain.Optio
 	return explain.Explain(o)
 }
 
-// lines are those of the snapshot, and then those that flags give. An empty line or
-// one with a # before it says nothing.
+// lines returns the lines of the snapshot file, followed by those of --given. It leaves
+// out the file's empty lines and its comments, which begin with #.
 func (f explainFlags) lines() ([]string, error) {
 	var out []string
 	if f.snapshot != "" {
@@ -139,7 +140,7 @@ func (f explainFlags) lines() ([]string, error) {
 	return append(out, f.given...), nil
 }
 
-// parseAll reads the values of a flag.
+// parseAll parses the values of a flag.
 func parseAll[T any](flag string, values []string, parse func(string) (T, error)) ([]T, error) {
 	var out []T
 	for _, value := range values {

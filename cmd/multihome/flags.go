@@ -13,8 +13,8 @@ import (
 	"github.com/multihome/multihome/pkg/report"
 )
 
-// outputFlag adds -o to a command that prints what it found, with formats beyond
-// those of [report.Write].
+// outputFlag adds -o to a command that prints a result. It allows the formats of
+// [report.Write] and some more.
 func outputFlag(c *cobra.Command, format *string, more ...string) {
 	formats := slices.Concat(report.Formats, more)
 	*format = formats[0]
@@ -22,7 +22,7 @@ func outputFlag(c *cobra.Command, format *string, more ...string) {
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)) // fails for an unknown flag
 }
 
-// choice is a flag that takes one of some words.
+// choice is the value of a flag that takes one of several words.
 type choice struct {
 	value *string
 	among []string
@@ -39,12 +39,13 @@ func (c choice) Set(word string) error {
 	return nil
 }
 
-// cacheFlag adds the flag for where runtimes keep what plugins answered.
+// cacheFlag adds --cache-dir, the directories in which runtimes keep the results of
+// plugins.
 func cacheFlag(c *cobra.Command, dirs *[]string) {
-	c.Flags().StringSliceVar(dirs, "cache-dir", inspect.CacheDirs, "where runtimes keep results (libcni)")
+	c.Flags().StringSliceVar(dirs, "cache-dir", inspect.CacheDirs, "directories in which runtimes keep results (libcni)")
 }
 
-// completePods completes the name of a pod by the container IDs of those there are.
+// completePods completes the name of a pod with the container IDs of the node's pods.
 func completePods(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -57,5 +58,5 @@ func completePods(c *cobra.Command, args []string, _ string) ([]cobra.Completion
 	for _, pod := range inspect.Pods(dirs) {
 		out = append(out, cobra.CompletionWithDesc(pod.ContainerID, pod.Name))
 	}
-	return out, cobra.ShellCompDirectiveDefault // a path of a namespace is one, too
+	return out, cobra.ShellCompDirectiveDefault // the path of a namespace names a pod, too
 }

@@ -20,9 +20,9 @@ func installCommand() *cobra.Command {
 		Use:   "install",
 		Short: "Copy the plugins to the node's CNI directory, and drop-ins to its /etc",
 		Long: `Install copies the plugins to the node's CNI directory, and drop-ins for other
-software of the node to its /etc. A file is replaced at once or not at all, and
-only if it differs; nothing else in these directories is touched. The software
-itself has to be restarted, or told to read its configuration again, by you.`,
+software of the node to its /etc. It replaces a file atomically, and only if the
+file differs; it touches nothing else in these directories. You have to restart
+the software yourself, or make it read its configuration again.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if from == "" {
@@ -60,8 +60,8 @@ itself has to be restarted, or told to read its configuration again, by you.`,
 	return c
 }
 
-// waitCommand is the main container of a DaemonSet that installs by its init
-// container: a DaemonSet has no pods that end.
+// waitCommand returns the command for the main container of a DaemonSet whose init
+// container installs the plugins. The pods of a DaemonSet must not end.
 func waitCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "wait",

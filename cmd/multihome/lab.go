@@ -23,13 +23,13 @@ func labCommand() *cobra.Command {
 		Use:   "lab",
 		Short: "Build a node, a LAN and pods in namespaces, and send traffic through them",
 		Long: `Build a node, a LAN with a router and clients, and two pods out of network
-namespaces; connect the pods by a chain of the real plugins; show what they
-did, and whether real traffic takes the ways that it should.
+namespaces. Connect the pods with a chain of the real plugins. Show the rules and
+routes that they made, and whether real traffic takes the right way.
 
 The namespaces and all files are private to this process. Nothing is left when
-it ends, however it ends. Needs root.
+it ends, even if it is killed. Needs root.
 
-To look around in such a thing, and in others, see up, shell and down.`,
+To keep this lab or another one up and look around in it, see up, shell and down.`,
 		Args:                       noScenario,
 		SuggestionsMinimumDistance: 2,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -53,8 +53,8 @@ To look around in such a thing, and in others, see up, shell and down.`,
 	return c
 }
 
-// noScenario refuses arguments: what is no command may be a scenario, of which up wants
-// the name.
+// noScenario refuses all arguments. If one is the name of a scenario, the error suggests
+// the command up; otherwise, a command of a similar name.
 func noScenario(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -91,7 +91,8 @@ func pluginPath(dirs []string) ([]string, error) {
 	return []string{filepath.Dir(self)}, nil
 }
 
-// runLab shows a scene on w. It returns an error if a check fails.
+// runLab builds a scene, and writes its state and the results of its traffic to w. It
+// returns an error if a check fails.
 func runLab(ctx context.Context, w io.Writer, cniPath, chained []string) (err error) {
 	l, err := lab.New(lab.Ens192())
 	if err != nil {
@@ -145,7 +146,7 @@ func writeResults(w io.Writer, results []lab.Result) (failed int) {
 		}
 		fmt.Fprintf(tw, "  %s\t%s\t%s\n", verdict, r.Name, evidence)
 	}
-	_ = tw.Flush() // as little looked at as every other write to the terminal
+	_ = tw.Flush() // errors of writing to the terminal are ignored here as everywhere
 	fmt.Fprintf(w, "\n%d of %d hold.\n", len(results)-failed, len(results))
 	return failed
 }

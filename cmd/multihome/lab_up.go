@@ -23,8 +23,8 @@ func labUpCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "up [SCENARIO]",
 		Short: "Build a scenario and keep it up",
-		Long: "Build a scenario and keep it up, until `multihome lab down`. There can be one at a time. " +
-			"Everything in it answers by HTTP on port 8080. The scenarios:\n\n" + scenarioTable(),
+		Long: "Build a scenario and keep it up until `multihome lab down`. Only one can be up at a time. " +
+			"Everything in it answers HTTP on port 8080. The scenarios:\n\n" + scenarioTable(),
 		Args: cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			var names []cobra.Completion
@@ -58,9 +58,9 @@ func labUpCommand() *cobra.Command {
 	return c
 }
 
-// labUp builds a scenario, leaves it to a server, and says what there is.
+// labUp builds a scenario, hands it over to a server process, and describes it on w.
 func labUp(ctx context.Context, w io.Writer, scenario lab.Scenario, cniPath []string) error {
-	server := exec.Command("/proc/self/exe", "lab", "serve") // wherever it is on the node
+	server := exec.Command("/proc/self/exe", "lab", "serve") // found even if the node has other files at its path
 	server.Args[0] = "multihome"
 	scene, err := scenario.Keep(ctx, server, cniPath...)
 	if err != nil {
@@ -86,7 +86,7 @@ func labShellCommand() *cobra.Command {
 		Short: "Run a shell or a command in a pod, on the node, the router or a client of the lab",
 		Long: `Run a shell, or a command, in a network namespace of the lab that is up: a pod's
 (web, app), the node's, the router's or a client's. The node has a /run, a
-/var/lib/cni and an /etc/cni of its own, with what plugins and libcni keep there.`,
+/var/lib/cni and an /etc/cni of its own, with the files of plugins and libcni.`,
 		Example: "  multihome lab shell node\n  multihome lab shell web -- ip route",
 		Args:    cobra.MinimumNArgs(1),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -111,11 +111,12 @@ func labShellCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().SetInterspersed(false) // the command has flags of its own, with or without --
+	c.Flags().SetInterspersed(false) // flags after NAME are the command's own, even without --
 	return c
 }
 
-// labShell becomes the command, which finds this program.
+// labShell replaces this process with the command. It puts the directory of this program
+// first into PATH, so that the command finds multihome.
 func labShell(name string, argv ...string) error {
 	kept, err := lab.OpenKept()
 	if err != nil {
@@ -138,9 +139,9 @@ func labShell(name string, argv ...string) error {
 func labDownCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
-		Short: "Remove the lab that is up, with all that runs in it",
-		Long: `Remove the lab that is up, or what is left of one whose "up" was cut off, and end
-all processes in it: shells, too.`,
+		Short: "Remove the lab that is up, and end all processes in it",
+		Long: `Remove the lab that is up, or the rest of a lab whose "up" was interrupted, and end
+all processes in it, including shells.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := needRoot(); err != nil {
@@ -154,8 +155,8 @@ all processes in it: shells, too.`,
 	}
 }
 
-// completeFirst completes the first argument; a command that follows is the shell's
-// business.
+// completeFirst completes the first argument with names. It leaves further arguments, the
+// words of a command, to the shell.
 func completeFirst(args []string, names []cobra.Completion) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
@@ -163,18 +164,18 @@ func completeFirst(args []string, names []cobra.Completion) ([]cobra.Completion,
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// scenarioTable names all scenarios and says what they are.
+// scenarioTable returns a table of all scenarios, with a description of each.
 func scenarioTable() string {
 	var b strings.Builder
 	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, s := range lab.Scenarios() {
 		fmt.Fprintf(tw, "  %s\t%s\n", s.Name, s.About)
 	}
-	_ = tw.Flush() // as little looked at as every other write to the terminal
+	_ = tw.Flush() // a strings.Builder returns no error
 	return b.String()
 }
 
-// writeScene says what there is, and what to look at.
+// writeScene lists the addresses of a scene, and commands to try.
 func writeScene(w io.Writer, scenario lab.Scenario, scene *lab.Scene) {
 	fmt.Fprintf(w, "Scenario %s is up: %s.\n\n", scenario.Name, scenario.About)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command multihome installs the plugins of this suite, shows what they do, says what
-// keeps them from it, and repairs it. But for install, repair and doctor --fix it
-// changes nothing on the machine: what it builds, it builds in network namespaces of
-// its own.
+// Command multihome is the tool for people: it installs the plugins of this suite, shows
+// what they do, finds out why pods don't work, and repairs pods.
+//
+//	multihome install --drop-ins iproute2      # put the plugins onto this node
+//	multihome explain underlay.conflist        # what would ADD do?
+//	multihome show POD                         # what does the pod have?
+//	multihome trace POD --to 10.96.0.10:80     # which way does a packet take?
+//	multihome doctor                           # why doesn't it work?
+//	multihome repair                           # restore what was removed
+//	multihome lab                              # try it without a cluster
+//
+// Beware: install, repair and doctor --fix change the machine. All other commands leave it
+// as it is; lab builds in network namespaces of its own. Most commands need root.
 package main
 
 import (
@@ -32,14 +41,14 @@ func main() {
 	}
 }
 
-// errorStatus is the annotation of a command that says with which exit status an
-// error ends it, if not with 1.
+// errorStatus is the key of a command's annotation with the exit status of an error. The
+// default is 1.
 const errorStatus = "multihome/error-status"
 
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "multihome",
-		Short:         "Install the multihome CNI plugins; explain, show, trace and mend what they do",
+		Short:         "Install the multihome CNI plugins; explain, show, trace and repair what they do",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

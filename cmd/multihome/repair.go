@@ -17,15 +17,15 @@ func repairCommand() *cobra.Command {
 	var o repair.Options
 	c := &cobra.Command{
 		Use:   "repair [POD]",
-		Short: "Give the living pods of this node back what they should have",
-		Long: `Repair does for every living pod, or for one POD, what a repeated ADD would do:
-after something else on the node flushed rules or tables, after the node got other
-addresses, or after the configuration of a network in --conf-dir was changed. It goes
-by the results that runtimes keep, and changes nothing on a healthy node.
+		Short: "Restore the rules, routes and links of living pods of this node",
+		Long: `Repair does for every living pod, or for one POD, what a repeated ADD would do. Use
+it after other software flushed rules or tables, after the node's addresses changed,
+or after you changed the configuration of a network in --conf-dir. Repair reads the
+results that runtimes keep. It changes nothing on a healthy node.
 
-What no attachment of a pod asks for any more goes, as long as it is known what each
-of them asks for. A result or a configuration that can't be read is named, and the
-exit status is 1.
+Repair removes objects that no attachment of a pod asks for any more, but only if it
+knows the plans of all of the pod's attachments. It names each result or configuration
+that it can't read, and then exits with status 1.
 
 POD is a container ID or the beginning of one, the name or path of a network
 namespace, or the ID of a process in it.`,
@@ -40,7 +40,7 @@ namespace, or the ID of a process in it.`,
 					return fmt.Errorf("repair: %w", err)
 				}
 				if o.Only = pod.ContainerID; o.Only == "" {
-					return fmt.Errorf("repair: pod %q: nobody noted what it should have: see --cache-dir", args[0])
+					return fmt.Errorf("repair: pod %q: no record says what it should have: see --cache-dir", args[0])
 				}
 			}
 			n := 0
@@ -58,8 +58,8 @@ namespace, or the ID of a process in it.`,
 			return err
 		},
 	}
-	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "print what would be done and change nothing")
-	c.Flags().StringVar(&o.ConfDir, "conf-dir", "/etc/cni/net.d", "configurations that go before the cached ones")
+	c.Flags().BoolVar(&o.DryRun, "dry-run", false, "print the operations and change nothing")
+	c.Flags().StringVar(&o.ConfDir, "conf-dir", "/etc/cni/net.d", "directory of the node's configurations, which take precedence over cached ones")
 	cacheFlag(c, &o.CacheDirs)
 	return c
 }

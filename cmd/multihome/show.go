@@ -21,16 +21,16 @@ func showCommand() *cobra.Command {
 	var cacheDirs []string
 	c := &cobra.Command{
 		Use:   "show [POD]",
-		Short: "Show a pod's NICs, rules and routes, and what of the node leads to it",
-		Long: `Show what a pod and its node hold of the pod's networks: NICs with their addresses
+		Short: "Show a pod's NICs, rules and routes, and how the node reaches it",
+		Long: `Show the networks of a pod, in the pod and on its node: NICs with their addresses
 and parents, rules, routing tables, neighbours and the marks of netfilter, each with
-what it is there for. What multihome made has a + (and a colour, on a terminal).
+its purpose. Objects that multihome made have a + (and a colour, on a terminal).
 
 POD is a path or name of a network namespace, the ID of a process in it, or a
-container ID, of which a prefix will do. Without one, the pods of the node are listed.
+container ID or the beginning of one. Without POD, show lists the pods of the node.
 
-With -o svg or dot, the same is a picture: LANs, node and pod, what connects
-them, and the tables that rules lead to. It goes to standard output.`,
+With -o svg or dot, show draws a picture: LANs, node and pod, the links between them,
+and the tables that rules lead to. It goes to standard output.`,
 		Example: `  multihome show                            # which pods there are
   multihome show 4b5e57f6                   # one of them, by its container
   multihome show $(pidof nginx) -o yaml
@@ -64,7 +64,7 @@ them, and the tables that rules lead to. It goes to standard output.`,
 	return c
 }
 
-// pictures are the formats of those, beside the ones of report.Write.
+// pictures lists the formats that are pictures, in addition to those of report.Write.
 var pictures = []string{"svg", "dot"}
 
 func isPicture(format string) bool { return slices.Contains(pictures, format) }

@@ -15,7 +15,7 @@ import (
 	"github.com/multihome/multihome/pkg/trace"
 )
 
-// traceOptions are the flags of trace.
+// traceOptions holds the flags of trace.
 type traceOptions struct {
 	to, from, mark, in string
 	probe              bool
@@ -28,21 +28,20 @@ func traceCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "trace POD --to ADDR[:PORT]",
 		Short: "Follow a packet of a pod and its reply, rule by rule",
-		Long: `Trace follows a packet from a pod, and the reply to it, through pod and node: which
-rules are asked and why one decides, which route is taken, by which link and to
-which neighbour it leaves. It ends with whether the reply comes back by the same
-way, and if not, where the two part.
+		Long: `Trace follows a packet from a pod, and the reply to it, through pod and node. It
+prints the rules that the kernel asks and the reason why one decides, the route, the
+link by which the packet leaves, and the neighbour. At the end it says whether the
+reply takes the same way back, and if not, where the two ways part.
 
 With --in, it follows a packet that comes from ADDR to the pod by a link of the
 pod, and the pod's reply to it.
 
 POD is the path or the name of a network namespace, the ID of a process in it, or
-the beginning of a container ID. With a PORT, the packet is one of TCP, otherwise a
-ping.
+the beginning of a container ID. With a PORT, the packet is TCP, otherwise a ping.
 
-Every decision is put to the kernel as well (RTM_GETROUTE). Where it says something
-else, so does the output, and the exit status is not 0. Nothing is changed, and
-nothing sent but with --probe.`,
+Trace also asks the kernel for every decision (RTM_GETROUTE). If the kernel decides
+otherwise, the output says so, and the exit status is not 0. Trace changes nothing,
+and sends packets only with --probe.`,
 		Example: `  multihome trace web --to 10.96.0.10:80              a Service
   multihome trace web --to 10.6.168.123 --probe       the node, tried out
   multihome trace 4f1a --to 10.6.0.50 --from 10.7.0.171
@@ -57,9 +56,9 @@ nothing sent but with --probe.`,
 	f := c.Flags()
 	f.StringVar(&o.to, "to", "", "the other end: an address, or ADDR:PORT ([ADDR]:PORT)")
 	f.StringVar(&o.from, "from", "", "the pod's address (default: the kernel's choice; with --in, the first of that link)")
-	f.StringVar(&o.mark, "mark", "", "mark of what the pod sends, such as 0x1 (SO_MARK)")
+	f.StringVar(&o.mark, "mark", "", "mark of the pod's packets, such as 0x1 (SO_MARK)")
 	f.StringVar(&o.in, "in", "", "the pod's link by which a packet from --to comes in")
-	f.BoolVar(&o.probe, "probe", false, "send real packets as well, and tell where they are seen")
+	f.BoolVar(&o.probe, "probe", false, "send real packets as well, and print where they appear")
 	_ = c.MarkFlagRequired("to") // fails for an unknown flag
 	for _, name := range []string{"to", "from", "mark", "in"} {
 		_ = c.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions) // likewise
@@ -69,6 +68,7 @@ nothing sent but with --probe.`,
 	return c
 }
 
+// runTrace follows a packet of the pod that name stands for, and writes its way to w.
 func runTrace(w io.Writer, name string, o traceOptions) error {
 	q, err := o.query()
 	if err != nil {
@@ -99,7 +99,7 @@ func runTrace(w io.Writer, name string, o traceOptions) error {
 	return t.Err()
 }
 
-// query reads the flags.
+// query parses the flags.
 func (o traceOptions) query() (q trace.Query, err error) {
 	if q.To, err = trace.ParseDestination(o.to); err != nil {
 		return q, fmt.Errorf("--to %w", err)
