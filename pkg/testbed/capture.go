@@ -12,15 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// snapLen is how much of a frame is kept: all headers that Frame tells of.
+// snapLen is the number of bytes that a capture keeps of a frame: all headers that Frame
+// describes.
 const snapLen = 128
 
-// timespecSize is the size of struct timespec on a 64-bit machine.
+// timespecSize is the size in bytes of struct timespec on a 64-bit machine.
 const timespecSize = 16
 
-// Capture records the frames that pass the links of a namespace. The kernel
-// queues a frame before it delivers it: who has seen an answer finds every frame
-// that led to it in the capture.
+// Capture records the frames that pass the links of a namespace. The kernel queues a frame
+// for the capture before it delivers the frame. So when a client has its answer, the capture
+// has all frames of the exchange.
 type Capture struct {
 	netns  *Netns
 	fd     int
@@ -29,8 +30,8 @@ type Capture struct {
 	links  map[int]string
 }
 
-// Capture records from now on, on the named link or, if the name is empty, on
-// every link of the namespace, also on those that are yet to come.
+// Capture starts recording on the named link. If the name is empty, it records on all links
+// of the namespace, including those that are added later.
 func (n *Netns) Capture(link string) (*Capture, error) {
 	c := &Capture{netns: n, fd: -1, links: map[int]string{}}
 	err := n.Do(func() (err error) {
@@ -87,7 +88,8 @@ func (c *Capture) Frames() ([]Frame, error) {
 	}
 }
 
-// timestamp is when the kernel saw a frame, the first of struct scm_timestamping.
+// timestamp returns the time at which the kernel saw a frame: the first time in struct
+// scm_timestamping. It returns the zero Time if there is none.
 func timestamp(control []byte) time.Time {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil || len(messages) == 0 || len(messages[0].Data) < timespecSize {
@@ -97,8 +99,8 @@ func timestamp(control []byte) time.Time {
 	return time.Unix(int64(binary.NativeEndian.Uint64(data)), int64(binary.NativeEndian.Uint64(data[8:])))
 }
 
-// dropped reports frames that the kernel had no room for: a capture with gaps
-// proves nothing.
+// dropped returns an error if the kernel had no room for some frames, because a capture with
+// gaps proves nothing.
 func (c *Capture) dropped() error {
 	stats, err := unix.GetsockoptTpacketStats(c.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
@@ -111,8 +113,8 @@ func (c *Capture) dropped() error {
 	return nil
 }
 
-// linkName names a link as it was called when its first frame was read. A link
-// that is gone by then is called by its index.
+// linkName returns the name that a link had when its first frame was read. A link that was
+// gone by then gets a name with its index.
 func (c *Capture) linkName(index int) (string, error) {
 	if name, ok := c.links[index]; ok {
 		return name, nil

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenMachine opens the machine that a process is on.
+// OpenMachine opens the machine of a process.
 func OpenMachine(name string, pid int) (*Machine, error) {
 	own := fmt.Sprintf("/proc/%d/ns/", pid)
 	n, err := OpenNetns(name, own+"net")
@@ -25,7 +25,7 @@ func OpenMachine(name string, pid int) (*Machine, error) {
 	return &Machine{Netns: n, mounts: mounts}, nil
 }
 
-// OpenPinned opens a namespace that is pinned in the machine's files.
+// OpenPinned opens a namespace that [Machine.Pin] pinned at a path.
 func (m *Machine) OpenPinned(name, path string) (n *Netns, err error) {
 	err = m.Run(func() error {
 		n, err = OpenNetns(name, path)
@@ -34,23 +34,22 @@ func (m *Machine) OpenPinned(name, path string) (n *Netns, err error) {
 	return n, err
 }
 
-// Exec replaces this process by a command in the namespace; it returns if that
-// fails. The host name there is the namespace's.
+// Exec replaces this process with a command in the namespace. It returns only if that fails.
+// The command sees the name of the namespace as its host name.
 func (n *Netns) Exec(argv ...string) error {
 	return onOwnThread(func() error {
 		return n.Do(func() error { return n.exec(argv) })
 	})
 }
 
-// Exec is that of a Netns, with the machine's files.
+// Exec does the same as [Netns.Exec], with the machine's files.
 func (m *Machine) Exec(argv ...string) error {
 	dir, err := os.Getwd()
 	if err != nil {
 		return err
 	}
 	return m.Run(func() error {
-		// It may be one that the machine has not.
-		_ = os.Chdir(dir)
+		_ = os.Chdir(dir) // fails if the machine has no such directory
 		return m.exec(argv)
 	})
 }
@@ -66,6 +65,7 @@ func (n *Netns) exec(argv []string) error {
 	if err := unix.Sethostname([]byte(n.name)); err != nil {
 		return err
 	}
-	// The kernel goes on with this thread, and its namespaces.
+	// The kernel keeps this thread with its namespaces and ends all others (de_thread in
+	// fs/exec.c).
 	return fmt.Errorf("%s: %w", path, unix.Exec(path, argv, os.Environ()))
 }

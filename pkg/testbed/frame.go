@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Frame is one Ethernet frame as it passed a link. Of ICMP, ports are 0; of what
-// is neither IPv4 nor IPv6, only the MACs and EtherType are read.
+// Frame is an Ethernet frame that passed a link. Ports are 0 for ICMP. For protocols other
+// than IPv4 and IPv6, only the MACs, VLAN and EtherType are set.
 type Frame struct {
-	Time           time.Time // when the kernel saw it; zero until it has begun to note that
+	Time           time.Time // when the kernel saw it; zero for frames before the kernel began to take times
 	Link           string
 	Outgoing       bool // from this namespace onto the link
 	SrcMAC, DstMAC net.HardwareAddr
@@ -36,7 +36,7 @@ const (
 	ACK
 )
 
-// parseFrame reads as much of the headers as the frame holds.
+// parseFrame reads the headers of a frame, as far as the frame has them.
 func parseFrame(b []byte) Frame {
 	if len(b) < 14 {
 		return Frame{}
@@ -75,7 +75,7 @@ func (f *Frame) parseIPv4(b []byte) {
 	}
 }
 
-// parseIPv6 takes a packet with extension headers for one of their protocol.
+// parseIPv6 doesn't skip extension headers: Protocol is then the number of the first one.
 func (f *Frame) parseIPv6(b []byte) {
 	if len(b) < 40 {
 		return
@@ -109,7 +109,7 @@ func (f *Frame) parsePorts(b []byte) {
 	f.Dst = netip.AddrPortFrom(f.Dst.Addr(), binary.BigEndian.Uint16(b[2:]))
 }
 
-// String says what a person wants to know of a frame.
+// String describes a frame: direction, link, MACs, protocol, addresses and ports.
 func (f Frame) String() string {
 	direction := "in by"
 	if f.Outgoing {

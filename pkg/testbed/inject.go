@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inject sends a packet of an EtherType by a link, to a MAC, as it is: whatever
-// routes, addresses and filters of the sender's IP stack say.
+// Inject sends a packet of an EtherType by a link to a MAC. It bypasses the routes,
+// addresses and filters of the sender's IP stack (packet(7)).
 func (n *Netns) Inject(link string, to net.HardwareAddr, etherType uint16, packet []byte) error {
 	err := n.Do(func() error {
 		l, err := net.InterfaceByName(link)
@@ -34,8 +34,8 @@ func (n *Netns) Inject(link string, to net.HardwareAddr, etherType uint16, packe
 	return nil
 }
 
-// IPPacket puts an IP header before a payload, which begins with the header of its
-// protocol and has its checksum at the offset given.
+// IPPacket returns a payload with an IP header before it. The payload begins with the header
+// of its protocol. IPPacket fills in that header's checksum, at offset checksum in bytes.
 func IPPacket(from, to netip.Addr, protocol byte, payload []byte, checksum int) (etherType uint16, packet []byte) {
 	const hops = 255
 	pseudo := append(from.AsSlice(), to.AsSlice()...)
@@ -56,7 +56,7 @@ func IPPacket(from, to netip.Addr, protocol byte, payload []byte, checksum int) 
 	return unix.ETH_P_IP, append(h, payload...)
 }
 
-// UDPPacket is a datagram with its IP header.
+// UDPPacket returns a UDP datagram with its IP header.
 func UDPPacket(from, to netip.AddrPort, data string) (etherType uint16, packet []byte) {
 	var h []byte
 	for _, v := range []uint16{from.Port(), to.Port(), uint16(8 + len(data)), 0} {
@@ -65,7 +65,7 @@ func UDPPacket(from, to netip.AddrPort, data string) (etherType uint16, packet [
 	return IPPacket(from.Addr(), to.Addr(), unix.IPPROTO_UDP, append(h, data...), 6)
 }
 
-// internetChecksum is the checksum of RFC 1071.
+// internetChecksum returns the checksum of RFC 1071.
 func internetChecksum(b []byte) uint16 {
 	var s uint32
 	for i, c := range b {

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is a network namespace whose processes also have a /run, a /var/lib/cni
-// and an /etc/cni of their own, which are empty and in memory. What plugins and
-// runtimes keep there is seen by no other machine and vanishes with it.
+// Machine is a network namespace whose processes also have a /run, a /var/lib/cni and an
+// /etc/cni of their own. These are empty at first, and in memory. Other machines don't see
+// the files that plugins and runtimes keep there, and the files vanish with the machine.
 type Machine struct {
 	*Netns
 	mounts *os.File
@@ -33,7 +33,8 @@ func NewMachine(name string) (*Machine, error) {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return err
 		}
-		// What the system unmounts, the machine shall not keep in use.
+		// A file system that the system unmounts is unmounted here, too, so the machine
+		// doesn't keep it in use.
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 			return err
 		}
@@ -50,7 +51,7 @@ func NewMachine(name string) (*Machine, error) {
 	return m, nil
 }
 
-// ownFiles gives the mount namespace what a Machine has of its own.
+// ownFiles mounts the directories that a Machine has of its own.
 func ownFiles() error {
 	if err := detach("/run"); err != nil {
 		return err
@@ -65,8 +66,8 @@ func ownFiles() error {
 	if !errors.Is(err, unix.ENOENT) {
 		return err
 	}
-	// A directory made for it would be the whole system's: its parent is replaced
-	// by one in memory, where all that it holds is mounted again.
+	// /var/lib/cni doesn't exist, and making it would change the system. So replace /var/lib
+	// by a directory in memory, and mount all directories of the system's /var/lib in it.
 	parent, err := os.Open("/var/lib")
 	if err != nil {
 		return err
@@ -94,9 +95,9 @@ func ownFiles() error {
 	return os.Mkdir("/var/lib/cni", 0o755)
 }
 
-// detach unmounts a directory and what is below, in this mount namespace: it would
-// be covered, but the namespaces of the system's pods are there, and live as long as
-// they are mounted anywhere.
+// detach unmounts a directory and all mounts below it, in this mount namespace. Covering the
+// directory isn't enough: the namespaces of the system's pods are mounted there, and live as
+// long as they are mounted anywhere.
 func detach(dir string) error {
 	mounts, err := os.ReadFile("/proc/thread-self/mounts")
 	if err != nil {
@@ -108,7 +109,7 @@ func detach(dir string) error {
 			continue
 		}
 		err := unix.Unmount(at, unix.MNT_DETACH)
-		if err != nil && !errors.Is(err, unix.ENOENT) { // a name with a space is written as \040
+		if err != nil && !errors.Is(err, unix.ENOENT) { // a name with a space has \040 in its place
 			return fmt.Errorf("unmount %s: %w", at, err)
 		}
 	}
@@ -123,8 +124,8 @@ func mountEmpty(dir string) error {
 	return nil
 }
 
-// Pin gives a namespace a name in the machine's files, as `ip netns` does below
-// /run/netns. The namespace then lives as long as the machine.
+// Pin mounts a namespace on a file of the machine, as `ip netns` does below /run/netns. The
+// namespace then lives as long as the machine.
 func (m *Machine) Pin(n *Netns, path string) error {
 	err := m.Run(func() error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -141,14 +142,13 @@ func (m *Machine) Pin(n *Netns, path string) error {
 	return nil
 }
 
-// Close lets go of both namespaces.
+// Close releases both namespaces.
 func (m *Machine) Close() error {
 	return errors.Join(m.Netns.Close(), m.mounts.Close())
 }
 
-// Run runs f on a thread that is inside the machine, network and files, and in
-// the directory /. Processes started by f belong to the machine. f must not end
-// by t.FailNow.
+// Run runs f on a thread that is in the machine's network and mount namespaces, and in the
+// directory /. Processes started by f belong to the machine. f must not call t.FailNow.
 func (m *Machine) Run(f func() error) error {
 	return onOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -161,8 +161,8 @@ func (m *Machine) Run(f func() error) error {
 	})
 }
 
-// onOwnThread runs f on a thread that ends with it: a thread in another mount
-// namespace can't be given back.
+// onOwnThread runs f on a thread that ends with f. A thread in another mount namespace can't
+// be reused: it stays locked, so the Go runtime ends it with its goroutine.
 func onOwnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {

@@ -18,9 +18,9 @@ type MarkCounter struct {
 	chain *nftables.Chain
 }
 
-// CountMarked counts, from now on, the packets that leave by a link with a mark,
-// as they are after every other rule of the namespace; ICMPv6 is not counted. A
-// second call for the same counts anew, and the first counter with it.
+// CountMarked starts counting the packets that leave by a link with a mark. It counts them
+// after all other rules of the namespace, and doesn't count ICMPv6. A second call with the
+// same arguments starts at 0 again, also for the first counter.
 func (n *Netns) CountMarked(link string, mark, mask uint32) (*MarkCounter, error) {
 	c, err := n.nftables()
 	if err != nil {
@@ -39,8 +39,8 @@ func (n *Netns) CountMarked(link string, mark, mask uint32) (*MarkCounter, error
 	rule := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
 		&expr.Cmp{Register: 1, Data: linkName(link)},
-		// The kernel's own MLD reports carry a mark that nobody set: in sk_buff,
-		// mark shares its place with reserved_tailroom, which mld_newpack fills.
+		// The kernel's own MLD reports carry a wrong mark: in struct sk_buff, mark is in a
+		// union with reserved_tailroom, which mld_newpack sets.
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
 	}
@@ -52,7 +52,7 @@ func (n *Netns) CountMarked(link string, mark, mask uint32) (*MarkCounter, error
 	return m, nil
 }
 
-// Packets returns how many packets were counted.
+// Packets returns the number of packets that were counted.
 func (m *MarkCounter) Packets() (uint64, error) {
 	rules, err := m.conn.GetRules(m.table, m.chain)
 	if err != nil {
@@ -68,7 +68,7 @@ func (m *MarkCounter) Packets() (uint64, error) {
 	return 0, fmt.Errorf("read %s in %s: the counter is gone", m.table.Name, m.netns.name)
 }
 
-// linkName is a name as nftables compares it: padded with zeros.
+// linkName returns the name of a link in the form that nftables compares: padded with zeros.
 func linkName(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)

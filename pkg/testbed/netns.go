@@ -14,17 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Netns is a network namespace without a name in the file system: a file
-// descriptor of this process keeps it alive, and it vanishes with the process,
-// unless it is somebody else's (OpenNetns).
+// Netns is a network namespace that a file descriptor of this process keeps alive. A
+// namespace of [NewNetns] has no name in the file system and vanishes with the process. A
+// namespace of [OpenNetns] has another owner and stays.
 type Netns struct {
 	name string
 	file *os.File
 }
 
-// NewNetns makes a network namespace with its loopback up and without duplicate
-// address detection, so that an IPv6 address serves at once. The name is for
-// people only; it appears in errors and drawings.
+// NewNetns makes a network namespace with its loopback up and without duplicate address
+// detection, so that an IPv6 address is usable at once. The name appears in errors and
+// drawings only.
 func NewNetns(name string) (*Netns, error) {
 	n := &Netns{name: name}
 	err := preservingNetns(func() error {
@@ -48,8 +48,8 @@ func NewNetns(name string) (*Netns, error) {
 	return n, nil
 }
 
-// OpenNetns opens a network namespace that somebody else made, by a path such as
-// /proc/PID/ns/net or one below /run/netns, and leaves it as it is.
+// OpenNetns opens an existing network namespace, by a path such as /proc/PID/ns/net or one
+// below /run/netns. It doesn't change the namespace.
 func OpenNetns(name, path string) (*Netns, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -58,7 +58,7 @@ func OpenNetns(name, path string) (*Netns, error) {
 	return &Netns{name: name, file: file}, nil
 }
 
-// prepareNew makes a new namespace as NewNetns promises it.
+// prepareNew applies the settings of NewNetns to a new namespace.
 func (n *Netns) prepareNew() error {
 	for _, scope := range []string{"all", "default"} {
 		if err := n.setIPv6("conf/"+scope+"/accept_dad", "0"); err != nil {
@@ -85,14 +85,14 @@ func hasIPv6() bool {
 // Name returns the name given to NewNetns or OpenNetns.
 func (n *Netns) Name() string { return n.name }
 
-// Path returns a path by which this process and its children can open the
-// namespace: a CNI_NETNS. It is valid until Close.
+// Path returns a path by which this process and its children can open the namespace, for
+// CNI_NETNS. It is valid until Close.
 func (n *Netns) Path() string {
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd())
 }
 
-// Close lets go of the namespace. The kernel removes it, with all it holds, once
-// no process, socket or capture uses it any more.
+// Close releases the namespace. The kernel removes it, with all its links, once no process,
+// socket or capture uses it any more.
 func (n *Netns) Close() error {
 	if n.file == nil {
 		return nil
@@ -100,10 +100,10 @@ func (n *Netns) Close() error {
 	return n.file.Close()
 }
 
-// Do runs f on this goroutine with its thread moved into the namespace, and
-// moves it back. Sockets opened and processes started by f belong to the
-// namespace, and /proc/sys/net is the namespace's. Goroutines that f starts are
-// not moved. Calls nest, and f may end by t.FailNow.
+// Do moves the thread of this goroutine into the namespace, runs f, and moves the thread
+// back. Sockets that f opens and processes that f starts belong to the namespace, and
+// /proc/sys/net is the namespace's. Goroutines that f starts are not in the namespace. Calls
+// nest, and f may call t.FailNow.
 func (n *Netns) Do(f func() error) error {
 	return preservingNetns(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
@@ -113,9 +113,9 @@ func (n *Netns) Do(f func() error) error {
 	})
 }
 
-// preservingNetns runs f, which may move the thread to another network
-// namespace, and restores the thread's namespace, also when f panics or exits
-// the goroutine. The thread is unlocked only once it is restored.
+// preservingNetns runs f, which may move the thread to another network namespace, and then
+// restores the thread's namespace, even if f panics or exits the goroutine. It unlocks the
+// thread only if it could restore the namespace.
 func preservingNetns(f func() error) (err error) {
 	runtime.LockOSThread()
 	before, err := currentNetns()
@@ -134,13 +134,13 @@ func preservingNetns(f func() error) (err error) {
 	return f()
 }
 
-// currentNetns opens the namespace of the calling thread.
+// currentNetns opens the network namespace of the calling thread.
 func currentNetns() (*os.File, error) {
 	return os.Open("/proc/thread-self/ns/net")
 }
 
-// SetSysctl writes a value below /proc/sys/net; key is written with slashes, as
-// in "ipv4/conf/eth0.100/rp_filter", since link names may hold dots.
+// SetSysctl writes a value below /proc/sys/net. The key has slashes, as in
+// "ipv4/conf/eth0.100/rp_filter", because names of links may contain dots.
 func (n *Netns) SetSysctl(key, value string) error {
 	return n.Do(func() error {
 		if err := os.WriteFile(filepath.Join("/proc/sys/net", key), []byte(value), 0); err != nil {

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Service is a TCP and UDP Service of Kubernetes with one endpoint, in one
-// address family.
+// Service is a Service of Kubernetes for TCP and UDP, with one endpoint, in one address
+// family.
 type Service struct {
 	ClusterIP netip.AddrPort // none if invalid
 	NodePort  netip.AddrPort // one of the node's addresses; none if invalid
@@ -24,17 +24,16 @@ type Service struct {
 
 const (
 	serviceTable = "services"
-	// masqueradeMark is the bit that kube-proxy uses for the same purpose.
+	// masqueradeMark is kube-proxy's own bit for packets to masquerade.
 	masqueradeMark = 0x4000
 )
 
-// SetServices puts rules where kube-proxy would: a ClusterIP leads to the
-// endpoint and is masqueraded; a NodePort leads to the endpoint and keeps the
-// client's address, as with externalTrafficPolicy Local. The rules replace those
-// of an earlier call.
+// SetServices makes rules at the same hooks as kube-proxy. Packets to a ClusterIP go to the
+// endpoint and are masqueraded. Packets to a NodePort go to the endpoint and keep the
+// client's address, as with externalTrafficPolicy Local. The rules replace those of an
+// earlier call.
 //
-// They are nftables' where the kernel has them, or else those of iptables of the
-// legacy flavour.
+// It uses nftables, or iptables-legacy on a kernel without nftables.
 func (n *Netns) SetServices(services ...Service) error {
 	err := n.setServicesNft(services)
 	if errors.Is(err, unix.EOPNOTSUPP) {
@@ -43,6 +42,7 @@ func (n *Netns) SetServices(services ...Service) error {
 	return err
 }
 
+// setServicesNft makes the rules in nftables.
 func (n *Netns) setServicesNft(services []Service) error {
 	c, err := n.nftables()
 	if err != nil {
@@ -73,7 +73,8 @@ func (n *Netns) setServicesNft(services []Service) error {
 				}
 			}
 		}
-		// The kernel acknowledges each rule, and has little room for that.
+		// Flush each chain by itself: the kernel acknowledges each rule, and the socket has
+		// little room for the acknowledgements.
 		if err := c.Flush(); err != nil {
 			return fmt.Errorf("services in %s: %w", n.name, err)
 		}
@@ -89,7 +90,7 @@ func (n *Netns) setServicesNft(services []Service) error {
 	return nil
 }
 
-// nftables opens a connection of the namespace; each Flush has its own socket.
+// nftables opens a connection to nftables of the namespace. Each Flush opens a socket.
 func (n *Netns) nftables() (*nftables.Conn, error) {
 	c, err := nftables.New(nftables.WithNetNSFd(int(n.file.Fd())))
 	if err != nil {
@@ -98,7 +99,7 @@ func (n *Netns) nftables() (*nftables.Conn, error) {
 	return c, nil
 }
 
-// matchDestination: ip daddr ADDR th dport PORT, for one protocol.
+// matchDestination returns the expressions of `ip daddr ADDR th dport PORT`, for one protocol.
 func matchDestination(protocol byte, to netip.AddrPort) []expr.Any {
 	family, offset := byte(unix.NFPROTO_IPV4), uint32(16)
 	if to.Addr().Is6() {
@@ -117,7 +118,7 @@ func matchDestination(protocol byte, to netip.AddrPort) []expr.Any {
 	}
 }
 
-// dnat: dnat to ADDR:PORT.
+// dnat returns the expressions of `dnat to ADDR:PORT`.
 func dnat(to netip.AddrPort) []expr.Any {
 	family := uint32(unix.NFPROTO_IPV4)
 	if to.Addr().Is6() {
@@ -130,7 +131,7 @@ func dnat(to netip.AddrPort) []expr.Any {
 	}
 }
 
-// setMarkBits: meta mark set mark or BITS.
+// setMarkBits returns the expressions of `meta mark set mark or BITS`.
 func setMarkBits(bits uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
@@ -142,7 +143,7 @@ func setMarkBits(bits uint32) []expr.Any {
 	}
 }
 
-// matchMark: meta mark and MASK == MARK.
+// matchMark returns the expressions of `meta mark and MASK == MARK`.
 func matchMark(mark, mask uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},

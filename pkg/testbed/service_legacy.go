@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// setServicesLegacy replaces table nat of both families, or of the one that the kernel has.
+// setServicesLegacy makes the rules in iptables-legacy. It replaces table nat of both
+// families, or of the one that the kernel has.
 func (n *Netns) setServicesLegacy(services []Service) error {
 	for program, is4 := range map[string]bool{"iptables-legacy-restore": true, "ip6tables-legacy-restore": false} {
 		if !is4 && !hasIPv6() {
@@ -30,7 +31,7 @@ func (n *Netns) setServicesLegacy(services []Service) error {
 	return nil
 }
 
-// legacyRules are those of one family, in the language of iptables-restore(8).
+// legacyRules returns the rules of one family in the format of iptables-restore(8).
 func legacyRules(services []Service, is4 bool) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, "*nat")
@@ -43,13 +44,13 @@ func legacyRules(services []Service, is4 bool) string {
 				rule := func(to netip.AddrPort, target string) {
 					fmt.Fprintf(&b, "-A %s -d %s -p %s --dport %d -j %s\n", chain, to.Addr(), protocol, to.Port(), target)
 				}
-				leads := "DNAT --to-destination " + s.Endpoint.String()
+				dnat := "DNAT --to-destination " + s.Endpoint.String()
 				if s.ClusterIP.IsValid() {
 					rule(s.ClusterIP, fmt.Sprintf("MARK --or-mark %#x", masqueradeMark))
-					rule(s.ClusterIP, leads)
+					rule(s.ClusterIP, dnat)
 				}
 				if s.NodePort.IsValid() {
-					rule(s.NodePort, leads)
+					rule(s.NodePort, dnat)
 				}
 			}
 		}

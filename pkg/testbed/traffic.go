@@ -21,31 +21,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// askTimeout is how long one question may take. It is far more than an answer
-// needs in a machine's own namespaces, and bounds one that never comes.
+// askTimeout is the time limit of one request. Between namespaces of one machine, an answer
+// takes far less; the limit is for answers that never come.
 const askTimeout = 5 * time.Second
 
-// Socket is what an application may ask of its socket.
+// Socket holds the options of an application's socket.
 type Socket struct {
 	Source netip.Addr // a client's address; the kernel's choice if invalid
 	Port   uint16     // a client's port; the kernel's choice if 0
 	Mark   uint32     // SO_MARK; none if 0
 }
 
-// Answer is what a Server tells its client.
+// Answer is the answer of a Server.
 type Answer struct {
 	Server string         // the name of the server's namespace
-	Client netip.AddrPort // the client as the server sees it
-	Local  netip.AddrPort // the client as it sees itself
+	Client netip.AddrPort // the client's address, as the server sees it
+	Local  netip.AddrPort // the client's address, as the client sees it
 }
 
-// Server tells each client, by TCP and by UDP, who answers and whom it sees.
+// Server answers each request, by TCP and by UDP, with its own name and the client's
+// address.
 type Server struct {
 	name    string
 	sockets []io.Closer
 }
 
-// Serve listens on a port of every address of the namespace.
+// Serve starts a Server on a port of all addresses of the namespace.
 func (n *Netns) Serve(port uint16, socket Socket) (*Server, error) {
 	s := &Server{name: n.name}
 	for _, family := range []string{"4", "6"} {
@@ -97,14 +98,14 @@ func (s *Server) serveTCP(l net.Listener) {
 		}
 		go func() {
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(askTimeout)) //nolint:errcheck // the write tells
-			c.Write(s.answer(c.RemoteAddr()))         //nolint:errcheck // the client misses it
+			c.SetDeadline(time.Now().Add(askTimeout)) //nolint:errcheck // the write fails as well
+			c.Write(s.answer(c.RemoteAddr()))         //nolint:errcheck // the client gets no answer
 		}()
 	}
 }
 
-// serveUDP answers each datagram from the address that it was sent to, which is
-// not always the one that the route back suggests.
+// serveUDP answers each datagram from the address that it was sent to. Without the control
+// message, the kernel takes the source address of the route back, which may be another one.
 func (s *Server) serveUDP(socket net.PacketConn, family string) error {
 	var next func() error
 	buf := make([]byte, 1)
@@ -135,7 +136,7 @@ func (s *Server) serveUDP(socket net.PacketConn, family string) error {
 	}
 	go func() {
 		var err error
-		for !errors.Is(err, net.ErrClosed) { // a client that can't be reached is no reason to stop
+		for !errors.Is(err, net.ErrClosed) { // go on after an unreachable client
 			err = next()
 		}
 	}()
@@ -145,12 +146,13 @@ func (s *Server) serveUDP(socket net.PacketConn, family string) error {
 func (s *Server) answer(client net.Addr) []byte {
 	b, err := json.Marshal(Answer{Server: s.name, Client: addrPort(client)})
 	if err != nil {
-		panic(err) // two plain values
+		panic(err) // can't happen: all fields can be marshalled
 	}
 	return append(b, '\n')
 }
 
-// Ask asks the Server at an address for its Answer; network is tcp or udp.
+// Ask sends a request to the Server at an address and returns its Answer. The network is tcp
+// or udp.
 func (n *Netns) Ask(network string, to netip.AddrPort, socket Socket) (Answer, error) {
 	var answer Answer
 	c, err := n.dial(network, to, socket)
@@ -177,7 +179,7 @@ func (n *Netns) dial(network string, to netip.AddrPort, socket Socket) (c net.Co
 	return c, err
 }
 
-// Connect makes a TCP connection, and closes it at once.
+// Connect opens a TCP connection, and closes it at once.
 func (n *Netns) Connect(to netip.AddrPort, socket Socket) error {
 	c, err := n.dial("tcp", to, socket)
 	if err != nil {
@@ -186,6 +188,7 @@ func (n *Netns) Connect(to netip.AddrPort, socket Socket) error {
 	return c.Close()
 }
 
+// ask sends a request on a connection, reads the answer, and closes the connection.
 func ask(c net.Conn) (answer Answer, err error) {
 	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(askTimeout)); err != nil {
@@ -227,8 +230,8 @@ func (n *Netns) Ping(to netip.Addr, socket Socket) error {
 	return nil
 }
 
-// echo exchanges an echo request and its reply on a raw socket, which also
-// hears what is meant for others.
+// echo sends an echo request on a raw socket and waits for its reply. A raw socket also
+// receives the replies to other requests; echo skips them.
 func echo(c net.PacketConn, to netip.Addr, request, reply icmp.Type) error {
 	if err := c.SetDeadline(time.Now().Add(askTimeout)); err != nil {
 		return err
@@ -257,7 +260,7 @@ func echo(c net.PacketConn, to netip.Addr, request, reply icmp.Type) error {
 	}
 }
 
-// control applies what can only be set on the bare socket.
+// control sets the mark of a socket, for net.Dialer and net.ListenConfig.
 func (s Socket) control(_, _ string, c syscall.RawConn) error {
 	if s.Mark == 0 {
 		return nil
@@ -271,7 +274,8 @@ func (s Socket) control(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
-// withoutAddrs drops net.OpError's account of both addresses, which the caller gives.
+// withoutAddrs removes both addresses of a net.OpError, because the caller's error names
+// them.
 func withoutAddrs(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Route is a unicast route. Without Via it is a route to what is on the link.
+// Route is a unicast route. Without Via, its destination is on the link.
 type Route struct {
 	Dst netip.Prefix
 	Via netip.Addr
 	Dev string
 }
 
-// ConnectVeth joins two namespaces by a veth pair, both ends up.
+// ConnectVeth connects two namespaces by a veth pair, with both ends up.
 func ConnectVeth(a *Netns, nameA string, b *Netns, nameB string) error {
 	err := a.netlink(func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.Veth{
@@ -37,7 +37,7 @@ func ConnectVeth(a *Netns, nameA string, b *Netns, nameB string) error {
 	return b.SetUp(nameB)
 }
 
-// AddBridge makes a bridge, up and forwarding at once.
+// AddBridge makes a bridge and sets it up. It has no STP, so it forwards at once.
 func (n *Netns) AddBridge(name string) error {
 	err := n.netlink(func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}})
@@ -48,8 +48,8 @@ func (n *Netns) AddBridge(name string) error {
 	return n.SetUp(name)
 }
 
-// AddMacvlan makes a macvlan in bridge mode on the link parent of this
-// namespace, and puts it up in the namespace pod.
+// AddMacvlan makes a macvlan in bridge mode on the link parent of this namespace, in the
+// namespace pod, and sets it up.
 func (n *Netns) AddMacvlan(parent string, pod *Netns, name string) error {
 	err := n.onLink(parent, "add macvlan "+name, func(h *netlink.Handle, l netlink.Link) error {
 		return h.LinkAdd(&netlink.Macvlan{
@@ -67,7 +67,7 @@ func (n *Netns) AddMacvlan(parent string, pod *Netns, name string) error {
 	return pod.SetUp(name)
 }
 
-// AddVLAN makes a VLAN of a link, up.
+// AddVLAN makes a VLAN on a link and sets it up.
 func (n *Netns) AddVLAN(parent, name string, id int) error {
 	err := n.onLink(parent, "add vlan "+name, func(h *netlink.Handle, l netlink.Link) error {
 		return h.LinkAdd(&netlink.Vlan{
@@ -82,8 +82,8 @@ func (n *Netns) AddVLAN(parent, name string, id int) error {
 	return n.SetUp(name)
 }
 
-// KnowsLinks says whether this kernel has, or loads, a driver for a type of links
-// as ip(8) names it.
+// KnowsLinks reports whether this kernel has, or can load, a driver for a type of link. The
+// type is named as in ip-link(8).
 func KnowsLinks(kind string) (bool, error) {
 	n, err := NewNetns("trial")
 	if err != nil {
@@ -93,11 +93,11 @@ func KnowsLinks(kind string) (bool, error) {
 	err = n.netlink(func(h *netlink.Handle) error {
 		return h.LinkAdd(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "trial"}, LinkType: kind})
 	})
-	// A driver that is there may miss a parent.
+	// Other errors come from the driver, which may miss a parent.
 	return !errors.Is(err, unix.EOPNOTSUPP), nil
 }
 
-// SetMaster makes a link a port of a bridge of its namespace.
+// SetMaster makes a link a port of a bridge in the same namespace.
 func (n *Netns) SetMaster(link, bridge string) error {
 	return n.onLink(link, "set master "+bridge, func(h *netlink.Handle, l netlink.Link) error {
 		master, err := h.LinkByName(bridge)
@@ -132,8 +132,7 @@ func (n *Netns) MAC(link string) (mac net.HardwareAddr, err error) {
 	return mac, err
 }
 
-// AddAddrs gives addresses to a link, IPv6 ones without duplicate address
-// detection.
+// AddAddrs adds addresses to a link, without duplicate address detection.
 func (n *Netns) AddAddrs(link string, prefixes ...netip.Prefix) error {
 	for _, p := range prefixes {
 		err := n.onLink(link, "add address "+p.String(), func(h *netlink.Handle, l netlink.Link) error {
@@ -150,7 +149,7 @@ func (n *Netns) AddAddrs(link string, prefixes ...netip.Prefix) error {
 	return nil
 }
 
-// AddRoutes adds routes to the main table.
+// AddRoutes adds routes to table main.
 func (n *Netns) AddRoutes(routes ...Route) error {
 	for _, r := range routes {
 		err := n.onLink(r.Dev, fmt.Sprintf("add route %s via %s", r.Dst, r.Via), func(h *netlink.Handle, l netlink.Link) error {
@@ -191,7 +190,7 @@ func (n *Netns) netlink(f func(*netlink.Handle) error) error {
 	return f(h)
 }
 
-// onLink does one thing to a link found by its name.
+// onLink runs f with a link that it finds by name. what describes the operation in errors.
 func (n *Netns) onLink(link, what string, f func(*netlink.Handle, netlink.Link) error) error {
 	err := n.netlink(func(h *netlink.Handle) error {
 		l, err := h.LinkByName(link)
