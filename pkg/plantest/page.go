@@ -12,11 +12,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// block is a page's reference to a case, and what stands below it.
+// block matches a page's reference to a case, and the quotation below it.
 var block = regexp.MustCompile("(?m)^<!-- golden: (\\S+) -->\n(\n```\n(?s:.*?)\n```\n)?")
 
-// Page holds a page to the cases that it quotes, each by a line
-// "<!-- golden: NAME -->"; -update rewrites what stands below it.
+// Page compares a page of documentation with the cases that it quotes. A line
+// "<!-- golden: NAME -->" quotes a case; -update rewrites the block below the line.
 func (s Suite) Page(t *testing.T, path string) {
 	t.Helper()
 	page, err := os.ReadFile(path)
@@ -45,10 +45,10 @@ func (s Suite) Page(t *testing.T, path string) {
 	}
 }
 
-// key is where a source binds one of the configuration.
+// key matches the line of a source that binds a key of the configuration.
 var key = regexp.MustCompile(`\{Name: "(\w+)", Value|, Also: "(\w+)"`)
 
-// Keys holds a page to the keys of the sources: it must name each of them.
+// Keys checks that a page names each key of the configuration that the sources bind.
 func Keys(t *testing.T, path string, sources ...string) {
 	t.Helper()
 	page, err := os.ReadFile(path)
@@ -67,7 +67,7 @@ func Keys(t *testing.T, path string, sources ...string) {
 		for _, k := range keys {
 			name := k[1] + k[2]
 			if !strings.Contains(string(page), "`"+name+"`") && !strings.Contains(string(page), `"`+name+`"`) {
-				t.Errorf("%s says nothing of %s", path, name)
+				t.Errorf("%s doesn't name key %s", path, name)
 			}
 		}
 	}

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package plantest is what the plans of plugins are tested with: cases in
-// testdata/*.txtar, each held to the engine's properties, and the pages of
-// documentation that quote them.
+// Package plantest tests the plans of plugins. It runs the cases in testdata/*.txtar, checks
+// each for the properties of the engine, and compares pages of documentation with the cases
+// that they quote.
+//
+//	var suite = plantest.Suite{Names: []plantest.Name{{Name: "route", Load: Load}}, Remove: remove}
+//
+//	func TestPlans(t *testing.T) { suite.Plans(t) }
+//	func TestPage(t *testing.T)  { suite.Page(t, "../../docs/route.md") }
+//
+// Beware: `go test -update` rewrites the goldens and the pages. Read the difference before you
+// commit it. A plan is tested on the simulator of pkg/netstate; only the tests in integration
+// show that a kernel takes it.
 package plantest
 
 import (
@@ -29,39 +38,47 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the goldens, and what pages quote of them")
 
-// Suite is the cases of a plugin. The first of its names reads the configuration
-// of a case that doesn't say which.
+// Suite describes how to run the cases of a plugin. A case without a file "plugin" uses the
+// first name.
 type Suite struct {
 	Names []Name
-	// Remove is what DEL does.
+	// Remove returns the operations of DEL.
 	Remove func(*plugin.View) []netstate.Op
 }
 
-// Name is a plugin's name with what reads its configuration.
+// Name is a name of a plugin, with the function that reads its configuration.
 type Name struct {
 	Name string
 	Load plugin.Load
 }
 
-// Case is one of them: an attachment, its configuration and the state that is
-// found.
+// Case is one case: an attachment, its configuration, and the state of pod and node before
+// ADD.
 type Case struct {
 	View plugin.View
 
-	others  []records.Record // of the attachments that are given
+	others  []records.Record // of the attachments in "given"
 	suite   Suite
 	archive *txtar.Archive
 	load    plugin.Load
 	config  []byte
-	golden  string // what ADD does, op by op, or its error, and then what DEL does
+	golden  string // the operations or the error of ADD, and then the operations of DEL
 }
 
-// Plans goes through testdata/*.txtar. Each holds a configuration, an
-// attachment, what its prevResult says, the node's addresses, the link of the
-// node that the NIC sits on, what an earlier ADD noted, and the state that is found;
-// and then what ADD does about it, op by op, or its error, and what DEL does
-// afterwards. With "given", the state is what the cases named there lead to, one upon
-// the other, and then what "state" adds.
+// Plans runs all cases in testdata/*.txtar, and compares the operations with the goldens. The
+// files of a case are:
+//
+//	config      the configuration of the plugin
+//	plugin      the name of the plugin, if not the first one
+//	ifname      the NIC's name, if not eth0
+//	prevResult  the result of the plugins before
+//	node        the node's addresses
+//	parent      the link of the node that the NIC sits on
+//	own         the record of an earlier ADD
+//	given       names of cases whose ADD comes before, in this order
+//	state       objects that exist in addition
+//	ops         golden: the operations of ADD, or its error
+//	del         golden: the operations of DEL after it
 func (s Suite) Plans(t *testing.T) {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -82,9 +99,9 @@ func (s Suite) Plans(t *testing.T) {
 	}
 }
 
-// Fuzz plans for any configuration that is accepted, in these cases: the plan is one that
-// the kernel takes, as far as the simulator knows it, and leaves nothing to be done
-// again. Errors are those of the plan, or of what is in the way.
+// Fuzz plans the cases with any configuration that the plugin accepts. It checks that the
+// simulator applies the plan without an error, and that a second plan has no operations. The
+// plan may return an error, or conflict with the existing state.
 func (s Suite) Fuzz(f *testing.F, cases ...string) {
 	f.Helper()
 	f.Fuzz(func(t *testing.T, conf string) {
@@ -141,6 +158,7 @@ func (s Suite) Case(t *testing.T, name string) *Case {
 	return c
 }
 
+// read reads a file of the case.
 func (c *Case) read(t *testing.T, f txtar.File) {
 	t.Helper()
 	data := strings.TrimSpace(string(f.Data))
@@ -179,11 +197,11 @@ func (c *Case) read(t *testing.T, f txtar.File) {
 	case "ops", "del":
 		c.golden += string(f.Data)
 	default:
-		t.Fatalf("what is %q?", f.Name)
+		t.Fatalf("unknown file %q: see Suite.Plans", f.Name)
 	}
 }
 
-// given puts the state that another case leads to into this one's.
+// given adds the state after another case's ADD to this case's state.
 func (c *Case) given(t *testing.T, name string) {
 	t.Helper()
 	before := c.suite.Case(t, name)
@@ -197,6 +215,7 @@ func (c *Case) given(t *testing.T, name string) {
 	c.others = append(c.others, before.others...)
 }
 
+// put adds objects to the case's state, one from each line.
 func (c *Case) put(t *testing.T, lines []string) {
 	t.Helper()
 	for _, line := range lines {
@@ -211,7 +230,7 @@ func (c *Case) put(t *testing.T, lines []string) {
 	}
 }
 
-// Add does to the case's state what ADD does, and notes what it would.
+// Add applies the operations of ADD to the case's state, and keeps its record.
 func (c *Case) Add(t *testing.T) {
 	t.Helper()
 	ops, record, err := c.plan()
@@ -222,13 +241,13 @@ func (c *Case) Add(t *testing.T) {
 	c.View.Own = record
 }
 
-// Ops is what ADD does between observing and applying.
+// Ops returns the operations of ADD.
 func (c *Case) Ops() ([]netstate.Op, error) {
 	ops, _, err := c.plan()
 	return ops, err
 }
 
-// plan is what ADD does, and what it notes of the attachment.
+// plan returns the operations of ADD, and its record of the attachment.
 func (c *Case) plan() ([]netstate.Op, *records.Record, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(c.config, &raw); err != nil {
@@ -250,9 +269,9 @@ func (c *Case) plan() ([]netstate.Op, *records.Record, error) {
 	return ops, record, err
 }
 
-// run plans, and holds the result to the engine's properties: a second ADD does
-// nothing, undone all is as it was, and DEL leaves nothing of ADD's and takes nothing
-// of anybody else's.
+// run returns the operations of ADD and DEL, and checks the properties of the engine: a second
+// ADD does nothing, the reverse of ADD restores the state, and DEL removes all objects of ADD
+// and no others.
 func (c *Case) run(t *testing.T) (add, del string) {
 	t.Helper()
 	ops, record, err := c.plan()
@@ -279,8 +298,8 @@ func (c *Case) run(t *testing.T) (add, del string) {
 	return add, del
 }
 
-// remove does operations as far as that can be done, as the kernel would, and returns
-// what it did as lines.
+// remove applies operations of DEL as the kernel does: it skips objects that don't exist. It
+// returns the applied operations as lines.
 func remove(t *testing.T, s *netstate.Snapshot, ops []netstate.Op) string {
 	t.Helper()
 	var b strings.Builder
@@ -304,9 +323,9 @@ func remove(t *testing.T, s *netstate.Snapshot, ops []netstate.Op) string {
 	return b.String()
 }
 
-// found is what the kernel takes an object that is to be deleted for, nil if there is
-// none: a route must have the protocol that is said, and the next hop if one is
-// (fib_table_delete, ip6_route_del).
+// found returns the object that the kernel deletes for a request to delete o, nil if there is
+// none. A route must have the protocol of the request, and its next hop if it has one
+// (fib_table_delete in net/ipv4/fib_trie.c, ip6_route_del in net/ipv6/route.c).
 func found(s *netstate.Snapshot, ns netstate.NS, o netstate.Object) netstate.Object {
 	r, isRoute := o.(netstate.Route)
 	if !isRoute {
@@ -322,9 +341,9 @@ func found(s *netstate.Snapshot, ns netstate.NS, o netstate.Object) netstate.Obj
 	return nil
 }
 
-// compare compares what DEL left with what was there before ADD, as far as it has an
-// owner, but for what pods share, for defaults that stand in for one that is gone, and
-// for what ADD took from the node.
+// compare reports objects of ADD that DEL left, and objects of others that it took. It
+// accepts objects that pods share, default routes in main that replace a removed one, and
+// objects that ADD took from the node.
 func (c *Case) compare(t *testing.T, added, left *netstate.Snapshot) {
 	t.Helper()
 	for _, o := range objects(left) {
@@ -343,8 +362,8 @@ func (c *Case) compare(t *testing.T, added, left *netstate.Snapshot) {
 	}
 }
 
-// goes reports whether an object goes anyway: with its link, or as a default with the
-// attachment's NIC.
+// goes reports whether an object vanishes without DEL: with its link, or, as a default route,
+// with the attachment's NIC.
 func goes(left *netstate.Snapshot, o object, nic string) bool {
 	if _, there := netstate.Get[netstate.Object](left, o.ns, netstate.Link{Name: o.Device()}); !there && o.Device() != "" {
 		return true
@@ -357,7 +376,8 @@ func goes(left *netstate.Snapshot, o object, nic string) bool {
 	return ok && r.Dev == nic && r.Dst.Bits() == 0
 }
 
-// isAgain reports whether the attachment has been added before: its NIC has tables.
+// isAgain reports whether the attachment was added before: its NIC has routes in tables other
+// than main.
 func (c *Case) isAgain() bool {
 	for _, r := range netstate.All[netstate.Route](c.View.Snapshot, netstate.Pod) {
 		if r.Table != netstate.TableMain && r.Dev == c.View.IfName {
@@ -367,13 +387,13 @@ func (c *Case) isAgain() bool {
 	return false
 }
 
-// object is one in its namespace.
+// object is an object with its namespace.
 type object struct {
 	netstate.Object
 	ns netstate.NS
 }
 
-// objects are the links, routes and rules of a snapshot.
+// objects returns the links, routes and rules of a snapshot.
 func objects(s *netstate.Snapshot) []object {
 	var out []object
 	for _, ns := range []netstate.NS{netstate.Host, netstate.Pod} {
@@ -390,14 +410,14 @@ func objects(s *netstate.Snapshot) []object {
 	return out
 }
 
-// isShared reports whether an object is one that DEL leaves for other pods.
+// isShared reports whether DEL leaves an object for other pods.
 func isShared(o object) bool {
 	l, isLink := o.Object.(netstate.Link)
 	r, isRule := o.Object.(netstate.Rule)
 	return o.ns == netstate.Host && (isLink && l.Type != "veth" || isRule && !r.From.IsValid())
 }
 
-// apply does operations to a snapshot, and returns them as lines.
+// apply applies operations to a snapshot, and returns them as lines.
 func apply(t *testing.T, s *netstate.Snapshot, ops []netstate.Op) string {
 	t.Helper()
 	var b strings.Builder
@@ -410,6 +430,7 @@ func apply(t *testing.T, s *netstate.Snapshot, ops []netstate.Op) string {
 	return b.String()
 }
 
+// write writes the case with new goldens.
 func (c *Case) write(t *testing.T, file, add, del string) {
 	t.Helper()
 	var files []txtar.File
