@@ -10,7 +10,8 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// made is what ifacer makes in this measurement, on NICs without addresses.
+// made holds the configurations of ifacer by the link that each makes. The NICs have no
+// addresses.
 var made = map[string]map[string]any{
 	"VLAN": {"interfaces": []string{"ens192"}, "vlanID": 100},
 	"VLAN of a bond": {
@@ -19,8 +20,8 @@ var made = map[string]map[string]any{
 	},
 }
 
-// ifacerRounds measures what every pod after the first pays: the link is there
-// already. The table is printed.
+// ifacerRounds measures ifacer for all pods but the first, when the link exists already. It
+// prints a table.
 func (b *bench) ifacerRounds(ctx context.Context, rounds int) error {
 	var nodes []*node
 	defer func() {
@@ -35,7 +36,7 @@ func (b *bench) ifacerRounds(ctx context.Context, rounds int) error {
 		}
 		nodes = append(nodes, n)
 		for _, keys := range made {
-			first := call{command: "ADD", pod: &pod{Netns: n.lan, id: "first"}, keys: keys} // ifacer looks at no pod
+			first := call{command: "ADD", pod: &pod{Netns: n.lan, id: "first"}, keys: keys} // ifacer doesn't look into the pod
 			if _, _, err := n.ifacer.time(n, first); err != nil {
 				return err
 			}
@@ -72,7 +73,7 @@ func (b *bench) ifacerRounds(ctx context.Context, rounds int) error {
 	return w.Flush()
 }
 
-// attachment measures an attachment's life.
+// attachment measures ADD, CHECK and DEL of an attachment.
 func (r *roundOn) attachment(name, what string, plugin program, p *pod, keys map[string]any) error {
 	prev := map[string]any{"cniVersion": cniVersion, "interfaces": []any{}}
 	for _, command := range []string{"ADD", "CHECK", "DEL"} {
@@ -83,6 +84,7 @@ func (r *roundOn) attachment(name, what string, plugin program, p *pod, keys map
 	return nil
 }
 
+// newIfacerNode makes a node with three NICs.
 func newIfacerNode(p plugins) (*node, error) {
 	m, err := testbed.NewMachine("ifacer" + p.suffix)
 	if err != nil {

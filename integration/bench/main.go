@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bench measures the plugins as a container runtime sees them: whole
-// processes, from fork until the exit status and the output are there. It
-// compares them with three others that are built and run beside it, in the same
-// rounds: a plugin that only echoes prevResult, a program that does only the
-// kernel's work, and the bare deletion of the same link. Everything is done once
-// on an empty node and once on a busy one.
+// Command bench measures the plugins as a container runtime sees them: whole processes, from
+// fork to exit status and output. In the same rounds it measures three programs to compare
+// with: a plugin that only echoes prevResult, a program that only makes the kernel objects of
+// an ADD, and one that only deletes the link of a pod. It measures each on an empty node and
+// on a busy one.
 //
-// With -former it does the same for other builds of the plugins, on nodes like these,
-// and says how the two compare.
+//	bench -n 160                   # all plugins; the default
+//	bench -former /path/to/bin     # also another build of the plugins, on equal nodes
+//	bench -ifacer                  # ifacer instead; needs a kernel with VLANs and bonds
+//	bench -scale docs/scale.svg    # the growth of ADD with the size of node and pod, as a plot
 //
-// With -ifacer it measures that plugin instead, which needs a kernel with VLANs
-// and bonds. With -scale it measures how ADD grows with what the node and the pod
-// have already, and plots that.
+// It prints one table, with the targets of the design beside the figures.
 //
-// It needs root, and changes only network namespaces of its own. It prints one
-// table, with the targets of the design beside the figures; a missed target is no
-// error.
+// Beware: it needs root and an idle machine. It changes only network namespaces of its own. A
+// missed target is no error.
 package main
 
 import (
@@ -33,7 +31,7 @@ import (
 	"time"
 )
 
-// memoryRounds is how often peak memory is read; it hardly varies.
+// memoryRounds is the number of rounds in which peak memory is read. It hardly varies.
 const memoryRounds = 5
 
 func main() {
@@ -111,18 +109,18 @@ func run(rounds int, onlyIfacer bool, former, plot string) error {
 	return b.print(os.Stdout)
 }
 
-// plugins are those of one tree.
+// plugins holds the plugins of one build.
 type plugins struct {
-	suffix                     string // of the names of nodes that they run on
+	suffix                     string // of the names of their nodes
 	coordinator, route, ifacer program
 }
 
-// formerSuffix is that of the plugins to compare with.
+// formerSuffix is the suffix of the build of -former.
 const formerSuffix = ", former"
 
-// install makes the binaries as they are released, and copies them, and the former
-// ones, into a directory: a file that was copied starts faster than the same file as
-// the linker left it, whose pages were written one by one.
+// install builds the programs with the flags of a release, and copies them and the plugins of
+// -former into a directory. A copied file starts faster than the linker's own file, whose
+// pages were written one by one.
 func (b *bench) install(ctx context.Context, dir, former string) error {
 	const module = "github.com/multihome/multihome/"
 	linked := filepath.Join(dir, "linked")
@@ -155,6 +153,7 @@ func (b *bench) install(ctx context.Context, dir, former string) error {
 	return nil
 }
 
+// copied copies a program from one directory to another, and returns the path of the copy.
 func copied(from, to, name string) (program, error) {
 	binary, err := os.ReadFile(filepath.Join(from, name))
 	if err != nil {
@@ -164,6 +163,7 @@ func copied(from, to, name string) (program, error) {
 	return program(path), errors.Join(os.MkdirAll(to, 0o755), os.WriteFile(path, binary, 0o755))
 }
 
+// inAnyOrder shuffles its arguments.
 func inAnyOrder[T any](v ...T) []T {
 	rand.Shuffle(len(v), func(i, j int) { v[i], v[j] = v[j], v[i] })
 	return v

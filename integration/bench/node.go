@@ -13,9 +13,9 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// What a busy node has. The routes in the main table are IPv4 ones: the kernel
-// walks through every IPv6 route whenever a link goes up or down, whoever asks
-// for it, and that would hide what a plugin adds.
+// These are the sizes of a busy node. The routes in table main are IPv4 routes. The kernel
+// walks all IPv6 routes whenever a link goes up or down, for any program, and that would hide
+// the time of a plugin.
 const (
 	otherPods        = 500
 	serviceAddresses = 5000
@@ -29,8 +29,8 @@ var (
 	gateways      = []netip.Addr{netip.MustParseAddr("10.6.0.1"), netip.MustParseAddr("fd00:6::1")}
 )
 
-// node is a machine with a NIC on a LAN where nobody else is, and with rules
-// such as kube-proxy's: every node has connection tracking on.
+// node is a machine with a NIC on an otherwise empty LAN, and with rules like kube-proxy's,
+// because these turn on connection tracking on every node.
 type node struct {
 	*testbed.Machine
 	lan *testbed.Netns
@@ -76,8 +76,8 @@ func (n *node) Close() {
 	n.lan.Close()
 }
 
-// crowd makes the node a busy one. The far ends of the other pods' links are in
-// the namespace that it returns.
+// crowd makes the node busy. It returns the namespace with the far ends of the other pods'
+// links.
 func (n *node) crowd(ctx context.Context) (*testbed.Netns, error) {
 	others, err := testbed.NewNetns("other pods")
 	if err != nil {
@@ -109,12 +109,12 @@ func (n *node) crowd(ctx context.Context) (*testbed.Netns, error) {
 	return others, nil
 }
 
-// addServices adds the service addresses with numbers in [from, to): as kube-proxy
-// does in its mode ipvs, half of them IPv6.
+// addServices adds the service addresses with numbers in [from, to) to a link, as kube-proxy
+// does in mode ipvs. Half of them are IPv6.
 func (n *node) addServices(ctx context.Context, from, to int) error {
 	var v4, v6 batch
 	if from == 0 {
-		v4.line("link add kube-ipvs0 type bridge") // any kind of link would do: only its name counts
+		v4.line("link add kube-ipvs0 type bridge") // only the name matters, not the type
 	}
 	for i := from / 2; i < to/2; i++ {
 		v4.line("address add 10.100.%d.%d/32 dev kube-ipvs0", i>>8, i&255)
@@ -138,7 +138,7 @@ func (n *node) run(ctx context.Context, v4, v6 *batch) error {
 	})
 }
 
-// batch is input of ip(8), for one address family.
+// batch is input for ip(8), for one address family.
 type batch struct{ bytes.Buffer }
 
 func (b *batch) line(format string, a ...any) { fmt.Fprintf(b, format+"\n", a...) }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// The plot's measures, in pixels.
+// These are the measures of the plot, in pixels.
 const (
 	panelWidth, panelHeight = 480.0, 260.0 // the area between the axes
 	marginLeft, marginTop   = 70.0, 90.0
@@ -29,8 +29,8 @@ const style = `
   .floor { stroke: #999; fill: none; stroke-width: 2; stroke-dasharray: 6 4 }
 `
 
-// plot writes the curves as an SVG: a panel for each, in two columns, and how many
-// times the echo plugin ADD takes.
+// plot writes the curves as an SVG: a panel for each curve, in two columns. The vertical axes
+// are the time of ADD as a multiple of the echo plugin's.
 func plot(out io.Writer, curves []curve) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" width="%.0[1]f" height="%.0[2]f">`+"\n", plotWidth, plotHeight)
@@ -58,7 +58,7 @@ func legend(b *strings.Builder) {
 		marginLeft+panelWidth+gapX-50, y, marginLeft+panelWidth+gapX, y+5)
 }
 
-// highest is what the vertical axes have to hold.
+// highest returns the greatest value on the vertical axes.
 func highest(curves []curve) float64 {
 	top := 0.0
 	for _, c := range curves {
@@ -69,9 +69,11 @@ func highest(curves []curve) float64 {
 	return top
 }
 
-// panel is the area of one curve, and what its axes end with.
+// panel is the area of one curve: its upper left corner, the step of the grid, and the values
+// at the ends of the axes.
 type panel struct{ x, y, unit, top, right float64 }
 
+// at returns the position of a value.
 func (p panel) at(n int, ratio float64) (x, y float64) {
 	return p.x + float64(n)/p.right*panelWidth, p.y + panelHeight*(1-ratio/p.top)
 }
@@ -84,7 +86,7 @@ func (p panel) draw(b *strings.Builder, c curve) {
 	}
 	fmt.Fprintf(b, `<path class="axis" d="M%g %g v%g h%g" fill="none"/>`+"\n", p.x, p.y, panelHeight, panelWidth)
 	var add, floor []string
-	end := math.Inf(-1) // of the label before
+	end := math.Inf(-1) // right end of the label before
 	for _, pt := range c.points {
 		echo := pt.echo.median()
 		x, y := p.at(pt.n, pt.add.median()/echo)

@@ -14,8 +14,8 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// pod is a namespace as the plugins before coordinator leave it: with a macvlan
-// NIC that has its addresses and its default route.
+// pod is a namespace in the state before coordinator: the plugins before it made a macvlan
+// NIC with addresses and a default route.
 type pod struct {
 	*testbed.Netns
 	id        string
@@ -23,9 +23,10 @@ type pod struct {
 	result    *current.Result // of the plugins before
 }
 
-// podsMade numbers the pods: each has addresses of its own.
+// podsMade counts the pods. Each pod derives its addresses from its number.
 var podsMade int
 
+// newPod makes a pod with a macvlan NIC eth0.
 func (n *node) newPod() (*pod, error) {
 	podsMade++
 	netns, err := testbed.NewNetns("pod")
@@ -41,8 +42,8 @@ func (n *node) newPod() (*pod, error) {
 	return p, nil
 }
 
-// nextAddresses returns the addresses of the pod made last, from its place in
-// 10.6.0.0/16 and in a format of IPv6.
+// nextAddresses returns an IPv4 and an IPv6 address for the pod that was made last. The place
+// is the third byte of the first IPv4 address, and v6 is a format for the pod's number.
 func nextAddresses(place int, v6 string) []netip.Prefix {
 	i := podsMade % (1 << 12)
 	return []netip.Prefix{
@@ -51,8 +52,8 @@ func nextAddresses(place int, v6 string) []netip.Prefix {
 	}
 }
 
-// addNIC gives a pod a macvlan with addresses, and the default routes if it has
-// none, and returns the result of the plugins that would have done so.
+// addNIC adds a macvlan with addresses to a pod, and default routes if it is eth0. It returns
+// the result of the plugins that do so in a cluster.
 func (p *pod) addNIC(n *node, name string, addresses []netip.Prefix) (*current.Result, error) {
 	if err := n.AddMacvlan(nic, p.Netns, name); err != nil {
 		return nil, err
@@ -84,8 +85,8 @@ func (p *pod) addNIC(n *node, name string, addresses []netip.Prefix) (*current.R
 	return result, nil
 }
 
-// newOverlayPod makes a pod whose eth0 is a veth to the node with a gateway that
-// is not in its subnet, as Calico makes it.
+// newOverlayPod makes a pod like Calico's: eth0 is a veth to the node, and its gateway is
+// outside of its subnet.
 func (n *node) newOverlayPod() (*pod, error) {
 	podsMade++
 	netns, err := testbed.NewNetns("overlay pod")
@@ -111,7 +112,7 @@ func (n *node) newOverlayPod() (*pod, error) {
 	return p, nil
 }
 
-// hostEnd is the name of the host's link to a pod in the result of an ADD.
+// hostEnd returns the name of the host's link to a pod from the result of an ADD.
 func hostEnd(added []byte) (string, error) {
 	var result current.Result
 	if err := json.Unmarshal(added, &result); err != nil {
@@ -125,6 +126,7 @@ func hostEnd(added []byte) (string, error) {
 	return "", fmt.Errorf("no host end in %s", added)
 }
 
+// join returns the addresses of prefixes with commas between them.
 func join(prefixes []netip.Prefix) string {
 	var s []string
 	for _, p := range prefixes {

@@ -23,7 +23,7 @@ const cniVersion = "1.1.0"
 
 var serviceCIDR = []string{"10.96.0.0/12", "fd00:10:96::/108"}
 
-// patience is how long a plugin may take before it is killed.
+// patience is the time after which a plugin is killed.
 const patience = 10 * time.Second
 
 // program is the path of a plugin.
@@ -32,15 +32,15 @@ type program string
 // call is one invocation of a plugin.
 type call struct {
 	command string
-	pod     *pod           // none for STATUS
-	nic     string         // CNI_IFNAME; "": eth0
+	pod     *pod           // nil for STATUS
+	nic     string         // CNI_IFNAME; "" for eth0
 	prev    any            // prevResult; none if nil
-	keys    map[string]any // the plugin's own; nil: coordinator's usual ones
-	link    string         // the host end, which floor must be told
+	keys    map[string]any // the plugin's own keys; nil for coordinator's usual ones
+	link    string         // name of the host end, for floor
 	args    []string
 }
 
-// command is the process of a call, made as a runtime makes it.
+// command returns the process of a call, with the environment and input of a runtime.
 func (p program) command(c call) (*exec.Cmd, error) {
 	conf := map[string]any{"cniVersion": cniVersion, "name": "bench", "type": filepath.Base(string(p))}
 	keys := c.keys
@@ -66,8 +66,8 @@ func (p program) command(c call) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// time runs a plugin on the node and returns its output and how long it took,
-// from fork until its exit status and output were there.
+// time runs a plugin on the node. It returns its output and the time from fork to exit status
+// and output.
 func (p program) time(n *node, c call) (stdout []byte, took time.Duration, err error) {
 	cmd, err := p.command(c)
 	if err != nil {
@@ -86,10 +86,9 @@ func (p program) time(n *node, c call) (stdout []byte, took time.Duration, err e
 	return cmd.Stdout.(*bytes.Buffer).Bytes(), took, failure(cmd, c, err)
 }
 
-// peakMemory runs a plugin on the node and returns the most memory that it had
-// at once, in KiB. It is read while the process stands at its exit: what wait(2)
-// tells (ru_maxrss) is never less than what the parent has, since a child made
-// by vfork starts with its parent's memory.
+// peakMemory runs a plugin on the node and returns its peak memory in KiB. It reads VmHWM
+// while the process is stopped at its exit. ru_maxrss of wait4(2) is of no use: it is never
+// less than the parent's memory, because a child of vfork starts with its parent's memory.
 func (p program) peakMemory(n *node, c call) (kib int, err error) {
 	cmd, err := p.command(c)
 	if err != nil {
@@ -112,7 +111,7 @@ func (p program) peakMemory(n *node, c call) (kib int, err error) {
 	return kib, failure(cmd, c, err)
 }
 
-// traceToExit lets a traced process run and returns its VmHWM at its exit.
+// traceToExit lets a traced process run, and returns its VmHWM in KiB at its exit.
 func traceToExit(pid int) (kib int, err error) {
 	var status unix.WaitStatus
 	if _, err := unix.Wait4(pid, &status, unix.WALL, nil); err != nil {
@@ -129,7 +128,7 @@ func traceToExit(pid int) (kib int, err error) {
 			return 0, err
 		}
 		if !status.Stopped() {
-			return 0, fmt.Errorf("process ended unseen: %#x", status)
+			return 0, fmt.Errorf("process ended without a stop at its exit: wait status %#x", status)
 		}
 		if status.TrapCause() == unix.PTRACE_EVENT_EXIT {
 			break
@@ -150,7 +149,7 @@ func traceToExit(pid int) (kib int, err error) {
 	return kib, unix.PtraceDetach(pid)
 }
 
-// failure adds to an error what a plugin said of it.
+// failure adds the plugin's output to an error. It returns nil for nil.
 func failure(cmd *exec.Cmd, c call, err error) error {
 	if err == nil {
 		return nil

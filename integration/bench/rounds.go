@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// bench holds the programs and what was measured of them.
+// bench holds the programs and the measurements.
 type bench struct {
 	echo, floor program
-	plugins     []plugins // of this tree, and the former ones
+	plugins     []plugins // of this tree, and of -former
 	samples     map[figure]sample
 }
 
-// figure names what is measured.
+// figure identifies a measurement.
 type figure struct {
 	program, command, node string
 }
 
-// settle is a pause in which the kernel ends what it does in the background, so
-// that no call pays for the one before it.
+// settle is a pause before each call. In it the kernel ends its work in the background, so
+// that no call takes longer because of the call before.
 const settle = 15 * time.Millisecond
 
 // round measures everything once on one node, with new pods, in a random order.
@@ -66,10 +66,10 @@ type roundOn struct {
 	*bench
 	node *node
 	pods []*pod
-	last string // the host end that the death of its pod will remove last
+	last string // the host end that the kernel removes last, when its pod dies
 }
 
-// measure runs a program and keeps how long it took.
+// measure runs a program and keeps its time in milliseconds.
 func (r *roundOn) measure(name, command string, p program, c call) (stdout []byte, err error) {
 	time.Sleep(settle)
 	stdout, took, err := p.time(r.node, c)
@@ -80,7 +80,7 @@ func (r *roundOn) measure(name, command string, p program, c call) (stdout []byt
 	return stdout, err
 }
 
-// coordinatorLife is an attachment's life.
+// coordinatorLife measures all verbs of coordinator with one attachment.
 func (r *roundOn) coordinatorLife(p *pod) error {
 	added, err := r.measure("coordinator", "ADD", r.node.coordinator, call{command: "ADD", pod: p, prev: p.result})
 	if err != nil {
@@ -103,7 +103,7 @@ func (r *roundOn) coordinatorLife(p *pod) error {
 	return nil
 }
 
-// furtherNIC is ADD of a pod's second NIC.
+// furtherNIC measures ADD of a pod's second NIC.
 func (r *roundOn) furtherNIC(p *pod) error {
 	first := call{command: "ADD", pod: p, prev: p.result}
 	if _, _, err := r.node.coordinator.time(r.node, first); err != nil {
@@ -120,7 +120,7 @@ func (r *roundOn) furtherNIC(p *pod) error {
 	return r.remove(further, first)
 }
 
-// overlayNIC is ADD of an underlay NIC beside an overlay's eth0.
+// overlayNIC measures ADD of an underlay NIC in a pod whose eth0 is an overlay's.
 func (r *roundOn) overlayNIC() error {
 	p, err := r.node.newOverlayPod()
 	if err != nil {
@@ -138,22 +138,23 @@ func (r *roundOn) overlayNIC() error {
 	return r.remove(add)
 }
 
-// byBridge is an attachment's life with hostLink macvlan, and routeBridge one by
-// plugin route, on a node that has the bridge.
+// byBridge measures coordinator with hostLink macvlan, on a node that has the macvlan.
 func (r *roundOn) byBridge(p *pod) error {
 	return r.lifeAgain("coordinator", " by the bridge", r.node.coordinator, p, map[string]any{"serviceCIDR": serviceCIDR, "hostLink": "macvlan"})
 }
 
+// routeBridge measures route with a bridge, on a node that has the macvlan.
 func (r *roundOn) routeBridge(p *pod) error {
 	return r.lifeAgain("route", " by the bridge", r.node.route, p, map[string]any{"master": nic, "bridge": nic + ".host"})
 }
 
-// routeSBR is the life of an attachment whose NIC gets a routing table.
+// routeSBR measures route with a routing table for the NIC.
 func (r *roundOn) routeSBR(p *pod) error {
 	return r.lifeAgain("route", " of a table", r.node.route, p, map[string]any{"sbr": true})
 }
 
-// lifeAgain measures ADD and DEL of an attachment after another life of it.
+// lifeAgain measures ADD and DEL of an attachment, after an ADD and DEL that it doesn't
+// measure.
 func (r *roundOn) lifeAgain(name, how string, plugin program, p *pod, keys map[string]any) error {
 	c := call{pod: p, prev: p.result, keys: keys}
 	for _, command := range []string{"ADD", "DEL"} {
@@ -171,7 +172,7 @@ func (r *roundOn) lifeAgain(name, how string, plugin program, p *pod, keys map[s
 	return nil
 }
 
-// remove undoes ADDs, untimed.
+// remove calls DEL for ADDs, without measuring it.
 func (r *roundOn) remove(added ...call) error {
 	for _, c := range added {
 		c.command = "DEL"
@@ -182,7 +183,7 @@ func (r *roundOn) remove(added ...call) error {
 	return nil
 }
 
-// bareDeletion deletes the same link that coordinator deletes.
+// bareDeletion measures the deletion of the link that coordinator's DEL deletes.
 func (r *roundOn) bareDeletion(p *pod) error {
 	added, _, err := r.node.coordinator.time(r.node, call{command: "ADD", pod: p, prev: p.result})
 	if err != nil {
@@ -196,11 +197,13 @@ func (r *roundOn) bareDeletion(p *pod) error {
 	return err
 }
 
+// kernelsWork measures floor: the requests of an ADD alone.
 func (r *roundOn) kernelsWork(p *pod) error {
 	_, err := r.measure("floor", "ADD", r.floor, r.floorAdd(p))
 	return err
 }
 
+// kernelsWorkWithoutNFT measures floor without the requests to nftables.
 func (r *roundOn) kernelsWorkWithoutNFT(p *pod) error {
 	c := r.floorAdd(p)
 	c.args = []string{"without-nft"}
@@ -213,6 +216,7 @@ func (r *roundOn) floorAdd(p *pod) call {
 	return call{command: "ADD", pod: p, prev: p.result, link: r.last}
 }
 
+// echoes measures all verbs of echo.
 func (r *roundOn) echoes(p *pod) error {
 	for _, c := range []call{
 		{command: "ADD", pod: p, prev: p.result},
@@ -227,6 +231,7 @@ func (r *roundOn) echoes(p *pod) error {
 	return nil
 }
 
+// peakMemory measures the peak memory of ADD in MiB.
 func (r *roundOn) peakMemory(p *pod) error {
 	for name, program := range map[string]program{"echo": r.echo, "coordinator": r.node.coordinator} {
 		kib, err := program.peakMemory(r.node, call{command: "ADD", pod: p, prev: p.result})
@@ -239,8 +244,8 @@ func (r *roundOn) peakMemory(p *pod) error {
 	return nil
 }
 
-// cleanedUp waits until the kernel has removed what died with the pods, so that
-// the next round does not compete with it.
+// cleanedUp waits until the kernel has removed the links of dead pods, so that this work
+// doesn't slow down the next round.
 func (r *roundOn) cleanedUp() error {
 	return r.node.Do(func() error {
 		for range 1000 {

@@ -13,16 +13,16 @@ import (
 	"time"
 )
 
-// growth is a thing that a node or a pod has more and more of.
+// growth describes objects of a node or a pod whose number grows.
 type growth struct {
-	of    string
-	steps []int
-	// grow takes a stand from one step to the next.
+	of    string // name of the objects
+	steps []int  // their numbers
+	// grow adds objects to a stand, from one number to the next.
 	grow func(ctx context.Context, s *stand, from, to int) error
 }
 
-// growths are those that are measured. Pods come last: the end of 500 of them
-// keeps the kernel busy for a while.
+// growths lists all growths to measure. Pods are last, because the kernel is busy for a while
+// after 500 of them end.
 var growths = []growth{
 	{"routes in the node's main table", []int{0, 1000, 10000, 50000, 100000}, func(ctx context.Context, s *stand, from, to int) error {
 		return s.node.addRoutes(ctx, from, to)
@@ -38,25 +38,26 @@ var growths = []growth{
 	}},
 }
 
-// curve is how ADD grows with one of them.
+// curve holds the measurements of one growth.
 type curve struct {
 	of     string
 	points []point
 }
 
-// point is what was measured at one number: of ADD, and in the same rounds of the
-// echo plugin, and of the kernel's work for a first NIC.
+// point holds the measurements at one number of objects, all from the same rounds: ADD, the
+// echo plugin, and the kernel's work for a first NIC.
 type point struct {
 	n                int
 	add, echo, floor sample
 }
 
-// stand is a node with pods whose ADD is measured again and again.
+// stand is a node with two pods whose ADD is measured again and again: add by coordinator and
+// echo, and bare by floor.
 type stand struct {
 	*bench
 	node      *node
-	add, bare call   // of a pod each
-	pods      []*pod // all of the node
+	add, bare call
+	pods      []*pod // all pods of the node
 }
 
 func (b *bench) newStand(n *node) (*stand, error) {
@@ -134,13 +135,13 @@ func (b *bench) curve(ctx context.Context, g growth, rounds int) (curve, error) 
 	return c, nil
 }
 
-// round measures each of a point once, in a random order, and takes away what was
-// added.
+// round measures each program of a point once, in a random order, and removes the objects that
+// the program added.
 func (p *point) round(s *stand) error {
 	for _, m := range inAnyOrder(
 		measured{s.node.coordinator, s.add, &p.add, []program{s.node.coordinator}},
 		measured{s.echo, s.add, &p.echo, nil},
-		measured{s.floor, s.bare, &p.floor, []program{s.floor, s.node.coordinator}}, // the link, and then what is in the pod
+		measured{s.floor, s.bare, &p.floor, []program{s.floor, s.node.coordinator}}, // remove the link, and then the objects in the pod
 	) {
 		time.Sleep(settle)
 		_, took, err := m.program.time(s.node, m.add)
@@ -158,16 +159,16 @@ func (p *point) round(s *stand) error {
 	return nil
 }
 
-// measured is an ADD, where its figure goes, and by whose DEL it is undone.
+// measured is an ADD to measure.
 type measured struct {
 	program program
 	add     call
-	into    *sample
-	undo    []program
+	into    *sample   // gets the time
+	undo    []program // programs whose DEL removes the objects
 }
 
-// addNICs gives the pod's NICs up to one what ADD makes of them, and makes that
-// one itself the next to be added. Each is in a LAN of its own.
+// addNICs calls ADD for the pod's NICs before number to, and makes the NIC with that number,
+// whose ADD is measured next. Each NIC is in a LAN of its own.
 func (s *stand) addNICs(from, to int) error {
 	for i := from; i < to; i++ {
 		if _, _, err := s.node.coordinator.time(s.node, s.add); err != nil {
@@ -186,7 +187,7 @@ func (s *stand) addNICs(from, to int) error {
 	return nil
 }
 
-// addPods adds pods, as a runtime does.
+// addPods adds pods to the node, with ADD of coordinator.
 func (s *stand) addPods(ctx context.Context, n int) error {
 	for range n {
 		p, err := s.node.newPod()
@@ -204,7 +205,7 @@ func (s *stand) addPods(ctx context.Context, n int) error {
 	return nil
 }
 
-// printCurves writes the table.
+// printCurves writes the curves as a table.
 func printCurves(out io.Writer, curves []curve) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "with\tADD\tquartiles\techo\tratio\tthe kernel's work\tratio\t")

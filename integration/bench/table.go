@@ -11,10 +11,10 @@ import (
 	"text/tabwriter"
 )
 
-// sample is what was measured of one figure, in milliseconds or MiB.
+// sample holds the values of one figure, in milliseconds or MiB.
 type sample []float64
 
-// quantile is the value that the part q of the sample is not above.
+// quantile returns the value below which the part q of the sample is, with 0 ≤ q ≤ 1.
 func (s sample) quantile(q float64) float64 {
 	v := slices.Sorted(slices.Values(s))
 	return v[int(q*float64(len(v)-1)+0.5)]
@@ -22,22 +22,22 @@ func (s sample) quantile(q float64) float64 {
 
 func (s sample) median() float64 { return s.quantile(0.5) }
 
-// line is a line of the table: a figure, and what it is compared with.
+// line is a line of the table: a figure, and the figures that it is compared with.
 type line struct {
 	what          string
 	of            figure
-	minimal, echo figure // none if without a name
+	minimal, echo figure // the zero figure for no comparison
 	target        target
 }
 
-// target is how many times another figure that one may be; 0: there is no target.
+// target is the greatest ratio of a figure to another one. The zero target is none.
 type target struct {
 	most    float64
 	against string // "minimal" or "echo"
 }
 
-// lines are the figures on one node, with the targets of the design. What the minimal
-// program does is ADD by a veth, and the bare deletion of one.
+// lines returns the lines of one node, with the targets of the design. The minimal program is
+// floor: its ADD is that of a first NIC by a veth, and its DEL is the deletion of the veth.
 func lines(node string) []line {
 	of := func(program, command string) figure { return figure{program, command, node} }
 	none := figure{}
@@ -77,8 +77,8 @@ const (
 	binaryTarget = 6.0 // MB
 )
 
-// busierTarget is how much more ADD may grow with what a node has than the minimal
-// program does.
+// busierTarget is the target for the growth of ADD from the empty to the busy node: its ratio
+// may exceed that of the minimal program by this much.
 const busierTarget = 0.05
 
 // print writes the table.
@@ -128,12 +128,14 @@ func (b *bench) print(out io.Writer) error {
 	return w.Flush()
 }
 
+// header begins the table.
 func header(out io.Writer) *tabwriter.Writer {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "figure\tnode\tmedian\tquartiles\t÷ minimal\t÷ echo\t÷ former\ttarget\t")
 	return w
 }
 
+// printLine writes a line of the table.
 func (b *bench) printLine(w io.Writer, l line) {
 	s := b.samples[l.of]
 	ratio := func(to figure) float64 { return s.median() / b.samples[to].median() }
@@ -157,7 +159,7 @@ func (b *bench) printLine(w io.Writer, l line) {
 	}
 }
 
-// verdict is a target and whether it is met.
+// verdict returns two columns: the target, and whether the value meets it.
 func verdict(value, target float64, format string) string {
 	word := "met"
 	if value > target {

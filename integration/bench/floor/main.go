@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command floor does the kernel's work of a dual-stack underlay ADD, and
-// nothing else: it looks at nothing, checks nothing and takes nothing back. What
-// it costs is what the kernel charges for the objects themselves, so that no
-// plugin which makes them can be expected to be faster without changing how.
-// It is for the benchmark only and writes to the two namespaces it is given.
+// Command floor makes the kernel objects of a dual-stack underlay ADD, and does nothing else:
+// it reads nothing, checks nothing and undoes nothing. Its time is the kernel's time for the
+// objects themselves. A plugin that makes the same objects in the same way can't be faster.
 //
 //	floor [without-nft]
 //
-// CNI_COMMAND is ADD, which copies its input to its output, or DEL, which
-// deletes the link. CNI_NETNS is the pod. FLOOR_LINK is the host end's name,
-// FLOOR_NODE and FLOOR_POD the IPv4 and the IPv6 address of each, with a comma
-// between.
+// CNI_COMMAND is ADD or DEL. ADD copies its input to its output; DEL deletes the link.
+// CNI_NETNS is the pod. FLOOR_LINK is the name of the host end. FLOOR_NODE and FLOOR_POD are
+// the IPv4 and the IPv6 address of each, with a comma between them.
+//
+// Beware: it is for the benchmark only. It writes to its own namespace and to CNI_NETNS without
+// any check, and leaves behind whatever it made before an error.
 package main
 
 import (
@@ -34,7 +34,7 @@ const (
 	mtu          = 1500
 )
 
-// services are the service CIDRs, by family.
+// services holds the service CIDRs, IPv4 first.
 var services = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:10:96::/108")}
 
 func main() {
@@ -114,7 +114,7 @@ func add(host *conn, link string, withNFT bool) error {
 			rule(p, markPriority, replyTable, mark))
 	}
 
-	runtime.LockOSThread() // and never unlocked: the thread stays in the pod
+	runtime.LockOSThread() // never unlocked, because the thread stays in the pod
 	if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
 		return err
 	}
@@ -141,6 +141,7 @@ func add(host *conn, link string, withNFT bool) error {
 	return nil
 }
 
+// addresses reads an IPv4 and an IPv6 address from an environment variable.
 func addresses(variable string) ([]netip.Addr, error) {
 	var out []netip.Addr
 	for s := range strings.SplitSeq(os.Getenv(variable), ",") {

@@ -17,7 +17,7 @@ const protoMultihome = 109
 // infoPeer is VETH_INFO_PEER.
 const infoPeer = 1
 
-// conn is a netlink socket of the namespace in which it was made.
+// conn is a netlink socket of the network namespace in which it was opened.
 type conn struct{ fd, protocol int }
 
 func dial(protocol int) (*conn, error) {
@@ -28,14 +28,14 @@ func dial(protocol int) (*conn, error) {
 	return &conn{fd, protocol}, nil
 }
 
-// do sends all requests in one datagram and waits for the acknowledgement of the
-// last one. A rule that another pod's ADD has made already is no error.
+// do sends all requests in one datagram and waits for the acknowledgement of the last one. It
+// ignores the error for a rule that exists already, because another pod's ADD made it.
 func (c *conn) do(requests ...[]byte) error {
 	_, err := c.ask(requests...)
 	return err
 }
 
-// ask is do, and returns the body of the last message that was not an
+// ask does the same as do, and returns the body of the last message that isn't an
 // acknowledgement.
 func (c *conn) ask(requests ...[]byte) (answer []byte, err error) {
 	for i, r := range requests {
@@ -43,7 +43,7 @@ func (c *conn) ask(requests ...[]byte) (answer []byte, err error) {
 	}
 	last := len(requests) - 1
 	if c.protocol == unix.NETLINK_NETFILTER {
-		last-- // the end of the transaction is not a request of its own
+		last-- // the end of the transaction gets no acknowledgement
 	}
 	requests[last][6] |= unix.NLM_F_ACK
 	if err := unix.Sendto(c.fd, bytes.Join(requests, nil), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
@@ -71,13 +71,14 @@ func (c *conn) ask(requests ...[]byte) (answer []byte, err error) {
 	}
 }
 
+// isRule reports whether a request failed because its rule exists already.
 func isRule(request []byte, errno unix.Errno) bool {
 	return errno == unix.EEXIST && binary.NativeEndian.Uint16(request[4:]) == unix.RTM_NEWRULE
 }
 
-// newVeth makes both ends of the pair in one message, with their addresses, and
-// returns their indexes, which the kernel echoes. The host end is up; the kernel
-// refuses to make the peer so, as it has no peer itself yet.
+// newVeth makes both ends of a veth pair with their MACs in one message, and returns their
+// indexes, which the kernel echoes. It sets the host end up. The peer stays down: the kernel
+// refuses to open it before it has its own peer (veth_open in drivers/net/veth.c).
 func (c *conn) newVeth(name string, mac, peerMAC []byte, netns int) (index, peer uint32, err error) {
 	answer, err := c.ask(request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ECHO,
 		ifinfo(0, unix.IFF_UP),
@@ -110,11 +111,12 @@ func (c *conn) newVeth(name string, mac, peerMAC []byte, netns int) (index, peer
 	return 0, 0, fmt.Errorf("link %s: the kernel named no peer", name)
 }
 
+// setUp returns the request that sets a link up.
 func setUp(index uint32) []byte {
 	return request(unix.RTM_NEWLINK, 0, ifinfo(index, unix.IFF_UP))
 }
 
-// route is one route; without a gateway its scope is the link.
+// route returns the request that adds a route. Without a gateway, its scope is link.
 func route(table uint32, to netip.Prefix, via netip.Addr, index uint32, src netip.Addr) []byte {
 	family, scope := family(to.Addr()), byte(unix.RT_SCOPE_LINK)
 	if via.IsValid() {
@@ -135,8 +137,8 @@ func route(table uint32, to netip.Prefix, via netip.Addr, index uint32, src neti
 	return request(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, body...)
 }
 
-// rule sends packets of an address's family to a table: all of them, or those
-// that carry the mark.
+// rule returns the request that adds a rule for an address's family. The rule sends all
+// packets to a table, or with a mark other than 0, the packets with that mark.
 func rule(of netip.Addr, priority, table uint32, mark uint32) []byte {
 	body := [][]byte{
 		{family(of), 0, 0, 0, unix.RT_TABLE_UNSPEC, 0, 0, unix.FR_ACT_TO_TBL, 0, 0, 0, 0},
@@ -150,6 +152,7 @@ func rule(of netip.Addr, priority, table uint32, mark uint32) []byte {
 	return request(unix.RTM_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, body...)
 }
 
+// neighbour returns the request that adds a permanent neighbour.
 func neighbour(a netip.Addr, index uint32, mac []byte) []byte {
 	head := []byte{family(a), 0, 0, 0, 0, 0, 0, 0, unix.NUD_PERMANENT, 0, 0, 0}
 	binary.NativeEndian.PutUint32(head[4:], index)
@@ -164,7 +167,7 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET6
 }
 
-// request is one message, without its sequence number.
+// request returns a netlink message without its sequence number.
 func request(kind, flags uint16, body ...[]byte) []byte {
 	b := bytes.Join(body, nil)
 	head := binary.NativeEndian.AppendUint32(nil, uint32(unix.NLMSG_HDRLEN+len(b)))
@@ -173,7 +176,7 @@ func request(kind, flags uint16, body ...[]byte) []byte {
 	return append(append(head, make([]byte, 8)...), b...)
 }
 
-// attr is one attribute, padded; its payload may be other attributes.
+// attr returns a padded attribute. Its payload may be other attributes.
 func attr(kind uint16, payload ...[]byte) []byte {
 	b := bytes.Join(payload, nil)
 	out := binary.NativeEndian.AppendUint16(nil, uint16(unix.SizeofNlAttr+len(b)))

@@ -17,8 +17,8 @@ const (
 	ctReply        = 1          // IP_CT_DIR_REPLY
 )
 
-// replyMarks is one transaction that only adds: the table inet multihome as
-// coordinator makes it.
+// replyMarks returns the messages of a transaction that adds the same table inet multihome as
+// coordinator.
 func replyMarks(dev string, mark uint32) [][]byte {
 	newOfLink := slices.Concat(
 		meta(unix.NFT_META_IIFNAME), compare(unix.NFT_CMP_EQ, fixed(dev, unix.IFNAMSIZ)),
@@ -57,7 +57,7 @@ func nftRule(chain string, expressions []byte) []byte {
 		attr(unix.NFTA_RULE_EXPRESSIONS|unix.NLA_F_NESTED, expressions))
 }
 
-// The expressions work on register 1.
+// All expressions below use register 1.
 
 func meta(key uint32) []byte {
 	return expression("meta", attr(unix.NFTA_META_DREG, be32(unix.NFT_REG_1)), attr(unix.NFTA_META_KEY, be32(key)))
@@ -75,7 +75,7 @@ func setCtMark() []byte {
 	return expression("ct", attr(unix.NFTA_CT_SREG, be32(unix.NFT_REG_1)), attr(unix.NFTA_CT_KEY, be32(unix.NFT_CT_MARK)))
 }
 
-// bits makes the register (register & mask) ^ xor.
+// bits sets the register to (register & mask) ^ xor.
 func bits(mask, xor uint32) []byte {
 	return expression("bitwise",
 		attr(unix.NFTA_BITWISE_SREG, be32(unix.NFT_REG_1)),
@@ -98,7 +98,7 @@ func expression(name string, data ...[]byte) []byte {
 		attr(unix.NFTA_EXPR_DATA|unix.NLA_F_NESTED, data...))
 }
 
-// nft is a message of a transaction on a table of family inet.
+// nft returns a message of a transaction on a table of family inet.
 func nft(kind uint16, attrs ...[]byte) []byte {
 	return nfnl(unix.NFNL_SUBSYS_NFTABLES<<8|kind, unix.NFPROTO_INET, 0, attrs...)
 }
@@ -110,5 +110,5 @@ func nfnl(kind uint16, family byte, resource uint16, attrs ...[]byte) []byte {
 
 func be32(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
-// fixed is a string padded with zeros.
+// fixed returns a string that is padded with zeros to a size in bytes.
 func fixed(s string, size int) []byte { return append([]byte(s), make([]byte, size-len(s))...) }
