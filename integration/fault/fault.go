@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fault lets a plugin fail and die at each of its system calls in turn,
-// and looks at what that leaves. What does it to a process is the program in
-// inject.
+// Package fault tests how plugins survive faults: it makes each system call of each verb fail
+// in turn, or kills the plugin before it, and checks what the plugin leaves behind. The program
+// inject, in the directory of that name, injects the faults.
+//
+//	fault.Matrix(t, "bin/test/inject", fault.Subject{Run: run, State: state, Tidy: tidy})
+//
+// Beware: a whole matrix takes hours. The flags -faults-for and -strikes limit it, and
+// -faults-seed repeats the strikes of an earlier run.
 package fault
 
 import (
@@ -17,56 +22,55 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// How much of a matrix is done: all of it takes hours.
+// These flags limit the strikes, because all of a matrix takes hours.
 var (
-	lasts   = flag.Duration("faults-for", 30*time.Second, "how long each matrix of faults goes on; 0: until all strikes are through")
-	strikes = flag.Int("strikes", 0, "strike so many times in each matrix, however long that takes; 0: as -faults-for says")
-	seed    = flag.Uint64("faults-seed", 0, "draw the strikes by this number; 0: by another one in each run")
+	lasts   = flag.Duration("faults-for", 30*time.Second, "time limit of each matrix of faults; 0 for all strikes")
+	strikes = flag.Int("strikes", 0, "number of strikes in each matrix, without a time limit; 0 for the limit of -faults-for")
+	seed    = flag.Uint64("faults-seed", 0, "seed of the order of the strikes; 0 for a random one")
 )
 
-// ErrKilled is how a verb ends that was killed.
+// ErrKilled is the error of a verb that was killed.
 var ErrKilled = errors.New("killed")
 
-// KilledStatus is the exit status of inject then.
+// KilledStatus is the exit status of inject if the command was killed.
 const KilledStatus = 137
 
-// Subject is a plugin in one of its modes, with a node and perhaps a pod that it
-// works on, both without what it makes.
+// Subject is a plugin in one of its modes, with a node and perhaps a pod to work on. At the
+// start, node and pod have no objects of the plugin.
 type Subject struct {
-	// Run runs a verb by way of a command. It returns the CNI error that was
-	// printed, nil if the verb succeeded, and ErrKilled, or what else is neither:
-	// a panic, say.
+	// Run runs a verb through a command, such as inject with its flags. It returns the CNI
+	// error that the plugin printed, nil if the verb succeeded. The second error is
+	// ErrKilled, or describes an end that is no CNI error, such as a panic.
 	Run func(verb string, by ...string) (*types.Error, error)
-	// State is all that the node and the pod hold, line by line, in an order and
-	// with names that don't depend on when it was made. Lines of the node begin
-	// with "node: ".
+	// State returns all objects of node and pod as lines. Order and names must not depend
+	// on the run. Lines of the node begin with "node: ".
 	State func() []string
-	// Tidy takes away what a verb rightly leaves, for pods share it: a failed ADD,
-	// DEL, or GC.
+	// Tidy removes objects that a verb leaves on purpose, because pods share them. The verb
+	// is ADD, after a failure, DEL or GC.
 	Tidy func(verb string)
 }
 
-// errnos are what calls fail with, in turn.
+// errnos lists the errors of failing calls. They take turns.
 var errnos = []string{"ENOMEM", "EINTR", "EBUSY", "ENOBUFS", "EPERM"}
 
-// strike is what happens to one run of a verb.
+// strike is the faults in one run of a verb.
 type strike struct {
-	fail []int // calls that fail
-	kill int   // the call that it is killed before
+	fail []int // numbers of calls that fail
+	kill int   // number of the call before which the verb is killed; 0 for none
 }
 
-// struck is what became of that.
+// struck is the result of a strike.
 type struck struct {
-	what    string // that was struck, for people
-	all     bool   // all that was to be
+	what    string // the verb and its faults, for people
+	all     bool   // all faults of the strike were injected
 	ended   *types.Error
-	odd     error // an end that CNI doesn't know
+	odd     error // an end that is no CNI error
 	killed  bool
-	calls   []string // all that there were
-	unheard bool     // it could not say how it ended
+	calls   []string // all calls of the verb
+	unheard bool     // the plugin could not print its result
 }
 
-// command is inject with its flags.
+// command returns inject with the flags of a strike.
 func (s strike) command(injector, list string) []string {
 	by := []string{injector, "-list", list}
 	var fail []string
@@ -82,8 +86,8 @@ func (s strike) command(injector, list string) []string {
 	return by
 }
 
-// run runs a verb and strikes it. An end that CNI doesn't know is a failure of
-// the test, unless the error was what could not be printed.
+// run runs a verb with the faults of a strike. An end that is no CNI error fails the test,
+// unless a fault kept the plugin from printing its error.
 func (m *matrix) run(verb string, s strike) struck {
 	m.t.Helper()
 	list := filepath.Join(m.dir, "calls")
@@ -104,7 +108,7 @@ func (m *matrix) run(verb string, s strike) struck {
 	out.all = len(what) == max(len(s.fail), 1)
 	switch {
 	case s.kill > 0 && len(what) > 0 && !out.killed:
-		m.t.Errorf("%s lives on", out.what)
+		m.t.Errorf("%s was not killed", out.what)
 	case err != nil && !out.killed && !out.unheard:
 		out.odd = err
 		m.t.Errorf("%s: %v", out.what, err)
@@ -119,7 +123,7 @@ func (m *matrix) run(verb string, s strike) struck {
 	return out
 }
 
-// fine runs a verb that must succeed.
+// fine runs a verb without faults. The verb must succeed.
 func (m *matrix) fine(after, verb string) {
 	m.t.Helper()
 	if e, err := m.Run(verb); e != nil || err != nil {

@@ -22,26 +22,26 @@ type matrix struct {
 	injector string // the program
 	dir      string
 
-	before, whole []string // states: without the attachment, and with it
-	calls         map[string][]string
-	done          map[string]*tally // of each verb
+	before, whole []string            // states without and with the attachment
+	calls         map[string][]string // of each verb
+	done          map[string]*tally   // of each verb
 }
 
-// tally is what was done to a verb.
+// tally counts the faults of a verb.
 type tally struct{ faults, reported, kills int }
 
 var verbs = []string{"ADD", "CHECK", "STATUS", "DEL", "GC"}
 
-// kind is a verb that is struck, and what is looked at then.
+// kind is a kind of strike: a verb, the faults, and the check that follows.
 type kind struct {
-	verb  string // that is struck
-	added bool   // it begins with the attachment there
-	fails []int  // calls behind the one struck that fail too; nil: it is killed
+	verb  string // the verb with the faults
+	added bool   // the attachment exists before
+	fails []int  // further calls that fail, as distances from the first; nil to kill the verb
 	after func(m *matrix, s struck)
 }
 
-// Two sorts of fault; in a third one of the next calls fails as well, which are the
-// first ones of whatever undoes what was done.
+// These are values of kind.fails: one call fails, or the verb is killed. In other kinds, one
+// of the next calls fails as well; these are the first calls that undo what was done.
 var (
 	alone  = []int{}
 	killed []int
@@ -66,7 +66,7 @@ var kinds = []kind{
 	{"GC", true, killed, (*matrix).gcAll},
 }
 
-// String is a kind in the words of a log.
+// String describes a kind for a log.
 func (k kind) String() string {
 	switch {
 	case k.fails == nil:
@@ -77,8 +77,8 @@ func (k kind) String() string {
 	return k.verb + " fails"
 }
 
-// Matrix strikes calls of each verb by each kind of fault, as many as the flags ask
-// for, and logs which, and how many faults that were.
+// Matrix strikes calls of each verb with each kind of fault, as many as the flags ask for. It
+// logs the strikes, and the number of faults.
 func Matrix(t *testing.T, injector string, s Subject) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "faults-") // a node has a /run of its own
@@ -113,8 +113,8 @@ func Matrix(t *testing.T, injector string, s Subject) {
 	}
 }
 
-// survey learns what is right, and which calls there are. What is made once and
-// for all is made by then.
+// survey runs all verbs without faults, and keeps the right states and the calls. It also
+// makes the objects that outlive an attachment, before it reads the first state.
 func (m *matrix) survey() {
 	m.t.Helper()
 	m.fine("nothing", "ADD")
@@ -132,8 +132,8 @@ func (m *matrix) survey() {
 	m.same("after ADD and DEL", m.before, m.state("DEL"))
 }
 
-// strikeAll strikes in the order of the draw, until it has done what the flags ask
-// for, or going on is of no use. It returns how many strikes that were.
+// strikeAll strikes in the order of the draw, up to the limit of the flags, or until a strike
+// leaves a wrong state. It returns the number of strikes.
 func (m *matrix) strikeAll(all []drawn, atLeast int) int {
 	m.t.Helper()
 	end := len(all)
@@ -152,7 +152,7 @@ func (m *matrix) strikeAll(all []drawn, atLeast int) int {
 	return end
 }
 
-// strike strikes one call, and reports whether the state was as before afterwards.
+// strike strikes one call, and reports whether DEL restores the state after it.
 func (m *matrix) strike(k kind, n int) bool {
 	m.t.Helper()
 	if k.added {
@@ -173,28 +173,29 @@ func (m *matrix) strike(k kind, n int) bool {
 	return m.same("DEL after "+struck.what, m.before, m.state("DEL"))
 }
 
-// spots are calls that plugins did not survive once.
+// spots lists calls that plugins did not survive in the past. They are parts of a verb with a
+// call.
 var spots = []string{
-	"/fd/",                             // opening CNI_NETNS: an error was taken for the pod's end
+	"/fd/",                             // opening CNI_NETNS: an error was taken for the end of the pod
 	"_tables_names",                    // an error was taken for a kernel without iptables
-	"/.half-written-of-",               // a record that is half written stayed
-	"DEL openat /run/multihome/.users", // an error was taken for a record that is none
-	"DEL sendto message of type 29",    // RTM_DELNEIGH: the routes that it was found by had gone
+	"/.half-written-of-",               // a half-written record stayed
+	"DEL openat /run/multihome/.users", // an error was taken for a missing record
+	"DEL sendto message of type 29",    // RTM_DELNEIGH: the routes that lead to the neighbour had gone
 	"DEL sendto message of type 33",    // RTM_DELRULE: the routes of the table were not found any more
 }
 
+// isSpot reports whether a call of a verb is one of the spots.
 func isSpot(verb, call string) bool {
 	_, call, _ = strings.Cut(call, " ") // its number
 	return slices.ContainsFunc(spots, func(s string) bool { return strings.Contains(verb+" "+call, s) })
 }
 
-// drawn is a call to be struck by a kind of fault.
+// drawn is a strike: the index of its kind, and the number of its call.
 type drawn struct{ kind, call int }
 
-// draw returns all strikes in an order drawn by a seed: the spots come first, then
-// one strike of each kind after the other, so that any part from the beginning has
-// about as many of each. At least so many are to be done: the spots, and one of each
-// kind.
+// draw returns all strikes in an order that depends on a seed. The spots come first, and then
+// the kinds take turns, so that any part from the beginning has about as many strikes of each
+// kind. atLeast is the number of strikes to do in any case: the spots, and one of each kind.
 func draw(calls map[string][]string, seed uint64) (all []drawn, atLeast int) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	decks := make([][]drawn, len(kinds))
@@ -225,7 +226,7 @@ func draw(calls map[string][]string, seed uint64) (all []drawn, atLeast int) {
 	}
 }
 
-// listed has a line for each kind of fault, with the numbers of the calls.
+// listed returns a line for each kind, with the numbers of its calls.
 func listed(all []drawn) string {
 	var b strings.Builder
 	for i, k := range kinds {
@@ -241,7 +242,7 @@ func listed(all []drawn) string {
 	return b.String()
 }
 
-// afterAdd: all or nothing.
+// afterAdd checks that ADD did all or nothing.
 func (m *matrix) afterAdd(s struck) {
 	m.t.Helper()
 	if s.ended == nil {
@@ -251,7 +252,7 @@ func (m *matrix) afterAdd(s struck) {
 	m.same(fmt.Sprintf("after %s, which ended with %v", s.what, s.ended), m.before, m.state("ADD"))
 }
 
-// afterUndo: as well, or the error says that something is left.
+// afterUndo checks the same, but accepts an error that says that something was not undone.
 func (m *matrix) afterUndo(s struck) {
 	m.t.Helper()
 	switch {
@@ -262,33 +263,36 @@ func (m *matrix) afterUndo(s struck) {
 	}
 }
 
-// state is the state without what the verb rightly left.
+// state returns the state, without the objects that a verb leaves on purpose.
 func (m *matrix) state(after string) []string {
 	m.Tidy(after)
 	return m.State()
 }
 
+// isWhole checks that all objects of the attachment exist.
 func (m *matrix) isWhole(s struck) {
 	m.t.Helper()
 	m.fine(s.what, "CHECK")
 	m.same("after "+s.what, m.whole, m.State())
 }
 
+// addAgain checks that another ADD makes all objects.
 func (m *matrix) addAgain(s struck) {
 	m.t.Helper()
 	m.fine(s.what, "ADD")
 	m.isWhole(s)
 }
 
+// untouched checks that the verb changed nothing.
 func (m *matrix) untouched(s struck) {
 	m.t.Helper()
 	m.same("after "+s.what, m.whole, m.State())
 }
 
-// delAll leaves all to DEL, which follows every strike.
+// delAll checks nothing, because DEL follows every strike.
 func (m *matrix) delAll(struck) {}
 
-// afterDel: a DEL that succeeds has left nothing.
+// afterDel checks that a DEL that succeeds leaves nothing.
 func (m *matrix) afterDel(s struck) {
 	m.t.Helper()
 	if s.ended == nil {
@@ -296,7 +300,7 @@ func (m *matrix) afterDel(s struck) {
 	}
 }
 
-// afterGC: a GC that succeeds has left nothing on the node.
+// afterGC checks that a GC that succeeds leaves nothing on the node.
 func (m *matrix) afterGC(s struck) {
 	m.t.Helper()
 	if s.ended != nil {
@@ -307,8 +311,8 @@ func (m *matrix) afterGC(s struck) {
 	m.fine("GC", "ADD")
 }
 
-// gcAll: GC alone leaves nothing on the node. What is in the pod dies with it, or
-// is taken over by another ADD.
+// gcAll checks that GC alone leaves nothing on the node. Objects in the pod die with it, or
+// another ADD takes them over.
 func (m *matrix) gcAll(s struck) {
 	m.t.Helper()
 	m.fine(s.what, "GC")
@@ -316,10 +320,12 @@ func (m *matrix) gcAll(s struck) {
 	m.fine("GC", "ADD")
 }
 
+// ofNode returns the lines of the node.
 func ofNode(state []string) []string {
 	return slices.DeleteFunc(slices.Clone(state), func(line string) bool { return !strings.HasPrefix(line, "node: ") })
 }
 
+// same compares two states, and reports whether they are equal.
 func (m *matrix) same(what string, before, after []string) bool {
 	m.t.Helper()
 	d := gocmp.Diff(before, after)

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// subject is what the argument is about that a call is told apart by.
+// subject is the kind of argument that describes a call in a list.
 type subject int
 
 const (
-	descriptor subject = iota // the first argument
-	path                      // the second one
-	program                   // the first one
-	message                   // what is sent
+	descriptor subject = iota // the first argument, a file descriptor
+	path                      // the second argument, a path
+	program                   // the first argument, a path
+	message                   // the netlink message that is sent
 )
 
-// calls are those that are numbered.
+// calls lists the system calls that are numbered.
 var calls = map[int32]struct {
 	name  string
 	about subject
@@ -46,7 +46,8 @@ var calls = map[int32]struct {
 	unix.SYS_EXECVE:      {"execve", program},
 }
 
-// describe says what a call is, in a few words, and of a child who makes it.
+// describe describes a call in a few words. If a child of the command makes the call, it adds
+// the child's name.
 func (c *call) describe(root int) string {
 	if c.process() == root {
 		return c.words()
@@ -70,20 +71,20 @@ func (c *call) words() string {
 	return known.name
 }
 
-// file is what the first argument is a descriptor of.
+// file returns the name of the file of the descriptor in the first argument.
 func (c *call) file() string {
 	link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.PID, c.Args[0]))
 	if err != nil {
 		return fmt.Sprint(c.Args[0])
 	}
 	if strings.HasPrefix(link, "socket:") {
-		return "socket" // its number is of no use
+		return "socket" // without its number, which differs in each run
 	}
 	return link
 }
 
-// isNumbered leaves out what is between threads of one program, and between it
-// and its children.
+// isNumbered reports whether a call is numbered. Writes between the threads of a program, and
+// between the program and its children, are not.
 func (c *call) isNumbered(root int) bool {
 	if c.Nr != unix.SYS_WRITE {
 		return true
@@ -92,7 +93,7 @@ func (c *call) isNumbered(root int) bool {
 	return to != "anon_inode:[eventfd]" && (!strings.HasPrefix(to, "pipe:") || c.process() == root)
 }
 
-// process is the ID of the process that the thread is of.
+// process returns the ID of the thread's process.
 func (c *call) process() int {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.PID))
 	_, rest, _ := strings.Cut(string(text), "\nTgid:")
@@ -101,7 +102,7 @@ func (c *call) process() int {
 	return pid
 }
 
-// read returns what is at an address of the caller's, as far as it can be read.
+// read returns bytes from the caller's memory, as many as are readable.
 func (c *call) read(address uint64, length int) []byte {
 	b := make([]byte, length)
 	local := []unix.Iovec{{Base: &b[0]}}
@@ -113,15 +114,16 @@ func (c *call) read(address uint64, length int) []byte {
 	return b[:n]
 }
 
+// text returns a string that ends with NUL from the caller's memory.
 func (c *call) text(address uint64) string {
-	const page = 4096 // the next one may not be readable
+	const page = 4096 // the next page may not be readable
 	return unix.ByteSliceToString(c.read(address, int(page-address%page)))
 }
 
-// message names the type of the first netlink message that is sent.
+// message names the type of the first netlink message in a call.
 func (c *call) message() string {
 	at := c.Args[1]
-	if c.Nr == unix.SYS_SENDMSG { // struct msghdr, its struct iovec
+	if c.Nr == unix.SYS_SENDMSG { // the address of msg_iov is at offset 16 of struct msghdr
 		at = c.word(c.word(at + 16))
 	}
 	b := c.read(at, unix.NLMSG_HDRLEN)
@@ -131,6 +133,7 @@ func (c *call) message() string {
 	return fmt.Sprintf("message of type %d", binary.NativeEndian.Uint16(b[4:]))
 }
 
+// word returns a 64-bit word from the caller's memory.
 func (c *call) word(address uint64) uint64 {
 	b := c.read(address, 8)
 	if len(b) < 8 {

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Inject runs a command, numbers the system calls by which it changes or asks
-// the kernel, over all its threads and children, and lets some of them fail
-// unseen by the kernel, or kills the command before one of them. It exits as the
-// command does, with 137 if that was killed. Tests use it.
+// Command inject runs a command and makes some of its system calls fail, or kills the command
+// before one of them. Tests use it.
 //
 //	inject [-list FILE] [-fail N=ERRNO,...] [-kill N] COMMAND...
 //
-// FILE gets a line for every call: its number, its name, what it is about, and
-// what was done to it.
+//	inject -list calls true                   # number the calls
+//	inject -fail 3=ENOMEM,4=EBUSY COMMAND     # the third and fourth call fail
+//	inject -kill 5 COMMAND                    # kill it before the fifth call
+//
+// It numbers the system calls by which the command reads or changes the kernel's state, over
+// all threads and children. A call that fails never reaches the kernel. FILE gets a line for
+// each call: its number, its name, its subject, and the fault. Inject exits with the status of
+// the command, with 137 if that was killed, and with 125 if it can't do its work.
+//
+// Beware: it needs root, and a kernel with seccomp user notifications. With several threads, a
+// call may get another number in each run.
 package main
 
 import (
@@ -25,7 +32,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// status is this program's own exit status when it can't do its work.
+// status is the exit status of this program if it can't do its work.
 const status = 125
 
 func main() {
@@ -34,7 +41,7 @@ func main() {
 	}
 	list := flag.String("list", "", "file for a line about every call")
 	fail := flag.String("fail", "", "numbers of calls to fail, and the errors, as in 3=ENOMEM,4=EBUSY")
-	kill := flag.Int("kill", 0, "number of the call to be killed before; 0: none")
+	kill := flag.Int("kill", 0, "number of the call before which to kill the command; 0 for none")
 	flag.Parse()
 	s := &supervisor{kill: *kill, fail: map[int]syscall.Errno{}}
 	must(s.failing(*fail))
@@ -55,7 +62,7 @@ func must(err error) {
 	}
 }
 
-// failing reads the flag -fail.
+// failing parses the flag -fail.
 func (s *supervisor) failing(list string) error {
 	for item := range strings.SplitSeq(list, ",") {
 		if item == "" {
@@ -73,6 +80,7 @@ func (s *supervisor) failing(list string) error {
 	return nil
 }
 
+// errno returns the error number of a name such as ENOMEM.
 func errno(name string) (syscall.Errno, error) {
 	const most = 133 // EHWPOISON
 	for e := syscall.Errno(1); e <= most; e++ {
@@ -80,19 +88,18 @@ func errno(name string) (syscall.Errno, error) {
 			return e, nil
 		}
 	}
-	return 0, fmt.Errorf("%q: no such error", name)
+	return 0, fmt.Errorf("%q: want the name of an error, such as ENOMEM", name)
 }
 
-// stage is what this program calls itself between its start and the command's:
-// it has the command's process already.
+// stage is the name of this program in the command's process, before it becomes the command.
 const stage = "inject-stage"
 
-// control is the descriptor that both ends of the start talk by.
+// control is the descriptor of the socket between supervisor and stage.
 const control = 3
 
-// become puts the filter before this thread's calls, hands its listener to the
-// supervisor and becomes the command. By writev(2) it says which descriptor that
-// is: the filter lets it pass.
+// become installs the filter on this thread, passes the filter's listener to the supervisor,
+// and becomes the command. It sends the number of the listener's descriptor by writev(2),
+// which the filter doesn't catch.
 func become(argv []string) error {
 	runtime.LockOSThread()
 	path, err := exec.LookPath(argv[0])
@@ -116,7 +123,7 @@ func become(argv []string) error {
 
 // run starts the command and answers its calls until it ends.
 func (s *supervisor) run(argv []string) (code int, err error) {
-	runtime.LockOSThread() // Pdeathsig goes by the thread
+	runtime.LockOSThread() // the kernel sends Pdeathsig when this thread ends
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, err
@@ -148,7 +155,7 @@ func (s *supervisor) run(argv []string) (code int, err error) {
 	return state.ExitCode(), nil
 }
 
-// listen takes a copy of the listener that become made.
+// listen gets a copy of the listener from become.
 func (s *supervisor) listen(control int) error {
 	var number [1]byte
 	if n, err := unix.Read(control, number[:]); err != nil || n == 0 {

@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The user notifications of seccomp: struct seccomp_notif and
-// struct seccomp_notif_resp of linux/seccomp.h, and what is done with them
+// call is a user notification of seccomp: struct seccomp_notif of linux/seccomp.h
 // (Documentation/userspace-api/seccomp_filter.rst).
 type call struct {
 	ID         uint64
@@ -25,14 +24,15 @@ type call struct {
 	Args       [6]uint64
 }
 
+// answer is the response to a call: struct seccomp_notif_resp of linux/seccomp.h.
 type answer struct {
 	ID, Val uint64
 	Error   int32
 	Flags   uint32
 }
 
-// install puts a filter before the system calls of this thread and its children,
-// and returns the descriptor by which they are answered.
+// install installs a filter for the system calls of this thread and its children. It returns
+// the listener: the descriptor by which the calls are received and answered.
 func install() (listener int, err error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return 0, err
@@ -51,8 +51,9 @@ func install() (listener int, err error) {
 		unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ALLOW},
 		unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_USER_NOTIF})
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// A call that was seen here is not interrupted by a signal, and counted again
-	// when it is restarted, as those are by which Go preempts goroutines.
+	// WAIT_KILLABLE_RECV: signals such as those by which Go preempts goroutines don't
+	// interrupt a call that was received here. Otherwise the call would be restarted and
+	// counted again.
 	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 	fd, _, e := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&prog)))
 	if e != 0 {
@@ -61,19 +62,19 @@ func install() (listener int, err error) {
 	return int(fd), nil
 }
 
-// supervisor decides what becomes of each call.
+// supervisor decides for each call whether it fails, or whether the command is killed.
 type supervisor struct {
 	fail map[int]syscall.Errno
 	kill int
-	list *os.File // nil: none
+	list *os.File // nil for none
 
 	pid      int // of the command
 	listener int
 	count    int
-	started  bool // the command: what came before was this program
+	started  bool // the command has started: earlier calls are this program's
 }
 
-// serve answers one call after the other, as long as there are any.
+// serve answers one call after the other until the program ends.
 func (s *supervisor) serve() {
 	for {
 		var c call
@@ -99,7 +100,7 @@ func (s *supervisor) ioctl(request uintptr, what unsafe.Pointer) syscall.Errno {
 	}
 }
 
-// answer numbers a call and does to it what was asked for.
+// answer numbers a call, kills the command if the flags say so, and returns the answer.
 func (s *supervisor) answer(c *call) answer {
 	goOn := answer{ID: c.ID, Flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 	if !s.started {
@@ -124,6 +125,7 @@ func (s *supervisor) answer(c *call) answer {
 	return goOn
 }
 
+// note writes a line about a call to the list.
 func (s *supervisor) note(c *call, what string) {
 	if s.list != nil {
 		fmt.Fprintf(s.list, "%d %s%s\n", s.count, c.describe(s.pid), what)
