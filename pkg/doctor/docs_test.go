@@ -59,7 +59,7 @@ func kindsInWords() string {
 		}
 	}
 	return "\n| | severity | what | remedy | `--fix` |\n|---|---|---|---|---|\n" + table.String() + `
-Words in capitals stand for what a finding names; COMMANDS for some that it makes up.
+Words in capitals are placeholders. A finding has names in their place, and commands in place of COMMANDS.
 ` + text.String()
 }
 
