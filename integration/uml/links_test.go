@@ -85,7 +85,7 @@ func TestVRFAlone(t *testing.T) {
 	r := inVRF(t, "true")
 	for keys, want := range map[string][]string{
 		"":                                    {"link ens192 is in VRF blue", "take the link out of the VRF"},
-		`"nodeAddresses": ["10.6.168.123"], `: {"Invalid prefsrc address", "one in a VRF is none", "nodeAddresses"},
+		`"nodeAddresses": ["10.6.168.123"], `: {"Invalid prefsrc address", "an address in a VRF does not count", "nodeAddresses"},
 	} {
 		e := r.coordinator("ADD", keys)
 		for _, words := range want {

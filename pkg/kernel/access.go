@@ -7,13 +7,14 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// What readers above this package need of a namespace (pkg/survey).
+// The methods of this file are for readers above this package (pkg/survey).
 
-// NS tells whether it is the node's or the pod's.
+// NS returns netstate.Host for the node's namespace and netstate.Pod for the pod's.
 func (s *Namespace) NS() netstate.NS { return s.ns }
 
-// Conn is its rtnetlink socket.
+// Conn returns the rtnetlink socket of the namespace.
 func (s *Namespace) Conn() *netlink.Conn { return s.conn }
 
-// Home is the program's own namespace, to come back to.
+// Home returns a file descriptor of the program's own network namespace. A thread that
+// entered another namespace returns to this one.
 func (s *Namespace) Home() int { return s.home }

@@ -15,8 +15,8 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// Addrs asks for the addresses of one link, or of all with index 0. A link that
-// has gone in the meantime has none.
+// Addrs returns the addresses of one link, or of all links with index 0. For a link
+// that is gone it returns none, and no error.
 func (s *Namespace) Addrs(index int) ([]rtnetlink.Addr, error) {
 	body := nl.NewIfAddrmsg(unix.AF_UNSPEC)
 	body.Index = uint32(index)
@@ -30,8 +30,8 @@ func (s *Namespace) Addrs(index int) ([]rtnetlink.Addr, error) {
 	return out, nil
 }
 
-// ReadAddrs puts all global addresses into the snapshot. A link whose name
-// isn't known yet is asked for it.
+// ReadAddrs puts all global addresses into the snapshot. It asks the kernel for the
+// names of links that weren't read before.
 func (s *Namespace) ReadAddrs(snap *netstate.Snapshot) error {
 	list, err := s.Addrs(0)
 	if err != nil {
@@ -53,16 +53,17 @@ func (s *Namespace) ReadAddrs(snap *netstate.Snapshot) error {
 	return nil
 }
 
-// How long Settle waits, and how often it looks: duplicate address detection
-// takes one to two seconds with the kernel's defaults (RFC 4862, 5.4).
+// settleTime is how long AwaitAddrs waits, and settleTries how often it looks in that
+// time. Duplicate address detection takes one to two seconds with the kernel's defaults
+// (RFC 4862, 5.4).
 const (
 	settleTime  = 5 * time.Second
 	settleTries = 250
 )
 
-// AwaitAddrs waits until no address of a link is tentative any more: until then the
-// kernel takes none for the source of a route. An address that somebody else
-// has is an error, and so is one that stays tentative.
+// AwaitAddrs waits until no address of a link is tentative: the kernel refuses a
+// tentative address as the source of a route. It returns an error if another host has an
+// address, and if an address is still tentative after settleTime.
 func (s *Namespace) AwaitAddrs(snap *netstate.Snapshot, dev string) error {
 	for range settleTries {
 		tentative := false

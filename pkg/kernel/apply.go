@@ -13,20 +13,20 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// errExists is in the error of an Apply that was to add what was there by then.
+// errExists is in the error of Apply when another process added the same object first.
 var errExists error = unix.EEXIST
 
-// Retryable reports whether an Apply failed because of what shows only then, and has
-// left nothing: somebody else made an object first, or nf_tables can't hold our
-// table. Who observes and plans again takes it into account.
+// Retryable reports whether the caller may observe, plan and apply again after an error
+// of Apply: another process made an object first, or nf_tables can't hold our table. A
+// new observation shows either. After an incomplete undo it reports false.
 func Retryable(err error) bool {
 	return (errors.Is(err, errExists) || errors.Is(err, errNoFamily)) && !errors.Is(err, netstate.ErrNotUndone)
 }
 
-// Apply does the operations in order. When one fails, those before it are
-// undone, and it as well, for its answer may be all that was lost, and those that
-// were sent with it; but not one that was refused because somebody else's object
-// is there. The error names the object, and what could not be undone.
+// Apply does the operations in order. When one fails, Apply undoes it, those before it
+// and those that were sent with it: the kernel may have done the failed one, and only its
+// answer was lost. Apply doesn't undo an addition that the kernel refused with EEXIST: the
+// object is another process's. The error names the object, and what could not be undone.
 func (k *Namespaces) Apply(ops []netstate.Op) error {
 	for done := 0; done < len(ops); {
 		group := ops[done : done+batchSize(ops[done:])]
@@ -45,7 +45,7 @@ func (k *Namespaces) Apply(ops []netstate.Op) error {
 	return nil
 }
 
-// notRefused returns those of the operations that may be done.
+// notRefused returns the operations that the kernel did or may have done.
 func notRefused(ops []netstate.Op, errs []error) []netstate.Op {
 	var out []netstate.Op
 	for i, op := range ops {
@@ -56,11 +56,11 @@ func notRefused(ops []netstate.Op, errs []error) []netstate.Op {
 	return out
 }
 
-// errKept is why something is left that could have been undone.
-var errKept = errors.New("kept, for DEL to find by it what else is left")
+// errKept is the reason why Remove leaves an object that it could remove.
+var errKept = errors.New("kept, because DEL finds by it what else is left")
 
-// Undo undoes operations because of an error, and returns it with what could
-// not be undone.
+// Undo undoes the operations. It returns err, together with the errors of what it could
+// not undo.
 func (k *Namespaces) Undo(ops []netstate.Op, err error) error {
 	left := errors.Join(k.Remove(netstate.Undo(ops)), k.undoShared(netstate.Reverse(ops)))
 	if left != nil {
@@ -78,9 +78,9 @@ func isRouting(op netstate.Op) bool {
 	return false
 }
 
-// undoShared takes away the rules that lead to a table in which nobody has a
-// route, and the check of sources if no link is in its group. Every other ADD that
-// is under way is waited for: it may rely on them. Links that pods share stay.
+// undoShared removes the rules that lead to a table without routes, and the check of
+// sources if no link is in its group. Before that it waits for every other ADD that is
+// under way, because that may rely on them. Links that pods share stay.
 func (k *Namespaces) undoShared(ops []netstate.Op) error {
 	var errs []error
 	for _, op := range ops {
@@ -89,7 +89,7 @@ func (k *Namespaces) undoShared(ops []netstate.Op) error {
 			continue
 		}
 		used, err := k.Host.reliesOn(op.Before)
-		if err == nil && !used { // or else there is nothing to wait for
+		if err == nil && !used { // an object in use stays, without waiting
 			if err := k.LockHost(true); err != nil {
 				return err
 			}
@@ -103,7 +103,8 @@ func (k *Namespaces) undoShared(ops []netstate.Op) error {
 	return errors.Join(errs...)
 }
 
-// reliesOn reports whether anything relies on a rule or check that pods share.
+// reliesOn reports whether a rule that pods share leads to a table with routes, or whether
+// the check of sources has a link to check.
 func (s *Namespace) reliesOn(o netstate.Object) (bool, error) {
 	if rule, ok := o.(netstate.Rule); ok {
 		routes, err := s.routes(rule.Family, rule.Table, 0)
@@ -112,10 +113,10 @@ func (s *Namespace) reliesOn(o netstate.Object) (bool, error) {
 	return s.ChecksSources()
 }
 
-// awaitCarriers returns when the links that were set up carry packets. A link that
-// comes up before its carrier does is made ready by the kernel later on, when
-// nobody keeps it busy (net/core/link_watch.c), and drops what it is given until
-// then; asking for a link does that first, since Linux 6.8.
+// awaitCarriers returns when the links that were set up carry packets. When a link is up
+// before its carrier, the kernel activates it later, from a work queue
+// (net/core/link_watch.c), and the link drops packets until then. Since Linux 6.8 a
+// request for the link activates it at once.
 func (k *Namespaces) awaitCarriers(ops []netstate.Op) error {
 	for _, op := range ops {
 		before, _ := op.Before.(netstate.Link)
@@ -128,11 +129,13 @@ func (k *Namespaces) awaitCarriers(ops []netstate.Op) error {
 	return nil
 }
 
-// Remove does as many of the operations as it can, in order, and returns what
-// went wrong with the others. What it was to put back may be there, and what it was
-// to change may be gone with the pod. From a route or neighbour of the pod's on that
-// fails, the routes and rules behind it stay: by the rules DEL finds the tables, in the
-// tables what was moved there out of main, and by the routes the neighbours.
+// Remove does as many of the operations as it can, in order, and returns the errors of the
+// others. It is no error if an object to put back is there already, or if an object to
+// change or delete is gone, for example with the pod.
+//
+// When an operation on a route, rule or neighbour of the pod fails, all later operations on
+// the pod's routes and rules are left out: DEL finds the tables by the rules, the routes
+// that were moved out of main in these tables, and the neighbours by the routes.
 func (k *Namespaces) Remove(ops []netstate.Op) error {
 	var errs []error
 	keep := false
@@ -158,14 +161,14 @@ func (k *Namespaces) Remove(ops []netstate.Op) error {
 	return errors.Join(errs...)
 }
 
-// maxBatch is how many requests are sent at once: a socket takes some thousands of
-// them (net.core.wmem_default).
+// maxBatch is the number of requests that are sent at once. A socket takes some thousands
+// (net.core.wmem_default).
 const maxBatch = 100
 
 // batchSize returns how many of the operations, from the first on, are sent as one
-// datagram: all that are additions, or all that are deletions, in one namespace.
-// So nothing is deleted after what takes its place could not be added; and, since
-// deletions are of one kind, no rule with a route that could not be.
+// datagram: only additions, or only deletions of objects of one kind, in one namespace. So
+// a deletion isn't sent together with the addition that replaces the object: that may
+// fail. And a rule isn't deleted together with a route, whose deletion may fail.
 func batchSize(ops []netstate.Op) int {
 	first, n := ops[0], 1
 	fits := func(op netstate.Op) bool {
@@ -178,8 +181,8 @@ func batchSize(ops []netstate.Op) int {
 	return n
 }
 
-// isRequest reports whether the operation is an addition or deletion of what is
-// made or removed by one request.
+// isRequest reports whether one request does the operation: the addition or deletion of
+// an address, route, rule or neighbour.
 func isRequest(op netstate.Op) bool {
 	switch op.Object().(type) {
 	case netstate.Addr, netstate.Route, netstate.Rule, netstate.Neigh:
@@ -188,12 +191,13 @@ func isRequest(op netstate.Op) bool {
 	return false
 }
 
-// applyGroup does operations that belong together, and returns the error of each.
+// applyGroup does operations in one namespace, sends their requests as one datagram, and
+// returns the error of each.
 func (k *Namespaces) applyGroup(ops []netstate.Op) []error {
 	errs := make([]error, len(ops))
 	s := k.Of(ops[0].NS)
 	var reqs []*nl.NetlinkRequest
-	var of []int // the operation that a request is for
+	var of []int // the index of each request's operation
 	for i, op := range ops {
 		var req *nl.NetlinkRequest
 		switch o := op.Object().(type) {
@@ -233,9 +237,8 @@ func (k *Namespaces) applyGroup(ops []netstate.Op) []error {
 	return errs
 }
 
-// alreadySo reports whether an operation failed because things are as it would
-// have made them: what it deletes isn't there, or another pod's ADD was there
-// first with a rule that pods share.
+// alreadySo reports whether an operation failed because its result is there already: the
+// object to delete is gone, or another pod's ADD added the rule first.
 func alreadySo(op netstate.Op, err error) bool {
 	switch op.After.(type) {
 	case nil:
@@ -246,7 +249,7 @@ func alreadySo(op netstate.Op, err error) bool {
 	return false
 }
 
-// isGone reports whether something failed because its object isn't there any more.
+// isGone reports whether err is the kernel's answer for an object that doesn't exist.
 func isGone(err error) bool {
 	for _, e := range []error{unix.ENOENT, unix.ESRCH, unix.ENODEV, unix.EADDRNOTAVAIL} {
 		if errors.Is(err, e) {

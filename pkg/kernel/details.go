@@ -17,15 +17,16 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// vlanProtocols are the EtherTypes of a vlan, which netlink has in network byte
-// order.
+// vlanProtocols holds the EtherTypes of VLAN protocols. Netlink carries them in network
+// byte order.
 var vlanProtocols = map[string]uint16{"802.1Q": unix.ETH_P_8021Q, "802.1ad": unix.ETH_P_8021AD}
 
-// bondAttr is the number of an option of a bond (IFLA_BOND_* of
-// linux/if_link.h) and its size in bytes.
+// bondAttr is the attribute number of a bond option (IFLA_BOND_* of linux/if_link.h) and
+// the size of its value in bytes.
 type bondAttr struct{ typ, size int }
 
-// bondMode is the one that is no netstate.BondOption.
+// bondMode is the name of a bond's mode, the only detail that isn't in
+// netstate.BondOptions.
 const bondMode = "mode"
 
 var bondAttrs = map[string]bondAttr{
@@ -63,8 +64,8 @@ var bondAttrs = map[string]bondAttr{
 	"broadcast_neighbor": {33, 1},
 }
 
-// decodeDetails reads what a link of one of the types that have details says of
-// itself (IFLA_INFO_DATA).
+// decodeDetails reads the details of a link of a type (IFLA_INFO_DATA). It returns "" for
+// a type without details.
 func (s *Namespace) decodeDetails(kind string, info []byte) (netstate.Details, error) {
 	switch kind {
 	case "vlan":
@@ -132,7 +133,7 @@ func (s *Namespace) decodeBond(info []byte) (netstate.Details, error) {
 	return netstate.NewDetails(words...), nil
 }
 
-// decodeOption returns a value as ip(8) prints it, "" for an empty list.
+// decodeOption returns the value of an option as ip(8) prints it, "" for an empty list.
 func (s *Namespace) decodeOption(o netstate.BondOption, v []byte) (string, error) {
 	switch o.Form {
 	case netstate.BondLink:
@@ -158,7 +159,8 @@ func (s *Namespace) decodeOption(o netstate.BondOption, v []byte) (string, error
 	return strconv.FormatUint(n, 10), nil
 }
 
-// uintOf is an unsigned integer in the machine's byte order.
+// uintOf decodes an unsigned integer of 1, 2 or 4 bytes in the machine's byte order. It
+// returns 0 for any other length.
 func uintOf(v []byte) uint64 {
 	switch e := nl.NativeEndian(); len(v) {
 	case 1:
@@ -171,7 +173,7 @@ func uintOf(v []byte) uint64 {
 	return 0
 }
 
-// encodeNumber is the same the other way round.
+// encodeNumber encodes an unsigned integer of 1, 2 or 4 bytes.
 func encodeNumber(n uint64, size int) []byte {
 	switch size {
 	case 1:
@@ -182,8 +184,8 @@ func encodeNumber(n uint64, size int) []byte {
 	return nl.Uint32Attr(uint32(n))
 }
 
-// linkInfo is IFLA_LINKINFO: the type of a link, what of its details is to be
-// set, and what is to be taken back.
+// linkInfo returns the attribute IFLA_LINKINFO with the type of a link, the details to set
+// and the details to reset.
 func (s *Namespace) linkInfo(kind string, set, unset netstate.Details) (*nl.RtAttr, error) {
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))

@@ -14,8 +14,9 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Conflict asks the neighbours on a link whether one of them has an address that
-// the link has. The error names who answered first; answers from a MAC of own are none.
+// Conflict asks the neighbours on a link whether one of them has one of the addresses. If
+// so, it returns an error with the MAC that answered first. It ignores answers from the
+// MACs in own.
 func (s *Namespace) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC, p neighbours.Probe) error {
 	if len(addrs) == 0 {
 		return nil
@@ -29,9 +30,9 @@ func (s *Namespace) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC,
 	})
 }
 
-// Gateways asks for the gateways of a link, all at once, from those addresses of
-// the link that from says, and returns as soon as all have answered. The error
-// names those that did not.
+// Gateways asks for the gateways of a link, all at once, and returns as soon as all have
+// answered. The map from holds for each gateway the source address of the request. The
+// error names the gateways that didn't answer.
 func (s *Namespace) Gateways(dev string, from map[netip.Addr]netip.Addr, p neighbours.Probe) error {
 	if len(from) == 0 {
 		return nil
@@ -49,7 +50,8 @@ func (s *Namespace) Gateways(dev string, from map[netip.Addr]netip.Addr, p neigh
 	})
 }
 
-// onWire runs f with the wire of an Ethernet link.
+// onWire opens a packet socket on an Ethernet link with ARP, runs f with it, and closes
+// it.
 func (s *Namespace) onWire(dev string, f func(w *neighbours.Wire) error) error {
 	l, ok, err := s.fetchLink(dev)
 	switch {

@@ -1,19 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kernel reads what the two network namespaces of an attachment hold into a
-// netstate.Snapshot, and applies netstate operations to them. It is where names of links
-// become indexes, and where a plan meets the kernel's quirks.
+// Package kernel reads the state of an attachment's two network namespaces into a
+// netstate.Snapshot, and applies netstate operations to them. It translates between names
+// and indexes of links, and handles the kernel's quirks.
 //
-// [Open] opens the node's namespace and a pod's and locks the pod's; [Look] opens them for
-// reading. What each can be asked is a method of [Namespace]; what needs both is one of
-// [Namespaces]. [Namespaces.Apply] is the only way that a plugin changes something.
+// [Open] opens the namespaces of the node and of a pod and locks the pod's; [Look] opens
+// them for reading. Requests to one namespace are methods of [Namespace]; methods of
+// [Namespaces] need both. A plugin changes the kernel's state only by [Namespaces.Apply],
+// [Namespaces.Undo] and [Namespaces.Remove]:
 //
-// Below it are the parts: package netlink (the socket), rtnetlink and nft (the messages),
-// iptables (the programs), netns, neighbours and records. They and this package are the only
-// ones of a plugin that import a netlink library or golang.org/x/sys/unix. Above it is package
-// survey, with what takes as long as the node is large: nothing here dumps what grows with
-// the node.
+//	k, err := kernel.Open("/run/netns/pod")
+//	…
+//	defer k.Close()
+//	snap := netstate.NewSnapshot()
+//	err = k.ReadPod(snap)               // observe the pod
+//	err = k.Complete(snap, plan)        // observe what else the plan names
+//	ops, err := netstate.Diff(plan, snap)
+//	err = k.Apply(ops)
 //
-// Beware: sockets and what is remembered of links belong to the goroutine that opened
-// them. Nothing here may be used by two goroutines at once.
+// Below it are the packages netlink (the socket), rtnetlink and nft (the messages), iptables
+// (the programs), netns, neighbours and records. In a plugin, only they and this package
+// import a netlink library or golang.org/x/sys/unix. Above it is package survey, with dumps
+// that grow with the node. This package dumps nothing that grows with the node.
+//
+// Beware: [Open], [Look] and [OpenHost] bind the calling goroutine to its thread until
+// [Namespaces.Close]. The sockets and the cache of links belong to that goroutine; no other
+// may use them.
 package kernel

@@ -16,9 +16,9 @@ import (
 	"github.com/multihome/multihome/pkg/nft"
 )
 
-// programFor returns the program to make chains with: what the node calls
-// iptables, whose flavour is its administrator's choice, unless that may be one
-// that needs nf_tables and the kernel's can't serve it.
+// programFor returns the program that makes chains: iptables or ip6tables, whose flavour
+// is the choice of the node's administrator. Where the kernel's nf_tables lacks the
+// family, it prefers the legacy flavour.
 func (s *Namespace) programFor(f netstate.Family) (string, error) {
 	name := iptables.Families[f].Program
 	lacks, err := s.lacksFamily(iptables.Families[f].Nft.Family)
@@ -33,11 +33,11 @@ func (s *Namespace) programFor(f netstate.Family) (string, error) {
 	return name, errors.Join(iptables.InPath(name), iptables.InPath(iptables.Restorer(name)))
 }
 
-// Chains of ours may be of either flavour, whichever the node's iptables was when
-// they were made. To find them no program is run: they are looked for at every
-// ADD and DEL, and hardly ever is there one.
+// Our chains may be of either flavour: the one that the node's iptables had when they were
+// made. Every ADD and DEL looks for them, and most find none. So the search runs no
+// program.
 
-// nftChains returns those of our chains that nf_tables holds.
+// nftChains returns our chains that are in nf_tables.
 func (s *Namespace) nftChains(f netstate.Family) ([]nft.Chain, error) {
 	have, err := s.listTables()
 	if err != nil || !have.hasNft(iptables.Families[f].Nft) {
@@ -52,8 +52,9 @@ func (s *Namespace) nftChains(f netstate.Family) ([]nft.Chain, error) {
 	}), nil
 }
 
-// legacyTables returns the families in which somebody uses table mangle of the
-// legacy flavour in the namespace. To look into it would make it.
+// legacyTables returns the families that have table mangle of the legacy flavour in the
+// namespace. It reads the list of tables in /proc: listing the rules of the table would
+// create it.
 func (s *Namespace) legacyTables() (map[netstate.Family]bool, error) {
 	out := map[netstate.Family]bool{}
 	err := s.Enter(func() error {
@@ -65,7 +66,7 @@ func (s *Namespace) legacyTables() (map[netstate.Family]bool, error) {
 			if err != nil {
 				return fmt.Errorf("%s: %w", x.Legacy, err)
 			}
-			var buf [256]byte // names of at most 32 bytes, and there are five of them
+			var buf [256]byte // there are five tables, with names of at most 32 bytes
 			n, err := unix.Read(fd, buf[:])
 			_ = unix.Close(fd)
 			if err != nil {
@@ -78,9 +79,8 @@ func (s *Namespace) legacyTables() (map[netstate.Family]bool, error) {
 	return out, err
 }
 
-// legacyProgram returns the program to look with into table mangle of the legacy
-// flavour, "" if there is none. Without a program nobody of this node made chains
-// there.
+// legacyProgram returns the program that reads table mangle of the legacy flavour, "" if
+// there is no such table or no program. Without a program our chains can't be there.
 func (s *Namespace) legacyProgram(f netstate.Family) (string, error) {
 	have, err := s.listTables()
 	if err != nil || !have.legacy[f] {
@@ -95,15 +95,15 @@ func (s *Namespace) legacyProgram(f netstate.Family) (string, error) {
 	return "", nil
 }
 
-// mangle is table mangle of one address family, by one program.
+// mangle is table mangle of one address family, read and written by one program.
 type mangle struct {
 	s       *Namespace
 	family  netstate.Family
 	program string
 }
 
-// run runs the program, or the one that restores, in the namespace: a program is in
-// the namespace of the thread that starts it.
+// run runs a program in the namespace and returns the lines of its output. A program runs
+// in the namespace of the thread that starts it.
 func (m mangle) run(stdin, program string, args ...string) (out []string, err error) {
 	err = m.s.Enter(func() (err error) {
 		out, err = iptables.Run(stdin, program, args...)
@@ -112,14 +112,15 @@ func (m mangle) run(stdin, program string, args ...string) (out []string, err er
 	return out, err
 }
 
-// list returns what the table has of our chains, in the words of iptables -S.
+// list returns our chains and the jumps to them as `iptables -S` prints them. The lines
+// may include others of the table.
 func (m mangle) list(chains []netstate.MarkChain) ([]string, error) {
 	out, err := m.run("", m.program, "-t", netstate.MangleTable, "-S")
 	if !iptables.Refused(err) {
 		return out, err
 	}
-	// iptables-nft lists nothing of a table in which anything is that nft alone can
-	// say (nft_is_table_compatible of iptables/nft.c). But it lists single chains.
+	// iptables-nft refuses to list a table that holds anything that only nft can express
+	// (nft_is_table_compatible of iptables/nft.c). But it lists single chains.
 	there, e := m.s.nftChains(m.family)
 	if e != nil || len(there) == 0 {
 		return nil, errors.Join(err, e)
@@ -144,7 +145,8 @@ func (m mangle) list(chains []netstate.MarkChain) ([]string, error) {
 	return out, nil
 }
 
-// has asks the program for a rule, which it may print in other words than we have.
+// has asks the program whether a chain has a rule (-C). The program may print the rule in
+// another notation than ours.
 func (m mangle) has(chain, rule string) (bool, error) {
 	_, err := m.run("", m.program, append([]string{"-t", netstate.MangleTable, "-C", chain}, strings.Fields(rule)...)...)
 	if iptables.Refused(err) {
@@ -153,13 +155,13 @@ func (m mangle) has(chain, rule string) (bool, error) {
 	return err == nil, err
 }
 
-// restore changes the table, all at once or not at all.
+// restore applies a script of iptables-restore to the table, all of it or nothing.
 func (m mangle) restore(script string) error {
 	_, err := m.run(script, iptables.Restorer(m.program), "--noflush")
 	return err
 }
 
-// readChains is ReadMark of our chains.
+// readChains is ReadMark for the backend iptables.
 func (s *Namespace) readChains(snap *netstate.Snapshot, want netstate.Mark) error {
 	var programs []string
 	chains, err := s.nftChains(want.Family)
@@ -195,8 +197,8 @@ func (s *Namespace) readChains(snap *netstate.Snapshot, want netstate.Mark) erro
 	return nil
 }
 
-// compare reports whether one of our chains is there, and says what of them all is
-// missing or beyond what there should be.
+// compare reports whether one of our chains is there. In damage it lists what the chains
+// lack and what they have in excess.
 func (m mangle) compare(want []netstate.MarkChain) (found bool, damage string, err error) {
 	lines, err := m.list(want)
 	if err != nil {
@@ -206,7 +208,7 @@ func (m mangle) compare(want []netstate.MarkChain) (found bool, damage string, e
 	for _, c := range want {
 		if !slices.Contains(lines, "-N "+c.Name) {
 			all = append(all, "no -N "+c.Name)
-			continue // nothing can jump to it
+			continue // without the chain there is no jump to it
 		}
 		found = true
 		differs, err := m.differs(c, lines)
@@ -221,12 +223,12 @@ func (m mangle) compare(want []netstate.MarkChain) (found bool, damage string, e
 	return found, strings.Join(all, ", "), nil
 }
 
-// differs compares a chain's rules with those that are listed. A rule that is
-// not listed in our words is looked for by the program, for its version may have
-// others.
+// differs compares a chain's rules with the listed lines and returns the differences. For
+// a rule that isn't listed in our notation it asks the program, whose version may print it
+// in another.
 func (m mangle) differs(c netstate.MarkChain, lines []string) ([]string, error) {
 	var out []string
-	other := 0 // rules of ours in other words
+	other := 0 // our rules that are listed in another notation
 	for _, rule := range c.Rules {
 		if slices.Contains(lines, "-A "+c.Name+" "+rule) {
 			continue
@@ -253,7 +255,8 @@ func (m mangle) differs(c netstate.MarkChain, lines []string) ([]string, error) 
 	return out, nil
 }
 
-// applyChains removes our chains from wherever they are, and makes them anew.
+// applyChains removes our chains of both flavours, and makes them anew if the operation
+// adds the mark.
 func (s *Namespace) applyChains(op netstate.Op) error {
 	mark := op.Object().(netstate.Mark)
 	if op.Before != nil {
@@ -275,7 +278,7 @@ func (s *Namespace) applyChains(op netstate.Op) error {
 		return nil
 	}
 	if strings.HasSuffix(mark.Dev, "+") {
-		return fmt.Errorf("iptables takes %s for every link whose name begins so: want a name without + at its end, or markBackend nftables", mark.Dev)
+		return fmt.Errorf("iptables takes %s for every link whose name begins with %s: want a name without + at its end, or markBackend nftables", mark.Dev, strings.TrimSuffix(mark.Dev, "+"))
 	}
 	program, err := s.programFor(mark.Family)
 	if err != nil {
@@ -285,8 +288,8 @@ func (s *Namespace) applyChains(op netstate.Op) error {
 	return mangle{s, mark.Family, program}.add(mark)
 }
 
-// removeNftChains removes our chains, and what jumps to them, in one transaction. It
-// needs no program.
+// removeNftChains removes our chains and the jumps to them from nf_tables in one
+// transaction. It needs no program.
 func (s *Namespace) removeNftChains(f netstate.Family) error {
 	chains, err := s.nftChains(f)
 	if err != nil || len(chains) == 0 {
@@ -310,22 +313,22 @@ func (s *Namespace) removeNftChains(f netstate.Family) error {
 	return s.nftConn.Transaction(reqs...)
 }
 
-// add makes the chains and what jumps to them. What it made is read back:
-// iptables-nft 1.8.9 goes on after a failed request, and writes a rule in the words of
-// another revision of its extension.
+// add makes the chains and the jumps to them. Then it reads them back, because
+// iptables-nft 1.8.9 goes on after a failed request, and may write a rule with another
+// revision of its extension.
 func (m mangle) add(mark netstate.Mark) error {
 	if err := m.restore(mark.Restored()); err != nil {
 		return err
 	}
 	found, damage, err := m.compare(mark.Chains())
 	if err == nil && (!found || damage != "") {
-		err = fmt.Errorf("%s succeeded and made something else: %s", iptables.Restorer(m.program), damage)
+		err = fmt.Errorf("%s reported success, but the chains that it made differ: %s", iptables.Restorer(m.program), damage)
 	}
 	return err
 }
 
-// remove undoes add. What the programs make for themselves, an empty table and its
-// built-in chains, is theirs and stays.
+// remove removes the chains and the jumps to them. The table and its built-in chains,
+// which the programs make by themselves, stay.
 func (m mangle) remove(chains []netstate.MarkChain) error {
 	lines, err := m.list(chains)
 	if err != nil {
@@ -334,7 +337,7 @@ func (m mangle) remove(chains []netstate.MarkChain) error {
 	var jumps, own []string
 	for _, c := range chains {
 		if !slices.Contains(lines, "-N "+c.Name) {
-			continue // and nothing can jump to it
+			continue // without the chain there is no jump to it
 		}
 		for _, line := range lines {
 			if line == c.JumpLine() {

@@ -14,16 +14,16 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// farLink is what a link says of one in another namespace, that it sits on or, of a
-// veth, that is its far end. An ifindex means nothing without its namespace.
+// farLink holds the attributes of a link that point to another link in another namespace:
+// its parent or, for a veth, its peer. An ifindex means nothing without its namespace.
 type farLink struct {
-	index   int // of the link that says so
-	far     int // IFLA_LINK
-	netnsid int // IFLA_LINK_NETNSID
+	index   int // of the link itself
+	far     int // of the parent or peer (IFLA_LINK)
+	netnsid int // of the namespace of the parent or peer (IFLA_LINK_NETNSID)
 	veth    bool
 }
 
-// remember keeps what operations need of a link.
+// remember caches a link's index, name, settings and parent or peer for operations.
 func (s *Namespace) remember(l rtnetlink.Link) {
 	s.index[l.Name] = l.Index
 	s.name[l.Index] = l.Name
@@ -40,7 +40,7 @@ func (s *Namespace) forget(name string) {
 	delete(s.settings, name)
 }
 
-// fetchLink asks for one link; ok is false if there is none of that name.
+// fetchLink asks the kernel for a link by its name. ok is false if there is none.
 func (s *Namespace) fetchLink(name string) (l rtnetlink.Link, ok bool, err error) {
 	err = s.conn.Do(rtnetlink.LinkRequest(name), func(b []byte) { l = rtnetlink.DecodeLink(b) })
 	if errors.Is(err, unix.ENODEV) {
@@ -65,7 +65,8 @@ func (s *Namespace) ReadLink(snap *netstate.Snapshot, name string) error {
 	return err
 }
 
-// resolve puts names for the links that a link names by their ifindex.
+// resolve sets the names of a link's parent and master from their indexes, and decodes the
+// link's details.
 func (s *Namespace) resolve(l *rtnetlink.Link) (err error) {
 	if l.LinkIndex != 0 && !l.Elsewhere && l.Type != "veth" {
 		if l.Parent, _, err = s.LinkName(l.LinkIndex); err != nil {
@@ -105,8 +106,8 @@ func (s *Namespace) ReadType(snap *netstate.Snapshot, kind string) error {
 	return err
 }
 
-// ReadMembers puts the links that have this one as their master into the
-// snapshot; the kernel does the filtering.
+// ReadMembers puts the ports of a bridge, bond or VRF into the snapshot: the links with
+// that master. The kernel does the filtering.
 func (s *Namespace) ReadMembers(snap *netstate.Snapshot, master string) error {
 	index, err := s.LinkIndex(master)
 	if err != nil {
@@ -123,7 +124,8 @@ func (s *Namespace) ReadMembers(snap *netstate.Snapshot, master string) error {
 	return err
 }
 
-// AllLinks returns all links, without names for the links that they name.
+// AllLinks returns all links. The names of their parents and masters are not set, only the
+// indexes.
 func (s *Namespace) AllLinks() ([]rtnetlink.Link, error) { return s.linksOf(rtnetlink.LinkRequest("")) }
 
 func (s *Namespace) linksOf(req *nl.NetlinkRequest) ([]rtnetlink.Link, error) {
@@ -150,7 +152,7 @@ func (s *Namespace) links(req *nl.NetlinkRequest) ([]rtnetlink.Link, error) {
 	return links, nil
 }
 
-// Owned returns the links of the namespace that carry this suite's mark.
+// Owned returns the links of the namespace whose alias marks them as this suite's.
 func (s *Namespace) Owned() ([]netstate.Link, error) {
 	links, err := s.links(rtnetlink.LinkRequest(""))
 	var out []netstate.Link
@@ -162,8 +164,9 @@ func (s *Namespace) Owned() ([]netstate.Link, error) {
 	return out, err
 }
 
-// onNode reports whether the link that one of the pod's names is the node's: the
-// namespace that it is in has the ID that the pod has for the node's.
+// onNode reports whether the parent or peer of one of the pod's links is in the node's
+// namespace. It compares the namespace ID of that link with the ID that the pod has for the
+// node's namespace.
 func (k *Namespaces) onNode(f farLink) (bool, error) {
 	if k.Pod.hostID == nil {
 		req := netlink.NewRequest(unix.RTM_GETNSID, 0, nl.NewRtGenMsg())
@@ -184,9 +187,9 @@ func (k *Namespaces) onNode(f farLink) (bool, error) {
 	return f.netnsid == *k.Pod.hostID, nil
 }
 
-// NotePair records in the snapshot that two veths that were read are the ends of
-// one pair, if they are: each must name the other's ifindex, and the pod's the
-// node's namespace.
+// NotePair notes in the snapshot that two veths are the ends of one pair, if they are. Both
+// must have been read. Each must have the other's ifindex, and the pod's end must point to
+// the node's namespace.
 func (k *Namespaces) NotePair(snap *netstate.Snapshot, host, pod string) error {
 	h, okHost := k.Host.ends[host]
 	p, okPod := k.Pod.ends[pod]
@@ -205,8 +208,9 @@ func (k *Namespaces) NotePair(snap *netstate.Snapshot, host, pod string) error {
 	return nil
 }
 
-// ReadPeer puts the host end of a pod's veth into the snapshot, and notes at
-// both that they are a pair. A link that isn't a veth to the node has none.
+// ReadPeer puts the host end of a pod's veth into the snapshot, and the bridge that it is
+// a port of, and notes that the two ends are a pair. For a link that isn't a veth to the
+// node it does nothing.
 func (k *Namespaces) ReadPeer(snap *netstate.Snapshot, podDev string) error {
 	end, ok := k.Pod.ends[podDev]
 	if !ok || !end.veth {
@@ -223,7 +227,7 @@ func (k *Namespaces) ReadPeer(snap *netstate.Snapshot, podDev string) error {
 		if l.Master, _, err = k.Host.LinkName(l.MasterIndex); err != nil {
 			return err
 		}
-		// It is by the bridge that the node has routes to the pod.
+		// The node routes to the pod by the bridge.
 		if err := k.Host.ReadLink(snap, l.Master); err != nil {
 			return err
 		}
@@ -232,8 +236,8 @@ func (k *Namespaces) ReadPeer(snap *netstate.Snapshot, podDev string) error {
 	return k.NotePair(snap, l.Name, podDev)
 }
 
-// ReadParent puts the node's link that one of the pod's sits on into the
-// snapshot, and returns its name, "" if there is none.
+// ReadParent puts the parent of one of the pod's links into the snapshot, and returns its
+// name. It returns "" if the link has no parent on the node.
 func (k *Namespaces) ReadParent(snap *netstate.Snapshot, podDev string) (string, error) {
 	end, ok := k.Pod.ends[podDev]
 	if !ok || end.veth {
@@ -252,7 +256,8 @@ func (k *Namespaces) ReadParent(snap *netstate.Snapshot, podDev string) (string,
 	return l.Name, err
 }
 
-// LinkIndex returns the ifindex of a link, asking the kernel at most once.
+// LinkIndex returns the ifindex of a link, ENODEV if there is none of that name. It caches
+// the kernel's answer.
 func (s *Namespace) LinkIndex(name string) (int, error) {
 	if i, ok := s.index[name]; ok {
 		return i, nil
@@ -267,8 +272,8 @@ func (s *Namespace) LinkIndex(name string) (int, error) {
 	return l.Index, nil
 }
 
-// LinkName returns the name of a link by its ifindex, asking at most once. ok
-// is false for a link that has gone in the meantime.
+// LinkName returns the name of a link by its ifindex. ok is false if the link is gone. It
+// caches the kernel's answer.
 func (s *Namespace) LinkName(index int) (name string, ok bool, err error) {
 	if n, ok := s.name[index]; ok {
 		return n, true, nil
@@ -277,7 +282,7 @@ func (s *Namespace) LinkName(index int) (name string, ok bool, err error) {
 	return l.Name, ok, err
 }
 
-// fetchIndex asks for one link by its ifindex; ok is false if there is none.
+// fetchIndex asks the kernel for a link by its ifindex. ok is false if there is none.
 func (s *Namespace) fetchIndex(index int) (l rtnetlink.Link, ok bool, err error) {
 	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	body.Index = int32(index)
@@ -311,10 +316,10 @@ func (k *Namespaces) applyLink(s *Namespace, op netstate.Op) error {
 	return fmt.Errorf("link of type %q: %w", after.Type, errors.ErrUnsupported)
 }
 
-// changeLink sets what differs. On the way to another master the link is taken
-// down first, and whatever comes of that, it is set up again if it shall be: the
-// requests go out as one. In a single request it would be up before it had its
-// master (do_setlink).
+// changeLink sets the attributes that differ. To change the master it takes the link down
+// first, sets the master, and sets the link up again, in requests of one datagram: the link
+// comes up again even if the kernel refuses the master. A single request would set the link
+// up before its master (do_setlink).
 func (s *Namespace) changeLink(before, after netstate.Link) error {
 	if after.Group != before.Group || before.Alias == netstate.Unnamed {
 		index, err := s.LinkIndex(after.Name)
@@ -354,7 +359,8 @@ func (s *Namespace) changeLink(before, after netstate.Link) error {
 	return err
 }
 
-// changes returns the link with only what differs from before.
+// changes returns the link after with only the attributes that differ from before; the
+// others are zero.
 func changes(before, after netstate.Link) netstate.Link {
 	c := after
 	if after.MAC == before.MAC {
@@ -372,13 +378,12 @@ func changes(before, after netstate.Link) netstate.Link {
 	return c
 }
 
-// addVeth makes a pair, with both MACs in the message that creates it: udev
-// gives a new link whose address nobody set one of its own (systemd.link(5),
-// MACAddressPolicy=). The alias can't be set at creation (rtnl_create_link
-// doesn't look at it), so a second message does that; they go out as one, and
-// no kill can leave a link without the alias by which GC knows it. The second
-// reaches whatever has the name: that there is no such link was seen under the
-// pod's lock, and no other pod's link has that name.
+// addVeth makes a veth pair. It sets both MACs in the request that creates the pair: udev
+// gives a new link without a set MAC one of its own (systemd.link(5), MACAddressPolicy=).
+// The alias can't be set at creation (rtnl_create_link ignores it), so a second request
+// sets it. Both go out as one datagram, so that no kill leaves a link without the alias by
+// which GC knows it. The second request is by name: the plan was made under the pod's lock
+// and found no link of that name, and no other pod uses the name.
 func (k *Namespaces) addVeth(s *Namespace, l netstate.Link) error {
 	req := rtnetlink.NewLink(l)
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
@@ -393,9 +398,9 @@ func (k *Namespaces) addVeth(s *Namespace, l netstate.Link) error {
 	}
 	req.AddData(info)
 	var made rtnetlink.Link
-	// Asked for while it is down: of one that is up and has no carrier yet, the
-	// kernel would tell all who listen first (linkwatch_sync_dev), and IPv6 would
-	// go through all of the node's routes.
+	// Read the link while it is down. For a link that is up and has no carrier yet, the
+	// kernel would first notify all listeners (linkwatch_sync_dev), and IPv6 would walk
+	// all of the node's routes.
 	err := s.conn.Do(req, func(b []byte) { made = rtnetlink.DecodeLink(b) }, rtnetlink.LinkRequest(l.Name), rtnetlink.SetLink(netstate.Link{Name: l.Name, Alias: l.Alias, Up: l.Up}))
 	if made.Index != 0 {
 		s.remember(made)
@@ -404,9 +409,9 @@ func (k *Namespaces) addVeth(s *Namespace, l netstate.Link) error {
 	return err
 }
 
-// addShared makes a vlan, a bond or a macvlan. Until it is known to be made, nothing
-// may be said to a link of that name, which could be another's: the alias comes
-// after, and until then the group tells whose it is.
+// addShared makes a vlan, a bond or a macvlan. It sets the alias only after the kernel has
+// confirmed that it made the link, and by its index: a link of that name could be another
+// process's. Until then the group GroupOfNew marks the link as ours.
 func (s *Namespace) addShared(l netstate.Link) error {
 	create := l
 	create.Group = rtnetlink.GroupOfNew
@@ -438,7 +443,7 @@ func (s *Namespace) addShared(l netstate.Link) error {
 	if err == nil {
 		return nil
 	}
-	// Without its alias it would not be known as ours by anybody but us, now.
+	// Delete the link now: without its alias no later call knows it as ours.
 	made, ok, gone := s.fetchLink(l.Name)
 	if ok {
 		gone = s.deleteIndex(made.Index)
@@ -447,9 +452,9 @@ func (s *Namespace) addShared(l netstate.Link) error {
 	return errors.Join(err, gone)
 }
 
-// refusedDetails is the error for details that were asked for and not set: a kernel
-// passes over those that it is too old for. A member can only be named once it
-// is one (bond_fill_info).
+// refusedDetails returns an error for the first requested detail that the kernel didn't
+// set: a kernel ignores attributes that are newer than itself. It passes over details that
+// name a member of the bond, because a new bond has no members (bond_fill_info).
 func refusedDetails(want, got netstate.Details) error {
 	for name, value := range want.Since(got).All() {
 		if o, _ := netstate.FindBondOption(name); o.Form != netstate.BondLink {
@@ -465,9 +470,9 @@ func (s *Namespace) deleteIndex(index int) error {
 	return s.conn.Do(netlink.NewRequest(unix.RTM_DELLINK, 0, body), nil)
 }
 
-// CanMake returns an error if the kernel has no links of a type. It asks for one
-// with a MAC that no link can have: the driver, if there is one, says so before
-// anything is made (bond_validate, vlan_validate).
+// CanMake returns an error if the kernel has no links of a type. It requests one with an
+// invalid MAC: the driver, if there is one, refuses the MAC before it makes anything
+// (bond_validate, vlan_validate).
 func (s *Namespace) CanMake(kind string) error {
 	req := netlink.NewRequest(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated("mh-"+kind)))
@@ -481,7 +486,7 @@ func (s *Namespace) CanMake(kind string) error {
 	return nil
 }
 
-// nsFD is the namespace as another one names it.
+// nsFD returns a file descriptor of the namespace, for requests to another one.
 func (s *Namespace) nsFD() int {
 	if s.fd < 0 {
 		return s.home
@@ -489,15 +494,15 @@ func (s *Namespace) nsFD() int {
 	return s.fd
 }
 
-// deleteLink deletes a link after making sure that it is still the one that was
-// looked at, by its alias or its MAC: a name may have a new owner by now.
+// deleteLink deletes a link. Before that it checks by alias or MAC that the link is still
+// the one that was read: another link may have the name now.
 func (k *Namespaces) deleteLink(s *Namespace, l netstate.Link) error {
 	now, ok, err := s.fetchLink(l.Name)
 	if err != nil || !ok {
 		return err
 	}
 	if now.Type != l.Type || now.Alias != l.Alias && now.MAC != l.MAC && now.Alias != netstate.Unnamed {
-		return fmt.Errorf("it is %s by now", now.Link)
+		return fmt.Errorf("another link has this name now, and stays: %s", now.Link)
 	}
 	err = s.deleteIndex(now.Index)
 	s.forget(l.Name)

@@ -13,14 +13,14 @@ import (
 	"github.com/multihome/multihome/pkg/records"
 )
 
-// lockDir holds a file for each link that was ever locked. None is removed:
-// whoever waits for a lock has its file open.
+// lockDir holds a file for each link that was ever locked. These files are never removed:
+// a process that waits for a lock has its file open, and would lock a removed one.
 const lockDir = records.Dir + "/.locks"
 
-// LockLinks lets go of the links that it was called for before, and takes the
-// locks of these until Close: one plugin at a time works on a link of the node
-// that pods have in common. Everybody takes them in one order, so that no two
-// wait for each other. Who only looks takes none.
+// LockLinks locks links of the node until Close or until it is called again: only one
+// plugin at a time changes a link that pods share. It unlocks the links of an earlier call
+// first. It locks in the order of the names, so that no two plugins wait for each other.
+// After [Look] it does nothing.
 func (k *Namespaces) LockLinks(names ...string) error {
 	if k.looking {
 		return nil

@@ -13,13 +13,13 @@ import (
 	"github.com/multihome/multihome/pkg/nft"
 )
 
-// marksIn is the table's name and family.
+// marksIn is the name and family of the table that holds the reply marks.
 var marksIn = nft.Table{Family: unix.NFPROTO_INET, Name: netstate.MarkTable}
 
 // priorityMangle is NF_IP_PRI_MANGLE of linux/netfilter_ipv4.h, -150.
 const priorityMangle = 1<<32 - 150
 
-// buildMark returns the table that netstate.Mark.Ruleset prints.
+// buildMark returns the table of a Mark. netstate.Mark.Ruleset prints the same table.
 func buildMark(m netstate.Mark) nft.Ruleset {
 	return nft.Ruleset{
 		Table: marksIn,
@@ -35,7 +35,9 @@ func buildMark(m netstate.Mark) nft.Ruleset {
 	}
 }
 
-// markEntering: iifname dev [ether saddr from] ct state new ct mark set ct mark | bits
+// markEntering returns the rule
+//
+//	iifname dev [ether saddr from] ct state new ct mark set ct mark | bits
 func markEntering(m netstate.Mark) []nft.Expression {
 	name := make([]byte, unix.IFNAMSIZ)
 	copy(name, m.Dev)
@@ -51,7 +53,9 @@ func markEntering(m netstate.Mark) []nft.Expression {
 		nft.Conntrack(unix.NFT_CT_MARK), nft.Or(m.Bits), nft.SetConntrackMark())
 }
 
-// markReply: ct direction reply ct mark & bits != 0 meta mark set meta mark | bits
+// markReply returns the rule
+//
+//	ct direction reply ct mark & bits != 0 meta mark set meta mark | bits
 func markReply(bits uint32) []nft.Expression {
 	const reply = 1 // IP_CT_DIR_REPLY
 	return []nft.Expression{
@@ -61,12 +65,12 @@ func markReply(bits uint32) []nft.Expression {
 	}
 }
 
-// MarkBackend returns the first of these backends that can hold reply marks in
-// the namespace, or why none of them can.
+// MarkBackend returns the first of these backends that can hold reply marks in the
+// namespace. If none can, the error says why not, for each backend.
 func (s *Namespace) MarkBackend(among ...netstate.Backend) (netstate.Backend, error) {
 	have, err := s.listTables()
 	if err != nil {
-		return 0, err // which says nothing about what the kernel has
+		return 0, err // this tells nothing about the backends
 	}
 	var reasons error
 	for _, b := range among {
@@ -88,9 +92,10 @@ func (s *Namespace) MarkBackend(among ...netstate.Backend) (netstate.Backend, er
 	return 0, reasons
 }
 
-// lacksInet says why nf_tables can't hold the table of a Mark, nil if it can. It
-// is tried out only where somebody uses iptables of the legacy flavour, as those do
-// who have to; elsewhere it turns out when the table is made (errNoFamily).
+// lacksInet returns in lacks the reason why nf_tables can't hold the table of a Mark, nil
+// if it can. It tries to make a table only on nodes that use iptables of the legacy
+// flavour, the likely ones to lack the family. Elsewhere the lack shows when the table is
+// made (errNoFamily).
 func (s *Namespace) lacksInet(have *tables) (lacks, err error) {
 	if have.legacy[netstate.IPv4] || have.legacy[netstate.IPv6] {
 		return s.lacksFamily(marksIn.Family)
@@ -98,8 +103,8 @@ func (s *Namespace) lacksInet(have *tables) (lacks, err error) {
 	return cmp.Or(have.noNftables, s.lacking[marksIn.Family]), nil
 }
 
-// ReadMark puts the reply marks into the snapshot, if there is something of our
-// name in the backend; want says what it holds when it is undamaged.
+// ReadMark puts the reply marks into the snapshot, if the backend has a table or chain of
+// our name. It compares it with want and notes the differences as damage.
 func (s *Namespace) ReadMark(snap *netstate.Snapshot, want netstate.Mark) error {
 	if want.Backend == netstate.Iptables {
 		return s.readChains(snap, want)
@@ -119,8 +124,8 @@ func (s *Namespace) ReadMark(snap *netstate.Snapshot, want netstate.Mark) error 
 	return nil
 }
 
-// applyMark writes the whole table in one transaction: packets meet the old one
-// or the new one, never a part. What was damaged is not made again.
+// applyMark writes the whole table in one transaction: packets meet the old table or the
+// new one, never a part. To undo the deletion of a damaged table it makes nothing.
 func (s *Namespace) applyMark(op netstate.Op) error {
 	if op.Object().(netstate.Mark).Backend == netstate.Iptables {
 		return s.applyChains(op)

@@ -19,50 +19,49 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// Namespaces is the pair of namespaces that an attachment spans. Pod is nil where
-// there is none to work on.
+// Namespaces is the pair of namespaces of an attachment. Pod is nil if only the node's is
+// open.
 type Namespaces struct {
 	Host *Namespace
 	Pod  *Namespace
 
-	looking bool  // takes no lock
-	locks   []int // of links
+	looking bool  // opened by Look: takes no lock
+	locks   []int // file descriptors of the locks of links
 }
 
 // Namespace is a network namespace with its sockets.
 type Namespace struct {
 	ns   netstate.NS
-	fd   int // of the namespace; -1: the one the program was started in
+	fd   int // of the namespace; -1 for the program's own
 	conn *netlink.Conn
-	home int // the program's own namespace, to come back to
+	home int // file descriptor of the program's own namespace, to return to
 
 	nftConn *nft.Conn
 	tables  *tables
-	lacking map[uint8]error // families of nf_tables that were tried; nil: the kernel has it
+	lacking map[uint8]error // families of nf_tables that were tried; a nil error: the kernel has it
 
 	index map[string]int // of links, by name
 	name  map[int]string
 	ends  map[string]farLink
-	// settings are those of links, as the last answer has them.
+	// settings holds the settings of links from the kernel's last answers.
 	settings map[string]rtnetlink.Settings
-	// hostID is what the namespace calls the node's (ip-netns(8), NETNSID); nil if
-	// nobody asked yet.
+	// hostID is the ID of the node's namespace in this one (ip-netns(8), NETNSID), nil
+	// before the first request for it.
 	hostID *int
 
-	// leading is the table that the rules lead every packet to first, 0 if there
-	// is none; known once they were read.
+	// leading is the table in which the kernel looks up every packet first, after local.
+	// It is 0 if there is none, and before ReadRules.
 	leading map[netstate.Family]int
 }
 
-// Open opens the node's namespace and the one at netns, and holds the
-// namespace's lock until Close, a lock on the namespace itself: one plugin at a time
-// works on a pod, a killed one lets go, and no file has to be made for it, or
-// removed. The errors that lead to a decision are [netns.ErrNone] and
-// [netns.ErrOwn].
+// Open opens the node's namespace and the pod's at the path netns, and locks the pod's
+// until Close: only one plugin at a time works on a pod. The lock is on the namespace
+// itself, so a killed plugin releases it, and there is no lock file to make or remove.
+// Errors that callers decide by are [netns.ErrNone] and [netns.ErrOwn].
 func Open(netns string) (*Namespaces, error) { return open(netns, true) }
 
-// Look opens them for reading alone: it takes no lock, and neither waits for a plugin
-// at work nor keeps one waiting.
+// Look opens the same namespaces for reading only. It takes no lock: it doesn't wait for a
+// plugin, and no plugin waits for it.
 func Look(netns string) (*Namespaces, error) { return open(netns, false) }
 
 func open(netnsPath string, lock bool) (*Namespaces, error) {
@@ -112,15 +111,16 @@ func OpenHost() (*Namespaces, error) {
 		c.Close()
 		return nil, err
 	}
-	// All requests come from one thread, which is what tools count them by (strace -f).
+	// All requests come from one thread, so that tools can count them by thread (strace
+	// -f).
 	runtime.LockOSThread()
 	h := &Namespace{ns: netstate.Host, fd: -1, conn: c, home: home}
 	h.reset()
 	return &Namespaces{Host: h}, nil
 }
 
-// PodNetns returns the pod's namespace, which is at path; the zero Netns if there
-// is none.
+// PodNetns returns the ID of the pod's namespace, with path as its path. It returns the
+// zero ID if there is no pod.
 func (k *Namespaces) PodNetns(path string) netns.ID {
 	var st unix.Stat_t
 	if k.Pod == nil || unix.Fstat(k.Pod.fd, &st) != nil {
@@ -129,8 +129,8 @@ func (k *Namespaces) PodNetns(path string) netns.ID {
 	return netns.ID{Path: path, Inode: st.Ino}
 }
 
-// StillHas reports whether a namespace is still where it was, and has an address: so
-// its pod is alive, or at least not known to be dead.
+// StillHas reports whether the same namespace is still at its path and has an address. If
+// so, its pod may be alive.
 func (k *Namespaces) StillHas(n netns.ID, addr netip.Addr) (bool, error) {
 	fd, err := netns.Open(n.Path)
 	if errors.Is(err, netns.ErrNone) {
@@ -158,10 +158,9 @@ func (k *Namespaces) StillHas(n netns.ID, addr netip.Addr) (bool, error) {
 	return has(list, addr), err
 }
 
-// FarHolds reports whether the namespace has an address that the far end of a veth is
-// in. This namespace has a number for that one, by which it can be asked without a
-// path to it (IFA_TARGET_NETNSID, Linux 4.20). A link that has gone, or whose far end
-// is in this namespace, leads to no pod.
+// FarHolds reports whether the namespace of a veth's peer has an address. It asks by the
+// ID of that namespace, so it needs no path to it (IFA_TARGET_NETNSID, Linux 4.20). It
+// returns false if the link is gone or its peer is in this namespace.
 func (s *Namespace) FarHolds(veth string, a netip.Addr) (bool, error) {
 	l, ok, err := s.fetchLink(veth)
 	if err != nil || !ok || !l.Elsewhere {
@@ -176,15 +175,16 @@ func (s *Namespace) FarHolds(veth string, a netip.Addr) (bool, error) {
 	return has(list, a), nil
 }
 
-// has reports whether an address is among those of links, and nobody else was found to
-// have it.
+// has reports whether the list has an address for which duplicate address detection
+// didn't fail.
 func has(list []rtnetlink.Addr, a netip.Addr) bool {
 	return slices.ContainsFunc(list, func(l rtnetlink.Addr) bool { return l.Prefix.Addr() == a && !l.Failed })
 }
 
-// LockHost takes the node's lock until Close, shared by those who use objects
-// that pods have in common, exclusive for who removes them. That one waits for all
-// others, who may wait for links: it lets go of its own first.
+// LockHost locks the node until Close: shared for plugins that use objects that pods
+// share, exclusive for a plugin that removes such objects. An exclusive lock waits for all
+// other plugins. They may wait for the links that this one has locked, so it unlocks its
+// links first.
 func (k *Namespaces) LockHost(exclusive bool) error {
 	how := unix.LOCK_SH
 	if exclusive {
@@ -194,8 +194,8 @@ func (k *Namespaces) LockHost(exclusive bool) error {
 	return netns.Lock(k.Host.home, how)
 }
 
-// TryLockHost takes it exclusively if nobody has it, and doesn't wait: where pods
-// are added one after the other, somebody always has it.
+// TryLockHost takes the exclusive lock of the node if it is free, and doesn't wait: on a
+// node that adds pod after pod it may never be free.
 func (k *Namespaces) TryLockHost() (locked bool, err error) {
 	err = netns.Lock(k.Host.home, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -204,7 +204,7 @@ func (k *Namespaces) TryLockHost() (locked bool, err error) {
 	return err == nil, err
 }
 
-// Close closes sockets and namespaces and lets go of the locks.
+// Close closes sockets and namespaces and releases the locks.
 func (k *Namespaces) Close() {
 	for _, s := range []*Namespace{k.Pod, k.Host} {
 		if s == nil {
@@ -225,7 +225,7 @@ func (k *Namespaces) Close() {
 	runtime.UnlockOSThread()
 }
 
-// Of returns the namespace by its part.
+// Of returns the namespace for netstate.Host or netstate.Pod.
 func (k *Namespaces) Of(ns netstate.NS) *Namespace {
 	if ns == netstate.Pod {
 		return k.Pod
@@ -233,16 +233,16 @@ func (k *Namespaces) Of(ns netstate.NS) *Namespace {
 	return k.Host
 }
 
-// reset forgets what is known of the namespace's links.
+// reset empties the cache of the namespace's links.
 func (s *Namespace) reset() {
-	s.index = map[string]int{"lo": 1} // init_net and every other: loopback_net_init
+	s.index = map[string]int{"lo": 1} // in every namespace (loopback_net_init)
 	s.name = map[int]string{1: "lo"}
 	s.ends = map[string]farLink{}
 	s.settings = map[string]rtnetlink.Settings{}
 	s.leading = map[netstate.Family]int{}
 }
 
-// Enter runs f with the thread in the namespace.
+// Enter runs f with the calling thread in the namespace, and returns to the program's own.
 func (s *Namespace) Enter(f func() error) error {
 	if s.fd < 0 {
 		return f()

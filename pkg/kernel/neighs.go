@@ -15,7 +15,7 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// Neighbours lists all neighbours.
+// Neighbours returns the neighbour table of the namespace, of both families.
 func (s *Namespace) Neighbours() ([]rtnetlink.Neigh, error) {
 	list, err := netlink.Dump(s.conn, netlink.NewRequest(unix.RTM_GETNEIGH, 0, &rtnetlink.NeighHeader{}), func(b []byte) (rtnetlink.Neigh, bool) { return rtnetlink.DecodeNeigh(b), true })
 	if err != nil {
@@ -24,9 +24,9 @@ func (s *Namespace) Neighbours() ([]rtnetlink.Neigh, error) {
 	return list, nil
 }
 
-// ReadNeigh puts the entry for one address on one link into the snapshot, if
-// there is one. It is asked for by its key (Linux 5.0): a dump would walk the
-// node's whole table, which all namespaces share.
+// ReadNeigh puts the entry for one address on one link into the snapshot, if there is one.
+// It asks by the key (Linux 5.0): a dump would walk the neighbour table of the whole
+// machine, which all namespaces share.
 func (s *Namespace) ReadNeigh(snap *netstate.Snapshot, dev string, dst netip.Addr) error {
 	index, ok := s.index[dev]
 	if !ok {

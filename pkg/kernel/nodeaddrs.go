@@ -15,13 +15,13 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// NodeAddrs returns the addresses by which pods reach their node: of each
-// family first the one to send from towards the pod's first address, then the
-// global addresses of every link that is up and the node's own, sorted. The pod's
-// addresses come with the length of their subnet.
+// NodeAddrs returns the addresses by which pods reach their node. First come the sources
+// that the node sends from to the pod's addresses; then, sorted, the global addresses of
+// all links that are up and may carry addresses of the node itself. The argument holds the
+// pod's addresses with their prefix lengths.
 //
-// The number of addresses, links and routes on the node is hardly felt: only those
-// links are asked for their addresses that may have some of the node's.
+// It asks only those links for their addresses, so its time hardly grows with the numbers
+// of links, addresses and routes on the node.
 func (k *Namespaces) NodeAddrs(pod []netip.Prefix) ([]netip.Addr, error) {
 	links, inVRF, err := k.nodeLinks()
 	if err != nil {
@@ -37,19 +37,19 @@ func (k *Namespaces) NodeAddrs(pod []netip.Prefix) ([]netip.Addr, error) {
 	}
 	out, err := nodeAddrs(pod, own, func(p netip.Addr) (netip.Addr, error) { return k.Host.sourceTowards(p, own) })
 	if err == nil && len(out) == 0 && inVRF != "" {
-		err = fmt.Errorf("host: %s, and the node has no address outside of one, by which pods could reach it: give it one there, or take the link out of the VRF", inVRF)
+		err = fmt.Errorf("host: %s, and the node has no address outside a VRF, so pods can't reach it: add an address to a link that is in no VRF, or take the link out of the VRF", inVRF)
 	}
 	return out, err
 }
 
-// nodeAddrs decides which addresses those are, and gives the same answer before and
-// after there is a route of ours to the pod.
+// nodeAddrs decides which addresses NodeAddrs returns. It gives the same answer before and
+// after our routes to the pod are made.
 //
-// The address to send from is the node's own in the pod's subnet: no route has a say
-// in it. Only where there is none the kernel is asked, by towards. What it says of
-// the pod's first address becomes the source of our route, so that it says it again.
-// Of an address in another subnet the answer counts only if it is in that subnet: then
-// it becomes the source of that route.
+// The source for an address of the pod is the node's own address in the pod's subnet,
+// whatever the routes are. Only if there is none, it asks the kernel, by towards. For the
+// first address of a family it takes any answer: our route gets this source, so that the
+// kernel gives the same answer again. For a further address it takes the answer only if it
+// is in that address's subnet: our route to that address gets this source.
 func nodeAddrs(pod []netip.Prefix, own []ownAddr, towards func(netip.Addr) (netip.Addr, error)) ([]netip.Addr, error) {
 	var out []netip.Addr
 	add := func(a netip.Addr) {
@@ -82,15 +82,16 @@ func nodeAddrs(pod []netip.Prefix, own []ownAddr, towards func(netip.Addr) (neti
 // ownAddr is an address of the node itself, with the length of its subnet.
 type ownAddr struct {
 	netip.Prefix
-	index      int  // of its link
+	index      int  // ifindex of its link
 	deprecated bool // not for new connections (RFC 4862, 5.5.4), such as a floating address
-	secondary  bool // of IPv4: another one of the same subnet came first
+	secondary  bool // IPv4: not the first address in its subnet
 }
 
-// best returns the address to send from to an address: of its family, rather not
-// deprecated, of the outgoing link, and in the smallest subnet that has both, as RFC
-// 6724 (rules 3 and 5) and the routes of the subnets have it; then the one that has most
-// bits in common with it, and the lowest. It is not valid if there is none.
+// best returns the source address for packets to an address, the invalid one if the node
+// has none of the family. It prefers, in this order: an address that isn't deprecated (RFC
+// 6724, rule 3), one of the outgoing link (rule 5), the smallest subnet that contains both
+// (as the routes to the subnets do), one that isn't secondary, the longest common prefix,
+// and the lowest address.
 func best(own []ownAddr, to netip.Addr, out int) netip.Addr {
 	shared := func(o ownAddr) int {
 		if !o.Contains(to) {
@@ -104,7 +105,7 @@ func best(own []ownAddr, to netip.Addr, out int) netip.Addr {
 		}
 		return 0
 	}
-	better := func(a, b ownAddr) int { // negative: a
+	better := func(a, b ownAddr) int { // negative if a is better
 		return cmp.Or(
 			rank(a.deprecated)-rank(b.deprecated),
 			rank(b.index == out)-rank(a.index == out),
@@ -121,7 +122,8 @@ func best(own []ownAddr, to netip.Addr, out int) netip.Addr {
 	return slices.MinFunc(of, better).Addr()
 }
 
-// ownAddrs returns the global addresses of a link of the node's own.
+// ownAddrs returns the global addresses of a link, without tentative, failed and temporary
+// ones.
 func (s *Namespace) ownAddrs(l rtnetlink.Link) ([]ownAddr, error) {
 	list, err := s.Addrs(l.Index)
 	if err != nil {
@@ -136,10 +138,10 @@ func (s *Namespace) ownAddrs(l rtnetlink.Link) ([]ownAddr, error) {
 	return out, nil
 }
 
-// linkNames lists the names of all links. The directory of IPv6's counters has
-// one entry for each that has an MTU of 1280 or more (net/ipv6/proc.c), and is
-// thirty times as fast to read as a dump of links; a kernel without IPv6 has no
-// such directory.
+// linkNames returns the names of all links with an MTU of 1280 or more. It lists the
+// directory of IPv6's counters, which has an entry for each of them (net/ipv6/proc.c):
+// that is thirty times as fast as a dump of links. A kernel without IPv6 has no such
+// directory; there it dumps all links.
 func (s *Namespace) linkNames() ([]string, error) {
 	var names []string
 	err := s.Enter(func() error {
@@ -169,12 +171,12 @@ func (s *Namespace) linkNames() ([]string, error) {
 	return names, err
 }
 
-// sourceTowards returns the address that the kernel would send from to reach
-// dst; it is not valid if there is no way there.
+// sourceTowards returns the source address that the kernel uses for packets to dst, the
+// invalid one if there is no route.
 //
-// IPv4 tells it with the route. IPv6 would go through all addresses of the
-// node to find it, which takes its time with thousands of them, so there the
-// choice of RFC 6724 is made here among the node's own.
+// For IPv4 the kernel returns it with the route. For IPv6 the kernel would search all
+// addresses of the node, which is slow with thousands of them. So this function makes the
+// choice of RFC 6724 itself, among the node's own addresses.
 func (s *Namespace) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, error) {
 	r, err := s.RouteTo(dst, dst.Is6())
 	if err != nil || !r.Dst.IsValid() || dst.Is4() && !r.Src.IsValid() {
@@ -185,8 +187,8 @@ func (s *Namespace) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, er
 		if err != nil || has {
 			return r.Src, err
 		}
-		// Our own route to the pod, from before the node got another address:
-		// IPv4 keeps it where it is not in main (fib_sync_down_addr).
+		// This is our own route to the pod, with an address that the node no longer
+		// has. IPv4 keeps such a route if it isn't in main (fib_sync_down_addr).
 	}
 	out := r.OIF
 	if len(r.Hops) > 0 {
@@ -195,9 +197,9 @@ func (s *Namespace) sourceTowards(dst netip.Addr, own []ownAddr) (netip.Addr, er
 	return best(own, dst, out), nil
 }
 
-// isLocal reports whether an address is one of this space, be it the node's own
-// or not. The table doesn't tell: local is a part of main until there is a rule
-// (fib_unmerge of net/ipv4/fib_frontend.c).
+// isLocal reports whether an address is one of this namespace. It goes by the type of the
+// route and not by its table: table local is merged into main until the first rule is
+// added (fib_unmerge of net/ipv4/fib_frontend.c).
 func (s *Namespace) isLocal(a netip.Addr, own []ownAddr) (bool, error) {
 	if slices.ContainsFunc(own, func(o ownAddr) bool { return o.Addr() == a }) {
 		return true, nil
@@ -206,7 +208,7 @@ func (s *Namespace) isLocal(a netip.Addr, own []ownAddr) (bool, error) {
 	return r.Type == unix.RTN_LOCAL, err
 }
 
-// commonBits counts the leading bits that two addresses of one family share.
+// commonBits returns the number of leading bits that two addresses of one family share.
 func commonBits(a, b netip.Addr) int {
 	for n := a.BitLen(); n > 0; n-- {
 		if p, err := a.Prefix(n); err == nil && p.Contains(b) {

@@ -12,13 +12,13 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// podEnds are the names of pods' ends on the node: there is one for each pod, and none
-// is asked for. A '*' stands for any end.
+// podEnds holds patterns for the names of pods' host ends. A node has one for each pod, so
+// they are not read. A '*' stands for any suffix.
 var podEnds = []string{"veth*", "cali*", "lxc*", "eni*", "azv*", "gke*"}
 
-// notTheNodes are the names of other links that carry no addresses of the node:
-// kube-proxy's and other holders of service addresses, and the bridges and tunnels of
-// container networks. There are few on a node.
+// notTheNodes holds patterns for the names of other links that carry no addresses of the
+// node: links for service addresses, such as kube-proxy's, and the bridges and tunnels of
+// container networks. A node has few of them.
 var notTheNodes = []string{
 	"lo", "kube-ipvs*", "dummy*", "nodelocaldns*",
 	"cni*", "cbr*", "docker*", "podman*", "virbr*", "kube-bridge",
@@ -32,15 +32,16 @@ func matches(patterns []string, name string) bool {
 	})
 }
 
-// NodeLinks tells which links of the node may carry addresses of the node itself.
+// NodeLinks decides which links of the node may carry addresses of the node itself.
 type NodeLinks struct {
 	links    map[string]netstate.Link
-	uplinked map[string]bool // bridges with a port that leads to where the node's addresses are
-	parents  []string        // pods' NICs sit on them
-	waysOut  []string        // default routes leave by them
+	uplinked map[string]bool // bridges with a port that leads out of the node
+	parents  []string        // parents of pods' NICs
+	waysOut  []string        // links of the default routes
 }
 
-// NodeLinksOf goes by what a snapshot holds.
+// NodeLinksOf returns the NodeLinks for the links and routes of a snapshot. The parents are
+// the links that pods' NICs sit on.
 func NodeLinksOf(snap *netstate.Snapshot, parents ...string) NodeLinks {
 	n := newNodeLinks(parents, netstate.All[netstate.Link](snap, netstate.Host)...)
 	for _, r := range netstate.All[netstate.Route](snap, netstate.Host) {
@@ -62,8 +63,8 @@ func newNodeLinks(parents []string, links ...netstate.Link) NodeLinks {
 	return n
 }
 
-// VRF returns the name of the VRF that a link is in, "" if it is in none. What has an
-// address there is reached by whoever is in it, and by nobody else.
+// VRF returns the name of the VRF that a link is in, "" if it is in none. Only links in the
+// same VRF reach the addresses of that link.
 func (n NodeLinks) VRF(name string) string {
 	l := n.links[name]
 	switch vrf {
@@ -77,8 +78,8 @@ func (n NodeLinks) VRF(name string) string {
 
 const vrf = "vrf"
 
-// Own reports whether a link may carry addresses of the node that pods can reach. What
-// it is comes before its name.
+// Own reports whether a link may carry addresses of the node that pods can reach. It goes
+// by role and type first, and then by name.
 func (n NodeLinks) Own(name string) bool {
 	switch n.guess(name) {
 	case yes:
@@ -89,16 +90,16 @@ func (n NodeLinks) Own(name string) bool {
 	return slices.Contains(n.waysOut, name)
 }
 
-// guess is what is known of a link.
+// guess is an answer of NodeLinks.guess.
 type guess int
 
 const (
 	no    guess = iota
 	yes         // it may carry the node's addresses
-	byWay       // if a default route leaves by it
+	byWay       // only if it is the link of a default route
 )
 
-// guess is Own without the routes.
+// guess answers Own as far as possible without routes.
 func (n NodeLinks) guess(name string) guess {
 	l, known := n.links[name]
 	unlisted := !matches(podEnds, name) && !matches(notTheNodes, name)
@@ -113,7 +114,7 @@ func (n NodeLinks) guess(name string) guess {
 		return yes
 	}
 	switch l.Type {
-	case "": // of a NIC the kernel tells no type
+	case "": // a NIC: the kernel reports no type
 		if known {
 			return yes
 		}
@@ -125,9 +126,9 @@ func (n NodeLinks) guess(name string) guess {
 	return no // vxlan, ipip, wireguard and the like
 }
 
-// isUplink reports whether a port of a bridge leads to where the node's addresses are:
-// it is neither an end of a pod or virtual machine nor a tunnel. A node in a container
-// has a veth for a NIC, which its name tells.
+// isUplink reports whether a port of a bridge leads out of the node: it is neither the host
+// end of a pod or virtual machine nor a tunnel. The NIC of a node in a container is a
+// veth, whose name differs from those of pods' host ends.
 func isUplink(port netstate.Link) bool {
 	switch port.Type {
 	case "", "vlan", "macvlan", "bond", "team":
@@ -138,9 +139,10 @@ func isUplink(port netstate.Link) bool {
 	return false
 }
 
-// nodeLinks returns the links that may carry addresses of the node itself. The number
-// of pods is hardly felt: links with a name of a pod's end are never asked for, unless
-// the pod's NIC sits on one. Links in a VRF are left out; inVRF names one of them.
+// nodeLinks returns the links that may carry addresses of the node itself. It leaves out
+// links in a VRF; inVRF names one of them, for an error. Its time hardly grows with the
+// number of pods: it doesn't read links with a name of a pod's host end, except one that
+// the pod's NIC sits on.
 func (k *Namespaces) nodeLinks() (links []rtnetlink.Link, inVRF string, err error) {
 	names, err := k.Host.linkNames()
 	if err != nil {
@@ -163,7 +165,7 @@ func (k *Namespaces) nodeLinks() (links []rtnetlink.Link, inVRF string, err erro
 		return nil, "", err
 	}
 	var plain []netstate.Link
-	for i := range links { // now that all are known by their ifindexes
+	for i := range links { // only now, because all indexes are in the cache
 		if err := k.Host.resolve(&links[i]); err != nil {
 			return nil, "", err
 		}
@@ -183,8 +185,9 @@ func (k *Namespaces) nodeLinks() (links []rtnetlink.Link, inVRF string, err erro
 	return slices.DeleteFunc(links, func(l rtnetlink.Link) bool { return !l.Up || !n.Own(l.Name) }), inVRF, nil
 }
 
-// parents returns the names of those links of the node that the pod's NICs sit on, and
-// adds one that was left out by its name. What nothing turns on isn't asked for.
+// parents returns the names of the node's links that the pod's NICs sit on. It appends
+// those to links that nodeLinks left out by their name. It omits parents that count as the
+// node's anyway, and saves the requests for them.
 func (k *Namespaces) parents(links *[]rtnetlink.Link) (names []string, err error) {
 	if k.Pod == nil {
 		return nil, nil
@@ -195,7 +198,7 @@ func (k *Namespaces) parents(links *[]rtnetlink.Link) (names []string, err error
 		}
 		i := slices.IndexFunc(*links, func(l rtnetlink.Link) bool { return l.Index == end.far })
 		if i >= 0 && (*links)[i].Type != "dummy" && !matches(notTheNodes, (*links)[i].Name) && !(*links)[i].Owned() {
-			continue // it is the node's anyway
+			continue // it counts as the node's anyway
 		}
 		if here, err := k.onNode(end); err != nil {
 			return nil, err
@@ -218,13 +221,13 @@ func (k *Namespaces) parents(links *[]rtnetlink.Link) (names []string, err error
 	return names, nil
 }
 
-// nobodys are addresses for documentation (RFC 5737, RFC 3849): what leads to them is a
-// default route.
-var nobodys = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.MustParseAddr("2001:db8::1")}
+// documentation holds one address of each family that is reserved for documentation (RFC
+// 5737, RFC 3849): the route to it is a default route.
+var documentation = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, 1}), netip.MustParseAddr("2001:db8::1")}
 
-// waysOut returns the links that default routes leave by.
+// waysOut returns the names of the links of the default routes.
 func (s *Namespace) waysOut() (names []string, err error) {
-	for _, a := range nobodys {
+	for _, a := range documentation {
 		r, err := s.RouteTo(a, true)
 		if err != nil {
 			return nil, err
@@ -239,7 +242,7 @@ func (s *Namespace) waysOut() (names []string, err error) {
 			}
 			name, _, err := s.LinkName(h.OIF)
 			if err != nil {
-				return nil, fmt.Errorf("%s: way to %s: %w", s.ns, a, err)
+				return nil, fmt.Errorf("%s: link of the route to %s: %w", s.ns, a, err)
 			}
 			names = append(names, name)
 		}

@@ -28,9 +28,9 @@ func (k *Namespaces) ReadPod(snap *netstate.Snapshot) error {
 	return nil
 }
 
-// Complete reads what else a plan may touch: neighbours, sysctls and marks of
-// both namespaces, each by its key, and on the node nothing but what the plan
-// names.
+// Complete reads the objects of a plan that ReadPod doesn't read: neighbours, sysctls,
+// marks and the check of sources in both namespaces, and the node's links, rules and
+// routes. It reads only objects that the plan names, each by its key.
 func (k *Namespaces) Complete(snap *netstate.Snapshot, p netstate.Plan) error {
 	rules := map[netstate.Family]bool{}
 	routes := map[table]map[netip.Prefix]bool{}

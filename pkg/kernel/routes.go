@@ -15,8 +15,8 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// routes lists the unicast routes of a family in a table, of all tables with 0;
-// the kernel does the filtering.
+// routes returns the unicast routes of a family in a table, or in all tables with 0, by the
+// link with index oif, or by all links with 0. The kernel does the filtering.
 func (s *Namespace) routes(f netstate.Family, table, oif int) ([]rtnetlink.Route, error) {
 	body := rtnetlink.RouteHeader(rtnetlink.FamilyNumber(f))
 	body.Type = unix.RTN_UNICAST
@@ -40,7 +40,7 @@ func (s *Namespace) routes(f netstate.Family, table, oif int) ([]rtnetlink.Route
 	return out, nil
 }
 
-// AllRoutes lists all routes of a family, of every table and kind.
+// AllRoutes returns all routes of a family, of every table and type.
 func (s *Namespace) AllRoutes(f netstate.Family) ([]rtnetlink.Route, error) {
 	out, err := netlink.Dump(s.conn, netlink.NewRequest(unix.RTM_GETROUTE, 0, rtnetlink.RouteHeader(rtnetlink.FamilyNumber(f))), func(b []byte) (rtnetlink.Route, bool) {
 		r := rtnetlink.DecodeRoute(b)
@@ -55,10 +55,10 @@ func (s *Namespace) AllRoutes(f netstate.Family) ([]rtnetlink.Route, error) {
 	return out, nil
 }
 
-// ReadRoutes puts the unicast routes of a table into the snapshot, of all
-// tables with 0, as far as keep says so. A multipath route is put as one route
-// per next hop: that is how the kernel builds an IPv6 one out of several
-// defaults, and how each can be deleted on its own.
+// ReadRoutes puts the unicast routes of a table, or of all tables with 0, into the snapshot:
+// those whose destination keep accepts, or all if keep is nil. It puts a multipath route as
+// one route per next hop: the kernel builds an IPv6 multipath route from several routes
+// itself, and each can be deleted on its own.
 func (s *Namespace) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table int, keep func(netip.Prefix) bool) error {
 	list, err := s.routes(f, table, 0)
 	if err != nil {
@@ -67,8 +67,8 @@ func (s *Namespace) ReadRoutes(snap *netstate.Snapshot, f netstate.Family, table
 	return s.putRoutes(snap, list, func(r netstate.Route) bool { return keep == nil || keep(r.Dst) })
 }
 
-// ReadRoutesBy puts those of a table by a link into the snapshot; the kernel does the
-// filtering.
+// ReadRoutesBy puts the unicast routes of a table by one link into the snapshot. The kernel
+// does the filtering. The link must have been read; otherwise nothing is put.
 func (s *Namespace) ReadRoutesBy(snap *netstate.Snapshot, f netstate.Family, table int, dev string) error {
 	index, ok := s.index[dev]
 	if !ok {
@@ -81,13 +81,13 @@ func (s *Namespace) ReadRoutesBy(snap *netstate.Snapshot, f netstate.Family, tab
 	return s.putRoutes(snap, list, func(r netstate.Route) bool { return r.Dev == dev && r.Table == table })
 }
 
-// HasAddr reports whether an address is one of the namespace's own.
+// HasAddr reports whether the namespace has an address, on any link.
 func (s *Namespace) HasAddr(a netip.Addr) (bool, error) {
 	r, err := s.RouteTo(a, false)
 	return r.Type == unix.RTN_LOCAL, err
 }
 
-// putRoutes puts routes into the snapshot, as far as keep says so.
+// putRoutes puts the routes that keep accepts into the snapshot, one per next hop.
 func (s *Namespace) putRoutes(snap *netstate.Snapshot, list []rtnetlink.Route, keep func(netstate.Route) bool) error {
 	for _, r := range list {
 		for _, h := range r.Ways() {
@@ -104,8 +104,8 @@ func (s *Namespace) putRoutes(snap *netstate.Snapshot, list []rtnetlink.Route, k
 	return nil
 }
 
-// ReadCarried puts what a link carries into the snapshot: its global addresses, and
-// the unicast routes by it but for those that the kernel makes of addresses.
+// ReadCarried puts a link's global addresses into the snapshot, and the unicast routes by
+// that link, without those that the kernel makes for addresses.
 func (s *Namespace) ReadCarried(snap *netstate.Snapshot, dev string) error {
 	index, err := s.LinkIndex(dev)
 	if err != nil {
@@ -134,10 +134,10 @@ func (s *Namespace) ReadCarried(snap *netstate.Snapshot, dev string) error {
 	return nil
 }
 
-// RouteTo asks for the way to an address; the route is the zero one if there is
-// none. With match it is the entry of the table that matches, as it stands
-// there; otherwise it is what the kernel makes of that for this address, with
-// the source it would choose.
+// RouteTo returns the route that the kernel uses for packets to an address, the zero Route
+// if there is none. With match, it returns the matching entry of the table unchanged.
+// Without, it returns the route for this single address, with the source that the kernel
+// chooses.
 func (s *Namespace) RouteTo(dst netip.Addr, match bool) (rtnetlink.Route, error) {
 	body := rtnetlink.RouteHeader(rtnetlink.AddrFamily(dst))
 	body.Dst_len = uint8(dst.BitLen())
@@ -163,12 +163,13 @@ func (s *Namespace) RouteTo(dst netip.Addr, match bool) (rtnetlink.Route, error)
 	return r, nil
 }
 
-// ReadHostRoutes puts what a table has for single addresses into the snapshot,
-// and the links that those routes go by. Of an address that is this namespace's own
-// it puts that, and no route.
-// Each is asked for by its key. Where the rules lead every packet to that table first,
-// or the packets to these addresses, the most specific route is the one that was
-// found; else the table is listed.
+// ReadHostRoutes puts a table's routes to single addresses into the snapshot, and the links
+// of these routes. If one of the addresses is the namespace's own, it puts this address and
+// no routes.
+//
+// It asks for the route to each address. The answers are complete if the kernel looks up
+// every packet in this table first. For main they are also complete if all answers are from
+// it. Otherwise it lists the table.
 func (s *Namespace) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, table int, dsts map[netip.Prefix]bool) error {
 	leads, first := true, s.leading[f] == table
 	var found []rtnetlink.Route
@@ -202,8 +203,9 @@ func (s *Namespace) ReadHostRoutes(snap *netstate.Snapshot, f netstate.Family, t
 	return nil
 }
 
-// ReadOwn puts those of some addresses into the snapshot that this namespace takes for
-// its own, on any link, as the kernel does when it gets a packet to one.
+// ReadOwn puts into the snapshot those of the addresses that are the namespace's own, on
+// any link. It asks for the route to each: packets to an own address match a local or
+// anycast route.
 func (s *Namespace) ReadOwn(snap *netstate.Snapshot, addrs []netip.Prefix) error {
 	for _, a := range addrs {
 		r, err := s.RouteTo(a.Addr(), true)
@@ -220,8 +222,8 @@ func (s *Namespace) ReadOwn(snap *netstate.Snapshot, addrs []netip.Prefix) error
 	return nil
 }
 
-// putOwn puts an address of this namespace into the snapshot, of which the kernel's
-// route to it tells the link, and not the subnet.
+// putOwn puts an address of this namespace into the snapshot, with the link of the local
+// route r to it. The route doesn't tell the prefix length, so it puts a single address.
 func (s *Namespace) putOwn(snap *netstate.Snapshot, a netip.Addr, r rtnetlink.Route) error {
 	name, ok, err := s.LinkName(r.OIF)
 	if err == nil && ok {
@@ -230,8 +232,8 @@ func (s *Namespace) putOwn(snap *netstate.Snapshot, a netip.Addr, r rtnetlink.Ro
 	return err
 }
 
-// readOwner puts the link of a route into the snapshot, if it isn't there yet:
-// its alias tells whose the route is.
+// readOwner puts the link of a route into the snapshot, if it isn't there yet. The link's
+// alias names the attachment that owns the route.
 func (s *Namespace) readOwner(snap *netstate.Snapshot, dev string) error {
 	if _, ok := netstate.Get(snap, s.ns, netstate.Link{Name: dev}); ok {
 		return nil
@@ -246,7 +248,7 @@ func (s *Namespace) routeRequest(op netstate.Op, r netstate.Route) (*nl.NetlinkR
 	}
 	body := rtnetlink.RouteHeader(rtnetlink.AddrFamily(r.Dst.Addr()))
 	body.Dst_len = uint8(r.Dst.Bits())
-	body.Table = unix.RT_TABLE_UNSPEC // RTA_TABLE has room for it
+	body.Table = unix.RT_TABLE_UNSPEC // RTA_TABLE holds the number, which may exceed 255
 	body.Protocol = uint8(r.Proto)
 	body.Scope = uint8(r.Scope)
 	body.Type = unix.RTN_UNICAST

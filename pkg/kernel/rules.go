@@ -13,8 +13,8 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// Rules lists the rules of a family. Each family is asked for alone: a dump of all
-// was seen to lack some.
+// Rules returns the rules of a family, in the order in which packets meet them. It asks for
+// each family alone: dumps of all families were seen to lack rules.
 func (s *Namespace) Rules(f netstate.Family) ([]rtnetlink.Rule, error) {
 	out, err := netlink.Dump(s.conn, netlink.NewRequest(unix.RTM_GETRULE, 0, rtnetlink.RouteHeader(rtnetlink.FamilyNumber(f))), func(b []byte) (rtnetlink.Rule, bool) { return rtnetlink.DecodeRule(b), true })
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
@@ -26,8 +26,9 @@ func (s *Namespace) Rules(f netstate.Family) ([]rtnetlink.Rule, error) {
 	return out, nil
 }
 
-// ReadRules puts the rules of a family that look up a table into the snapshot. Those
-// with more conditions than a rule of ours has are there for the table's sake.
+// ReadRules puts the rules of a family that look up a table into the snapshot. It includes
+// rules with conditions that our rules don't have (Rest), because they show that the table
+// is in use.
 func (s *Namespace) ReadRules(snap *netstate.Snapshot, f netstate.Family) error {
 	rules, err := s.Rules(f)
 	if err != nil {
@@ -36,7 +37,7 @@ func (s *Namespace) ReadRules(snap *netstate.Snapshot, f netstate.Family) error 
 	s.leading[f] = 0
 	for i, r := range rules {
 		r.Rest = !r.Plain
-		if r.Plain || r.Table != 0 { // or else it looks up none
+		if r.Plain || r.Table != 0 { // other rules look up no table
 			snap.Put(s.ns, r.Rule)
 		}
 		// The first rule looks up the node's own addresses, and the list is in

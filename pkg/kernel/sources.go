@@ -14,13 +14,14 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// sourcesIn is the table's name and family.
+// sourcesIn is the name and family of the table that checks sources.
 var sourcesIn = nft.Table{Family: unix.NFPROTO_INET, Name: netstate.SourceTable}
 
 // priorityRaw is NF_IP_PRI_RAW of linux/netfilter_ipv4.h, -300.
 const priorityRaw = 1<<32 - 300
 
-// buildSourceCheck returns the table that netstate.SourceCheck.Ruleset prints.
+// buildSourceCheck returns the table of the check of sources. netstate.SourceCheck.Ruleset
+// prints the same table.
 func buildSourceCheck() nft.Ruleset {
 	return nft.Ruleset{
 		Table:  sourcesIn,
@@ -33,8 +34,9 @@ func buildSourceCheck() nft.Ruleset {
 	}
 }
 
-// ReadSourceCheck puts the check of sources into the snapshot for a plan that wants it.
-// Where the kernel can't have it, it counts as done: the IPv4 half is rp_filter's, too.
+// ReadSourceCheck puts the check of sources into the snapshot for a plan that wants it. If
+// the kernel doesn't support the check, it puts it as if it were there, so that the plan
+// does nothing: rp_filter checks the sources of IPv4, too.
 func (s *Namespace) ReadSourceCheck(snap *netstate.Snapshot, want netstate.SourceCheck) error {
 	chains, err := s.sourceChains()
 	missing := err == nil && len(chains) == 0
@@ -48,8 +50,8 @@ func (s *Namespace) ReadSourceCheck(snap *netstate.Snapshot, want netstate.Sourc
 	return s.putSourceCheck(snap, chains, err)
 }
 
-// FindSourceCheck puts it into the snapshot if there is something of its name: what the
-// kernel can't have isn't there, and nobody can delete it.
+// FindSourceCheck puts the check of sources into the snapshot if there is a table of its
+// name. If the kernel has no nf_tables, it puts nothing, so that no plan deletes the check.
 func (s *Namespace) FindSourceCheck(snap *netstate.Snapshot) error {
 	chains, err := s.sourceChains()
 	if NoNftables(err) || err == nil && len(chains) == 0 {
@@ -58,8 +60,8 @@ func (s *Namespace) FindSourceCheck(snap *netstate.Snapshot) error {
 	return s.putSourceCheck(snap, chains, err)
 }
 
-// sourceChains lists the table's chains, which tell of the table, too: there may be many
-// tables.
+// sourceChains returns the chains of the table, none if there is no table. It doesn't list
+// the tables: there may be many.
 func (s *Namespace) sourceChains() ([]nft.Chain, error) {
 	c, err := s.Nft()
 	if err != nil {
@@ -68,8 +70,8 @@ func (s *Namespace) sourceChains() ([]nft.Chain, error) {
 	return c.Chains(sourcesIn)
 }
 
-// putSourceCheck puts the check into the snapshot that has these chains, or an
-// error in place of them.
+// putSourceCheck puts the check with these chains into the snapshot, and notes its damage.
+// err is the error of listing the chains, which it returns with the table's name.
 func (s *Namespace) putSourceCheck(snap *netstate.Snapshot, chains []nft.Chain, err error) error {
 	var c netstate.SourceCheck
 	if err == nil {
@@ -82,9 +84,9 @@ func (s *Namespace) putSourceCheck(snap *netstate.Snapshot, chains []nft.Chain, 
 	return nil
 }
 
-// lacksSourceCheck reports whether the kernel has no nf_tables, or without the
-// family inet, or without fib (nft_fib_inet). Only making the table tells, so it
-// is made and deleted in one transaction.
+// lacksSourceCheck reports whether the kernel lacks nf_tables, its family inet or its
+// expression fib (nft_fib_inet). Only an attempt to make the table shows that. So it makes
+// and deletes the table in one transaction.
 func (s *Namespace) lacksSourceCheck() bool {
 	c, err := s.Nft()
 	if err == nil {
@@ -93,8 +95,8 @@ func (s *Namespace) lacksSourceCheck() bool {
 	return NoNftables(err) || errors.Is(err, unix.ENOENT)
 }
 
-// ChecksSources reports whether the namespace has a link that the check of
-// sources is about, beside those that are about to go.
+// ChecksSources reports whether the namespace has a link to which the check of sources
+// applies, other than the links in going, which are about to be deleted.
 func (s *Namespace) ChecksSources(going ...string) (bool, error) {
 	links, err := s.links(rtnetlink.LinkRequest(""))
 	return slices.ContainsFunc(links, func(l rtnetlink.Link) bool {
@@ -102,8 +104,8 @@ func (s *Namespace) ChecksSources(going ...string) (bool, error) {
 	}), err
 }
 
-// applySourceCheck writes the table in one transaction, in the place of one that
-// may be there by now: every pod's ADD wants the same.
+// applySourceCheck writes or deletes the table in one transaction. It replaces a table that
+// another pod's ADD made meanwhile: all want the same.
 func (s *Namespace) applySourceCheck(op netstate.Op) error {
 	c, err := s.Nft()
 	if err != nil {

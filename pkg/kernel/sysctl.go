@@ -16,7 +16,9 @@ import (
 	"github.com/multihome/multihome/pkg/rtnetlink"
 )
 
-// ReadSysctl puts a setting into the snapshot, if its link is there.
+// ReadSysctl puts a setting into the snapshot, if its link is there. If the link or the
+// kernel has no IPv6, it puts a setting of IPv6 with the wanted value, so that the plan
+// does nothing.
 func (s *Namespace) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) error {
 	if _, ok := s.index[want.Dev]; !ok && want.Device() != "" {
 		return nil
@@ -46,11 +48,12 @@ func (s *Namespace) ReadSysctl(snap *netstate.Snapshot, want netstate.Sysctl) er
 	return nil
 }
 
-// rpFilterOfAll is the setting of all links that each ADD reads in its pod.
+// rpFilterOfAll is the key of net.ipv4.conf.all.rp_filter, which each ADD reads in its pod.
 var rpFilterOfAll = netstate.Sysctl{Family: netstate.IPv4, Dev: "all", Name: "rp_filter"}.Key()
 
-// readRPFilterOfAll asks for it without a file, as the settings of one link are read (see
-// numbered): inet_netconf_get_devconf of net/ipv4/devinet.c.
+// readRPFilterOfAll reads net.ipv4.conf.all.rp_filter by RTM_GETNETCONF
+// (inet_netconf_get_devconf of net/ipv4/devinet.c). It opens no file of /proc, because that
+// is slow with many namespaces (see numbered in package rtnetlink).
 func (s *Namespace) readRPFilterOfAll() (value int, err error) {
 	const ifindex, rpFilter = 1, 3 // NETCONFA_* of linux/netconf.h
 	const all = 1<<32 - 1          // NETCONFA_IFINDEX_ALL, -1
@@ -66,14 +69,15 @@ func (s *Namespace) readRPFilterOfAll() (value int, err error) {
 	return value, err
 }
 
-// netconfMsg is struct netconfmsg, padded.
+// netconfMsg is struct netconfmsg of linux/netconf.h, padded to four bytes.
 type netconfMsg struct{ family uint8 }
 
 func (m netconfMsg) Len() int { return unix.NLMSG_ALIGNTO }
 
 func (m netconfMsg) Serialize() []byte { return []byte{m.family, 0, 0, 0} }
 
-// ForAll returns what is set for all links; 0 is for a kernel that lacks the family.
+// ForAll returns the value of a setting for all links (net.ipvN.conf.all.NAME). It returns
+// 0 if the kernel has no IPv6 and the setting is one of IPv6.
 func (s *Namespace) ForAll(f netstate.Family, name string) (int, error) {
 	c := netstate.Sysctl{Family: f, Dev: "all", Name: name}
 	err := s.withSysctl(c, unix.O_RDONLY, func(fd int) (err error) {
@@ -100,11 +104,11 @@ func readNumber(fd int) (int, error) {
 
 func (s *Namespace) applySysctl(op netstate.Op) error {
 	if op.After == nil {
-		return nil // it was written when its link was made, and goes with it
+		return nil // the setting goes with its link
 	}
 	set := op.After.(netstate.Sysctl)
-	// A new link may have it already. To write disable_ipv6 the kernel tries again
-	// and again until nobody else changes a link (addrconf_disable_ipv6).
+	// A new link may have the value already. Writing disable_ipv6 can take long: the kernel
+	// retries it until no other process changes a link (addrconf_disable_ipv6).
 	if have, ok, err := s.settingNow(set); err != nil || ok && have == set.Value {
 		return err
 	}
@@ -119,8 +123,8 @@ func (s *Namespace) applySysctl(op netstate.Op) error {
 	return err
 }
 
-// setting is what the last answer about a link has of one of its settings, or what
-// was written since; ok is false if that isn't known.
+// setting returns the value of a link's setting from the kernel's last answer, or the value
+// that was written since. ok is false if neither is known.
 func (s *Namespace) setting(c netstate.Sysctl) (value int, ok bool) {
 	if i, numbered := rtnetlink.PlaceOf(c); numbered {
 		v := s.settings[c.Dev][i]
@@ -129,7 +133,7 @@ func (s *Namespace) setting(c netstate.Sysctl) (value int, ok bool) {
 	return 0, false
 }
 
-// settingNow is the same, of a link that nobody asked for yet, too.
+// settingNow returns the same as setting, and reads the link first if necessary.
 func (s *Namespace) settingNow(c netstate.Sysctl) (value int, ok bool, err error) {
 	if value, ok = s.setting(c); !ok && c.Device() != "" {
 		_, _, err = s.fetchLink(c.Dev)
@@ -138,7 +142,8 @@ func (s *Namespace) settingNow(c netstate.Sysctl) (value int, ok bool, err error
 	return value, ok, err
 }
 
-// noteWritten keeps what was written, if it was.
+// noteWritten caches the value of a setting after a write. If the write failed, it marks
+// the value as unknown.
 func (s *Namespace) noteWritten(c netstate.Sysctl, written bool) {
 	if i, numbered := rtnetlink.PlaceOf(c); numbered {
 		all := s.settings[c.Dev]
@@ -147,14 +152,15 @@ func (s *Namespace) noteWritten(c netstate.Sysctl, written bool) {
 	}
 }
 
-// withoutIPv6 reports whether a setting is of IPv6 and the link, or the kernel,
-// has none: then there is nothing that it could be wrong about.
+// withoutIPv6 reports whether err says that a setting of IPv6 doesn't exist, because the
+// link or the kernel has no IPv6.
 func withoutIPv6(c netstate.Sysctl, err error) bool {
 	return c.Family == netstate.IPv6 && errors.Is(err, unix.ENOENT)
 }
 
-// withSysctl opens a setting's file in the namespace: which one /proc/sys/net
-// shows is decided by the thread that opens it (net/sysctl_net.c).
+// withSysctl opens the file of a setting, runs f with it, and closes it. The calling thread
+// is in the namespace meanwhile: /proc/sys/net shows the settings of the namespace of the
+// thread that opens the file (net/sysctl_net.c).
 func (s *Namespace) withSysctl(c netstate.Sysctl, mode int, f func(fd int) error) error {
 	return s.Enter(func() error {
 		fd, err := unix.Open("/proc/sys/"+c.Path(), mode|unix.O_CLOEXEC, 0)

@@ -13,7 +13,7 @@ import (
 	"github.com/multihome/multihome/pkg/nft"
 )
 
-// Nft returns a connection to the namespace's nf_tables, made at first use.
+// Nft returns a connection to the namespace's nf_tables. The first call opens it.
 func (s *Namespace) Nft() (*nft.Conn, error) {
 	if s.nftConn != nil {
 		return s.nftConn, nil
@@ -25,16 +25,16 @@ func (s *Namespace) Nft() (*nft.Conn, error) {
 	return s.nftConn, err
 }
 
-// tables is what netfilter holds in a namespace.
+// tables holds the tables of netfilter in a namespace.
 type tables struct {
 	nft        []nft.Table
-	noNftables error                    // why there is no nf_tables, if so
-	legacy     map[netstate.Family]bool // whether there is a table mangle
+	noNftables error                    // the kernel's error if it has no nf_tables
+	legacy     map[netstate.Family]bool // whether iptables-legacy has table mangle
 }
 
-// listTables asks once for all tables: ADD and DEL of every pod want to know,
-// most often to learn that there are none. What changes tables forgets them.
-// An error says nothing about what there is.
+// listTables returns the tables of the namespace. It asks the kernel once and caches the
+// answer: every ADD and DEL needs it, and on most nodes there are no tables. Functions that
+// change tables clear the cache.
 func (s *Namespace) listTables() (*tables, error) {
 	if s.tables != nil {
 		return s.tables, nil
@@ -61,22 +61,21 @@ func (s *Namespace) listTables() (*tables, error) {
 // hasNft reports whether nf_tables has a table.
 func (t *tables) hasNft(table nft.Table) bool { return slices.Contains(t.nft, table) }
 
-// NoNftables reports whether a request failed for the want of nf_tables: without
-// nfnetlink there are no sockets for it, and nfnetlink knows nobody to ask
-// (nfnetlink_rcv_msg, nfnetlink_rcv_batch).
+// NoNftables reports whether a request failed because the kernel has no nf_tables. A kernel
+// without nfnetlink refuses the socket (EPROTONOSUPPORT); nfnetlink without nf_tables
+// refuses the request (nfnetlink_rcv_msg, nfnetlink_rcv_batch).
 func NoNftables(err error) bool {
 	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
-// errNoFamily is in the error of a request for a table of a family that the
-// kernel's nf_tables was built without (nft_supported_family in
-// net/netfilter/nf_tables_api.c; Debian's user-mode kernel has none of inet, ip
-// and ip6).
+// errNoFamily is in the error of a request for a table of a family that the kernel's
+// nf_tables was built without (nft_supported_family in net/netfilter/nf_tables_api.c).
+// Debian's user-mode kernel lacks inet, ip and ip6.
 var errNoFamily = errors.New("the kernel's nf_tables has no such family")
 
-// lacksFamily says why nf_tables can't hold a table of the family, nil if it can. Only
-// making one tells, so one of our name is made and deleted in one transaction,
-// unless there is one.
+// lacksFamily returns in lacks the reason why nf_tables can't hold a table of the family,
+// nil if it can. Only an attempt shows that. So it makes and deletes a table of our name in
+// one transaction, unless there is a table of the family.
 func (s *Namespace) lacksFamily(family uint8) (lacks, err error) {
 	have, err := s.listTables()
 	switch {
@@ -97,8 +96,8 @@ func (s *Namespace) lacksFamily(family uint8) (lacks, err error) {
 	return s.lacking[family], nil
 }
 
-// noteFamily notes whether the kernel has a family, by what came of making a table of
-// it, and returns that.
+// noteFamily caches whether the kernel has a family. err is the result of making a table of
+// it; noteFamily returns it, and adds errNoFamily if that is the cause.
 func (s *Namespace) noteFamily(family uint8, err error) error {
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		err = fmt.Errorf("nftables: %w: %w", errNoFamily, err)
