@@ -13,45 +13,46 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errInterrupted is a dump during which the dumped objects changed
-// (NLM_F_DUMP_INTR): it may lack some of them or hold them twice.
-var errInterrupted = errors.New("the dump was interrupted by changes again and again")
+// errInterrupted is the error of a dump during which the dumped objects changed
+// (NLM_F_DUMP_INTR): it may lack some objects or hold some twice.
+var errInterrupted = fmt.Errorf("the objects changed during the dump at each of %d tries", dumpTries)
 
-// dumpTries is how often an interrupted dump is asked for.
+// dumpTries is how often Dump requests a dump that is interrupted.
 const dumpTries = 20
 
-// Conn is a netlink socket in the namespace in which it was made.
+// Conn is a netlink socket in the namespace in which it was opened.
 type Conn struct {
 	fd  int
 	seq uint32
 	Buffers
 }
 
-// Buffers are what a conn sends and receives with. Sockets that are used one after the
-// other have them in common: each page of memory that a process touches first costs as much
-// as a short system call.
+// Buffers are the memory with which a Conn sends and receives. Sockets that are used one
+// after the other share them, because the first touch of a page of memory costs as much as
+// a short system call.
 type Buffers struct{ out, in []byte }
 
 // NewBuffers returns buffers for all sockets of a process.
 func NewBuffers() Buffers { return Buffers{make([]byte, 0, 1<<11), make([]byte, 1<<15)} }
 
-// Dial opens a socket of a protocol, such as NETLINK_ROUTE, in the calling
-// thread's network namespace.
+// Dial opens a netlink socket of a protocol, such as NETLINK_ROUTE, in the calling thread's
+// network namespace.
 func Dial(protocol int, b Buffers) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
-	// Strict checking is what makes the kernel filter dumps (Linux 4.20, which
-	// is older than anything CNI 1.x runs on); extended acknowledgements put
-	// the kernel's own words into errors.
+	// Strict checking makes the kernel filter dumps (Linux 4.20, which is older than any
+	// kernel that CNI 1.x runs on). Extended acknowledgements put the kernel's own words
+	// into errors.
 	for _, opt := range []int{unix.NETLINK_GET_STRICT_CHK, unix.NETLINK_EXT_ACK} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, opt, 1); err != nil {
 			_ = unix.Close(fd)
 			return nil, fmt.Errorf("netlink socket: %w", err)
 		}
 	}
-	// The kernel answers before sendto returns; a lost answer is an error.
+	// The kernel answers before sendto returns. So a missing answer is lost: the timeout
+	// turns it into an error.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("netlink socket: %w", err)
@@ -59,11 +60,11 @@ func Dial(protocol int, b Buffers) (*Conn, error) {
 	return &Conn{fd: fd, Buffers: b}, nil
 }
 
-// Buffer lends what answers are read into to who reads something else in between.
+// Buffer returns the buffer for answers, for the caller to use until the next request.
 func (c *Conn) Buffer() []byte { return c.in }
 
-// Namespace opens the network namespace that the socket is in: to find it below /proc
-// takes ten times as long.
+// Namespace opens the network namespace of the socket and returns its file descriptor.
+// Opening it by /proc takes ten times as long.
 func (c *Conn) Namespace() (fd int, err error) {
 	if fd, err = unix.IoctlRetInt(c.fd, unix.SIOCGSKNS); err != nil {
 		return fd, fmt.Errorf("open the network namespace: %w", err)
@@ -73,11 +74,11 @@ func (c *Conn) Namespace() (fd int, err error) {
 
 func (c *Conn) Close() { _ = unix.Close(c.fd) }
 
-// CloseLater closes the socket, and lets the kernel wait for what that waits for.
-// A socket that lies unread in the queue of another one, which itself is nowhere
-// but in that queue, can be reached by nobody: the collector of such sockets
-// closes it, since Linux 6.9 in a thread of the kernel (net/unix/garbage.c). Where
-// any of that fails, this waits.
+// CloseLater closes the socket without waiting where closing waits for a grace period. It
+// sends the socket, and one end of a Unix socket pair, over that pair and closes the pair:
+// no process can reach the two any more, and the kernel's garbage collector closes them,
+// since Linux 6.9 in a kernel thread (net/unix/garbage.c). If any step fails, CloseLater
+// waits like Close.
 func (c *Conn) CloseLater() {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -90,9 +91,9 @@ func (c *Conn) CloseLater() {
 	_ = unix.Close(pair[0]) // calls the collector
 }
 
-// Dump collects what decode makes of every answer to a dump request. A list
-// that may be incomplete is never returned: the request is repeated, and
-// errInterrupted returned in the end.
+// Dump sends a dump request and returns the decoded answers, except those for which decode
+// returns false. It never returns a list that may be incomplete: it repeats an interrupted
+// dump, and returns errInterrupted after dumpTries.
 func Dump[T any](c *Conn, req *nl.NetlinkRequest, decode func(msg []byte) (T, bool)) ([]T, error) {
 	req.Flags |= unix.NLM_F_DUMP
 	for range dumpTries {
@@ -109,16 +110,15 @@ func Dump[T any](c *Conn, req *nl.NetlinkRequest, decode func(msg []byte) (T, bo
 	return nil, errInterrupted
 }
 
-// Do sends the requests as one datagram and waits for every answer. The error is
-// the first one's.
+// Do sends the requests as one datagram, waits for all answers, and calls each with the
+// data of each answer. It returns the error of the first request that failed.
 func (c *Conn) Do(req *nl.NetlinkRequest, each func(msg []byte), more ...*nl.NetlinkRequest) error {
 	return FirstError(c.DoAll(each, append([]*nl.NetlinkRequest{req}, more...)))
 }
 
-// DoAll sends the requests as one datagram, waits for every answer and returns
-// the error of each. The kernel works through all of them before it returns from
-// the system call, so that a signal finds all done or none; one that fails doesn't
-// stop those behind it.
+// DoAll sends the requests as one datagram, waits for all answers, and returns the error of
+// each request. The kernel does all of them before it returns from the system call, so that
+// a signal finds all done or none. A request that fails doesn't stop those behind it.
 func (c *Conn) DoAll(each func(msg []byte), reqs []*nl.NetlinkRequest) []error {
 	last := reqs[len(reqs)-1]
 	if !hasOwnAnswer(last) {
@@ -127,18 +127,18 @@ func (c *Conn) DoAll(each func(msg []byte), reqs []*nl.NetlinkRequest) []error {
 	return c.Exchange(each, reqs, last)
 }
 
-// hasOwnAnswer reports whether a request that succeeds ends with an answer of its
-// own: asking for one object does, as the type says (rtnl_kind of
-// net/core/rtnetlink.c), and a dump.
+// hasOwnAnswer reports whether the kernel answers a successful request without being asked
+// to acknowledge it: a request for one object, by its type (rtnl_kind of
+// net/core/rtnetlink.c), or a dump.
 func hasOwnAnswer(r *nl.NetlinkRequest) bool {
 	const kind, get = 3, 2
 	return r.Type&kind == get || r.Flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
 }
 
-// Exchange sends the requests as one datagram and takes the answers, until it has
-// the last one to any of ends, and returns the error of each request. The kernel
-// answers in order, and unasked only if something went wrong. Where an answer is
-// lost, none of those without one is known to be done.
+// Exchange sends the requests as one datagram and receives answers until it has the last
+// one to any of ends. It returns the error of each request. The kernel answers in order; a
+// request without NLM_F_ACK that only changes something gets an answer only if it fails. If
+// an answer is lost, all requests without an error so far get the error of receiving.
 func (c *Conn) Exchange(each func(msg []byte), reqs []*nl.NetlinkRequest, ends ...*nl.NetlinkRequest) []error {
 	errs := make([]error, len(reqs))
 	lost := func(err error) []error {
@@ -162,7 +162,7 @@ func (c *Conn) Exchange(each func(msg []byte), reqs []*nl.NetlinkRequest, ends .
 			}
 			i := int(m.seq - reqs[0].Seq)
 			if i < 0 || i >= len(reqs) {
-				continue // an answer to a request that was given up
+				continue // an answer to an earlier request whose caller gave up
 			}
 			over, err := handleAnswer(m, each)
 			errs[i] = cmp.Or(errs[i], err)
@@ -173,17 +173,17 @@ func (c *Conn) Exchange(each func(msg []byte), reqs []*nl.NetlinkRequest, ends .
 	}
 }
 
-// FirstError returns the first of these errors that is one.
+// FirstError returns the first error of the list that isn't nil, or nil.
 func FirstError(errs []error) error { return cmp.Or(errs...) }
 
-// message is one of a datagram, with the data behind its header.
+// message is a message of a datagram: parts of its header, and the data behind it.
 type message struct {
 	typ, flags uint16
 	seq        uint32
 	data       []byte
 }
 
-// cut cuts the first message off a datagram.
+// cut returns the first message of a datagram and the rest of the datagram.
 func cut(b []byte) (m message, rest []byte, err error) {
 	if len(b) < unix.NLMSG_HDRLEN {
 		return m, nil, unix.EINVAL
@@ -196,7 +196,8 @@ func cut(b []byte) (m message, rest []byte, err error) {
 	return m, b[min((n+3)&^3, len(b)):], nil
 }
 
-// handleAnswer handles one message and reports whether its request is over.
+// handleAnswer handles one message. It reports whether this is the last answer to its
+// request, and returns the request's error.
 func handleAnswer(m message, each func(msg []byte)) (over bool, err error) {
 	if m.flags&unix.NLM_F_DUMP_INTR != 0 {
 		err = errInterrupted
@@ -216,8 +217,8 @@ func handleAnswer(m message, each func(msg []byte)) (over bool, err error) {
 	return m.flags&unix.NLM_F_MULTI == 0, err
 }
 
-// ackError returns what an acknowledgement says, with the kernel's own words
-// where it has some (NLMSGERR_ATTR_MSG, which follows the echoed request).
+// ackError returns the error in an acknowledgement, nil for success. It adds the kernel's
+// own words if there are any (NLMSGERR_ATTR_MSG, which follows the echoed request).
 func ackError(m message) error {
 	if len(m.data) < 4 {
 		return nil
@@ -275,7 +276,7 @@ func (c *Conn) send(reqs []*nl.NetlinkRequest) error {
 	}
 }
 
-// receive returns the next datagram, which the one after it overwrites.
+// receive returns the next datagram. It is valid until the next call.
 func (c *Conn) receive() ([]byte, error) {
 	for {
 		// MSG_TRUNC makes the length that of the datagram, not of the buffer.
@@ -287,7 +288,7 @@ func (c *Conn) receive() ([]byte, error) {
 			return nil, err
 		}
 		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
-			continue // not from the kernel
+			continue // the sender isn't the kernel
 		}
 		if n > len(c.in) {
 			return nil, fmt.Errorf("netlink answer of %d bytes: %w", n, unix.EMSGSIZE)
@@ -296,14 +297,14 @@ func (c *Conn) receive() ([]byte, error) {
 	}
 }
 
-// NewRequest returns a request of a type with its fixed part.
+// NewRequest returns a request of a type, with body as the fixed part of its data.
 func NewRequest(typ, flags int, body nl.NetlinkRequestData) *nl.NetlinkRequest {
 	req := nl.NewNetlinkRequest(typ, flags)
 	req.AddData(body)
 	return req
 }
 
-// Attrs walks the attributes behind the fixed part of an answer.
+// Attrs calls each for every netlink attribute in b. It stops at a malformed one.
 func Attrs(b []byte, each func(typ uint16, value []byte)) {
 	for len(b) >= unix.SizeofRtAttr {
 		n := int(nl.NativeEndian().Uint16(b))
