@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package nft speaks with nf_tables: tables, chains, rules and sets as values, requests
-// that make and delete them, and the lists that the kernel has of them.
+// Package nft reads and writes tables of nf_tables by netlink. Tables, chains, rules and
+// expressions are values; their methods return the requests that make and delete them, and
+// methods of [Conn] list them. It runs no program, neither nft(8) nor iptables(8).
 //
-// It holds no policy: which tables are ours and what their rules are for is package
-// kernel's business. It runs no program, neither nft(8) nor iptables(8).
+// For example, this makes a table with all its chains and rules, and reads it back:
 //
-// Beware: requests to change something are done together or not at all
-// ([Conn.Transaction]). After one that deleted something, [Conn.Close] leaves the socket
-// to the kernel's collector, for to close it would wait until no packet is on its way
-// through what was deleted. The kernel tells more of an expression than it was told, and
-// newer kernels more than older ones: compare with [Expression.Is], not with ==.
+//	c, err := nft.Dial(netlink.NewBuffers())
+//	…
+//	defer c.Close()
+//	err = c.Transaction(ruleset.Add()...)
+//	chains, err := c.Chains(ruleset.Table)
+//	damage, err := ruleset.Damage(c, chains)
+//
+// Package kernel decides which tables are ours and what their rules do.
+//
+// Beware: changes go through [Conn.Transaction], which does all of its requests or none.
+// After a deletion, closing the socket would wait until no packet passes the deleted
+// objects; [Conn.Close] leaves that to the kernel. The kernel returns more attributes of an
+// expression than were set, and newer kernels more than older ones: compare with
+// [Expression.Is], not with ==.
 package nft

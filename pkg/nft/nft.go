@@ -19,7 +19,7 @@ import (
 // Conn is a netlink socket to nf_tables.
 type Conn struct {
 	*netlink.Conn
-	// waits is set when close would wait for what was deleted.
+	// waits is set when closing the socket would wait for a grace period.
 	waits bool
 }
 
@@ -32,8 +32,8 @@ func Dial(b netlink.Buffers) (*Conn, error) {
 	return &Conn{Conn: c}, nil
 }
 
-// Close closes the socket, and doesn't wait for what the kernel would have the
-// caller wait for.
+// Close closes the socket without waiting. After a deletion, close(2) would wait for a
+// grace period.
 func (c *Conn) Close() {
 	if c.waits {
 		c.CloseLater()
@@ -42,18 +42,18 @@ func (c *Conn) Close() {
 	}
 }
 
-// Transaction sends requests of which all are done or none, and waits for the
-// answers.
+// Transaction sends requests as one transaction of nf_tables, and waits for the answers.
+// The kernel does all of them or none.
 func (c *Conn) Transaction(reqs ...*nl.NetlinkRequest) error {
 	last := reqs[len(reqs)-1]
 	last.Flags |= unix.NLM_F_ACK
 	begin := request(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC)
 	end := request(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC)
-	// An error of the begin is one of them all, and nothing need follow it
+	// After an error of the begin message the kernel may send no other answer
 	// (nfnetlink_rcv_batch).
 	err := netlink.FirstError(c.Exchange(nil, slices.Concat([]*nl.NetlinkRequest{begin}, reqs, []*nl.NetlinkRequest{end}), begin, last))
-	// Close waits until no packet is on its way through what was deleted, or
-	// made and not kept (nft_rcv_nl_event).
+	// close(2) waits until no packet passes objects that were deleted, or made and rolled
+	// back (nft_rcv_nl_event).
 	c.waits = c.waits || err != nil || slices.ContainsFunc(reqs, deletes)
 	return err
 }
@@ -64,15 +64,16 @@ type Table struct {
 	Name   string
 }
 
-// Chain is a chain of a table. Of one without a hook, the rest is empty.
+// Chain is a chain of a table. Kind, Hook, Priority and Drops are zero for a chain without
+// a hook.
 type Chain struct {
 	Table          Table
 	Name, Kind     string
 	Hook, Priority uint32
-	Drops          bool // by its policy
+	Drops          bool // its policy is drop
 }
 
-// Verdicts of linux/netfilter.h, which are policies of chains, too.
+// Verdicts of linux/netfilter.h. They are also the policies of chains.
 const (
 	VerdictDrop   = 0
 	VerdictAccept = 1
@@ -81,11 +82,11 @@ const (
 // Rule is a rule of a chain.
 type Rule struct {
 	Chain       string
-	handle      []byte // by which it is deleted
+	handle      []byte // identifies the rule in a request to delete it
 	Expressions []Expression
 }
 
-// Expression is a part of a rule: what it does, and its attributes.
+// Expression is a part of a rule: its name, such as "meta" or "cmp", and its attributes.
 type Expression struct {
 	Name  string
 	Attrs []Attribute
@@ -97,8 +98,8 @@ type Attribute struct {
 	value []byte
 }
 
-// request returns a request about what belongs to a family; nfnetlink wants to
-// know in the begin and the end of a transaction which subsystem that is for.
+// request returns a request about objects of a family. The begin and the end of a
+// transaction carry the subsystem, nf_tables, in the header.
 func request(typ, flags int, family uint8, attrs ...Attribute) *nl.NetlinkRequest {
 	head := &nl.Nfgenmsg{NfgenFamily: family, Version: unix.NFNETLINK_V0}
 	if typ == unix.NFNL_MSG_BATCH_BEGIN || typ == unix.NFNL_MSG_BATCH_END {
@@ -113,7 +114,7 @@ func request(typ, flags int, family uint8, attrs ...Attribute) *nl.NetlinkReques
 	return req
 }
 
-// nest puts attributes into one.
+// nest returns an attribute that holds other attributes.
 func nest(typ uint16, attrs ...Attribute) Attribute {
 	var value []byte
 	for _, a := range attrs {
@@ -124,17 +125,18 @@ func nest(typ uint16, attrs ...Attribute) Attribute {
 
 func text(typ uint16, s string) Attribute { return Attribute{typ, nl.ZeroTerminated(s)} }
 
-// Number32 is a number as nf_tables wants those that are not compared with packets.
+// Number32 returns an attribute with a number in network byte order. Nf_tables uses this
+// order for all numbers but those that it compares with packets.
 func Number32(typ uint16, n uint32) Attribute {
 	return Attribute{typ, binary.BigEndian.AppendUint32(nil, n)}
 }
 
-// data is what a register holds, or is compared with.
+// data returns an attribute with the value of a register.
 func data(typ uint16, value []byte) Attribute {
 	return nest(typ, Attribute{unix.NFTA_DATA_VALUE, value})
 }
 
-// Add returns the request that makes the table; there must be none yet.
+// Add returns the request that makes the table. It fails with EEXIST if there is one.
 func (t Table) Add() *nl.NetlinkRequest {
 	return request(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, t.Family, text(unix.NFTA_TABLE_NAME, t.Name))
 }
@@ -143,8 +145,8 @@ func (t Table) Delete() *nl.NetlinkRequest {
 	return request(unix.NFT_MSG_DELTABLE, 0, t.Family, text(unix.NFTA_TABLE_NAME, t.Name))
 }
 
-// Clear returns the requests after which there is no such table, whether there was
-// one or not.
+// Clear returns the requests that delete the table if there is one. Unlike Delete they
+// succeed if there is none.
 func (t Table) Clear() []*nl.NetlinkRequest {
 	ensure := t.Add()
 	ensure.Flags &^= unix.NLM_F_EXCL
@@ -168,7 +170,7 @@ func (c Chain) Flush() *nl.NetlinkRequest {
 	return request(unix.NFT_MSG_DELRULE, 0, c.Table.Family, text(unix.NFTA_RULE_TABLE, c.Table.Name), text(unix.NFTA_RULE_CHAIN, c.Name))
 }
 
-// add returns the request that puts the rule behind all others of its chain.
+// add returns the request that appends the rule to its chain.
 func (r Rule) add(t Table) *nl.NetlinkRequest {
 	var list []Attribute
 	for _, e := range r.Expressions {
@@ -190,7 +192,7 @@ func deletes(r *nl.NetlinkRequest) bool {
 	return slices.Contains([]uint16{unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE}, r.Type&0xff)
 }
 
-// Tables lists the tables of all families.
+// Tables returns the tables of all families.
 func (c *Conn) Tables() ([]Table, error) {
 	return netlink.Dump(c.Conn, request(unix.NFT_MSG_GETTABLE, 0, unix.NFPROTO_UNSPEC), func(b []byte) (t Table, ok bool) {
 		t.Family = b[0]
@@ -203,7 +205,7 @@ func (c *Conn) Tables() ([]Table, error) {
 	})
 }
 
-// Chains lists the chains of a table.
+// Chains returns the chains of a table, none if there is no such table.
 func (c *Conn) Chains(of Table) ([]Chain, error) {
 	return netlink.Dump(c.Conn, request(unix.NFT_MSG_GETCHAIN, 0, of.Family), func(b []byte) (h Chain, ok bool) {
 		h.Table.Family = b[0]
@@ -232,13 +234,13 @@ func (c *Conn) Chains(of Table) ([]Chain, error) {
 	})
 }
 
-// Rules lists the rules of a table, of each chain in their order; the kernel
+// Rules returns the rules of a table; those of one chain are in their order. The kernel
 // does the filtering.
 func (c *Conn) Rules(of Table) ([]Rule, error) {
 	return c.dumpRules(request(unix.NFT_MSG_GETRULE, 0, of.Family, text(unix.NFTA_RULE_TABLE, of.Name)))
 }
 
-// RulesOf lists the rules of one chain.
+// RulesOf returns the rules of one chain, in their order.
 func (c *Conn) RulesOf(h Chain) ([]Rule, error) {
 	return c.dumpRules(request(unix.NFT_MSG_GETRULE, 0, h.Table.Family, text(unix.NFTA_RULE_TABLE, h.Table.Name), text(unix.NFTA_RULE_CHAIN, h.Name)))
 }
@@ -271,7 +273,7 @@ func decodeExpression(b []byte) (e Expression) {
 	return e
 }
 
-// Attr returns an attribute's value, nil if there is none.
+// Attr returns the value of an attribute, nil if the expression has none of this type.
 func (e Expression) Attr(typ uint16) []byte {
 	for _, a := range e.Attrs {
 		if a.typ&nl.NLA_TYPE_MASK == typ&nl.NLA_TYPE_MASK {
@@ -281,14 +283,14 @@ func (e Expression) Attr(typ uint16) []byte {
 	return nil
 }
 
-// Is reports whether an expression that was read is this one. The kernel tells
-// more of it than it was told, and newer ones more than older ones.
+// Is reports whether an expression that was read has the name and all attributes of want.
+// It may have more: the kernel returns more attributes than were set, and newer kernels
+// more than older ones.
 func (e Expression) Is(want Expression) bool {
 	return e.Name == want.Name && !slices.ContainsFunc(want.Attrs, func(a Attribute) bool { return !bytes.Equal(e.Attr(a.typ), a.value) })
 }
 
-// Jump is the chain that an expression sends packets to and back, "" if it is
-// none that does.
+// Jump returns the chain to which an expression jumps, "" if it isn't a jump.
 func (e Expression) Jump() string {
 	const jump = -3 // NFT_JUMP of linux/netfilter/nf_tables.h
 	if code, chain := e.Verdict(); code == jump {
@@ -297,11 +299,11 @@ func (e Expression) Jump() string {
 	return ""
 }
 
-// NoVerdict is none of the verdicts there are.
+// NoVerdict is the code of an expression without a verdict.
 const NoVerdict = -1 << 31
 
-// Verdict is what becomes of packets by an expression, and the chain that they are
-// sent to, if so.
+// Verdict returns the code of an expression's verdict, NoVerdict if it has none, and the
+// chain of a jump or goto.
 func (e Expression) Verdict() (code int32, chain string) {
 	code = NoVerdict
 	netlink.Attrs(e.Attr(unix.NFTA_IMMEDIATE_DATA), func(typ uint16, v []byte) {
@@ -320,8 +322,9 @@ func (e Expression) Verdict() (code int32, chain string) {
 	return code, chain
 }
 
-// Source returns the sources that a rule compares packets' with, and how. A prefix of
-// whole bytes is compared by these alone, others by a mask.
+// Source returns the prefix with which a rule compares the source of packets, and the
+// comparison (NFT_CMP_*). The prefix is invalid if the rule compares no source. Rules
+// compare a prefix of whole bytes by these bytes alone, and other prefixes by a mask.
 func (r Rule) Source(f netstate.Family) (p netip.Prefix, op uint32) {
 	offset, size := uint32(12), 4 // of struct iphdr
 	if f == netstate.IPv6 {
@@ -353,7 +356,7 @@ func (r Rule) Source(f netstate.Family) (p netip.Prefix, op uint32) {
 	return netip.PrefixFrom(a, ones), binary.BigEndian.Uint32(rest[0].Attr(unix.NFTA_CMP_OP))
 }
 
-// value is what is in a register.
+// value returns the value in the attribute of a register.
 func value(data []byte) (out []byte) {
 	netlink.Attrs(data, func(typ uint16, v []byte) {
 		if typ == unix.NFTA_DATA_VALUE {
@@ -363,8 +366,8 @@ func value(data []byte) (out []byte) {
 	return out
 }
 
-// Set lists the addresses of a set or a map, which are all of its key or its
-// beginning.
+// Set returns the addresses in a set or a map of a table. An address is the whole key of an
+// element or the first part of it.
 func (c *Conn) Set(of Table, name string, f netstate.Family) ([]netip.Addr, error) {
 	size := 4
 	if f == netstate.IPv6 {
@@ -390,17 +393,20 @@ func (c *Conn) Set(of Table, name string, f netstate.Family) ([]netip.Addr, erro
 	return slices.Concat(lists...), err
 }
 
-// address is what a register is compared with, if that is an address.
+// address returns the address in the attribute of a register, the invalid one if it holds
+// none.
 func address(data []byte) netip.Addr {
 	a, _ := netip.AddrFromSlice(value(data))
 	return a
 }
 
+// JumpsTo reports whether the rule jumps to a chain, by the chain's name.
 func (r Rule) JumpsTo(c Chain) bool {
 	return slices.ContainsFunc(r.Expressions, func(e Expression) bool { return e.Jump() == c.Name })
 }
 
-// Destination returns the one address that a rule asks packets to be for, if it does.
+// Destination returns the single destination address that a rule matches, the invalid one
+// if it matches none.
 func (r Rule) Destination(f netstate.Family) netip.Addr {
 	offset := uint32(16) // of struct iphdr
 	if f == netstate.IPv6 {

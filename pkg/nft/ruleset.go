@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ruleset is a table of nf_tables with all that is in it.
+// Ruleset is a table of nf_tables with its chains and rules.
 type Ruleset struct {
 	Table
 	Chains []Chain
 	Rules  []Rule
 }
 
-// Add returns the requests that make it.
+// Add returns the requests that make the table, its chains and its rules.
 func (r Ruleset) Add() []*nl.NetlinkRequest {
 	reqs := []*nl.NetlinkRequest{r.Table.Add()}
 	for _, chain := range r.Chains {
@@ -28,8 +28,8 @@ func (r Ruleset) Add() []*nl.NetlinkRequest {
 	return reqs
 }
 
-// Damage says where the kernel's table, which has these chains, isn't made of
-// exactly the wanted chains and rules, "" if nowhere.
+// Damage compares the kernel's table, which has these chains, with the ruleset. It returns
+// the first chain that is missing, differs or is not in the ruleset, "" if there is none.
 func (r Ruleset) Damage(c *Conn, chains []Chain) (string, error) {
 	rules, err := c.Rules(r.Table)
 	if err != nil {
@@ -50,35 +50,41 @@ func (r Ruleset) Damage(c *Conn, chains []Chain) (string, error) {
 	return "", nil
 }
 
-// sameRule compares a rule that was read with one that was built.
+// sameRule reports whether a rule that was read has the expressions of a rule that was
+// built.
 func sameRule(have, want Rule) bool {
 	return slices.EqualFunc(have.Expressions, want.Expressions, Expression.Is)
 }
 
-// The expressions work on one register.
+// reg is the register on which all expressions work.
 const reg = unix.NFT_REG_1
 
-// Meta loads a property of the packet, NFT_META_*, into the register: meta KEY.
+// Meta returns the expression that loads a property of the packet, NFT_META_*, into the
+// register: meta KEY.
 func Meta(key uint32) Expression {
 	return Expression{"meta", []Attribute{Number32(unix.NFTA_META_KEY, key), Number32(unix.NFTA_META_DREG, reg)}}
 }
 
-// SetMark sets the packet mark to the register: meta mark set.
+// SetMark returns the expression that sets the packet's mark to the register: meta mark
+// set.
 func SetMark() Expression {
 	return Expression{"meta", []Attribute{Number32(unix.NFTA_META_KEY, unix.NFT_META_MARK), Number32(unix.NFTA_META_SREG, reg)}}
 }
 
-// Conntrack loads a property of the connection, NFT_CT_*, into the register: ct KEY.
+// Conntrack returns the expression that loads a property of the connection, NFT_CT_*, into
+// the register: ct KEY.
 func Conntrack(key uint32) Expression {
 	return Expression{"ct", []Attribute{Number32(unix.NFTA_CT_KEY, key), Number32(unix.NFTA_CT_DREG, reg)}}
 }
 
-// SetConntrackMark sets the connection mark to the register: ct mark set.
+// SetConntrackMark returns the expression that sets the connection's mark to the register:
+// ct mark set.
 func SetConntrackMark() Expression {
 	return Expression{"ct", []Attribute{Number32(unix.NFTA_CT_KEY, unix.NFT_CT_MARK), Number32(unix.NFTA_CT_SREG, reg)}}
 }
 
-// EtherSource is the MAC that a packet comes from.
+// EtherSource returns the expression that loads the source MAC of the frame into the
+// register: ether saddr.
 func EtherSource() Expression {
 	return Expression{"payload", []Attribute{
 		Number32(unix.NFTA_PAYLOAD_DREG, reg), Number32(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_LL_HEADER),
@@ -86,18 +92,19 @@ func EtherSource() Expression {
 	}}
 }
 
-// Compare ends the rule unless the register compares by op, NFT_CMP_*, with the bytes.
+// Compare returns the expression that compares the register with bytes by op, NFT_CMP_*. If
+// the comparison is false, the rule ends.
 func Compare(op uint32, with []byte) Expression {
 	return Expression{"cmp", []Attribute{Number32(unix.NFTA_CMP_SREG, reg), Number32(unix.NFTA_CMP_OP, op), data(unix.NFTA_CMP_DATA, with)}}
 }
 
-// And keeps these bits of the register.
+// And returns the expression that clears all other bits of the register.
 func And(bits uint32) Expression { return bitwise(bits, 0) }
 
-// Or sets these bits of the register.
+// Or returns the expression that sets these bits of the register.
 func Or(bits uint32) Expression { return bitwise(^bits, bits) }
 
-// bitwise makes the register (r & mask) ^ xor.
+// bitwise returns the expression that sets the register to (register & mask) ^ xor.
 func bitwise(mask, xor uint32) Expression {
 	return Expression{"bitwise", []Attribute{
 		Number32(unix.NFTA_BITWISE_SREG, reg), Number32(unix.NFTA_BITWISE_DREG, reg), Number32(unix.NFTA_BITWISE_LEN, 4),
@@ -105,11 +112,12 @@ func bitwise(mask, xor uint32) Expression {
 	}}
 }
 
-// Bytes returns a number as a register holds it, in the byte order of the machine.
+// Bytes returns a number in the byte order of the machine, as registers hold it.
 func Bytes(n uint32) []byte { return nl.Uint32Attr(n) }
 
-// ReversePath is the index of the link that a packet came in by, if its source
-// is reached by that, or else 0: fib saddr . iif oif
+// ReversePath returns the expression that loads the index of the packet's incoming link into
+// the register if the route to the packet's source leaves by that link, and 0 otherwise:
+// fib saddr . iif oif
 func ReversePath() Expression {
 	return Expression{"fib", []Attribute{
 		Number32(unix.NFTA_FIB_DREG, reg), Number32(unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_OIF),
@@ -117,10 +125,10 @@ func ReversePath() Expression {
 	}}
 }
 
-// Drop drops the packet.
+// Drop returns the expression that drops the packet.
 func Drop() Expression {
 	verdict := nest(unix.NFTA_DATA_VERDICT, Number32(unix.NFTA_VERDICT_CODE, VerdictDrop))
-	verdict.typ &^= unix.NLA_F_NESTED // as the kernel tells it
+	verdict.typ &^= unix.NLA_F_NESTED // as the kernel returns it
 	return Expression{"immediate", []Attribute{
 		Number32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT), nest(unix.NFTA_IMMEDIATE_DATA, verdict),
 	}}
