@@ -17,14 +17,14 @@ type Addr struct {
 	netstate.Addr
 	Index      int
 	Scope      uint8
-	Peer       netip.Addr // IFA_ADDRESS: the far end's on a point-to-point link
-	Secondary  bool       // IPv4: of a subnet that another address is of, too
+	Peer       netip.Addr // IFA_ADDRESS: on a point-to-point link the address of the other end
+	Secondary  bool       // IPv4: not the first address in its subnet
 	Deprecated bool       // not for new connections
-	Temporary  bool       // RFC 8981: soon replaced by another
-	Failed     bool       // somebody else has it (RFC 4862, 5.4.5)
+	Temporary  bool       // replaced by another one before long (RFC 8981)
+	Failed     bool       // another host has it (RFC 4862, 5.4.5)
 }
 
-// DecodeAddr reads an answer.
+// DecodeAddr decodes an answer to a RTM_GETADDR request.
 func DecodeAddr(b []byte) Addr {
 	msg := nl.DeserializeIfAddrmsg(b)
 	a := Addr{Index: int(msg.Index), Scope: msg.Scope}
@@ -46,7 +46,7 @@ func DecodeAddr(b []byte) Addr {
 	a.Prefix = netip.PrefixFrom(local, int(msg.Prefixlen))
 	a.Dynamic = flags&unix.IFA_F_PERMANENT == 0
 	a.Tentative = flags&unix.IFA_F_TENTATIVE != 0 && flags&unix.IFA_F_OPTIMISTIC == 0
-	// One bit of both: IFA_F_TEMPORARY and IFA_F_SECONDARY.
+	// IFA_F_TEMPORARY and IFA_F_SECONDARY are the same bit.
 	a.Temporary = local.Is6() && flags&unix.IFA_F_TEMPORARY != 0
 	a.Secondary = local.Is4() && flags&unix.IFA_F_SECONDARY != 0
 	a.Deprecated = flags&unix.IFA_F_DEPRECATED != 0
@@ -54,7 +54,7 @@ func DecodeAddr(b []byte) Addr {
 	return a
 }
 
-// AddrFamily is the address family number of an address.
+// AddrFamily returns AF_INET6 for an IPv6 address and AF_INET for any other.
 func AddrFamily(a netip.Addr) int {
 	if a.Is6() {
 		return unix.AF_INET6

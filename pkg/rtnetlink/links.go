@@ -13,19 +13,20 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// SkipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: leave out
-// the counters, which are most of a link's answer.
+// SkipStats is RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: the kernel leaves out the
+// counters, which are most of an answer about a link.
 const SkipStats = 1 << 3
 
-// nameLen is how long a link's name may be: IFNAMSIZ without the zero.
+// nameLen is the greatest length of a link's name: IFNAMSIZ without the final zero.
 const nameLen = unix.IFNAMSIZ - 1
 
-// LinkRequest asks for one link, by any of its names, or for all with name "".
+// LinkRequest returns the request for one link, by its name or an alternative name, or for
+// all links with name "".
 func LinkRequest(name string) *nl.NetlinkRequest {
 	req := netlink.NewRequest(unix.RTM_GETLINK, 0, nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(SkipStats)))
 	switch {
-	case len(name) > nameLen: // only another name can be that long (ALTIFNAMSIZ)
+	case len(name) > nameLen: // only an alternative name can be that long (ALTIFNAMSIZ)
 		req.AddData(nl.NewRtAttr(unix.IFLA_ALT_IFNAME, nl.ZeroTerminated(name)))
 	case name != "":
 		req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
@@ -39,19 +40,19 @@ type Link struct {
 	Index       int
 	LinkIndex   int  // IFLA_LINK
 	MasterIndex int  // IFLA_MASTER
-	Elsewhere   bool // IFLA_LINK counts in another namespace
-	NetnsID     int  // of that one (IFLA_LINK_NETNSID)
+	Elsewhere   bool // LinkIndex is an index in another namespace
+	NetnsID     int  // the ID of that namespace (IFLA_LINK_NETNSID)
 	Loopback    bool
 	ARP         bool   // an Ethernet link that resolves addresses by ARP and NDP
-	Info        []byte // IFLA_INFO_DATA of a type that has details
+	Info        []byte // IFLA_INFO_DATA, for types that have details
 	Settings    Settings
 }
 
-// GroupOfNew is the group (ip-link(8), GROUP) that a link is in between its making,
-// which can't set an alias, and its alias: what is in it and has none is ours.
+// GroupOfNew is the group (ip-link(8), GROUP) of a new link until its alias is set, which
+// needs a second request. A link in this group without an alias is ours.
 const GroupOfNew = 0x6d68 // "mh"
 
-// DecodeLink reads an answer.
+// DecodeLink decodes an answer to a LinkRequest.
 func DecodeLink(b []byte) Link {
 	msg := nl.DeserializeIfInfomsg(b)
 	l := Link{Index: int(msg.Index), Loopback: msg.Flags&unix.IFF_LOOPBACK != 0}
@@ -102,8 +103,8 @@ func DecodeLink(b []byte) Link {
 	return l
 }
 
-// SetLink is the request that gives a link of that name these attributes; a
-// zero one stays as it is, but Up is always set.
+// SetLink returns the request that sets attributes of the link with that name. Attributes
+// that are zero stay as they are, except Up, which is always set.
 func SetLink(l netstate.Link) *nl.NetlinkRequest {
 	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	body.Change = unix.IFF_UP
@@ -119,8 +120,8 @@ func SetLink(l netstate.Link) *nl.NetlinkRequest {
 	return req
 }
 
-// NewLink is the request that makes a link, down and without its alias, which
-// can't be set in it.
+// NewLink returns the request that makes a link, down and without its alias. The kernel
+// ignores an alias in this request.
 func NewLink(l netstate.Link) *nl.NetlinkRequest {
 	l.Up, l.Alias = false, ""
 	req := SetLink(l)
@@ -131,10 +132,9 @@ func NewLink(l netstate.Link) *nl.NetlinkRequest {
 	return req
 }
 
-// SetByIndex is the request that sets the group of a link, its alias unless that is
-// empty, and whether it is up. A group is never set by a link's name: with one that
-// nobody has any more, older kernels take the group for the links that the request
-// is about (rtnl_group_changelink).
+// SetByIndex returns the request that sets a link's group, its alias unless that is empty,
+// and whether it is up. Never set a group by a link's name: if no link has the name any
+// more, older kernels apply the request to all links of the group (rtnl_group_changelink).
 func SetByIndex(index int, l netstate.Link) *nl.NetlinkRequest {
 	body := nl.NewIfInfomsg(unix.AF_UNSPEC)
 	body.Index, body.Change = int32(index), unix.IFF_UP
@@ -149,8 +149,8 @@ func SetByIndex(index int, l netstate.Link) *nl.NetlinkRequest {
 	return req
 }
 
-// AddLinkAttrs adds those attributes of a link that it can be made with, as far as they
-// are known.
+// AddLinkAttrs adds the MAC, MTU and length of the transmit queue of a link to a request,
+// those that aren't zero. A link can be made with them.
 func AddLinkAttrs(add func(nl.NetlinkRequestData), l netstate.Link) {
 	if l.MAC != (netstate.MAC{}) {
 		add(nl.NewRtAttr(unix.IFLA_ADDRESS, l.MAC[:]))

@@ -34,10 +34,10 @@ type Neigh struct {
 	netstate.Neigh
 	Index  int
 	State  uint16 // NUD_*
-	HasMAC bool   // it has one
+	HasMAC bool   // the entry has a MAC
 }
 
-// DecodeNeigh reads an answer.
+// DecodeNeigh decodes an answer to a RTM_GETNEIGH request.
 func DecodeNeigh(b []byte) Neigh {
 	n := Neigh{Index: int(binary.NativeEndian.Uint32(b[4:])), State: binary.NativeEndian.Uint16(b[8:])}
 	n.Permanent = n.State&unix.NUD_PERMANENT != 0

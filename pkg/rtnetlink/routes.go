@@ -16,15 +16,15 @@ import (
 type Route struct {
 	netstate.Route
 	OIF   int
-	Hops  []Hop // of a multipath route
+	Hops  []Hop // of a multipath route; nil for any other
 	Type  uint8 // RTN_*
 	Flags uint32
 	TOS   uint8
-	From  netip.Prefix // of packets that it is for: a subtree of IPv6
-	Pref  uint8        // of a router of IPv6 (RFC 4191)
+	From  netip.Prefix // IPv6: only for packets from this prefix (a subtree)
+	Pref  uint8        // IPv6: the router's preference (RFC 4191)
 }
 
-// Ways are the next hops of a route, be they one or many.
+// Ways returns the next hops of a route, one or more.
 func (r *Route) Ways() []Hop {
 	if r.Hops != nil {
 		return r.Hops
@@ -32,7 +32,7 @@ func (r *Route) Ways() []Hop {
 	return []Hop{{OIF: r.OIF, Via: r.Via, Onlink: r.Onlink, Flags: uint8(r.Flags)}}
 }
 
-// Hop is one way of a multipath route.
+// Hop is a next hop of a route.
 type Hop struct {
 	OIF    int
 	Via    netip.Addr
@@ -40,12 +40,12 @@ type Hop struct {
 	Flags  uint8 // RTNH_F_*
 }
 
-// RouteHeader is struct rtmsg of linux/rtnetlink.h.
+// RouteHeader returns a struct rtmsg of linux/rtnetlink.h with an address family.
 func RouteHeader(fam int) *nl.RtMsg {
 	return &nl.RtMsg{RtMsg: unix.RtMsg{Family: uint8(fam)}}
 }
 
-// DecodeRoute reads an answer.
+// DecodeRoute decodes an answer to a RTM_GETROUTE request.
 func DecodeRoute(b []byte) Route {
 	msg := nl.DeserializeRtMsg(b)
 	r := Route{Type: msg.Type, Flags: msg.Flags, TOS: msg.Tos}
@@ -53,11 +53,11 @@ func DecodeRoute(b []byte) Route {
 	r.Proto = netstate.Protocol(msg.Protocol)
 	r.Scope = netstate.Scope(msg.Scope)
 	r.Onlink = msg.Flags&unix.RTNH_F_ONLINK != 0
-	// The kernel leaves the destination of a default route out.
+	// The kernel leaves out the destination of a default route.
 	dst := netip.IPv4Unspecified()
 	if msg.Family == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
-		r.Scope = netstate.ScopeGlobal // IPv6 routes have none
+		r.Scope = netstate.ScopeGlobal // IPv6 routes have no scope
 	}
 	netlink.Attrs(b[unix.SizeofRtMsg:], func(typ uint16, v []byte) {
 		switch typ {
@@ -109,10 +109,11 @@ func decodeHops(b []byte) []Hop {
 	return out
 }
 
-// FIBMatch is RTM_F_FIB_MATCH of linux/rtnetlink.h.
+// FIBMatch is RTM_F_FIB_MATCH of linux/rtnetlink.h: the kernel returns the matching entry
+// of the table.
 const FIBMatch = 0x2000
 
-// FamilyNumber is the number of an address family.
+// FamilyNumber returns AF_INET6 or AF_INET for an address family.
 func FamilyNumber(f netstate.Family) int {
 	if f == netstate.IPv6 {
 		return unix.AF_INET6
@@ -120,8 +121,8 @@ func FamilyNumber(f netstate.Family) int {
 	return unix.AF_INET
 }
 
-// Gateway is RTA_GATEWAY, or RTA_VIA where the gateway is of another family
-// than the destination (RFC 5549).
+// Gateway returns the attribute with a route's gateway: RTA_GATEWAY, or RTA_VIA if the
+// gateway and the destination are of different families (RFC 5549).
 func Gateway(r netstate.Route) *nl.RtAttr {
 	via := r.Via.AsSlice()
 	if r.Via.Is6() == r.IPv6() {

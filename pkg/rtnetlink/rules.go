@@ -15,35 +15,35 @@ import (
 // actLookup is FR_ACT_TO_TBL of linux/fib_rules.h.
 const actLookup = 1
 
-// Rule is an answer to a RTM_GETRULE request: a netstate.Rule, and what that can't
-// hold.
+// Rule is an answer to a RTM_GETRULE request: a netstate.Rule, and the actions and
+// conditions that it can't hold.
 type Rule struct {
 	netstate.Rule
 	Action             uint8 // FR_ACT_*
 	Invert             bool
 	TOS                uint8
-	In, Out            string // links
-	Target             int    // of a jump
-	SuppressPrefix     int    // -1: none
-	SuppressGroup      int
+	In, Out            string // names of the incoming and outgoing link
+	Target             int    // priority of the rule to go to
+	SuppressPrefix     int    // -1 for none
+	SuppressGroup      int    // -1 for none
 	UIDs               *Numbers
 	IPProtocol         uint8
 	SrcPorts, DstPorts *Numbers
-	Unknown            string // what it asks for beside all that
-	Plain              bool   // it has none of that, and looks up a table
+	Unknown            string // a further condition, in words
+	Plain              bool   // the rule looks up a table, and the netstate.Rule holds all of it
 }
 
-// Numbers are those from the first to the last.
+// Numbers is the range of numbers from First to Last.
 type Numbers struct{ First, Last uint32 }
 
-// Of linux/fib_rules.h: FIB_RULE_FIND_SADDR, FRA_DSCP and FRA_FLOWLABEL.
+// FIB_RULE_FIND_SADDR, FRA_DSCP and FRA_FLOWLABEL of linux/fib_rules.h.
 const (
 	findSource   = 0x10000
 	fraDSCP      = 25
 	fraFlowLabel = 26
 )
 
-// DecodeRule reads an answer.
+// DecodeRule decodes an answer to a RTM_GETRULE request.
 func DecodeRule(b []byte) Rule {
 	msg := nl.DeserializeRtMsg(b) // struct fib_rule_hdr has the same layout
 	r := Rule{Action: msg.Type, Invert: msg.Flags&unix.FIB_RULE_INVERT != 0, TOS: msg.Tos, SuppressPrefix: -1, SuppressGroup: -1}
@@ -87,7 +87,7 @@ func DecodeRule(b []byte) Rule {
 	return r
 }
 
-// decodeMore reads what a netstate.Rule can't hold.
+// decodeMore decodes an attribute that a netstate.Rule can't hold.
 func (r *Rule) decodeMore(typ uint16, v []byte) {
 	ports := func() *Numbers {
 		return &Numbers{uint32(nl.NativeEndian().Uint16(v)), uint32(nl.NativeEndian().Uint16(v[2:]))}

@@ -10,10 +10,11 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// numbered are the settings that are read out of the answer about their link, with
-// their places there: IPV4_DEVCONF_* of linux/ip.h, which begin with 1, and DEVCONF_*
-// of linux/ipv6.h. To open a file takes the kernel the longer the more namespaces
-// there are: those of one name are in one chain of its cache (proc_sys_compare).
+// numbered lists the settings that are read from the answer about their link, with their
+// places in it: IPV4_DEVCONF_* of linux/ip.h, which begin with 1, and DEVCONF_* of
+// linux/ipv6.h. Reading them from files gets slower with the number of namespaces: files of
+// one name in all namespaces are in one hash chain of the kernel's cache
+// (proc_sys_compare).
 var numbered = [...]struct {
 	family netstate.Family
 	name   string
@@ -35,13 +36,15 @@ var numbered = [...]struct {
 	{netstate.IPv6, "use_oif_addrs_only", 37},
 }
 
-// Settings are those that are numbered.
+// Settings holds a link's values of the settings that are listed in numbered. Known is
+// false for a setting that wasn't in the answer.
 type Settings [len(numbered)]struct {
 	Value int
 	Known bool
 }
 
-// PlaceOf returns where among them a setting is.
+// PlaceOf returns the index of a setting in Settings. ok is false if there is none, or if
+// the setting isn't one of a link.
 func PlaceOf(c netstate.Sysctl) (i int, ok bool) {
 	for i, n := range numbered {
 		if n.family == c.Family && n.name == c.Name {
@@ -51,7 +54,7 @@ func PlaceOf(c netstate.Sysctl) (i int, ok bool) {
 	return 0, false
 }
 
-// decodeSettings reads IFLA_AF_SPEC.
+// decodeSettings decodes the attribute IFLA_AF_SPEC of a link.
 func decodeSettings(spec []byte) Settings {
 	const inetConf, inet6Conf = 1, 2 // IFLA_INET_CONF, IFLA_INET6_CONF
 	var out Settings
@@ -68,7 +71,7 @@ func decodeSettings(spec []byte) Settings {
 	return out
 }
 
-// Of returns one of a link's, 0 if the answer didn't have it.
+// Of returns the value of a setting, 0 if it wasn't in the answer.
 func (s *Settings) Of(f netstate.Family, name string) int {
 	i, _ := PlaceOf(netstate.Sysctl{Family: f, Name: name})
 	return s[i].Value
