@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package iptables finds and runs the programs of iptables: which there are for an address
-// family, which flavour they are of, and what it means when one fails.
+// Package iptables finds and runs the programs of iptables (iptables, ip6tables, and their
+// -nft, -legacy and -restore variants), and tells how one failed.
 //
-// It holds no policy: which chains are ours is package kernel's business. Of nf_tables
-// itself, which needs no program, is package nft.
+// For example, this lists the rules of table mangle in the calling thread's namespace:
 //
-// Beware: a program works in the network namespace of the thread that starts it. To run one
-// takes milliseconds, so nothing is run to find out that there is nothing. To look into a
-// table of the older flavour makes it.
+//	program, err := iptables.FirstInPath("iptables-nft", "iptables")
+//	…
+//	lines, err := iptables.Run("", program, "-t", "mangle", "-S")
+//
+// Package kernel decides which chains are ours. Package nft reads and writes nf_tables
+// without a program.
+//
+// Beware: a program works in the network namespace of the thread that starts it. Running one
+// takes milliseconds: look first whether there is a table ([Families]). Listing a table of
+// the legacy flavour creates it.
 package iptables

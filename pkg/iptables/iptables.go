@@ -4,6 +4,7 @@ package iptables
 
 import "fmt"
 
+// Error returns the program, its status and its output on stderr.
 func (e *Failure) Error() string {
 	if e.text == "" {
 		return fmt.Sprintf("%s: %v", e.program, e.err)
