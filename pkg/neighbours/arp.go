@@ -13,29 +13,31 @@ import (
 type Claim struct {
 	Addr netip.Addr
 	MAC  netstate.MAC
-	// probing is set when the sender doesn't have the address yet, and asks
-	// whether somebody else does (RFC 5227, 2.1.1; RFC 4862, 5.4.3).
+	// probing is set when the sender doesn't have the address yet, and asks whether
+	// another host has it (RFC 5227, 2.1.1; RFC 4862, 5.4.3).
 	probing bool
 }
 
-// Operations of an ARP packet, and its length for IPv4 over Ethernet (RFC 826).
+// Operation of an ARP request, and length of an ARP packet for IPv4 over Ethernet (RFC
+// 826).
 const (
 	arpRequest = 1
 	arpLen     = 28
 )
 
-// askARP is the request that asks who has target. From the unspecified address
-// it is a probe, which nobody enters into his cache (RFC 5227, 2.1).
+// askARP returns an ARP request for target. From the unspecified address it is a probe,
+// which no host enters into its cache (RFC 5227, 2.1).
 func askARP(mac netstate.MAC, from, target netip.Addr) []byte {
 	b := make([]byte, 0, arpLen)
-	b = append(b, 0, 1, 8, 0, 6, 4, 0, arpRequest) // Ethernet, IPv4, their lengths
+	b = append(b, 0, 1, 8, 0, 6, 4, 0, arpRequest) // Ethernet, IPv4, the lengths of their addresses
 	b = append(b, mac[:]...)
 	b = append(b, from.AsSlice()...)
 	b = append(b, 0, 0, 0, 0, 0, 0)
 	return append(b, target.AsSlice()...)
 }
 
-// readARP returns what a packet says of its sender's address.
+// readARP returns the claim of an ARP packet about its sender's address or, for a probe,
+// about its target. ok is false if there is none.
 func readARP(b []byte) (c Claim, ok bool) {
 	if len(b) < arpLen || [6]byte(b) != [6]byte{0, 1, 8, 0, 6, 4} {
 		return Claim{}, false

@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package neighbours asks on the wire who has an address: by ARP and by neighbour
-// discovery, with a packet socket of its own.
+// Package neighbours asks the hosts on a link whether they have an address, by ARP and by
+// neighbour discovery, with a packet socket of its own.
 //
-// It asks for addresses and listens; it answers nothing and enters nothing into anybody's
-// cache unless it is told to ask from an address. It doesn't know what the kernel's own
-// neighbour table holds: that is package rtnetlink's and kernel's.
+// For example, this asks on the link with index 7:
 //
-// Beware: a [Wire] is opened in the calling thread's network namespace. To close one costs a
-// grace period of the kernel, so one serves all questions. Who answers isn't authenticated.
+//	w, err := neighbours.Open(7, mac)
+//	…
+//	defer w.Close()
+//	how := neighbours.Probe{Tries: 3, Interval: 50 * time.Millisecond, Timeout: 200 * time.Millisecond}
+//	found, conflict, err := w.Conflict(addrs, []netstate.MAC{mac}, how)
+//
+// It sends requests and listens, and answers nothing. [Wire.Conflict] asks from the
+// unspecified address, so that no host learns an address from it; [Wire.Silent] asks from
+// the addresses that it is given. The package doesn't read the kernel's neighbour table:
+// packages rtnetlink and kernel do.
+//
+// Beware: a [Wire] belongs to the network namespace of the thread that called [Open]. Closing
+// it waits for a grace period of the kernel, so use one for all requests on a link. Answers
+// are not authenticated: any host on the link can send them.
 package neighbours

@@ -22,9 +22,9 @@ const (
 	ndLen         = 24 // without options
 )
 
-// askNDP is the neighbour solicitation that asks who has target, with its IPv6
-// header. From the unspecified address it is the one of duplicate address
-// detection, and doesn't name the sender's MAC (RFC 4862, 5.4.2; RFC 4861, 4.3).
+// askNDP returns a neighbour solicitation for target, with its IPv6 header. From the
+// unspecified address it is the one of duplicate address detection, without the sender's
+// MAC (RFC 4862, 5.4.2; RFC 4861, 4.3).
 func askNDP(mac netstate.MAC, from, target netip.Addr) []byte {
 	nd := make([]byte, 8, ndLen+8)
 	nd[0] = ndSolicit
@@ -43,8 +43,8 @@ func askNDP(mac netstate.MAC, from, target netip.Addr) []byte {
 	return append(b, nd...)
 }
 
-// solicitedNode is the multicast address that the owner of an address listens to
-// (RFC 4291, 2.7.1).
+// solicitedNode returns the multicast address on which the host with an address listens for
+// solicitations (RFC 4291, 2.7.1).
 func solicitedNode(a netip.Addr) netip.Addr {
 	m := netip.MustParseAddr("ff02::1:ff00:0").As16()
 	addr := a.As16()
@@ -52,14 +52,15 @@ func solicitedNode(a netip.Addr) netip.Addr {
 	return netip.AddrFrom16(m)
 }
 
-// multicastMAC is the MAC that an IPv6 multicast address is sent to (RFC 2464, 7).
+// multicastMAC returns the destination MAC of packets to an IPv6 multicast address (RFC
+// 2464, 7).
 func multicastMAC(a netip.Addr) netstate.MAC {
 	b := a.As16()
 	return netstate.MAC{0x33, 0x33, b[12], b[13], b[14], b[15]}
 }
 
-// checksum is that of ICMPv6: over the addresses, the length and the protocol of
-// the IPv6 header and over the message (RFC 8200, 8.1).
+// checksum returns the checksum of an ICMPv6 message: over the addresses, the length and
+// the protocol of the IPv6 header, and over the message (RFC 8200, 8.1).
 func checksum(addrs, message []byte) uint16 {
 	sum := uint32(len(message)) + unix.IPPROTO_ICMPV6
 	for _, part := range [][]byte{addrs, message} { // both of even length
@@ -73,10 +74,10 @@ func checksum(addrs, message []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// readNDP returns what a packet says of its target: an advertisement, that it is
-// somebody's, a solicitation without a source, that somebody would like to have
-// it. The latter's MAC is that of the frame, and so is an advertisement's that
-// names none.
+// readNDP returns the claim of a packet about its target. An advertisement claims that a
+// host has the address; a solicitation from the unspecified address, that a host is about
+// to take it. The MAC is that in the advertisement, or that of the frame if there is none.
+// ok is false for any other packet.
 func readNDP(b []byte, frame netstate.MAC) (c Claim, ok bool) {
 	if len(b) < ipv6HeaderLen+ndLen || b[6] != unix.IPPROTO_ICMPV6 || b[7] != ndHopLimit {
 		return Claim{}, false

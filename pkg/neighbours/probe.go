@@ -10,21 +10,20 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Probe says how the neighbours on a link are asked.
+// Probe holds how often to ask the neighbours on a link, and how long to wait.
 type Probe struct {
-	Tries    int           // so often
+	Tries    int           // the number of requests for each address
 	Interval time.Duration // from one try to the next
-	Timeout  time.Duration // for an answer to the last
+	Timeout  time.Duration // the wait for an answer to the last try
 }
 
-// question is who has target; the answer goes to from, or to all if that is the
-// unspecified address.
+// question is a request for target from a source address, which may be the unspecified one.
 type question struct{ from, target netip.Addr }
 
-// Conflict asks whether a neighbour has one of these addresses: all at once, and
-// without putting any of them into somebody's cache. It returns who answered first.
-// Without an answer, the wait is that of all tries. Answers from a MAC of own are none:
-// another NIC of the pod may answer for this one (arp_ignore 0).
+// Conflict asks the neighbours for all addresses at once, from the unspecified address, so
+// that no neighbour enters them into its cache. It returns the first claim of one of the
+// addresses. Without a claim it returns after all tries. It ignores claims from the MACs in
+// own: another NIC of the pod may answer for this one (arp_ignore 0).
 func (w *Wire) Conflict(addrs []netip.Addr, own []netstate.MAC, p Probe) (found Claim, conflict bool, err error) {
 	var questions []question
 	for _, a := range addrs {
@@ -37,8 +36,9 @@ func (w *Wire) Conflict(addrs []netip.Addr, own []netstate.MAC, p Probe) (found 
 	return found, conflict, err
 }
 
-// Silent asks for gateways, all at once, each from the address that from says, and
-// returns as soon as all have answered. It returns those that did not.
+// Silent asks for gateways, all at once, and returns those that don't answer, sorted. The
+// map from holds for each gateway the source address of the request. It returns as soon as
+// all have answered.
 func (w *Wire) Silent(from map[netip.Addr]netip.Addr, p Probe) ([]netip.Addr, error) {
 	var questions []question
 	var silent []netip.Addr
@@ -54,7 +54,8 @@ func (w *Wire) Silent(from map[netip.Addr]netip.Addr, p Probe) ([]netip.Addr, er
 	return silent, err
 }
 
-// askAll asks the questions until enough was heard, or in vain.
+// askAll sends the questions and passes each claim to heard, until heard returns true or
+// all tries are over.
 func (w *Wire) askAll(questions []question, p Probe, heard func(Claim) (enough bool)) (enough bool, err error) {
 	for try := 1; try <= p.Tries && !enough && err == nil; try++ {
 		for _, q := range questions {
@@ -71,7 +72,7 @@ func (w *Wire) askAll(questions []question, p Probe, heard func(Claim) (enough b
 	return enough, err
 }
 
-// unspecified is the address that stands for none in a's family.
+// unspecified returns the unspecified address of a's family.
 func unspecified(a netip.Addr) netip.Addr {
 	if a.Is6() {
 		return netip.IPv6Unspecified()

@@ -14,8 +14,8 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Wire is a link as ARP and NDP see it. One packet socket serves both: closing
-// one costs a grace period of the kernel (packet_release in
+// Wire is a packet socket on a link, for ARP and NDP. It is one socket for both, because
+// closing one waits for a grace period of the kernel (packet_release in
 // net/packet/af_packet.c).
 type Wire struct {
 	fd    int
@@ -25,12 +25,12 @@ type Wire struct {
 
 var broadcast = netstate.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// Open opens the wire of an Ethernet link in the calling thread's network
-// namespace.
+// Open opens a Wire on an Ethernet link in the calling thread's network namespace, by the
+// link's ifindex and MAC.
 func Open(index int, mac netstate.MAC) (*Wire, error) {
 	w := &Wire{index: index, mac: mac}
 	var err error
-	// Without a protocol it hears nothing until it is bound.
+	// With protocol 0 the socket receives nothing until it is bound.
 	w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("packet socket: %w", err)
@@ -48,8 +48,9 @@ func Open(index int, mac netstate.MAC) (*Wire, error) {
 
 func (w *Wire) Close() { _ = unix.Close(w.fd) }
 
-// neighbourFilter lets ARP, neighbour solicitations and advertisements through,
-// so that a busy link can't fill the socket (Documentation/networking/filter.rst).
+// neighbourFilter returns a socket filter that accepts only ARP, neighbour solicitations
+// and neighbour advertisements, so that a busy link can't fill the socket
+// (Documentation/networking/filter.rst).
 func neighbourFilter() *unix.SockFprog {
 	const (
 		load8, load16 = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
@@ -72,7 +73,7 @@ func neighbourFilter() *unix.SockFprog {
 	return &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 }
 
-// ask sends the question who has target.
+// ask sends an ARP request or a neighbour solicitation for target.
 func (w *Wire) ask(from, target netip.Addr) error {
 	var err error
 	if target.Is4() {
@@ -92,8 +93,7 @@ func (w *Wire) send(protocol uint16, to netstate.MAC, packet []byte) error {
 	return unix.Sendto(w.fd, packet, 0, sa)
 }
 
-// listen hands what others claim to heard, until that has heard enough or the
-// time is over.
+// listen passes each received claim to heard, until heard returns true or the time is over.
 func (w *Wire) listen(until time.Time, heard func(Claim) (enough bool)) (enough bool, err error) {
 	for {
 		left := time.Until(until)
@@ -119,7 +119,7 @@ func (w *Wire) listen(until time.Time, heard func(Claim) (enough bool)) (enough 
 	}
 }
 
-// receive reads one packet; ok is false if it claims nothing.
+// receive reads one packet. ok is false if it holds no claim.
 func (w *Wire) receive() (c Claim, ok bool, err error) {
 	var buf [512]byte
 	n, from, err := unix.Recvfrom(w.fd, buf[:], 0)
