@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package records keeps what the kernel has no room to note: for each attachment a small
-// file below /run/multihome with the addresses of its NIC, the table and the link of the
-// node's routes to them, or the links of the node that it uses. It also reads other files
-// that nobody but root may have written.
+// Package records stores facts about attachments that the kernel can't store. Each
+// attachment has a small file below /run/multihome with the addresses of its NIC, the table
+// and the link of the node's routes to them, or the links of the node that it uses. Facts
+// that DEL can read from the kernel are not in a record. The package also reads other files
+// that only root may write ([ReadTrusted]).
 //
-// A record is written before the state that it is about, and removed after it. It lies on
-// a tmpfs, so that it doesn't outlive that state. What DEL can learn from the kernel is
-// not in a record.
+// For example, this writes, reads and removes the record of an attachment:
 //
-// It touches nothing but files. Everything in the directory is root's alone and is reached
-// by no link; what isn't is named in the error, which comes beside the records that can
-// be read.
+//	err := records.NodeRoutes.Write(a.Pod(), records.Record{Network: "lan", ContainerID: id, IfName: "eth0", Addresses: addrs})
+//	…
+//	r, err := records.NodeRoutes.ReadOne(a.Pod(), "eth0")
+//	…
+//	err = records.NodeRoutes.Remove(a.Pod(), "eth0")
 //
-// Beware: a set is a directory and other plugins' ADD and DEL work in it at the same time.
-// [Set.Lock] is for those who have no namespace to lock, and [Set.Sweep] for those who know
-// that no writer is at work.
+// Write a record before the state that it describes, and remove it after that state. It is
+// on a tmpfs, so a reboot removes both.
+//
+// All files and directories must belong to root, without access for others, and must not be
+// symbolic links. [Set.Read] returns the records that it can read, together with an error
+// that names the other files.
+//
+// Beware: a set is a directory in which several plugins work at the same time. A plugin
+// that can't lock the pod's namespace takes [Set.Lock]. Call [Set.Sweep] only while no
+// plugin writes.
 package records

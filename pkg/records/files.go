@@ -13,18 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileLimit is more than any file holds that is read here.
+// fileLimit is the greatest size in bytes of a file to read. All valid files are smaller.
 const fileLimit = 1 << 20
 
-// ReadTrusted returns what a file holds that nobody but root can write. Nothing
-// else than a regular file is read, and none of more than a MiB.
+// ReadTrusted returns the contents of a file that only root can write. It returns an error
+// for any other file, for one that isn't a regular file, and for one of more than 1 MiB.
 func ReadTrusted(path string) ([]byte, error) {
 	return readFile(path, 0, 0o022)
 }
 
-// openFile is os.OpenFile, but the file is not polled: that would make the poll set of
-// the whole process first, and a call of a plugin is over before six more system calls
-// and a busier scheduler pay off.
+// openFile is os.OpenFile without Go's network poller. The first polled file of a process
+// costs six system calls to set up the poller, which doesn't pay off in the short life of a
+// plugin.
 func openFile(path string, flags int, mode fs.FileMode) (*os.File, error) {
 	for {
 		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, uint32(mode.Perm()))
@@ -35,15 +35,16 @@ func openFile(path string, flags int, mode fs.FileMode) (*os.File, error) {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 		}
 		if flags&unix.O_NONBLOCK != 0 {
-			_ = unix.SetNonblock(fd, false) // or else os.NewFile polls it
+			_ = unix.SetNonblock(fd, false) // os.NewFile polls a non-blocking file
 		}
 		return os.NewFile(uintptr(fd), path), nil
 	}
 }
 
-// readFile reads a regular file of root's that has none of the permissions.
+// readFile reads a regular file that belongs to root and has none of the permissions in
+// denied.
 func readFile(path string, flags int, denied fs.FileMode) ([]byte, error) {
-	// O_NONBLOCK: to open a FIFO doesn't wait for who writes it.
+	// O_NONBLOCK: opening a FIFO doesn't wait for a writer.
 	f, err := openFile(path, unix.O_RDONLY|unix.O_NONBLOCK|flags, 0)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) { // a link, or a socket
 		return nil, fmt.Errorf("%s: not a regular file", path)
@@ -59,7 +60,7 @@ func readFile(path string, flags int, denied fs.FileMode) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: not a regular file", path)
 	}
-	if err := rootsAlone(path, info, denied); err != nil {
+	if err := checkPrivate(path, info, denied); err != nil {
 		return nil, err
 	}
 	data, err := io.ReadAll(io.LimitReader(f, fileLimit+1))
@@ -69,18 +70,18 @@ func readFile(path string, flags int, denied fs.FileMode) ([]byte, error) {
 	return data, err
 }
 
-// rootsAlone returns an error for a file that isn't root's, or gives others one of
-// the permissions.
-func rootsAlone(path string, info fs.FileInfo, denied fs.FileMode) error {
+// checkPrivate returns an error for a file that doesn't belong to root, or has one of the
+// permissions in denied.
+func checkPrivate(path string, info fs.FileInfo, denied fs.FileMode) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if ok && st.Uid == 0 && info.Mode().Perm()&denied == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s: it must be root's alone, and is %s of user %d", path, info.Mode(), st.Uid)
+	return fmt.Errorf("%s: mode %s, owner %d: want owner 0 (root), and none of the permissions %#o", path, info.Mode(), st.Uid, denied)
 }
 
-// privateDirs returns an error for the first path that is no directory of root's
-// alone. To say so of a link, it isn't followed.
+// privateDirs returns an error for the first path that isn't a directory of root without
+// access for others. It doesn't follow symbolic links, so it refuses them, too.
 func privateDirs(paths ...string) error {
 	for _, path := range paths {
 		info, err := os.Lstat(path)
@@ -88,7 +89,7 @@ func privateDirs(paths ...string) error {
 			err = fmt.Errorf("%s: not a directory", path)
 		}
 		if err == nil {
-			err = rootsAlone(path, info, 0o077)
+			err = checkPrivate(path, info, 0o077)
 		}
 		if err != nil {
 			return err
@@ -97,8 +98,8 @@ func privateDirs(paths ...string) error {
 	return nil
 }
 
-// MakeDirs makes directories of root's alone, each in the one before, as far as
-// they are not there.
+// MakeDirs makes directories with access for root only, those that don't exist. Each must be
+// in the one before. It returns an error if one of them exists and others have access.
 func MakeDirs(paths ...string) error {
 	for _, path := range paths {
 		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -19,63 +19,63 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// Record is what the kernel has no room to note of an attachment. It is written
-// before the state it is about, is removed after it, and lies on a tmpfs, so
-// that it doesn't outlive that state either.
+// Record holds the facts about an attachment that the kernel can't store. It is written
+// before the state that it describes, and removed after it.
 type Record struct {
 	Network     string
 	ContainerID string
 	IfName      string
 	Netns       netns.ID     `json:",omitzero"`
 	Addresses   []netip.Addr // of the NIC
-	Table       int          // of the node's routes to them
-	Device      string       // of those routes; "": there are none
-	MAC         string       // that the node sends to on Device
-	Node        []netip.Addr `json:",omitempty"` // that the NIC has entries for, as neighbours
+	Table       int          // of the node's routes to Addresses
+	Device      string       // the link of these routes, "" if there are none
+	MAC         string       // to which the node sends on Device
+	Node        []netip.Addr `json:",omitempty"` // addresses of the node for which the NIC has neighbour entries
 
-	// Proto marks what route made. Without it that was an earlier version, which had
-	// the number of coordinator.
+	// Proto is the protocol of the objects that plugin route made. Without it, an earlier
+	// version made them, with the protocol of coordinator.
 	Proto netstate.Protocol `json:",omitempty"`
-	// Former is what this record is in place of, while it may still be there.
+	// Former holds earlier records that this one replaces, while their state may still be
+	// there.
 	Former []Record `json:",omitempty"`
-	// MACs are those of the NIC before ADD and by it, where it was to change that.
+	// MACs holds the MACs of the NIC before and after ADD, if ADD was to change it.
 	MACs *MACs `json:",omitempty"`
 
-	Links        []string `json:",omitempty"` // of the node, that the attachment uses
-	RemoveUnused []string `json:",omitempty"` // of these, those to go with the last attachment
+	Links        []string `json:",omitempty"` // links of the node that the attachment uses
+	RemoveUnused []string `json:",omitempty"` // those of Links to remove with the last attachment
 }
 
-// MACs are those of a link before a change and after it.
+// MACs holds the MACs of a link before and after a change.
 type MACs struct{ Before, After string }
 
-// Has reports whether an address is one of the record's.
+// Has reports whether an address is one of the record's Addresses.
 func (r Record) Has(a netip.Addr) bool { return slices.Contains(r.Addresses, a) }
 
-// Dir is where everything is that has to outlive a process.
+// Dir is the directory for all files that have to outlive a process.
 const Dir = "/run/multihome"
 
-// Set is a set of records: a directory below /run/multihome that holds a
-// directory for each pod, and in it a file for each attachment.
+// Set is a set of records: a directory below /run/multihome. It holds a directory for each
+// pod, with a file for each attachment.
 type Set string
 
-// The sets there are. A container's ID doesn't begin with '.'.
+// All sets. Their names can't be those of pods: a container's ID doesn't begin with '.'.
 const (
-	NodeRoutes   Set = ""        // what the node has for a pod's NIC
-	BridgeRoutes Set = ".routes" // the same, by a macvlan of the node's own, in table main
-	LinkUsers    Set = ".users"  // what the node's links are used by
+	NodeRoutes   Set = ""        // the node's routes to the NICs of pods
+	BridgeRoutes Set = ".routes" // the node's routes in table main by a macvlan of its own
+	LinkUsers    Set = ".users"  // the attachments that use links of the node
 )
 
 func (s Set) path(pod, ifname string) string {
 	return filepath.Join(Dir, string(s), pod, ifname)
 }
 
-// dirs are those that lead to a pod's records, each in the one before.
+// dirs returns the directories on the path to a pod's records, each in the one before.
 func (s Set) dirs(pod string) []string {
 	return []string{Dir, s.path("", ""), s.path(pod, "")}
 }
 
-// Write writes an attachment's record; pod is a name for its container that is fit
-// for a file.
+// Write writes the record of an attachment. pod is the file name of its container
+// (attachment.Attachment.Pod). After an error the former record, or none, is there.
 func (s Set) Write(pod string, r Record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -90,29 +90,30 @@ func (s Set) Write(pod string, r Record) error {
 	return nil
 }
 
-// unfinished is how the name of a file begins that is not written to its end; that of its
-// attachment follows. No record is named so: with this, a name is longer than that of
-// any link (IFNAMSIZ), which is what a record is named after.
+// unfinished is the prefix of the name of a file that is being written. The name of its
+// attachment's link follows. No record has such a name: it is longer than the name of any
+// link (IFNAMSIZ), and a record has the name of its link.
 const unfinished = ".half-written-of-"
 
-// formerHalf is what half was before. A link may be named so.
-const formerHalf = ".new-"
+// formerUnfinished is the prefix in earlier versions. A link may have such a name.
+const formerUnfinished = ".new-"
 
-// isHalf reports whether a file is not written to its end, and of which attachment.
-func (s Set) isHalf(pod, file string) (ifname string, is bool) {
+// isUnfinished reports whether a file isn't completely written, and returns the name of its
+// attachment's link.
+func (s Set) isUnfinished(pod, file string) (ifname string, is bool) {
 	if ifname, is = strings.CutPrefix(file, unfinished); is {
 		return ifname, true
 	}
-	if ifname, is = strings.CutPrefix(file, formerHalf); is {
+	if ifname, is = strings.CutPrefix(file, formerUnfinished); is {
 		_, err := s.ReadOne(pod, file)
-		is = err != nil // or else it is the record of a link of that name
+		is = err != nil // without an error it is the record of a link of that name
 	}
 	return ifname, is
 }
 
-// writeWhole writes a file and its directories. A file that is renamed into place
-// is there whole or not at all, and a link that somebody put there is replaced,
-// not followed.
+// writeWhole makes the directories and writes a file under another name, which it then
+// renames. So the file is complete or isn't there, and a symbolic link at its path is
+// replaced, not followed.
 func (s Set) writeWhole(pod, ifname string, data []byte) error {
 	tmp := s.path(pod, unfinished+ifname)
 	f, err := create(tmp, s.dirs(pod)...)
@@ -126,9 +127,9 @@ func (s Set) writeWhole(pod, ifname string, data []byte) error {
 	return os.Rename(tmp, s.path(pod, ifname))
 }
 
-// create opens a file to be written anew in the last of these directories, and
-// makes those. The last one goes with the record of the pod's last attachment,
-// which may be now.
+// create makes the directories and opens an empty file in the last one. It tries again if
+// that directory disappears: it is removed with the record of the pod's last attachment,
+// which may happen at the same time.
 func create(path string, dirs ...string) (f *os.File, err error) {
 	const tries = 20
 	for range tries {
@@ -142,7 +143,7 @@ func create(path string, dirs ...string) (f *os.File, err error) {
 	return f, err
 }
 
-// Sweep removes what writers left that were killed. None may be at work.
+// Sweep removes the unfinished files of writers that were killed. No writer may be at work.
 func (s Set) Sweep() error {
 	pods, err := s.pods()
 	errs := []error{err}
@@ -154,11 +155,11 @@ func (s Set) Sweep() error {
 	return errors.Join(errs...)
 }
 
-// sweep removes what is half written for an attachment of a pod, or for all of them
-// with "", and the pod's directory if nothing else is in it.
+// sweep removes the unfinished files of an attachment, or of all attachments of the pod with
+// "", and the pod's directory if it is empty then.
 func (s Set) sweep(pod, ifname string) error {
 	if privateDirs(s.dirs(pod)...) != nil {
-		return nil //nolint:nilerr // there is none, or none of ours
+		return nil //nolint:nilerr // the directory isn't there, or isn't ours
 	}
 	dir := s.path(pod, "")
 	files, err := os.ReadDir(dir)
@@ -170,8 +171,8 @@ func (s Set) sweep(pod, ifname string) error {
 	}
 	empty := true
 	for _, f := range files {
-		of, isHalf := s.isHalf(pod, f.Name())
-		if !isHalf || ifname != "" && ifname != of {
+		of, is := s.isUnfinished(pod, f.Name())
+		if !is || ifname != "" && ifname != of {
 			empty = false
 		} else if err := os.Remove(filepath.Join(dir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -180,14 +181,15 @@ func (s Set) sweep(pod, ifname string) error {
 	if !empty {
 		return nil
 	}
-	// Another attachment's writer or end may have been there in between.
+	// Meanwhile the ADD or DEL of another attachment may have written to the directory or
+	// removed it.
 	if err := os.Remove(dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-// pods returns the names of those that have records.
+// pods returns the names of the pods that have a directory in the set.
 func (s Set) pods() ([]string, error) {
 	if err := privateDirs(s.dirs("")...); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -200,16 +202,16 @@ func (s Set) pods() ([]string, error) {
 	}
 	var out []string
 	for _, d := range dirs {
-		if d.Name()[0] != '.' { // or else another set
+		if d.Name()[0] != '.' { // '.' begins the name of another set
 			out = append(out, d.Name())
 		}
 	}
 	return out, nil
 }
 
-// Read returns the records of a pod, or of all pods with "". Files and
-// directories that are no records, or not root's alone, are named in the error,
-// which comes beside the others.
+// Read returns the records of a pod, or of all pods with "". The error names the files and
+// directories that aren't records, or to which others than root have access. The other
+// records are returned together with it.
 func (s Set) Read(pod string) ([]Record, error) {
 	if pod != "" {
 		return s.readPod(pod)
@@ -231,7 +233,7 @@ func (s Set) readPod(pod string) ([]Record, error) {
 		return nil, fmt.Errorf("records: %w", err)
 	}
 	files, err := os.ReadDir(s.path(pod, ""))
-	if errors.Is(err, fs.ErrNotExist) { // it has gone just now
+	if errors.Is(err, fs.ErrNotExist) { // removed meanwhile
 		return nil, nil
 	}
 	if err != nil {
@@ -240,12 +242,12 @@ func (s Set) readPod(pod string) ([]Record, error) {
 	var out []Record
 	var errs []error
 	for _, f := range files {
-		if _, is := s.isHalf(pod, f.Name()); is {
-			continue // by a process that was killed
+		if _, is := s.isUnfinished(pod, f.Name()); is {
+			continue
 		}
 		r, err := s.ReadOne(pod, f.Name())
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it has gone just now, too
+			continue // removed meanwhile
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -256,8 +258,9 @@ func (s Set) readPod(pod string) ([]Record, error) {
 	return out, errors.Join(errs...)
 }
 
-// Earlier returns the record that an ADD writes one in place of, nil if there is none,
-// or what is none. The error is that the node couldn't read it this time.
+// Earlier returns the record that an ADD is about to replace. It returns nil if there is
+// none, or if the file isn't a valid record. It returns an error only if reading the file
+// failed, which another try may not.
 func (s Set) Earlier(pod, ifname string) (*Record, error) {
 	r, err := s.ReadOne(pod, ifname)
 	switch {
@@ -269,8 +272,8 @@ func (s Set) Earlier(pod, ifname string) (*Record, error) {
 	return nil, nil
 }
 
-// ReadOne returns the record of an attachment. Most often there is none, which the
-// first request tells.
+// ReadOne returns the record of an attachment. The error is fs.ErrNotExist if there is none.
+// That is the usual case, so it opens the file first and checks the directories after that.
 func (s Set) ReadOne(pod, ifname string) (Record, error) {
 	path := s.path(pod, ifname)
 	data, err := readFile(path, unix.O_NOFOLLOW, 0o077)
@@ -287,26 +290,27 @@ func (s Set) ReadOne(pod, ifname string) (Record, error) {
 	return r, nil
 }
 
-// parseRecord reads a record, which is of the link that its file is named after.
+// parseRecord decodes a record. It returns an error if the record's IfName differs from the
+// name of its file.
 func parseRecord(data []byte, ifname string) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(data, &r); err != nil {
 		return Record{}, err
 	}
 	if r.IfName != ifname {
-		return Record{}, fmt.Errorf("it is of link %q", r.IfName)
+		return Record{}, fmt.Errorf("it is the record of link %q, and its file has another name", r.IfName)
 	}
 	return r, nil
 }
 
-// Lock takes the lock of a pod's records, and returns what lets go of it: one at a
-// time removes what a pod has, where there is no namespace to lock, and none beside
-// an ADD. A pod without records has one attachment at most, and needs no lock: then
-// unlock is nil.
+// Lock locks a pod's records and returns the function that unlocks them. Where there is no
+// namespace to lock, the lock keeps two plugins from removing the pod's state at the same
+// time, and from removing it during an ADD. A pod without records has at most one
+// attachment and needs no lock: then unlock is nil.
 func (s Set) Lock(pod string) (unlock func(), err error) {
 	dir, err := unix.Open(s.path(pod, ""), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	switch {
-	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP): // Read says what is wrong with it
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP): // Read reports a path that isn't a directory
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("records: lock %s: %w", s.path(pod, ""), err)
@@ -318,9 +322,9 @@ func (s Set) Lock(pod string) (unlock func(), err error) {
 	return func() { _ = unix.Close(dir) }, nil
 }
 
-// Hold takes that lock for an ADD that has just written its record: who removes what
-// that tells of has to wait until all is there. If the record is gone, its attachment
-// was deleted in between.
+// Hold takes the same lock for an ADD that has just written its record: a plugin that
+// removes the recorded state waits until ADD has made all of it. It returns an error if the
+// record is gone: then the attachment was deleted meanwhile.
 func (s Set) Hold(pod, ifname string) (unlock func(), err error) {
 	if unlock, err = s.Lock(pod); err != nil {
 		return nil, err
@@ -359,12 +363,12 @@ func (s Set) Disown(pod, ifname string, addr netip.Addr) error {
 	return s.Write(pod, r)
 }
 
-// Remove removes an attachment's record, and the pod's directory with the
-// last one. It is no error if there is none, nor if there is something of its name
-// that can't be of ours: that stays.
+// Remove removes the record of an attachment, and the pod's directory after the last
+// record. It is no error if there is no record. A directory at the record's path stays, and
+// so does everything in a directory to which others than root have access.
 func (s Set) Remove(pod, ifname string) error {
 	if privateDirs(s.dirs(pod)...) != nil {
-		return nil //nolint:nilerr // as above
+		return nil //nolint:nilerr // the directory isn't there, or isn't ours
 	}
 	path := s.path(pod, ifname)
 	info, err := os.Lstat(path)
