@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package netns opens, tells apart, enters and locks network namespaces.
+// Package netns opens, compares, enters and locks network namespaces.
 //
-// It knows nothing of what is in a namespace. Package kernel opens the two that an
-// attachment spans, and keeps its sockets in them.
+// For example, this runs a function in a pod's namespace:
 //
-// Beware: a thread that can't come back from a namespace must not go on, so [Return]
-// panics. What runs in [Within] must not start a goroutine that needs the namespace: the
-// thread is there, not the program. Nothing but a network namespace is ever opened: a FIFO
-// at the path would block, and a device might do anything.
+//	pod, err := netns.Open("/run/netns/pod")
+//	if errors.Is(err, netns.ErrNone) {
+//		// the pod is gone
+//	}
+//	…
+//	entered, err := netns.Within(pod, home, func() error { … })
+//
+// home is a file descriptor of the program's own namespace. The package doesn't read the
+// contents of a namespace: package kernel opens the two namespaces of an attachment and
+// opens its sockets in them.
+//
+// Beware: only the calling thread enters a namespace. So a function that runs in [Within]
+// must not start a goroutine that needs the namespace. A thread that can't return to its
+// own namespace must not go on, so [Return] panics.
 package netns

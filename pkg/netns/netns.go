@@ -12,23 +12,23 @@ import (
 
 // Errors that callers decide by.
 var (
-	// ErrNone is a netns path that is not there any more, or that isn't a
+	// ErrNone is the error for a netns path that doesn't exist (any more), or that isn't a
 	// network namespace.
 	ErrNone = errors.New("no such network namespace")
-	// ErrOwn is a netns path that leads to the plugin's own namespace.
+	// ErrOwn is the error for a netns path to the plugin's own namespace.
 	ErrOwn = errors.New("the plugin's own network namespace")
 )
 
-// ID is a pod's network namespace: where it is, and what tells it from another
-// one that is there later.
+// ID identifies a pod's network namespace: its path, and the inode that distinguishes it
+// from a later namespace at the same path.
 type ID struct {
 	Path  string
 	Inode uint64
 }
 
-// Gone reports whether the namespace is no more: nothing is at its path, or what is no
-// network namespace, as the file is that one was bound to, or, if its inode is known,
-// another one.
+// Gone reports whether the namespace is gone: nothing is at its path, or a file that isn't a
+// network namespace (such as the file on which it was mounted), or, if its inode is known,
+// another namespace.
 func (n ID) Gone() bool {
 	fd, err := Open(n.Path)
 	if err != nil {
@@ -39,8 +39,9 @@ func (n ID) Gone() bool {
 	return n.Inode != 0 && unix.Fstat(fd, &st) == nil && st.Ino != n.Inode
 }
 
-// Open opens what is at path if it is a network namespace. Nothing else is
-// opened: a FIFO would block, and a device might do anything.
+// Open opens the network namespace at path and returns its file descriptor. If there is
+// none, the error is [ErrNone]. It opens nothing that isn't a namespace: opening a FIFO
+// would block, and opening a device could have any effect.
 func Open(path string) (int, error) {
 	var fs unix.Statfs_t
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -72,10 +73,9 @@ func Open(path string) (int, error) {
 	return ns, nil
 }
 
-// leadsNowhere reports whether nothing can be at a path that was to be opened:
-// with any other error there may be a namespace, and DEL must not pass it over.
-// EACCES is the error for /proc/PID/ns/net when the process is gone
-// (proc_ns_get_link).
+// leadsNowhere reports whether an error of open(2) means that there is no namespace at the
+// path. After any other error there may be one, and DEL must not ignore it. EACCES is the
+// error for /proc/PID/ns/net when the process is gone (proc_ns_get_link).
 func leadsNowhere(err error) bool {
 	for _, e := range []error{unix.ENOENT, unix.ENOTDIR, unix.EACCES, unix.ELOOP, unix.ENAMETOOLONG} {
 		if errors.Is(err, e) {
@@ -85,7 +85,7 @@ func leadsNowhere(err error) bool {
 	return false
 }
 
-// Same reports whether two open files are one network namespace.
+// Same reports whether two file descriptors are of one network namespace.
 func Same(a, b int) (bool, error) {
 	var x, y unix.Stat_t
 	if err := unix.Fstat(a, &x); err != nil {
@@ -97,8 +97,8 @@ func Same(a, b int) (bool, error) {
 	return x.Dev == y.Dev && x.Ino == y.Ino, nil
 }
 
-// Lock takes a lock on an open file, of a network namespace for instance, until that is
-// closed.
+// Lock locks an open file, such as a network namespace, until the file is closed. how is
+// LOCK_SH or LOCK_EX of flock(2), with or without LOCK_NB.
 func Lock(fd, how int) error {
 	for {
 		err := unix.Flock(fd, how)
@@ -111,13 +111,13 @@ func Lock(fd, how int) error {
 	}
 }
 
-// homeTries is how often the way back from a namespace is tried.
+// homeTries is how often Return tries to enter the program's own namespace.
 const homeTries = 10
 
-// Within runs f with the thread in a network namespace, and comes back home. Without
-// entered, f didn't run.
+// Within runs f with the calling thread in a network namespace, and returns to the namespace
+// home. If entered is false, the thread couldn't enter it, and f didn't run.
 func Within(netns, home int, f func() error) (entered bool, err error) {
-	runtime.LockOSThread() // not before: the first time, the runtime starts a thread for it
+	runtime.LockOSThread() // as late as possible: the first call starts a thread
 	defer runtime.UnlockOSThread()
 	if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
 		return false, fmt.Errorf("setns: %w", err)
@@ -126,9 +126,10 @@ func Within(netns, home int, f func() error) (entered bool, err error) {
 	return true, f()
 }
 
-// Return moves the thread back to the program's own namespace. The kernel may lack
-// memory for that for a moment (copy_net_ns, create_new_namespaces). If there is no way
-// back at all, the program must not go on in the wrong namespace: that is a panic.
+// Return moves the calling thread back to the program's own namespace. It tries several
+// times, because the kernel may be out of memory for a moment (copy_net_ns,
+// create_new_namespaces). If all tries fail, it panics: the program must not go on in the
+// wrong namespace.
 func Return(home int) {
 	var err error
 	for range homeTries {
