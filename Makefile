@@ -1,24 +1,24 @@
 # `make demo` shows the main job, `make test` tests everything; both do all
 # the set-up that they need. CONTRIBUTING.md says more.
 
-# A root shell made by `su` may lack these, and sbin is where nft and ip live.
+# A root shell made by `su` may lack these directories; nft and ip are in sbin.
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
-# Versions of the tools that are run, not imported; they stay out of go.mod.
+# Versions of the tools that are only run, not imported, so go.mod doesn't have them.
 GOTESTSUM     = gotest.tools/gotestsum@v1.13.0
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
 # The binaries are static and the same from a clone as from an archive.
 RELEASE = -trimpath -buildvcs=false -ldflags "-s -w"
 
-# The real plugins that ours are chained after, in the version of go.mod, built
-# by their own module file so that their libraries stay out of ours.
+# The CNI project's plugins, after which ours are chained, in the version of go.mod.
+# Their own module file builds them, so that their libraries stay out of ours.
 UPSTREAM    = github.com/containernetworking/plugins
 CNI_PLUGINS = main/macvlan main/ipvlan main/ptp main/bridge main/host-device \
 	main/vlan meta/tuning ipam/host-local ipam/static
 
-# What `make image` makes: its name, also that of the manifests in deploy/, and for
-# which processors.
+# The name of the image that `make image` makes, which the manifests in deploy/ use,
+# and its processors.
 IMAGE         = localhost/multihome:dev
 IMAGE_ARCHES  = amd64 arm64
 
@@ -28,7 +28,7 @@ PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/config/... ./pkg/attachment/...
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 2s
 
-# Which cases of `make e2e`, as go test -run takes them: C0000[1-4], restart, ...
+# The cases that `make e2e` runs, as a pattern of go test -run: C0000[1-4], restart, ...
 CASES = .
 
 .PHONY: build cni-plugins demo test checks test-uml e2e fault bench bench-scale lint race fuzz fmt clean image deploy-check deploy-tests root
@@ -42,7 +42,7 @@ cni-plugins: ## macvlan, host-local and others of the CNI project, into bin/cni/
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin/cni go install $(RELEASE) \
 		$(foreach p,$(CNI_PLUGINS),$(UPSTREAM)/plugins/$p@$$version)
 
-image: ## an OCI image and what is in it, bin/image/multihome.{tar,cdx.json}
+image: ## an OCI image and its list of contents, bin/image/multihome.{tar,cdx.json}
 	@rm -rf bin/image
 	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && ) \
 	go -C integration/deploy run ./image -name $(IMAGE) -binaries $(CURDIR)/bin/image -o $(CURDIR)/bin/image/multihome
@@ -53,8 +53,8 @@ deploy-tests: image
 	go -C integration/deploy vet ./...
 	go -C integration/deploy test -count=1 ./...
 
-# The last line is one plain command, so that make runs it without a shell
-# between: a signal to make reaches it, and it cleans up.
+# The last line is one plain command, so make runs it without a shell: a signal to make
+# reaches it, and it cleans up.
 demo: root build cni-plugins ## a pod on a macvlan NIC, built and shown in namespaces
 	bin/multihome lab --cni-path bin,bin/cni
 
@@ -68,16 +68,16 @@ test: root ## everything, with a count at the end
 	go vet -tags e2e ./integration/e2e
 	@hack/test.sh $(GOTESTSUM) host uml checks
 
-# What `make test` does beside its tests.
+# The part of `make test` that is no test on this kernel.
 checks: lint race deploy-tests fuzz
 
-test-uml: root ## what needs bonds and VLANs, on a user-mode Linux kernel
+test-uml: root ## the tests that need bonds and VLANs, on a user-mode Linux kernel
 	@hack/packages.sh
 	@$(MAKE) --no-print-directory build cni-plugins
 	@hack/test.sh $(GOTESTSUM) uml
 
-# For hours; `make test` has a part of it.
-fault: root ## each system call of each plugin fails in turn, and is killed there
+# Runs for hours; `make test` runs a sample of it.
+fault: root ## makes each system call of each plugin fail in turn, and kills the plugin there
 	@hack/packages.sh
 	@$(MAKE) --no-print-directory build cni-plugins
 	@hack/test.sh $(GOTESTSUM) fault
@@ -90,12 +90,12 @@ e2e: root ## pods in a Kubernetes cluster of two nodes, made here, with a table 
 	@integration/e2e/build.sh
 	integration/e2e/cluster.sh e2e.test -test.timeout 1h -test.run 'TestCases/($(CASES))'
 
-bench: root ## whole processes against a minimal program; FORMER=DIR: and against the plugins there
+bench: root ## compares whole processes with a minimal program; FORMER=DIR: and with the plugins there
 	@hack/packages.sh
 	go run ./integration/bench $(if $(FORMER),-former $(FORMER))
 	CGO_ENABLED=0 go run -exec "$(CURDIR)/hack/uml.sh" ./integration/bench -ifacer $(if $(FORMER),-former $(FORMER))
 
-bench-scale: root ## how ADD grows with what node and pod have, as a table and a plot
+bench-scale: root ## measures how ADD grows with node and pod, as a table and a plot
 	go run ./integration/bench -scale docs/performance-scale.svg
 
 lint: ## golangci-lint by .golangci.yml
@@ -110,9 +110,9 @@ fuzz: ## each fuzz target for FUZZTIME
 fmt: ## gofmt, in place
 	gofmt -w .
 
-clean: ## what the other targets made
+clean: ## removes the files that the other targets made
 	rm -rf bin .cache
 
 root:
-	@test "$$(id -u)" = 0 || { echo "this needs root, for it makes network namespaces: \
+	@test "$$(id -u)" = 0 || { echo "this needs root, because it makes network namespaces: \
 	run it in a root shell, or with sudo" >&2; exit 1; }
