@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs every fuzz target of the module for the time given, one after the other. A
-# package is built once, as `go test -fuzz` would build it for each of its targets.
+# Runs every fuzz target of the module for the given time, one after the other. It builds
+# each package once; `go test -fuzz` would build it again for each of its targets.
 set -eu
 time=$1
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ test -n "$packages" || { echo "fuzz: no target found" >&2; exit 1; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-corpus=$(go env GOCACHE)/fuzz # where go test keeps the inputs that found something new
+corpus=$(go env GOCACHE)/fuzz # go test keeps inputs with new coverage here
 for package in $packages; do
 	go test -c -fuzz . -o "$work/test" "./$package"
 	targets=$(cd "$package" && "$work/test" -test.list '^Fuzz')
@@ -23,8 +23,8 @@ for package in $packages; do
 			"$work/test" -test.run '^$' -test.fuzz "^$target\$" -test.fuzztime "$time" -test.fuzzminimizetime 10x \
 				-test.fuzzcachedir "$corpus/multihome/$package" >"$work/log" 2>&1 </dev/null
 		) && continue
-		# Until Go 1.27 the end of the fuzzing time is now and then reported as a
-		# failure (go.dev/issue/75804). A real one names the input that failed.
+		# Until Go 1.27 the end of the fuzzing time is sometimes reported as a
+		# failure (go.dev/issue/75804). A real failure names the failing input.
 		if grep -qx '    context deadline exceeded' "$work/log" && ! grep -q 'Failing input' "$work/log"; then
 			continue
 		fi

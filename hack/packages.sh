@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Installs the Debian packages that the tests need and this machine lacks; with
-# the argument e2e also those of the cluster of `make e2e`. The plugins themselves
-# need none of them: the tests read the kernel back by other programs than the ones
-# under test.
+# the argument e2e also those for the cluster of `make e2e`. The plugins themselves
+# need none of them: the tests read the kernel's state with these programs, and so
+# independently of the plugins.
 set -eu
 
 missing=
@@ -25,12 +25,12 @@ need libc6-dev /usr/include/stdlib.h  # for go test -race
 if [ "${1:-}" = e2e ]; then
 	need runc runc
 	need openssl openssl
-	need busybox-static /usr/share/doc/busybox-static/copyright # not the one with libraries
+	need busybox-static /usr/share/doc/busybox-static/copyright # not the dynamically linked busybox
 fi
 test -n "$missing" || exit 0
 
 if ! command -v apt-get >/dev/null; then
-	echo "the tests need what Debian packages as:$missing; install it" >&2
+	echo "the tests need the programs of these Debian packages, and there is no apt-get:$missing; install them" >&2
 	exit 1
 fi
 echo "installing the Debian packages that the tests need:$missing"

@@ -1,28 +1,29 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs tests through the gotestsum given, and ends with how many passed, failed
-# and were skipped, and the names of those that failed or were cut off: on this
-# kernel ("host"), and those that need another on a user-mode Linux one ("uml").
-# "fault" is every fault there can be on both kernels, of which the others have a
-# part. "checks" are the targets of the Makefile that are no tests of this kind.
-# A skipped test fails the run: what a test needs is installed by hack/packages.sh
-# or built by the Makefile.
+# Runs tests with the given gotestsum. It ends with the number of tests that passed,
+# failed and were skipped, and the names of those that failed or were cut off. The other
+# arguments choose the tests: "host" runs all on this kernel, "uml" runs those that need
+# other drivers on a user-mode Linux kernel, "fault" injects every fault on both kernels
+# (the first two inject a sample), and "checks" runs the Makefile's target of that name.
+# A skipped test fails the run: hack/packages.sh installs, or the Makefile builds,
+# everything that tests need.
 set -eu
 gotestsum=$1
 shift
 
-# older are the tests of whole plugins that run on the older kernel as well.
+# older matches the tests of whole plugins that also run on the older kernel.
 older='^Test(Traffic|TrafficWithoutCoordinator|HostLinkMacvlan|RouteTraffic|SBR|AddAgain|PrintedOutputs|VethWithoutVeth|TwoNICsByBridge|ExplainLinkScenarios|DoctorOfScenarios)$'
 
-# nftables are tests of pkg/kernel and pkg/survey that need nf_tables with the families inet and ip.
+# nftables matches the tests of pkg/kernel and pkg/survey that need nf_tables with the families inet and ip.
 nftables='^Test(Chains|ClosedLater|ServiceAddrs|LoadBalancerAddrs|Backends|SimulatorDoesWhatNftablesDoes)$'
 
-# A package is cut off after this time. It is there for what hangs: a slow machine
-# needs a part of it.
+# A package is cut off after this time, in case a test hangs: even a slow machine needs
+# less.
 longest=2h
 
-# What is run is built once, here; see integration/main_test.go.
+# The program that injects faults is built once, here; see
+# integration/fixture/binaries.go.
 MULTIHOME_BUILT=$PWD/bin
 export MULTIHOME_BUILT
 CGO_ENABLED=0 go build -o bin/test/ ./integration/fault/inject
@@ -40,15 +41,15 @@ on_uml() { # on_uml NAME ARGUMENTS OF go test
 	shift
 	CGO_ENABLED=0 run "$name" -tags uml -exec "$PWD/hack/uml.sh" ./integration/uml "$@"
 }
-tests() { # tests WHAT: all there are of a kind
+tests() { # tests KIND: runs all tests of a kind
 	failed=0
 	case $1 in
 	host) run host ./... ;;
 	uml)
 		on_uml uml
-		# That kernel is an older one, too (6.1): the engine's tests, trace's, and each mode by
-		# traffic, once more. It has next to nothing of nf_tables, so tests that look
-		# at that can't run there.
+		# That kernel is also older (6.1), so the tests of the engine and of trace, and the
+		# traffic tests of each mode, run there again. It has almost nothing of nf_tables,
+		# so tests of nf_tables can't run there.
 		export CGO_ENABLED=0
 		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/survey ./pkg/records ./pkg/neighbours ./pkg/lab ./pkg/fib ./pkg/trace
 		run older-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
@@ -67,8 +68,9 @@ tests() { # tests WHAT: all there are of a kind
 	return "$failed"
 }
 
-# The first kind runs to be seen. The user-mode kernel has one processor, and half of
-# the other tests' time is waiting: so the others run beside it, and are shown later.
+# The output of the first kind is shown as it runs. The user-mode kernel has one
+# processor, and the other tests wait half of their time: so the other kinds run beside
+# the first, and their output is shown later.
 status=0
 beside=
 for kind in "$@"; do
@@ -87,15 +89,15 @@ for b in $beside; do
 	cat ".cache/${b%:*}.log"
 done
 
-# What a matrix says of each mode and verb, and all of it together.
+# Prints the summary of the faults of each mode and verb, and their sum.
 faults() { sed -n 's/.*"Output":" *[a-z_]*\.go:[0-9]*: \(faults: .*\)\\n".*/\1/p' .cache/test-*.json; }
 case " $* " in *" fault "*) faults ;; *) faults | grep ': drew ' || true ;; esac
 faults | awk -F '[:,] *' '
 	{ for (i = 2; i <= NF; i++) { split($i, words, " "); if (words[2] == "faults") faults += words[1]; if (words[2] == "kills") kills += words[1] } }
 	END { print "faults: " faults + 0 " injected, " kills + 0 " kills survived" }'
 
-# Every test that failed, or began and never ended, by its name; of a package without
-# any such test, the package.
+# Prints the name of every test that failed, or began and never ended, and of every
+# failed package without such a test.
 awk '
 	function value(key) { return match($0, "\"" key "\":\"[^\"]*\"") ? substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 5) : "" }
 	{
@@ -111,7 +113,7 @@ awk '
 	}' .cache/test-*.json | sort
 printf %s "${failures-}"
 
-# A package without tests is an event "skip" too, but one without a test's name.
+# A package without tests is also an event "skip", but without a test's name.
 count() { cat .cache/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
 skipped=$(count skip)
 if [ "$skipped" != 0 ]; then

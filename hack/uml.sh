@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs a command as root on a user-mode Linux kernel that has what this one may
-# lack (bonding, 8021q, dummy, ...): on the host's own file system, in the same
-# directory, with the same environment. Both output streams and the exit status
-# are the command's. A guest that crashes, or is not through after UML_TIMEOUT
-# seconds, is a failure, and its console is shown.
+# Runs a command as root on a user-mode Linux kernel, which has drivers that this
+# kernel may lack (bonding, 8021q, dummy, ...). The command sees the host's file system,
+# and runs in the same directory with the same environment; its output streams and exit
+# status are passed on. If the guest crashes, or runs longer than UML_TIMEOUT seconds,
+# the script fails and shows its console.
 #
 #     go test -exec "$PWD/hack/uml.sh" ./integration/uml    (with CGO_ENABLED=0)
 #
@@ -14,7 +14,7 @@
 # In the guest /run, /dev, /proc and /sys are its own; the rest is the host's.
 set -u
 modules="ipv6 veth dummy bridge macvlan ipvlan 8021q vrf"
-timeout=${UML_TIMEOUT:-7200} # for what hangs; a slow machine needs a part of it
+timeout=${UML_TIMEOUT:-7200} # ends a guest that hangs; even a slow machine needs less
 
 work=$(mktemp -d /var/tmp/uml.XXXXXX) || exit 125
 trap 'rm -rf "$work"' EXIT
@@ -44,7 +44,7 @@ ln -sfn /proc/self/fd /dev/fd
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/netns /run/tmp /run/lock
 chmod 1777 /run/tmp
-# The kernel loads on its own what is asked for, as it does on a node.
+# The kernel loads modules on demand, as it does on a node.
 echo "$work/modprobe" >/proc/sys/kernel/modprobe
 modprobe -d "$work/root" -a $(<"$work/modules")
 ip link set lo up
@@ -60,9 +60,9 @@ exec halt -f -p >/dev/null 2>&1
 EOF_INIT
 chmod +x "$work/init" "$work/modprobe"
 
-# In a PID namespace of its own nothing outlives the kernel, and with pdeathsig
-# nothing outlives this script. The kernel must not be PID 1 there, or the abort()
-# that ends a panic would be ignored.
+# The guest gets its own PID namespace, so that no process outlives it, and pdeathsig,
+# so that none outlives this script. The guest's kernel must not be PID 1 there: the
+# abort() that ends a panic would be ignored.
 # Descriptors 7 and 8 are the command's streams, 9 is the console.
 die="setpriv --pdeathsig KILL"
 $die timeout -s KILL "$timeout" $die unshare -pf --kill-child --mount-proc \
@@ -76,7 +76,7 @@ if [ -s "$work/status" ]; then
 fi
 {
 	case $ended in
-	137) echo "uml: killed: not through after $timeout seconds, or out of memory" ;;
+	137) echo "uml: killed: still running after $timeout seconds, or out of memory" ;;
 	*) echo "uml: the guest ended ($ended) before the command did" ;;
 	esac
 	tail -c 4000 "$work/kernel" "$work/console"
