@@ -14,9 +14,9 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestSeveralAddresses has more than one on each NIC, in an order that is not
-// theirs: each is routed by its NIC, and the first of the first NIC stays the
-// source towards the node whatever comes later.
+// TestSeveralAddresses gives each NIC several addresses, not in the order of their
+// NICs: each address is routed by its NIC, and the first address of the first NIC stays
+// the source towards the node, whatever comes later.
 func TestSeveralAddresses(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()})
@@ -44,7 +44,7 @@ func serviceOf(a string) string {
 	return "10.96.0.0/12"
 }
 
-// TestNoGateway has a NIC that leads nowhere but into its own LAN.
+// TestNoGateway gives a pod a NIC without a gateway, which reaches only its own LAN.
 func TestNoGateway(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()}, fixture.Chained)
@@ -54,7 +54,7 @@ func TestNoGateway(t *testing.T) {
 	s.Serve(t)
 	var checks []lab.Check
 	for _, c := range s.Checks() {
-		// A host in the other LAN can't be answered: nobody knows the way.
+		// The pod can't answer a host in the other LAN: it has no route there.
 		if !strings.HasPrefix(c.Name, "host in ens192 to NIC (net1") {
 			checks = append(checks, c)
 		}
@@ -68,8 +68,8 @@ func TestNoGateway(t *testing.T) {
 	}
 }
 
-// TestSLAAC has an address that no prevResult knows, and a default route to what
-// sent the router advertisement.
+// TestSLAAC gives a NIC an address that no prevResult has, and a default route to the
+// sender of the router advertisement.
 func TestSLAAC(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()}, fixture.Chained)

@@ -12,8 +12,8 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// TestCheckNamesWhatIsDamaged takes away one object after the other: CHECK must
-// name it, ADD must bring it back and nothing else, and then CHECK is content.
+// TestCheckNamesWhatIsDamaged removes one object after the other: CHECK must name it,
+// ADD must restore it and nothing else, and then CHECK must pass.
 func TestCheckNamesWhatIsDamaged(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -27,7 +27,7 @@ func TestCheckNamesWhatIsDamaged(t *testing.T) {
 	for _, damage := range []struct {
 		in   *testbed.Netns
 		by   string
-		name string // what CHECK must call it, behind "pod: " or "host: "
+		name string // CHECK's name for it, after "pod: " or "host: "
 	}{
 		{pod, "ip route del 10.96.0.0/12", "route 10.96.0.0/12 via 10.6.168.123 dev veth0"},
 		{pod, "ip -6 route del fd00:10:96::/108", "route fd00:10:96::/108 via fd00:6::123 dev veth0"},
@@ -74,20 +74,21 @@ func TestCheckNamesWhatIsDamaged(t *testing.T) {
 			s.WebNIC.Add(t)
 			s.WebNIC.Check(t)
 			s.AppNIC.Check(t)
-			// What is made anew has a new place and number.
+			// A restored object has a new place and number.
 			fixture.Same(t, "ADD that repairs", before.Unnumbered(), s.State(t).Unnumbered())
 		})
 	}
 	fixture.Holds(t, s.Scene)
 }
 
-// deleteRule is a script that deletes the n-th rule of a chain.
+// deleteRule returns a script that deletes the n-th rule of a chain.
 func deleteRule(chain string, n int) string {
 	return fmt.Sprintf(`nft delete rule inet multihome %s handle $(nft -a list chain inet multihome %s | grep ' ct ' | sed -n '%ds/.*# handle //p')`, chain, chain, n)
 }
 
-// TestCheckWithoutDefault has an IPAM that knows gateways and gives no routes: a
-// further NIC's ADD and CHECK of the first one agree that it is no way out.
+// TestCheckWithoutDefault uses an IPAM that names gateways but gives no routes: a
+// further NIC's ADD and CHECK of the first NIC agree that the first NIC leads nowhere
+// but to its LAN.
 func TestCheckWithoutDefault(t *testing.T) {
 	for name, lans := range fixture.TwoLANs {
 		t.Run(name, func(t *testing.T) {

@@ -18,11 +18,11 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// situation is a way in which a pod gets a NIC: what it has before, and the plugin.
+// situation is a way in which a pod gets a NIC: the pod's state before, and the plugin.
 type situation struct {
 	nic    string
 	lan    int
-	before func(t *testing.T, s *fixture.Site, number int) // the pod's number is the end of its other addresses
+	before func(t *testing.T, s *fixture.Site, number int) // number is the end of the pod's other addresses
 	call   func(a *fixture.Attachment, verb string, over ...fixture.Keys) fixture.Call
 }
 
@@ -45,7 +45,7 @@ func afterFirst(over ...fixture.Keys) func(*testing.T, *fixture.Site, int) {
 	}
 }
 
-// afterOverlay gives it one of an overlay's, by a link of its own or by a bridge.
+// afterOverlay gives the pod a first NIC of an overlay, by its own link or by a bridge.
 func afterOverlay(bridge bool) func(*testing.T, *fixture.Site, int) {
 	return func(t *testing.T, s *fixture.Site, number int) {
 		if bridge {
@@ -78,7 +78,7 @@ func situations() map[string]situation {
 	}
 }
 
-// begin gives web a NIC with addresses, as the situation has it, for its plugin to be
+// begin gives web a NIC with addresses, as the situation says, so that its plugin can
 // run.
 func (w situation) begin(t *testing.T, s *fixture.Site, number int, addrs []netip.Prefix) *fixture.Attachment {
 	t.Helper()
@@ -86,7 +86,7 @@ func (w situation) begin(t *testing.T, s *fixture.Site, number int, addrs []neti
 	return s.ByHand(t, w.lan, w.nic, addrs)
 }
 
-// explainFails runs `multihome explain` on the node for a call, which must be an error.
+// explainFails runs `multihome explain` on the node for a call, and expects an error.
 func explainFails(t *testing.T, a *fixture.Attachment, add fixture.Call) string {
 	t.Helper()
 	prev := filepath.Join(t.TempDir(), "prev.json")
@@ -106,13 +106,13 @@ func explainFails(t *testing.T, a *fixture.Attachment, add fixture.Call) string 
 	return stderr.String()
 }
 
-// timers are those of a bridge, which run.
+// timers matches the timers of a bridge, which change all the time.
 var timers = regexp.MustCompile(`((?:gc|forward_delay)_timer) +[0-9.]+`)
 
 func withoutTimers(s fixture.State) fixture.State { return s.Unlike(timers) }
 
-// TestNodesOwnAddress gives a pod an address that its node has, on links of every sort:
-// ADD names both, and changes nothing.
+// TestNodesOwnAddress gives a pod an address of its node, on links of every sort: ADD
+// names address and link, and changes nothing.
 func TestNodesOwnAddress(t *testing.T) {
 	ways := situations()
 	ways["sbr"] = situation{"eth0", 0, func(*testing.T, *fixture.Site, int) {}, byRoute(fixture.Keys{"master": nil, "bridge": nil, "sbr": true})}
@@ -152,7 +152,7 @@ func TestNodesOwnAddress(t *testing.T) {
 	}
 }
 
-// TestNodeAddressOfThePod: what pods are to call their node by is the pod's own.
+// TestNodeAddressOfThePod configures one of the pod's own addresses as the node's.
 func TestNodeAddressOfThePod(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
@@ -169,16 +169,16 @@ func TestNodeAddressOfThePod(t *testing.T) {
 	fixture.Same(t, "ADD that was refused", before, s.State(t))
 }
 
-// losses are what takes a NIC's addresses from a pod that no DEL comes for; nic is its
-// NIC.
+// losses are the ways in which a pod without DEL loses the addresses of nic.
 var losses = map[string]func(t *testing.T, s *fixture.Site, nic string){
 	"its NIC is gone":   func(t *testing.T, s *fixture.Site, nic string) { fixture.Sh(t, s.Web.Netns, "ip link del "+nic) },
 	"its addresses are": func(t *testing.T, s *fixture.Site, nic string) { fixture.Sh(t, s.Web.Netns, "ip addr flush dev "+nic) },
 }
 
-// TestFormerPodsAddress gives the next pod an address whose former pod has no DEL yet:
-// as long as that one has it, ADD names it and changes nothing; when it hasn't, the
-// address is the next one's, whatever the former one's DEL does later.
+// TestFormerPodsAddress gives the next pod an address whose former pod had no DEL yet.
+// While the former pod has it, ADD names that pod and changes nothing. When it no
+// longer has it, the address goes to the next pod, whatever the former pod's DEL does
+// later.
 func TestFormerPodsAddress(t *testing.T) {
 	addrs := func(lan int) []netip.Prefix {
 		return fixture.PrefixesOf(fmt.Sprintf("10.%d.168.200/16", 6+lan), fmt.Sprintf("fd00:%d::200/64", 6+lan))
@@ -193,7 +193,7 @@ func TestFormerPodsAddress(t *testing.T) {
 				next := s.Of(s.AddPod(t, "next"))
 				w.before(t, next, 6)
 				a := next.ByHand(t, w.lan, w.nic, addrs(w.lan))
-				if name == "overlay on a bridge" { // it forgets all neighbours, as it does for a port with a lower MAC
+				if name == "overlay on a bridge" { // the kernel forgets all neighbours, as it does for a port with a lower MAC
 					fixture.Sh(t, s.Node.Netns, "ip link set cni0 address 02:00:00:00:00:01")
 				}
 				states := func() fixture.State { return withoutTimers(fixture.StateOf(t, s.Lab, s.Web.Netns, next.Web.Netns)) }

@@ -11,13 +11,13 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// with is coordinator as a conflist has it, with more keys.
+// with returns coordinator's entry of a conflist, with more keys.
 func with(more string) string {
 	return strings.TrimSuffix(fixture.Chained, "}") + ", " + more + "}"
 }
 
-// routing is all that says where a pod sends its packets, but for what the kernel
-// makes of addresses, some time after it has them.
+// routing returns everything that decides where a pod sends its packets, except the
+// routes that the kernel makes for addresses with a delay.
 func routing(t *testing.T, pod *lab.Pod) string {
 	t.Helper()
 	fixture.Settle(t, pod.Netns)
@@ -30,9 +30,9 @@ func routing(t *testing.T, pod *lab.Pod) string {
 	return strings.Join(out, "")
 }
 
-// TestDefaultRouteNIC has podDefaultRouteNIC net1: what nothing else decides
-// leaves by it, the node and Services are reached as ever, and with net1 its
-// default goes and eth0's is back as it was.
+// TestDefaultRouteNIC sets podDefaultRouteNIC to net1: traffic that no other rule
+// decides leaves by net1, the node and Services stay reachable, and DEL of net1
+// restores eth0's default.
 func TestDefaultRouteNIC(t *testing.T) {
 	for name, lans := range fixture.TwoLANs {
 		t.Run(name, func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestDefaultRouteNIC(t *testing.T) {
 	}
 }
 
-// TestDefaultRouteNICThatIsNotThere is refused before anything is changed.
+// TestDefaultRouteNICThatIsNotThere expects an error before anything is changed.
 func TestDefaultRouteNICThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)

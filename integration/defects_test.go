@@ -12,8 +12,8 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestFailingAddSparesWhatPodsShare lets a pod's ADD fail right after it made
-// the host rule, and in between another pod's ADD rely on that rule.
+// TestFailingAddSparesWhatPodsShare makes a pod's ADD fail right after it made the host
+// rule; in between, another pod's ADD relies on that rule.
 func TestFailingAddSparesWhatPodsShare(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -37,8 +37,8 @@ func TestFailingAddSparesWhatPodsShare(t *testing.T) {
 	s.AppNIC.Check(t)
 }
 
-// TestNodeTakesNoRoutesFromPod: the host end has an IPv6 link-local address also
-// where pods have IPv4 alone, and must not hear router advertisements there.
+// TestNodeTakesNoRoutesFromPod sends router advertisements to the host end, which has
+// an IPv6 link-local address even if pods have only IPv4. The node must ignore them.
 func TestNodeTakesNoRoutesFromPod(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -52,9 +52,9 @@ func TestNodeTakesNoRoutesFromPod(t *testing.T) {
 	}
 }
 
-// TestFirstDatagram sends one datagram to a pod right after its ADD, and waits
-// for the answer; nobody sends it again. Nodes that are busy with links at the
-// same time hold up the kernel's linkwatch.
+// TestFirstDatagram sends one datagram to a pod right after its ADD, and waits for the
+// answer; it doesn't send again. Other changes of links on the node at the same time
+// delay the kernel's linkwatch.
 func TestFirstDatagram(t *testing.T) {
 	for i := range 5 {
 		t.Run(fmt.Sprintf("node %d", i), func(t *testing.T) {

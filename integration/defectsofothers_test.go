@@ -42,13 +42,13 @@ import (
 //	an address that prevResult doesn't know isn't routed        TestSLAAC
 //	a multipath default is taken apart, or taken whole          TestTwoNICs, v6
 
-// theChains are those of both names of the plugin.
+// theChains are the chains with either name of the plugin.
 var theChains = map[string]string{
 	"coordinator": fixture.Chained,
 	"veth":        `{"type": "veth", "service_cidr": ["10.96.0.0/12", "fd00:10:96::/108"]}`,
 }
 
-// TestAddAgainOfFurtherNIC repeats ADD of each NIC: nothing comes twice.
+// TestAddAgainOfFurtherNIC repeats ADD of each NIC: nothing is added twice.
 func TestAddAgainOfFurtherNIC(t *testing.T) {
 	for name := range theChains {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestAddAgainOfFurtherNIC(t *testing.T) {
 	}
 }
 
-// TestDelOfVeth takes away by the older name what that made.
+// TestDelOfVeth deletes with veth, the older name, what veth made.
 func TestDelOfVeth(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.TwoLANs["dual"])
@@ -98,8 +98,8 @@ func TestDelOfVeth(t *testing.T) {
 	fixture.Same(t, "DEL", before.But(mainDefaults).Unnumbered(), s.State(t).But(mainDefaults).Unnumbered())
 }
 
-// TestCheckOfFurtherNIC takes away what a further NIC has: CHECK of that NIC names
-// it, and ADD brings it back.
+// TestCheckOfFurtherNIC removes the objects of a further NIC: CHECK of that NIC names
+// each, and ADD restores it.
 func TestCheckOfFurtherNIC(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.TwoLANs["dual"])
@@ -127,12 +127,12 @@ func TestCheckOfFurtherNIC(t *testing.T) {
 	}
 }
 
-// owner is by what a route is ours: a copy of another's that is gone is made anew
-// as one of ours.
+// owner matches the protocol of a route: a lost copy of another's route is restored as
+// one of ours.
 var owner = regexp.MustCompile(`() proto (?:109|110|multihome-route|multihome)`)
 
-// TestBadValuesOfOthers are those that elsewhere pass, and then are ignored, panic
-// or are refused by the kernel. Here each is named, and nothing is changed.
+// TestBadValuesOfOthers tries values that other systems accept, and then ignore, panic
+// at, or pass to a kernel that refuses them. Here ADD names each, and changes nothing.
 func TestBadValuesOfOthers(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -157,7 +157,8 @@ func TestBadValuesOfOthers(t *testing.T) {
 	fixture.Same(t, "ADD with bad values", before, s.State(t))
 }
 
-// TestModeDisabled has both spellings: the result is passed on, nothing is done.
+// TestModeDisabled tries both spellings: the plugin passes on the result, and does
+// nothing.
 func TestModeDisabled(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -172,7 +173,7 @@ func TestModeDisabled(t *testing.T) {
 
 var settingsOfOthers = regexp.MustCompile(`^node: /proc/sys/net/ipv[46]/(conf|neigh)/(all|default|lo|ens)`)
 
-// TestNodeLinksAreLeftAlone: the settings of the node's own links are not ours.
+// TestNodeLinksAreLeftAlone checks that the settings of the node's own links stay.
 func TestNodeLinksAreLeftAlone(t *testing.T) {
 	for name, chain := range theChains {
 		t.Run(name, func(t *testing.T) {

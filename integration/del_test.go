@@ -16,8 +16,8 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// foreign puts beside ours what others might have: rules next to our priorities,
-// routes in our tables, links with names and tables with names like ours.
+// foreign adds objects of others next to ours: rules next to our priorities, routes in
+// our tables, and links and tables with names like ours.
 func foreign(t *testing.T, s *fixture.Stage) {
 	t.Helper()
 	fixture.Sh(t, s.Node.Netns, `
@@ -48,7 +48,7 @@ func foreign(t *testing.T, s *fixture.Stage) {
 	`)
 }
 
-// TestDel takes an attachment away in every way a runtime may ask for it. All
+// TestDel deletes an attachment in every way in which a runtime may ask for it. All
 // succeed, leave nothing of ours, and touch nothing else.
 func TestDel(t *testing.T) {
 	files := t.TempDir()
@@ -63,7 +63,7 @@ func TestDel(t *testing.T) {
 	for _, way := range []struct {
 		name  string
 		del   func(a *fixture.Attachment) fixture.Call
-		blind bool // nobody says where the pod's namespace is, so what is in it stays
+		blind bool // the call doesn't say where the pod's namespace is, so its contents stay
 	}{
 		{"as it should be", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL") }, false},
 		{"without prevResult", func(a *fixture.Attachment) fixture.Call { return a.Call("DEL", nobody) }, false},
@@ -107,7 +107,7 @@ func TestDel(t *testing.T) {
 			way.del(s.WebNIC).Fine(t)
 			after := s.State(t)
 			if way.blind {
-				// In the pod, rules and marks stay that nothing leads to any more.
+				// Rules and marks stay in the pod, but nothing leads to them.
 				before, after = before.Without("web"), after.Without("web")
 			}
 			fixture.Same(t, "DEL", before.Unnumbered(), after.Unnumbered())
@@ -132,8 +132,8 @@ func TestDel(t *testing.T) {
 	})
 }
 
-// TestDelOfDeadPod is DEL after the pod's namespace is gone, and the kernel may
-// still be at work on it.
+// TestDelOfDeadPod calls DEL after the pod's namespace is gone, while the kernel may
+// still be deleting it.
 func TestDelOfDeadPod(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -149,7 +149,7 @@ func TestDelOfDeadPod(t *testing.T) {
 	if err := s.Node.AddMacvlan("ens192", n, lab.NIC); err != nil {
 		t.Fatal(err)
 	}
-	// The addresses of web, which stays as macvlan left it.
+	// The dead pod has the addresses of web; web itself stays as macvlan left it.
 	if err := n.AddAddrs(lab.NIC, s.Web.Addrs(lab.NIC)...); err != nil {
 		t.Fatal(err)
 	}
@@ -168,8 +168,8 @@ func TestDelOfDeadPod(t *testing.T) {
 	fixture.Same(t, "DEL of a dead pod", before.Unnumbered(), fixture.StateOf(t, s.Lab, s.App.Netns).Unnumbered())
 }
 
-// TestDelSparesPodOfOtherNetns is DEL with another pod's namespace in the place of
-// the pod's own: what is on the node goes, and the other pod is left alone.
+// TestDelSparesPodOfOtherNetns calls DEL with another pod's namespace: DEL removes the
+// pod's objects on the node, and leaves the other pod alone.
 func TestDelSparesPodOfOtherNetns(t *testing.T) {
 	for name, over := range map[string]fixture.Keys{"veth": nil, "macvlan": {"hostLink": "macvlan"}} {
 		t.Run(name, func(t *testing.T) {
@@ -187,8 +187,8 @@ func TestDelSparesPodOfOtherNetns(t *testing.T) {
 	}
 }
 
-// TestDelSparesNamesake: a link that has the name of the pod's host end and is
-// not ours stays.
+// TestDelSparesNamesake checks that a link with the name of the pod's host end stays if
+// it is not ours.
 func TestDelSparesNamesake(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -203,9 +203,9 @@ func TestDelSparesNamesake(t *testing.T) {
 	}
 }
 
-// TestDelWhileAddIsAtWork: DEL comes while ADD of the same attachment is slow,
-// as a runtime's does that has given up waiting. Whichever is last decides, and
-// there is nothing between.
+// TestDelWhileAddIsAtWork calls DEL while ADD of the same attachment is slow, like a
+// runtime that has stopped waiting. The later of the two decides, and no mixture
+// remains.
 func TestDelWhileAddIsAtWork(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -217,7 +217,7 @@ func TestDelWhileAddIsAtWork(t *testing.T) {
 		c.Under = []string{"strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace=sendto", "-e", "inject=sendto:delay_enter=20000"}
 		added <- c.Run(t)
 	}()
-	time.Sleep(500 * time.Millisecond) // amid it, most likely
+	time.Sleep(500 * time.Millisecond) // most likely in the middle of ADD
 	s.WebNIC.Del(t)
 	if out := <-added; !out.State.Success() {
 		if _, err := out.AsError(); err != nil {

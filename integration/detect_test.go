@@ -16,7 +16,7 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// patient waits for longer than a plugin may run: who ends with it has not
+// patient waits longer than a plugin may run: a plugin that ends with it has not
 // waited.
 var patient = fixture.Keys{"detectOptions": fixture.Keys{"retries": 10, "interval": "5s", "timeout": "5s"}}
 
@@ -47,15 +47,15 @@ func TestIPConflict(t *testing.T) {
 			}
 			s.WebNIC.Add(t, detect)
 			s.AppNIC.Add(t, detect)
-			s.WebNIC.Add(t, detect) // and once more, while it is in use
+			s.WebNIC.Add(t, detect) // and again, while it is in use
 			s.WebNIC.Call("CHECK", detect).Fine(t)
 			fixture.Holds(t, s.Scene)
 		})
 	}
 }
 
-// TestIPConflictWithItself has two NICs of a pod in one subnet, of which each
-// answers for the other (arp_ignore 0): that is no conflict.
+// TestIPConflictWithItself gives a pod two NICs in one subnet, each of which answers
+// ARP for the other (arp_ignore 0): this is no conflict.
 func TestIPConflictWithItself(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -80,8 +80,8 @@ func TestIPConflictWithItself(t *testing.T) {
 	}
 }
 
-// TestDetectWithoutARP has a NIC that resolves no addresses, as an ipvlan in mode
-// l3 does: what can't be detected must not pass for detected.
+// TestDetectWithoutARP uses a NIC that resolves no addresses, like an ipvlan in mode
+// l3: where detection can't work, ADD must not claim that it did.
 func TestDetectWithoutARP(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -94,12 +94,11 @@ func TestDetectWithoutARP(t *testing.T) {
 	}
 }
 
-// TestGateway lets gateways fall silent, one by one: ADD must name each that
-// does not answer, and leave everything as it was. Where all answer it waits for
-// nothing.
+// TestGateway silences gateways, one by one: ADD must name each silent gateway, and
+// leave everything as it was. If all answer, ADD doesn't wait.
 func TestGateway(t *testing.T) {
 	detect := fixture.Keys{"detectGateway": true}
-	impatient := fixture.Keys{"detectOptions": fixture.Keys{"retries": 2, "interval": "100ms", "timeout": "1s"}} // whoever answers does so in this time
+	impatient := fixture.Keys{"detectOptions": fixture.Keys{"retries": 2, "interval": "100ms", "timeout": "1s"}} // every host that answers does so in this time
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,9 +126,9 @@ func TestGateway(t *testing.T) {
 	}
 }
 
-// TestProbes looks at what is sent: as many probes as the options say, in nobody's
-// name, so that no cache holds the pod's MAC after them; and nothing at all where
-// no detection is wanted, or on CHECK.
+// TestProbes counts the probes on the wire: as many as the options say, without a
+// sender address, so that no host caches the pod's MAC; and none without detection, or
+// on CHECK.
 func TestProbes(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -164,8 +163,8 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// probes counts the ARP requests of a NIC, and its neighbour solicitations that
-// have no source, in a capture.
+// probes counts the ARP requests of a NIC, and its neighbour solicitations without a
+// source address, in a capture.
 func probes(t *testing.T, c *testbed.Capture, from string) (arp, ndp int) {
 	t.Helper()
 	frames, err := c.Frames()

@@ -25,15 +25,15 @@ import (
 	"github.com/multihome/multihome/pkg/report"
 )
 
-// ward is a node for doctor to look at, with an /etc, an /opt and programs of its own.
+// ward is a node that doctor examines, with its own /etc, /opt and programs.
 type ward struct {
 	t    *testing.T
 	node *lab.Lab
 	dir  string
 }
 
-// stubs stand for what changes more than a network namespace: they do to the node's
-// files, and to the programs that run there, what the real ones do.
+// stubs replace programs that change more than a network namespace: they do to the
+// node's files and processes what the real programs do.
 var stubs = map[string]string{
 	"systemctl": `case $1 in
 		disable) shift 2; for unit; do rm -f /etc/systemd/system/*.wants/$unit; done ;;
@@ -50,7 +50,7 @@ var stubs = map[string]string{
 
 func newWard(t *testing.T, l *lab.Lab) *ward {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/tmp", "doctor-") // t.TempDir may be below /run, of which the node has its own
+	dir, err := os.MkdirTemp("/var/tmp", "doctor-") // t.TempDir may be below /run, but the node has a /run of its own
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (p *ward) command(argv ...string) *exec.Cmd {
 	return c
 }
 
-// sh runs a script on the node, which must succeed.
+// sh runs a script on the node, and fails the test if the script fails.
 func (p *ward) sh(script string) {
 	p.t.Helper()
 	c := exec.Command("sh", "-euc", script)
@@ -100,8 +100,8 @@ func (p *ward) sh(script string) {
 	}
 }
 
-// runs starts a program that does nothing under another name, in a root directory
-// or, with "", in that of all, until the test ends. Its process ID is in a file.
+// runs starts a program that does nothing, under another name, until the test ends. It
+// runs in a root directory or, with "", in the common one. A file holds its process ID.
 func (p *ward) runs(name, root string, env ...string) {
 	p.t.Helper()
 	path := filepath.Join(p.dir, "bin", name)
@@ -121,11 +121,11 @@ func (p *ward) runs(name, root string, env ...string) {
 		p.sh("kill $(cat $DIR/" + name + ".pid) || true")
 		_ = c.Wait()
 	})
-	// Until it is what it shall be.
+	// Wait until the process runs under its name.
 	p.sh(fmt.Sprintf(`until pid=$(cat $DIR/%s.pid) && test -n "$pid" && test "$(cat /proc/$pid/comm)" = %.15s; do sleep 0.02; done`, name, name))
 }
 
-// doctor runs `multihome doctor`, and holds its exit status against its report.
+// doctor runs `multihome doctor`, and checks that its exit status fits its report.
 func (p *ward) doctor(args ...string) doctor.Report {
 	p.t.Helper()
 	args = append([]string{filepath.Join(fixture.Plugins, "multihome"), "doctor", "-o", "json"}, args...)
@@ -149,7 +149,7 @@ func (p *ward) doctor(args ...string) doctor.Report {
 	return r
 }
 
-// of returns the findings of a kind.
+// findingsOf returns the findings of a kind.
 func findingsOf(r doctor.Report, id string) (out []doctor.Finding) {
 	for _, f := range r.Findings {
 		if f.ID == id {
@@ -159,34 +159,34 @@ func findingsOf(r doctor.Report, id string) (out []doctor.Finding) {
 	return out
 }
 
-// ailment is a condition that doctor finds. What is wrong is done by a script on the
-// node, or by a function; what the comments of the remedy say is done by hand.
+// ailment is a condition that doctor finds. A script on the node, or a function, causes
+// it; byHand does what the comments of the remedy say.
 type ailment struct {
 	id       string
 	severity doctor.Severity
-	what     string // a part of what it says
+	what     string // a part of the finding
 	scene    func(t *testing.T) *lab.Scene
 	cause    string
 	do       func(t *testing.T, p *ward, s *lab.Scene)
 	byHand   func(t *testing.T, p *ward, s *lab.Scene)
-	breaks   bool // traffic suffers
-	unseen   bool // something can't be looked at as long as that is so
+	breaks   bool // the condition breaks traffic
+	unseen   bool // the condition hides something from doctor
 }
 
 func scene(chained ...string) func(t *testing.T) *lab.Scene {
 	return func(t *testing.T) *lab.Scene { t.Helper(); return fixture.NewScene(t, lab.Ens192(), chained...) }
 }
 
-// conflist writes the scene's network into the node's directory of configurations,
-// with another chain.
+// conflist writes the scene's network into the node's directory of configurations, with
+// another chain.
 func conflist(chained ...string) func(t *testing.T, p *ward, s *lab.Scene) {
 	return func(_ *testing.T, p *ward, s *lab.Scene) {
 		p.write("etc/cni/net.d/lan.conflist", s.LANs[0].Conflist(chained...))
 	}
 }
 
-// ailments are one for each kind at least, but for those that need another kernel:
-// see TestDoctor of integration/uml.
+// ailments has at least one for each kind, except kinds that need another kernel: see
+// TestDoctor of integration/uml.
 var ailments = map[string]ailment{
 	"IPv4 is not forwarded": {
 		id: "ip-forward", severity: doctor.Problem, what: "net.ipv4.ip_forward is 0", breaks: true,
@@ -195,7 +195,7 @@ var ailments = map[string]ailment{
 	"IPv6 is not forwarded": {
 		id: "ip-forward", severity: doctor.Problem, what: "net.ipv6.conf.all.forwarding is 0", breaks: true,
 		cause: "sysctl -w net.ipv6.conf.all.forwarding=0",
-		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { // it takes the default route, which is of an advertisement for all it knows
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { // the default route goes too: the kernel takes it for one of a router advertisement
 			p.sh("ip -6 route replace default via fd00:6::1 dev ens192")
 		},
 	},
@@ -455,8 +455,9 @@ var ailments = map[string]ailment{
 	},
 }
 
-// kubeProxyIptables is what kube-proxy makes in mode iptables of a Service with an
-// endpoint in the LAN, on another node, that masquerades what matches.
+// kubeProxyIptables returns the rules that kube-proxy makes in mode iptables for a
+// Service with an endpoint in the LAN, on another node; match selects the traffic that
+// it masquerades.
 func kubeProxyIptables(match string) string {
 	return `for c in MARK-MASQ SVC-X SEP-X; do iptables -t nat -N KUBE-$c; done
 		iptables -t nat -A KUBE-SVC-X ` + match + ` -d 10.96.0.10/32 -p tcp -m comment --comment "default/web cluster IP" -m tcp --dport 80 -j KUBE-MARK-MASQ
@@ -465,7 +466,7 @@ func kubeProxyIptables(match string) string {
 		iptables -t nat -A KUBE-SEP-X -p tcp -m tcp -j DNAT --to-destination 10.6.200.7:80`
 }
 
-// madeAnew gives the pod its NIC once more, after a script in the pod.
+// madeAnew gives the pod its NIC again, after a script in the pod.
 func madeAnew(script string) func(t *testing.T, _ *ward, s *lab.Scene) {
 	return func(t *testing.T, _ *ward, s *lab.Scene) {
 		t.Helper()
@@ -477,8 +478,8 @@ func madeAnew(script string) func(t *testing.T, _ *ward, s *lab.Scene) {
 	}
 }
 
-// dies lets a third pod come, and end its life without DEL: what its namespace was
-// bound to is an empty file afterwards, until somebody removes it.
+// dies makes a third pod, and ends it without DEL: the file on which its namespace was
+// mounted is then empty, until it is removed.
 func dies(t *testing.T, p *ward, s *lab.Scene) *lab.Pod {
 	t.Helper()
 	dead, err := s.NewPod("dead")
@@ -492,8 +493,8 @@ func dies(t *testing.T, p *ward, s *lab.Scene) *lab.Pod {
 	return dead
 }
 
-// TestDoctor brings about each condition, sees it found, does literally what the
-// remedy says, and sees it gone.
+// TestDoctor causes each condition, checks that doctor finds it, does literally what
+// the remedy says, and checks that the finding is gone.
 func TestDoctor(t *testing.T) {
 	for name, a := range ailments {
 		t.Run(name, func(t *testing.T) {
@@ -541,10 +542,10 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// elsewhere are the kinds that have tests of their own: here, and in integration/uml.
+// elsewhere are the kinds with tests of their own, here or in integration/uml.
 var elsewhere = []string{"no-gateway", "neighbour-table", "module-missing"}
 
-// TestDoctorsKinds wants a test for each.
+// TestDoctorsKinds checks that each kind has a test.
 func TestDoctorsKinds(t *testing.T) {
 	tested := slices.Clone(elsewhere)
 	for _, a := range ailments {
@@ -557,7 +558,7 @@ func TestDoctorsKinds(t *testing.T) {
 	}
 }
 
-// TestDoctorOfManyNICs has warnings that depend on what else is there.
+// TestDoctorOfManyNICs checks warnings that depend on other NICs.
 func TestDoctorOfManyNICs(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
@@ -588,7 +589,7 @@ func TestDoctorOfManyNICs(t *testing.T) {
 	}
 }
 
-// TestDoctorOfGateways has a LAN whose IPAM names no gateway, until it does.
+// TestDoctorOfGateways uses a LAN whose IPAM names no gateway at first.
 func TestDoctorOfGateways(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.TwoLANs["v4"], fixture.Chained)
@@ -619,7 +620,8 @@ func TestDoctorOfGateways(t *testing.T) {
 	}
 }
 
-// TestDoctorOfOverlay: what the node forwards to an underlay NIC is answered by that.
+// TestDoctorOfOverlay checks the warning that the underlay NIC answers connections
+// which the node forwards to it.
 func TestDoctorOfOverlay(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.ThreeLANs(), fixture.Chained)
@@ -635,7 +637,8 @@ func TestDoctorOfOverlay(t *testing.T) {
 	}
 }
 
-// TestDoctorOfOnePod hears of that pod and of the node, and mends that pod alone.
+// TestDoctorOfOnePod checks that doctor POD reports on that pod and the node, and
+// repairs that pod alone.
 func TestDoctorOfOnePod(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
@@ -675,8 +678,8 @@ func TestDoctorOfOnePod(t *testing.T) {
 	fixture.Holds(t, s)
 }
 
-// TestDoctorFixesOursAlone has everything wrong at once: --fix changes nothing that
-// is others', and what dead pods and living ones have is right afterwards.
+// TestDoctorFixesOursAlone causes everything at once: --fix changes nothing of others,
+// and afterwards the state of dead and living pods is right.
 func TestDoctorFixesOursAlone(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
@@ -701,13 +704,13 @@ func TestDoctorFixesOursAlone(t *testing.T) {
 	}
 }
 
-// foreignOn gives the node what is not ours in places that are.
+// foreignOn adds others' objects to the node, next to ours.
 func foreignOn(t *testing.T, s *lab.Scene) {
 	t.Helper()
 	fixture.Sh(t, s.Node.Netns, "ip route add 192.0.2.77 dev ens192 table 500; ip route add 192.0.2.78 dev ens192 table 30400")
 }
 
-// TestDoctorInAContainer has the node's files at another place.
+// TestDoctorInAContainer has the node's files under another root directory.
 func TestDoctorInAContainer(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
@@ -720,7 +723,7 @@ func TestDoctorInAContainer(t *testing.T) {
 	}
 }
 
-// TestDoctorSaysWhatItCannotSee lacks what it needs.
+// TestDoctorSaysWhatItCannotSee removes files and programs that doctor needs.
 func TestDoctorSaysWhatItCannotSee(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
@@ -746,12 +749,12 @@ func TestDoctorSaysWhatItCannotSee(t *testing.T) {
 	run(2, "configuration /etc/cni/net.d/broken.conflist: unexpected end", bin, "doctor")
 }
 
-// TestDoctorOfScenarios has nothing to find in any scenario that this kernel can
-// have; what it says is in testdata/doctor-NAME.txtar, in every format.
+// TestDoctorOfScenarios checks that doctor finds nothing in any scenario that this
+// kernel supports; testdata/doctor-NAME.txtar has its output in every format.
 func TestDoctorOfScenarios(t *testing.T) {
 	for _, scenario := range lab.Scenarios() {
 		if scenario.Possible() != nil {
-			continue // it is on the user-mode kernel
+			continue // it runs on the user-mode kernel
 		}
 		t.Run(scenario.Name, func(t *testing.T) {
 			t.Parallel()
@@ -773,7 +776,7 @@ func TestDoctorOfScenarios(t *testing.T) {
 	}
 }
 
-// TestDoctorSick has several findings at once.
+// TestDoctorSick checks several findings at once.
 func TestDoctorSick(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
@@ -783,7 +786,7 @@ func TestDoctorSick(t *testing.T) {
 	p.golden("doctor-sick", 1)
 }
 
-// golden compares what doctor says in each format, and its exit status, with a file.
+// golden compares doctor's output in each format, and its exit status, with a file.
 func (p *ward) golden(name string, status int) {
 	p.t.Helper()
 	var a txtar.Archive

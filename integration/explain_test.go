@@ -19,14 +19,14 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// explained is a NIC of a pod on which ADD is explained: what is called, and where.
+// explained is a NIC of a pod for which ADD is explained: the call, and its lab.
 type explained struct {
 	*fixture.Attachment
 	add  fixture.Call
-	name string // of the pod's namespace, as commands call it
+	name string // of the pod's namespace, for commands
 }
 
-// explain runs `multihome explain` on the node for what the call is about.
+// explain runs `multihome explain` on the node for the call.
 func (e explained) explain(t *testing.T, args ...string) string {
 	t.Helper()
 	prev := filepath.Join(t.TempDir(), "prev.json")
@@ -49,10 +49,10 @@ func onNode(t *testing.T, l *lab.Lab, script string) {
 	}
 }
 
-// counted are the packets that rules of iptables have met.
+// counted matches the packet counters of iptables rules.
 var counted = regexp.MustCompile(`(counter) packets \d+ bytes \d+`)
 
-// state is all but files, for commands write no records.
+// state returns all state except files, because commands write no records.
 func (e explained) state(t *testing.T) fixture.State {
 	t.Helper()
 	return slices.DeleteFunc(fixture.StateOf(t, e.Node, e.Netns).Unlike(counted).Unnumbered(), func(line string) bool {
@@ -75,15 +75,15 @@ func (e explained) settled(t *testing.T) {
 	e.tune(t)
 }
 
-// tune gives settings values that the plugins want otherwise.
+// tune gives settings values that differ from those that the plugins want.
 func (e explained) tune(t *testing.T) {
 	t.Helper()
 	fixture.Sh(t, e.Netns, "for dev in all eth0; do echo 2 >/proc/sys/net/ipv4/conf/$dev/rp_filter; done")
 }
 
-// TestExplainedCommands does by hand, in one of two labs that are alike, what explain
-// says that ADD would do. The outcome is what ADD makes in the other; explain has then
-// nothing more to say; and it has never changed anything itself.
+// TestExplainedCommands runs by hand, in one of two equal labs, the commands that
+// explain prints for ADD. The result is the same as that of ADD in the other lab;
+// explain then has nothing more to print; and it never changes anything itself.
 func TestExplainedCommands(t *testing.T) {
 	first := func(over ...fixture.Keys) func(t *testing.T) explained {
 		return func(t *testing.T) explained {
@@ -163,8 +163,8 @@ func TestExplainedCommands(t *testing.T) {
 	}
 }
 
-// TestExplainOfLivingPod: of a pod that is whole there is nothing to say, whether a
-// runtime has noted its NICs or not; of one that is not, what it lacks.
+// TestExplainOfLivingPod checks that explain prints nothing for a complete pod, whether
+// or not a runtime has cached its NICs, and the missing objects for an incomplete one.
 func TestExplainOfLivingPod(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) *fixture.Site{
 		"underlay": func(t *testing.T) *fixture.Site { return fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained) },
@@ -205,8 +205,8 @@ func TestExplainOfLivingPod(t *testing.T) {
 	}
 }
 
-// TestExplainOfChain: a plugin is explained as it finds things behind those before it.
-// A second coordinator has nothing to do.
+// TestExplainOfChain checks that explain shows each plugin in the state that the
+// plugins before it leave. A second coordinator has nothing to do.
 func TestExplainOfChain(t *testing.T) {
 	t.Parallel()
 	plugins := []string{fixture.Chained, fixture.Chained, `{"type": "route", "sbr": true, "table": 5000}`}
@@ -227,7 +227,8 @@ func TestExplainOfChain(t *testing.T) {
 	fixture.Same(t, "by ADD, and by hand with\n"+script, other.state(t), e.state(t))
 }
 
-// TestExplainOfSnapshot: what is said of a pod is said of its description, too.
+// TestExplainOfSnapshot checks that explain prints the same for a pod and for its
+// snapshot.
 func TestExplainOfSnapshot(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())

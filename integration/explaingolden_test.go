@@ -17,7 +17,7 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// flush takes away every rule and route of ours.
+// flush removes every rule and route of ours.
 const flush = `
 	for v in -4 -6; do
 		for pref in 1000 32763 32764; do while ip $v rule del pref $pref 2>/dev/null; do :; done; done
@@ -27,11 +27,11 @@ const flush = `
 // ptpEnd is the node's end of a link that ptp makes; ours have longer names.
 var ptpEnd = regexp.MustCompile(`\bveth[0-9a-f]{8}\b`)
 
-// TestExplainScenarios: in each of the lab's scenarios nothing is to be said of a pod;
-// and testdata/explain-*.txt is, once its rules and routes were flushed.
+// TestExplainScenarios checks that explain prints nothing for a pod in each of the
+// lab's scenarios, and testdata/explain-*.txt after its rules and routes were flushed.
 func TestExplainScenarios(t *testing.T) { explainScenarios(t, false) }
 
-// TestExplainLinkScenarios is for those whose links of the node ifacer makes, on a
+// TestExplainLinkScenarios does the same for scenarios with links of ifacer, on a
 // kernel that has them (hack/test.sh).
 func TestExplainLinkScenarios(t *testing.T) { explainScenarios(t, true) }
 
@@ -70,7 +70,7 @@ func explainScenarios(t *testing.T, byIfacer bool) {
 	}
 }
 
-// explainAll is what explain says of each NIC of web that we have to do with.
+// explainAll returns explain's output for each NIC of web that our plugins handle.
 func explainAll(t *testing.T, s *lab.Scene) string {
 	t.Helper()
 	var pod inspect.Pod

@@ -14,8 +14,8 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestGC has one dead pod and one living in a network, and one in another: only
-// the first one's host end goes.
+// TestGC has a dead and a living pod in one network, and a pod in another: only the
+// dead pod's host end goes.
 func TestGC(t *testing.T) {
 	for name, list := range map[string]func(valid []types.GCAttachment) fixture.Keys{
 		"valid-attachments": func(valid []types.GCAttachment) fixture.Keys { return fixture.Keys{"cni.dev/valid-attachments": valid} },
@@ -39,7 +39,7 @@ func TestGC(t *testing.T) {
 					valid = append(valid, types.GCAttachment{ContainerID: a.ContainerID, IfName: lab.NIC})
 				}
 				c := s.WebNIC.Call("GC", fixture.Keys{"prevResult": nil}, list(valid), over)
-				c.Env = nil // GC is for no pod
+				c.Env = nil // GC is not about one pod
 				c.Fine(t)
 			}
 			gc(nil, s.WebNIC, s.AppNIC)
@@ -52,7 +52,7 @@ func TestGC(t *testing.T) {
 			fixture.Same(t, "GC of a dead pod", before.Unnumbered(), s.State(t).Without("web").Unnumbered())
 			s.AppNIC.Check(t)
 
-			s.WebNIC.Add(t) // the runtime was wrong, and does it again
+			s.WebNIC.Add(t) // the runtime was wrong, and adds the pod again
 			fixture.Holds(t, s.Scene)
 			gc(nil)
 			if links := fixture.Sh(t, s.Node.Netns, "ip link"); strings.Contains(links, s.WebNIC.Host()) || strings.Contains(links, s.AppNIC.Host()) {
@@ -62,7 +62,8 @@ func TestGC(t *testing.T) {
 	}
 }
 
-// TestGCNeedsToKnow: without the list of the living, all would be garbage.
+// TestGCNeedsToKnow checks that GC refuses to run without the list of living
+// attachments: it would remove everything.
 func TestGCNeedsToKnow(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -81,8 +82,8 @@ func TestGCNeedsToKnow(t *testing.T) {
 	}
 }
 
-// TestGCOfRuntime is GC as libcni calls it: for what it has a record of, it
-// calls DEL itself, and the plugins find what is beyond.
+// TestGCOfRuntime runs GC as libcni does: for attachments in its cache libcni calls DEL
+// itself, and the plugins find the others.
 func TestGCOfRuntime(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
@@ -118,9 +119,9 @@ func TestGCOfRuntime(t *testing.T) {
 	} // DEFECT
 }
 
-// TestGCBesideAdds: while pods are added, one after the other, there is always
-// somebody who relies on what pods have in common. GC doesn't wait for the moment
-// when nobody does, but leaves it to the next GC.
+// TestGCBesideAdds runs GC while pods are added one after the other, so that an ADD
+// always relies on the objects that pods share. GC doesn't wait until no ADD runs, but
+// leaves them to the next GC.
 func TestGCBesideAdds(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -130,7 +131,7 @@ func TestGCBesideAdds(t *testing.T) {
 	gc.Env = nil
 	hasRule := func() bool { return strings.Contains(fixture.Sh(t, s.Node.Netns, "ip rule"), "1000:") }
 
-	var lock *os.File // as ADD has it
+	var lock *os.File // the lock that ADD holds
 	err := s.Node.Do(func() (err error) {
 		if lock, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 			return err

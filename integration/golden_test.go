@@ -16,7 +16,7 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// TestGoldens compares what ip(8) and nft(8) say of a pod and its node after ADD
+// TestGoldens compares the output of ip(8) and nft(8) for a pod and its node after ADD
 // with testdata/underlay-*.txtar.
 func TestGoldens(t *testing.T) {
 	for name, lan := range map[string]lab.LAN{
@@ -43,7 +43,7 @@ func TestGoldens(t *testing.T) {
 	}
 }
 
-// pictureOf is what coordinator made of a pod and, for it, of the node.
+// pictureOf returns the state that coordinator made in a pod and, for it, on the node.
 func pictureOf(t *testing.T, s *lab.Scene, pod *lab.Pod) *txtar.Archive {
 	t.Helper()
 	host := pod.HostEnd(lab.NIC)
@@ -64,7 +64,7 @@ func pictureOf(t *testing.T, s *lab.Scene, pod *lab.Pod) *txtar.Archive {
 	return &a
 }
 
-// settings prints those of a link that coordinator cares for.
+// settings prints the sysctls of a link that coordinator sets.
 func settings(link string) string {
 	return "cd /proc/sys/net; grep . ipv4/conf/" + link + "/rp_filter ipv6/conf/" + link + "/accept_ra ipv6/conf/" + link + "/disable_ipv6"
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // TestHostDevice gives a pod a whole NIC of the node, as SR-IOV gives it a virtual
-// function: the device moves into the pod, and back with DEL. The keys beside it are
-// what Multus adds for a device plugin's resource.
+// function: the device moves into the pod, and DEL moves it back. The further keys are
+// those that Multus adds for a device plugin's resource.
 func TestHostDevice(t *testing.T) {
 	l, err := lab.New(lab.Ens192(), lab.Ens224())
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// byBridge are the checks of a scene whose pods and node have no link of their
-// own: the NIC is the way to both.
+// byBridge returns the checks of a scene in which pods and node have no link of their
+// own: the pod's NIC leads to both.
 func byBridge(s *lab.Scene) []lab.Check {
 	checks := slices.Concat(s.Checks("tcp"), s.Checks("udp"))
 	for i := range checks {
@@ -34,8 +34,8 @@ func byBridge(s *lab.Scene) []lab.Check {
 	return checks
 }
 
-// TestHostLinkMacvlan sends traffic all ways where the node has a macvlan beside
-// those of its pods, and looks at what the LAN learns of that: nothing.
+// TestHostLinkMacvlan sends traffic on all paths where the node has a macvlan beside
+// those of its pods, and checks that the LAN doesn't notice it.
 func TestHostLinkMacvlan(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
@@ -83,8 +83,8 @@ func TestHostLinkMacvlan(t *testing.T) {
 	}
 }
 
-// TestHostLinkMacvlanIsNeeded is the control: without it the node does not reach
-// the pods by the LAN that both are in.
+// TestHostLinkMacvlanIsNeeded is the control: without the macvlan the node doesn't
+// reach the pods by their common LAN.
 func TestHostLinkMacvlanIsNeeded(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192())
@@ -95,7 +95,8 @@ func TestHostLinkMacvlanIsNeeded(t *testing.T) {
 	}
 }
 
-// bridges fails unless the node has that many macvlans of its own, and no veth.
+// bridges fails the test unless the node has that many macvlans of its own, and no
+// veth.
 func bridges(t *testing.T, l *lab.Lab, want int) {
 	t.Helper()
 	if got := strings.Count(fixture.Sh(t, l.Node.Netns, "ip -o link show type macvlan"), "\n"); got != want {
@@ -106,8 +107,8 @@ func bridges(t *testing.T, l *lab.Lab, want int) {
 	}
 }
 
-// TestMarkOfApplicationByBridge sends with SO_MARK where replies are marked by
-// the MAC that a connection came from.
+// TestMarkOfApplicationByBridge sends with SO_MARK where replies are marked by the MAC
+// from which a connection came.
 func TestMarkOfApplicationByBridge(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), with(`"hostLink": "macvlan"`))
@@ -133,8 +134,8 @@ func TestMarkOfApplicationByBridge(t *testing.T) {
 	}
 }
 
-// TestBridgeOfManyPods adds pods at the same time, where no bridge is yet: they
-// make one.
+// TestBridgeOfManyPods adds pods at the same time on a node without a bridge: they make
+// one.
 func TestBridgeOfManyPods(t *testing.T) {
 	t.Parallel()
 	l := fixture.NewLab(t, lab.Ens192())
@@ -165,8 +166,8 @@ func TestBridgeOfManyPods(t *testing.T) {
 	}
 }
 
-// TestDelByBridge takes away what leads to one pod, in every way a runtime may
-// ask for it; the bridge and the other pod's stay.
+// TestDelByBridge deletes one pod in every way in which a runtime may ask for it; the
+// bridge and the other pod's routes stay.
 func TestDelByBridge(t *testing.T) {
 	option := fixture.Keys{"hostLink": "macvlan"}
 	for _, way := range []struct {
@@ -200,7 +201,7 @@ func TestDelByBridge(t *testing.T) {
 	}
 }
 
-// TestLateDelByBridge deletes a pod whose addresses another one has by then.
+// TestLateDelByBridge deletes a pod whose addresses another pod has by then.
 func TestLateDelByBridge(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -218,7 +219,7 @@ func TestLateDelByBridge(t *testing.T) {
 	}
 	dead.Call("ADD", option).Fine(t)
 	path := n.Path()
-	if err := n.DeleteLink(lab.NIC); err != nil { // the kernel would do it some time later
+	if err := n.DeleteLink(lab.NIC); err != nil { // the kernel would delete it some time later
 		t.Fatal(err)
 	}
 	if err := n.Close(); err != nil {
@@ -236,8 +237,8 @@ func TestLateDelByBridge(t *testing.T) {
 	}
 }
 
-// TestTwoNICsByBridge has the first NIC's parent for the way to the node, for the
-// further NIC as well.
+// TestTwoNICsByBridge uses the first NIC's parent for the path to the node, also for
+// the further NIC.
 func TestTwoNICsByBridge(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.TwoLANs["dual"], with(`"hostLink": "macvlan"`))

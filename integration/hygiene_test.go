@@ -30,8 +30,8 @@ import (
 
 const module = "github.com/multihome/multihome"
 
-// rules are what the repository holds itself to. Each rule finds what breaks it,
-// and comes with a tree that does.
+// rules are the rules of the repository. Each finds its violations, and has a tree with
+// some of them.
 var rules = []struct {
 	name string
 	find func(fs.FS) ([]string, error)
@@ -187,7 +187,7 @@ var rules = []struct {
 	},
 }
 
-// writers are the packages that may write to the system, and what for.
+// writers are the packages that may write to the system, and the reason.
 var writers = map[string]string{
 	"pkg/kernel":   "all that a plugin changes in the kernel",
 	"pkg/iptables": "runs iptables for pkg/kernel, where the marks of replies are in its chains",
@@ -202,7 +202,7 @@ var writers = map[string]string{
 }
 
 // writing are the functions and types that write: to files, other processes, or the
-// kernel. What writes the log (lumberjack) is a library, and isn't looked into.
+// kernel. The log's writer (lumberjack) is a library, and isn't checked.
 var writing = map[string][]string{
 	"os": {"Chmod", "Chown", "Chtimes", "CopyFS", "Create", "CreateTemp", "Lchown", "Link", "Mkdir", "MkdirAll", "MkdirTemp", "NewFile",
 		"OpenFile", "OpenInRoot", "OpenRoot", "Remove", "RemoveAll", "Rename", "Root", "StartProcess", "Symlink", "Truncate", "WriteFile"},
@@ -217,7 +217,7 @@ func writes(tree fs.FS) ([]string, error) {
 		if isTest(name) || within(name, slices.Collect(maps.Keys(writers))...) {
 			return nil
 		}
-		paths := map[string]string{} // by the names that the file has for them
+		paths := map[string]string{} // by their names in the file
 		for _, spec := range file.Imports {
 			imported := importPath(spec)
 			paths[path.Base(imported)] = imported
@@ -238,11 +238,11 @@ func writes(tree fs.FS) ([]string, error) {
 	})
 }
 
-// notInCommand are libraries that the command has no use for: it asks no Kubernetes
-// API, and logs nothing.
+// notInCommand are libraries that the command must not link: it uses no Kubernetes API,
+// and logs nothing.
 var notInCommand = []string{"k8s.io", "sigs.k8s.io", "go.uber.org/zap", "helm.sh", "github.com/google/go-containerregistry"}
 
-// TestCommandBinary looks at all that is linked into the command.
+// TestCommandBinary checks all packages that the command links.
 func TestCommandBinary(t *testing.T) {
 	if !within("sigs.k8s.io/yaml", notInCommand...) || within("k8s.iota/x", notInCommand...) {
 		t.Error("an example is not told from what is like it")
@@ -280,8 +280,8 @@ func TestHygiene(t *testing.T) {
 	}
 }
 
-// TestPluginBinaries looks at all that is linked into a plugin: a process that
-// lives for some milliseconds, of which each heavy import takes a part.
+// TestPluginBinaries checks all packages that a plugin links: a plugin's process lives
+// for some milliseconds, and each heavy import takes some of them.
 func TestPluginBinaries(t *testing.T) {
 	deps := []string{
 		"fmt",
@@ -308,7 +308,7 @@ func TestPluginBinaries(t *testing.T) {
 	}
 }
 
-// banned returns the packages among deps that have no place in a plugin.
+// banned returns the packages among deps that a plugin must not link.
 func banned(deps []string) []string {
 	return slices.DeleteFunc(slices.Clone(deps), func(dep string) bool {
 		return !within(dep,
@@ -331,8 +331,8 @@ func banned(deps []string) []string {
 	})
 }
 
-// goList returns the lines that go list prints, at the top of the repository and
-// for binaries as they are released.
+// goList returns the lines that go list prints, at the top of the repository and for
+// binaries as released.
 func goList(t *testing.T, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list"}, args...)...)
@@ -394,8 +394,8 @@ func licences(tree fs.FS) ([]string, error) {
 	})
 }
 
-// packageDocs wants the comment where go doc finds it: not in a test, unless the
-// package has nothing else.
+// packageDocs finds packages without a comment where go doc looks: not in a test,
+// unless the package has only tests.
 func packageDocs(tree fs.FS) ([]string, error) {
 	type pkg struct{ inCode, inTests, hasCode bool }
 	packages := map[string]*pkg{}
@@ -450,7 +450,7 @@ func skips(tree fs.FS) ([]string, error) {
 	})
 }
 
-// lineIn wants a file with a line that matches the pattern.
+// lineIn finds files without a line that matches the pattern.
 func lineIn(name, pattern string) func(fs.FS) ([]string, error) {
 	line := regexp.MustCompile("(?m)" + pattern)
 	return func(tree fs.FS) ([]string, error) {
@@ -462,7 +462,8 @@ func lineIn(name, pattern string) func(fs.FS) ([]string, error) {
 	}
 }
 
-// configurations wants at least one, and each such that a runtime takes it.
+// configurations finds configurations that a runtime refuses, and a document without
+// any.
 func configurations(tree fs.FS) ([]string, error) {
 	text, err := fs.ReadFile(tree, "README.md")
 	if err != nil {
@@ -481,7 +482,7 @@ func configurations(tree fs.FS) ([]string, error) {
 	return found, nil
 }
 
-// links wants the files of this repository that a document links to.
+// links finds links of documents to missing files of this repository.
 func links(tree fs.FS) ([]string, error) {
 	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
 	documents, err := fs.Glob(tree, "docs/*.md")
@@ -504,8 +505,8 @@ func links(tree fs.FS) ([]string, error) {
 	return found, nil
 }
 
-// eachGoFile calls find for every Go file of the tree, whatever it is built for,
-// and returns all that it found, in the order of the files' names.
+// eachGoFile calls find for every Go file of the tree, whatever its build constraints,
+// and returns all results in the order of the files' names.
 func eachGoFile(tree fs.FS, find func(name string, file *ast.File, positions *token.FileSet) []string) ([]string, error) {
 	var found []string
 	err := fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -547,13 +548,13 @@ func imports(file *ast.File) []string {
 
 func importPath(spec *ast.ImportSpec) string {
 	imported, err := strconv.Unquote(spec.Path.Value)
-	if err != nil { // the parser takes nothing else
+	if err != nil { // the parser accepts only quoted strings
 		panic(err)
 	}
 	return imported
 }
 
-// within tells whether a path is one of the roots, or lies under one.
+// within reports whether a path is one of the roots, or lies under one.
 func within(name string, roots ...string) bool {
 	return slices.ContainsFunc(roots, func(root string) bool {
 		return name == root || strings.HasPrefix(name, root+"/")
@@ -562,7 +563,7 @@ func within(name string, roots ...string) bool {
 
 func isTest(name string) bool { return strings.HasSuffix(name, "_test.go") }
 
-// goFile is a file that keeps all rules but those that its text breaks.
+// goFile returns a file with the given text that breaks no other rule.
 func goFile(text string) *fstest.MapFile {
 	return &fstest.MapFile{Data: []byte(spdx + "\n" + text + "\n")}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestAddAgain repeats ADD: every link keeps its index and MAC, every nftables
-// rule its handle, nothing comes twice, and the result is the same.
+// TestAddAgain repeats ADD: every link keeps its index and MAC, every nftables rule its
+// handle, nothing is added twice, and the result is the same.
 func TestAddAgain(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestAddAgain(t *testing.T) {
 	}
 }
 
-// TestAddAfterDel is what a runtime does that gives a pod its NIC back.
+// TestAddAfterDel gives a pod its NIC again, as some runtimes do.
 func TestAddAfterDel(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())

@@ -16,9 +16,9 @@ import (
 // byMacvlan is coordinator with the node's macvlan.
 var byMacvlan = fixture.Keys{"hostLink": "macvlan"}
 
-// TestOneBridgeOfManyNames: a parent has one macvlan of the node's, whatever it is
-// called by the plugins, or by the node by then. DEL and GC of who calls it by one
-// name leave it to who calls it by another.
+// TestOneBridgeOfManyNames checks that a parent has one macvlan of the node, whatever
+// its name in the configurations and on the node. DEL and GC of a network with one name
+// for it leave it to networks with another name.
 func TestOneBridgeOfManyNames(t *testing.T) {
 	mine := fixture.Keys{"bridge": "mybr"}
 	for name, tt := range map[string]struct {
@@ -62,7 +62,7 @@ func TestOneBridgeOfManyNames(t *testing.T) {
 			fixture.Sh(t, s.Node.Netns, tt.between)
 			tt.second(s.AppNIC, "ADD").Fine(t)
 			s.Macvlans(t, 1)
-			if !strings.Contains(name, "renamed") { // with which its routes went
+			if !strings.Contains(name, "renamed") { // the rename removed its routes
 				tt.first(s.WebNIC, "CHECK").Fine(t)
 				s.BothReached(t, s.WebNIC)
 			}
@@ -81,7 +81,7 @@ func TestOneBridgeOfManyNames(t *testing.T) {
 	}
 }
 
-// TestBridgeOfRenamedParent: the node's NIC gets another name while pods are on it.
+// TestBridgeOfRenamedParent renames the node's NIC while pods are on it.
 func TestBridgeOfRenamedParent(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -97,7 +97,8 @@ func TestBridgeOfRenamedParent(t *testing.T) {
 	s.Macvlans(t, 1)
 }
 
-// TestBridgesAddedAtOnce by two names: one ADD makes it, and the other finds it.
+// TestBridgesAddedAtOnce adds pods with two names for the bridge at once: one ADD makes
+// it, and the other finds it.
 func TestBridgesAddedAtOnce(t *testing.T) {
 	for range 5 {
 		s := fixture.NewStage(t, fixture.Only(0))
@@ -115,8 +116,8 @@ func TestBridgesAddedAtOnce(t *testing.T) {
 	}
 }
 
-// TestSomebodyElsesMacvlan on the parent is left as it is, and in nobody's way, as long
-// as it has neither our name nor our MAC.
+// TestSomebodyElsesMacvlan checks that another's macvlan on the parent stays as it is
+// and blocks nothing, if it has neither our name nor our MAC.
 func TestSomebodyElsesMacvlan(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -129,8 +130,8 @@ func TestSomebodyElsesMacvlan(t *testing.T) {
 	}
 }
 
-// TestModesOfMacvlan: a NIC that the node's macvlan doesn't reach is refused by every
-// plugin that has one, and nothing is changed.
+// TestModesOfMacvlan checks that every plugin with a macvlan on the node refuses a NIC
+// that this macvlan can't reach, and changes nothing.
 func TestModesOfMacvlan(t *testing.T) {
 	for _, mode := range []string{"private", "vepa", "passthru"} {
 		t.Run(mode, func(t *testing.T) {
@@ -161,21 +162,21 @@ func TestModesOfMacvlan(t *testing.T) {
 				}
 			}
 			fixture.Same(t, mode, before, slices.DeleteFunc(s.State(t), isLock))
-			s.WebNIC.Call("ADD").Fine(t) // by veth it goes
+			s.WebNIC.Call("ADD").Fine(t) // it works by veth
 			s.BothReached(t, s.WebNIC)
 		})
 	}
 }
 
-// TestUplinkBridges: the node's addresses are on a bridge over its NIC, which has a name
-// of a container network's, and pods sit on the bridge.
+// TestUplinkBridges has the node's addresses on a bridge over its NIC, with a name of a
+// container network's bridge; pods sit on the bridge.
 func TestUplinkBridges(t *testing.T) {
 	for _, name := range []string{"cni-uplink", "docker-ext", "dummy0", "virbr-lan", "cali-lan", "veth-lan", "br0"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := fixture.NewLab(t, lab.Ens192())
 			bridgeOver(t, l, name)
-			l.LANs[0].NIC = name // which networks are made for
+			l.LANs[0].NIC = name // the networks use this name
 			s, err := l.NewScene(t.Context(), fixture.NewNetwork(t, l, fixture.Chained))
 			if err != nil {
 				t.Fatal(err)
@@ -188,7 +189,7 @@ func TestUplinkBridges(t *testing.T) {
 	}
 }
 
-// bridgeOver moves what the node has on its NIC to a bridge over it.
+// bridgeOver moves the node's addresses and routes from its NIC to a bridge over it.
 func bridgeOver(t *testing.T, l *lab.Lab, name string) {
 	t.Helper()
 	lan := l.LANs[0]
@@ -198,9 +199,9 @@ func bridgeOver(t *testing.T, l *lab.Lab, name string) {
 	}
 }
 
-// TestUplinkBridgeOfAnotherLAN: pods that don't sit on the bridge reach the node's address
-// there by the default route that leaves by it, and no address of a container network's
-// bridge is given to them.
+// TestUplinkBridgeOfAnotherLAN checks that pods that don't sit on the bridge reach the
+// node's address there, because a default route leaves by it, and that they get no
+// address of a container network's bridge.
 func TestUplinkBridgeOfAnotherLAN(t *testing.T) {
 	t.Parallel()
 	l := fixture.NewLab(t, lab.Ens192(), lab.Ens224())
@@ -221,8 +222,8 @@ func TestUplinkBridgeOfAnotherLAN(t *testing.T) {
 	}
 }
 
-// TestGCWithoutNftables: what a kernel without nf_tables can't have isn't there to be
-// removed, be there pods of ours or none.
+// TestGCWithoutNftables runs GC on a kernel without nf_tables, with and without pods of
+// ours: GC must not try to remove the check of sources, which can't be there.
 func TestGCWithoutNftables(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -247,8 +248,8 @@ func TestGCWithoutNftables(t *testing.T) {
 	all()
 }
 
-// TestAltNames: links are called by other names, on the node and in the pod, and each
-// plugin takes them for what they are.
+// TestAltNames calls links by their other names, on the node and in the pod; each
+// plugin finds them.
 func TestAltNames(t *testing.T) {
 	t.Parallel()
 	const onNode, inPod = "enp130s0f1np1-second-card", "enp1s0-first-port-of-it"

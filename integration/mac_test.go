@@ -15,12 +15,12 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// macs are those that podMACPrefix "0a:1b" gives to the first pod of a LAN:
-// 10.6.168.171, or else fd00:6::171.
+// macs are the MACs that podMACPrefix "0a:1b" gives to the first pod of a LAN: from
+// 10.6.168.171, or, without it, from fd00:6::171.
 var macs = map[string]string{"v4": "0a:1b:0a:06:a8:ab", "dual": "0a:1b:0a:06:a8:ab", "v6": "0a:1b:00:00:01:71"}
 
-// quiet keeps the kernel from announcing the NIC's MAC, which macvlan tells it
-// to do, but other plugins don't.
+// quiet keeps the kernel from announcing the NIC's MAC: macvlan turns the announcement
+// on, but other plugins don't.
 func quiet(t *testing.T, pod *testbed.Netns) {
 	t.Helper()
 	for _, key := range []string{"ipv4/conf/eth0/arp_notify", "ipv6/conf/eth0/ndisc_notify"} {
@@ -30,8 +30,8 @@ func quiet(t *testing.T, pod *testbed.Netns) {
 	}
 }
 
-// TestMACPrefix changes the MAC of a NIC whose addresses a host in the LAN has
-// in its cache: that host must learn of it. Without an announcement it does not.
+// TestMACPrefix changes the MAC of a NIC whose addresses a host in the LAN has in its
+// cache: that host must learn the new MAC. Without an announcement it does not.
 func TestMACPrefix(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestMACPrefix(t *testing.T) {
 	}
 }
 
-// TestMACPrefixUndone fails an ADD after it has changed the MAC.
+// TestMACPrefixUndone makes an ADD fail after it has changed the MAC.
 func TestMACPrefixUndone(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -100,7 +100,7 @@ func TestMACPrefixUndone(t *testing.T) {
 	fixture.Same(t, "ADD that could not print its result", fixture.NoRun(before).Unnumbered(), fixture.NoRun(s.State(t)).Unnumbered())
 }
 
-// TestMACPrefixOfFurtherNIC leaves the first NIC's MAC alone.
+// TestMACPrefixOfFurtherNIC checks that the first NIC keeps its MAC.
 func TestMACPrefixOfFurtherNIC(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -124,9 +124,9 @@ func TestMACPrefixOfFurtherNIC(t *testing.T) {
 	s.WebNIC.Check(t)
 }
 
-// TestMACPrefixWithBridge has the NIC itself for the link to the node: what the
-// node knows of the pod's MAC, and the pod's own neighbours, which a NIC loses
-// with its MAC, must fit after ADD, and after one that repairs.
+// TestMACPrefixWithBridge has the NIC itself as the link to the node. The node's
+// entries for the pod's MAC, and the pod's own neighbour entries, which a NIC loses
+// with its MAC, must be right after ADD, and after an ADD that repairs.
 func TestMACPrefixWithBridge(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -146,8 +146,8 @@ func TestMACPrefixWithBridge(t *testing.T) {
 	}
 }
 
-// TestMACPrefixOfOverlayNIC has a pod whose first NIC another CNI made, and
-// detects on the underlay NIC, too.
+// TestMACPrefixOfOverlayNIC uses a pod whose first NIC another CNI made, and detects
+// conflicts on the underlay NIC, too.
 func TestMACPrefixOfOverlayNIC(t *testing.T) {
 	t.Parallel()
 	l := fixture.NewLab(t, lab.Ens192())
@@ -179,7 +179,7 @@ func TestMACPrefixOfOverlayNIC(t *testing.T) {
 	}
 }
 
-// mac is the MAC of a pod's NIC.
+// mac returns the MAC of a pod's NIC.
 func mac(t *testing.T, pod *testbed.Netns) string {
 	t.Helper()
 	m, err := pod.MAC(lab.NIC)
@@ -189,7 +189,7 @@ func mac(t *testing.T, pod *testbed.Netns) string {
 	return m.String()
 }
 
-// interfaceOf returns a pod's interface of a result, or an empty one.
+// interfaceOf returns a pod's interface in a result, or an empty one.
 func interfaceOf(r *types100.Result, name string) *types100.Interface {
 	for _, i := range r.Interfaces {
 		if i.Name == name && i.Sandbox != "" {
@@ -199,8 +199,8 @@ func interfaceOf(r *types100.Result, name string) *types100.Interface {
 	return &types100.Interface{}
 }
 
-// echoesGo fails unless a capture has an echo request to each address of the
-// pod's NIC, and all of them go to that MAC.
+// echoesGo fails the test unless a capture has an echo request to each address of the
+// pod's NIC, all of them to that MAC.
 func echoesGo(t *testing.T, c *testbed.Capture, pod *lab.Pod, mac string) {
 	t.Helper()
 	frames, err := c.Frames()
@@ -225,15 +225,15 @@ func echoesGo(t *testing.T, c *testbed.Capture, pod *lab.Pod, mac string) {
 	}
 }
 
-// TestMACPrefixAfterDel: DEL gives the NIC the MAC that it had, which matters where it
-// isn't the pod's own: a device of the node goes back there. A MAC that somebody else
-// gave it since stays.
+// TestMACPrefixAfterDel checks that DEL restores the NIC's former MAC. This matters for
+// a device of the node, which goes back there. A MAC that other software has set since
+// then stays.
 func TestMACPrefixAfterDel(t *testing.T) {
 	const theirs = "02:00:00:00:00:77"
 	option := `"podMACPrefix": "0a:1b"`
 	for name, tt := range map[string]struct {
 		nic, chain string
-		changed    bool // by somebody else
+		changed    bool // by other software
 	}{
 		"first NIC":                   {"eth0", with(option), false},
 		"first NIC, hostLink macvlan": {"eth0", with(option + `, "hostLink": "macvlan"`), false},
@@ -256,7 +256,7 @@ func TestMACPrefixAfterDel(t *testing.T) {
 				}
 			}
 			s.Chained = nil
-			s.Plug(t, lan, tt.nic) // by macvlan alone
+			s.Plug(t, lan, tt.nic) // with macvlan alone
 			a := s.Attached(tt.nic)
 			call := func(verb string) fixture.Call {
 				c := a.Call(verb, fixture.KeysOf(t, tt.chain))

@@ -17,9 +17,9 @@ import (
 // ourBit is the default of replyMark.
 const ourBit = 0x10000000
 
-// TestMarkOfApplication sends with SO_MARK and looks, behind every other rule of
-// the pod, at what leaves with exactly that mark: by the NIC, by veth0, and in
-// replies to what entered by veth0, which have our bit beside it.
+// TestMarkOfApplication sends with SO_MARK, and checks after all other rules of the pod
+// that packets leave with exactly that mark: by the NIC, by veth0, and in replies to
+// connections that entered by veth0, which carry our bit as well.
 func TestMarkOfApplication(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
@@ -65,8 +65,7 @@ func ask(from *testbed.Netns, network string, to netip.AddrPort, socket testbed.
 	return err
 }
 
-// marked says by which link, and with which mark, the packets of a question must
-// leave.
+// marked says by which link, and with which mark, the packets of a request must leave.
 type marked struct {
 	what  string
 	netns *testbed.Netns
@@ -75,12 +74,12 @@ type marked struct {
 }
 
 var (
-	asked   atomic.Uint32 // questions, each of which is from a port of its own
+	asked   atomic.Uint32 // requests, each from its own port
 	packets = regexp.MustCompile(`counter packets (\d+)`)
 )
 
-// leaves asks a question and counts its packets as they leave: those that do as
-// they must, and those that don't.
+// leaves sends a request and counts its packets as they leave: those with the right
+// link and mark, and the others.
 func (m marked) leaves(t *testing.T, question func(port uint16) error) {
 	t.Helper()
 	port := uint16(40000 + asked.Add(1))

@@ -20,8 +20,8 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// flavoured returns a directory, to be all of $PATH, in which iptables and ip6tables,
-// and what restores for each, are of one flavour.
+// flavoured returns a directory for $PATH, in which iptables and ip6tables, and their
+// restore programs, are of one flavour.
 func flavoured(t *testing.T, flavour string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -39,14 +39,14 @@ func flavoured(t *testing.T, flavour string) string {
 	return dir
 }
 
-// ourChains are the lines of mangle that are of our making.
+// ourChains returns the lines of table mangle that are ours.
 func ourChains(t *testing.T, n *testbed.Netns) fixture.State {
 	t.Helper()
 	return slices.DeleteFunc(fixture.Mangle(t, n), func(line string) bool { return !strings.Contains(line, "MULTIHOME") })
 }
 
-// TestMarksInIptables has the traffic of TestTraffic; the control is that exactly
-// what needs the marks fails as soon as nothing jumps to our chains.
+// TestMarksInIptables sends the traffic of TestTraffic. In the control, without a jump
+// to our chains, exactly the traffic that needs the marks fails.
 func TestMarksInIptables(t *testing.T) {
 	for _, flavour := range fixture.Flavours {
 		for name, lan := range lans {
@@ -89,8 +89,8 @@ func hasFamily(lan lab.LAN, i int) bool {
 	return slices.ContainsFunc(lan.Node, func(p netip.Prefix) bool { return p.Addr().Is6() == (i == 1) })
 }
 
-// TestMarkOfApplicationInIptables is TestMarkOfApplication, as far as replies to
-// what entered by veth0 are concerned: our bit is beside the application's.
+// TestMarkOfApplicationInIptables is TestMarkOfApplication for replies to connections
+// that entered by veth0: they carry our bit beside the application's.
 func TestMarkOfApplicationInIptables(t *testing.T) {
 	for _, flavour := range fixture.Flavours {
 		t.Run(flavour, func(t *testing.T) {
@@ -127,8 +127,8 @@ func TestMarkOfApplicationInIptables(t *testing.T) {
 	}
 }
 
-// TestRulesetIsWhatIptablesSaves compares what people are told with what is
-// there.
+// TestRulesetIsWhatIptablesSaves compares the ruleset that we print with the one that
+// is there.
 func TestRulesetIsWhatIptablesSaves(t *testing.T) {
 	for _, flavour := range fixture.Flavours {
 		t.Run(flavour, func(t *testing.T) {
@@ -194,8 +194,8 @@ func TestCheckNamesWhatIsDamagedInIptables(t *testing.T) {
 	}
 }
 
-// TestDelOfMarksInIptables: nothing of ours stays, and everything of others,
-// whichever flavour they use. DEL is not told of markBackend.
+// TestDelOfMarksInIptables checks that nothing of ours stays, and everything of others
+// does, whichever flavour they use. DEL doesn't know markBackend.
 func TestDelOfMarksInIptables(t *testing.T) {
 	for _, ours := range fixture.Flavours {
 		for _, theirs := range fixture.Flavours {
@@ -226,9 +226,9 @@ func TestDelOfMarksInIptables(t *testing.T) {
 	}
 }
 
-// TestProgramsOfIptables counts what each verb runs for both families: ADD makes all
-// chains of one by one program, and asks another one what they are now. What isn't
-// there is found without one, and so is what nf_tables holds.
+// TestProgramsOfIptables counts the programs that each verb runs for both families. For
+// each family ADD runs one program that makes all chains, and one that prints them. No
+// program is needed to see that there are no chains, or that nf_tables holds the marks.
 func TestProgramsOfIptables(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -266,9 +266,9 @@ func TestProgramsOfIptables(t *testing.T) {
 	}
 }
 
-// TestMarksBesideForeignRules: table mangle has rules that iptables-nft can't print, so
-// that it lists nothing of the table, or of a chain. ADD, CHECK and DEL work as ever,
-// and leave them alone.
+// TestMarksBesideForeignRules adds rules to table mangle that iptables-nft can't print,
+// so that it lists nothing of the table, or of a chain. ADD, CHECK and DEL still work,
+// and leave these rules alone.
 func TestMarksBesideForeignRules(t *testing.T) {
 	for _, chain := range []string{"FORWARD", "PREROUTING", "OUTPUT"} {
 		t.Run(chain, func(t *testing.T) {
@@ -304,8 +304,8 @@ func TestMarksBesideForeignRules(t *testing.T) {
 	}
 }
 
-// TestMarksOfOddLinksInIptables has first NICs with names that mean something to
-// iptables-restore, or to iptables.
+// TestMarksOfOddLinksInIptables uses first NICs whose names have a meaning for
+// iptables-restore, or for iptables.
 func TestMarksOfOddLinksInIptables(t *testing.T) {
 	for _, flavour := range fixture.Flavours {
 		t.Run(flavour, func(t *testing.T) {
@@ -344,7 +344,7 @@ func TestMarksOfOddLinksInIptables(t *testing.T) {
 	}
 }
 
-// TestMarkBackendChanges: one backend takes over from the other.
+// TestMarkBackendChanges switches from one backend to the other.
 func TestMarkBackendChanges(t *testing.T) {
 	for _, flavour := range fixture.Flavours {
 		t.Run(flavour, func(t *testing.T) {
@@ -376,9 +376,8 @@ func TestMarkBackendChanges(t *testing.T) {
 	}
 }
 
-// stumbling returns a directory like flavoured does. The n-th program that is run
-// does not do as it is told: it kills its parent, before or after it did its
-// work, or fails.
+// stumbling returns a directory like flavoured does. The n-th program that runs
+// misbehaves: it kills its parent, before or after it did its work, or fails.
 func stumbling(t *testing.T, flavour, how string, n int) (path string, stumbled func() bool) {
 	t.Helper()
 	dir, tools := t.TempDir(), flavoured(t, flavour)
@@ -405,9 +404,9 @@ func stumbling(t *testing.T, flavour, how string, n int) (path string, stumbled 
 	}
 }
 
-// TestAddStumblesInIptables lets each program that ADD runs kill it or fail. An
-// ADD that failed has left nothing; after one that was killed, ADD makes
-// everything whole and DEL leaves nothing.
+// TestAddStumblesInIptables lets each program that ADD runs kill ADD or fail. A failed
+// ADD leaves nothing; after a killed one, ADD completes the state, and DEL leaves
+// nothing.
 func TestAddStumblesInIptables(t *testing.T) {
 	for _, flavour := range fixture.Flavours {
 		for _, how := range []string{"before", "after", "fails"} {
@@ -438,7 +437,7 @@ func TestAddStumblesInIptables(t *testing.T) {
 						fixture.Same(t, what, empty.Unnumbered(), s.MarkState(t).Unnumbered())
 						continue
 					}
-					if n%2 == 0 { // or else DEL finds what ADD left
+					if n%2 == 0 { // otherwise DEL finds what ADD left
 						s.WebNIC.AddBy(t, path, fixture.InIptables)
 						fixture.Same(t, "ADD after "+what, whole.Unnumbered(), s.MarkState(t).Unnumbered())
 					}
@@ -453,8 +452,8 @@ func TestAddStumblesInIptables(t *testing.T) {
 	}
 }
 
-// TestMarksWithoutNftables hides nf_tables from the plugin: auto is iptables
-// then, of the legacy flavour where there is one, and DEL works as well.
+// TestMarksWithoutNftables hides nf_tables from the plugin: auto then chooses iptables,
+// of the legacy flavour where there is one, and DEL works as well.
 func TestMarksWithoutNftables(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -470,8 +469,8 @@ func TestMarksWithoutNftables(t *testing.T) {
 	fixture.Same(t, "DEL", before, ourChains(t, s.Web.Netns))
 }
 
-// TestNoMarkBackend is a node on which ADD can't work: it says so, and why,
-// before it changes anything.
+// TestNoMarkBackend uses a node on which ADD can't work: ADD says so, and why, before
+// it changes anything.
 func TestNoMarkBackend(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())

@@ -10,9 +10,8 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestTwoNICs sends traffic from and to each address of a pod with two NICs,
-// whose LANs have a router each: it drops what doesn't come back the way it
-// went.
+// TestTwoNICs sends traffic from and to each address of a pod with two NICs. Each LAN
+// has a router, which drops packets that don't come back on the path of the request.
 func TestTwoNICs(t *testing.T) {
 	for name, lans := range fixture.TwoLANs {
 		t.Run(name, func(t *testing.T) {
@@ -31,7 +30,7 @@ func TestTwoNICsWithoutCoordinator(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := fixture.NewSite(t, lans)
-			// A pod has one default, by its first NIC.
+			// A pod has one default route, by its first NIC.
 			for _, router := range s.LANs[0].Router {
 				fixture.Sh(t, s.Web.Netns, fmt.Sprintf("ip %[1]s route flush default; ip %[1]s route add default via %[2]s dev eth0", fixture.IPFamily(router.Addr()), router.Addr()))
 			}
@@ -40,8 +39,7 @@ func TestTwoNICsWithoutCoordinator(t *testing.T) {
 	}
 }
 
-// TestEightNICs has names that no numbers can be read from: each NIC gets the
-// next table.
+// TestEightNICs uses names without numbers: each NIC gets the next table.
 func TestEightNICs(t *testing.T) {
 	t.Parallel()
 	names := []string{lab.NIC, "net1", "bond0.100", "public-network1", "a", "eth1", "veth1", "net10"}
@@ -65,7 +63,7 @@ func TestEightNICs(t *testing.T) {
 	s.Check(t)
 }
 
-// TestOneSubnet has two NICs in one subnet: each answers ARP for its own address
+// TestOneSubnet puts two NICs into one subnet: each answers ARP for its own address
 // alone.
 func TestOneSubnet(t *testing.T) {
 	t.Parallel()
@@ -95,8 +93,8 @@ func TestOneSubnet(t *testing.T) {
 	}
 }
 
-// TestOneFamilyOfTwo gives a dual-stack pod a NIC of only one family, and the
-// other way round.
+// TestOneFamilyOfTwo gives a dual-stack pod a NIC of only one family, and a pod of one
+// family a dual-stack NIC.
 func TestOneFamilyOfTwo(t *testing.T) {
 	one := func(lan lab.LAN, f int) lab.LAN {
 		lan.Pods = lan.Pods[f : f+1]
@@ -115,7 +113,7 @@ func TestOneFamilyOfTwo(t *testing.T) {
 			var checks []lab.Check
 			for _, c := range s.Checks() {
 				if len(s.App.Addrs(lab.NIC)) == 1 && c.Answers == s.App.Netns && c.To.Addr().Is4() != s.App.Addrs(lab.NIC)[0].Addr().Is4() {
-					continue // nobody serves a ClusterIP of this family
+					continue // ClusterIPs of this family have no endpoint
 				}
 				checks = append(checks, c)
 			}

@@ -15,18 +15,18 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// oddNames are names that a link can have (dev_valid_name of net/core/dev.c), and a
-// NIC in CNI. Some are, or were, file names of ours.
+// oddNames are valid names of a link (dev_valid_name of net/core/dev.c) and of a NIC in
+// CNI. Some are, or were, names of our files.
 var oddNames = []string{
 	".net1", "..foo", ".new-x", "x", ".users", ".routes", ".locks", ".half-written-",
 	"net.100", "-x", "eth+", `"q"\`, "$HOME", "#*'", "naïve-ß", "fifteen-bytes-x",
 }
 
-// shared are settings of net1 that stay: NICs in one subnet need them.
+// shared matches settings of net1 that stay, because NICs in one subnet need them.
 var shared = regexp.MustCompile(`conf/net1/arp_\w+:\d`)
 
-// TestOddInterfaceNames gives a pod NICs of such names, all at once: CHECK, repair, DEL
-// and GC find what ADD made of each, and of no other.
+// TestOddInterfaceNames gives a pod NICs with such names, all at once: CHECK, repair,
+// DEL and GC find the objects of each, and of no other.
 func TestOddInterfaceNames(t *testing.T) {
 	for name, chain := range map[string]string{
 		"coordinator": fixture.Chained,
@@ -43,7 +43,7 @@ func TestOddInterfaceNames(t *testing.T) {
 				first = fixture.Chained
 			}
 			s.Plug(t, 0, lab.NIC, first)
-			s.Plug(t, 1, "net1", chain) // what comes with the first of them stays with the last
+			s.Plug(t, 1, "net1", chain) // what comes with the first NIC stays with the last
 			before := s.State(t)
 			for _, nic := range oddNames {
 				s.Plug(t, 1, nic, chain)
@@ -61,7 +61,7 @@ func TestOddInterfaceNames(t *testing.T) {
 			}
 			others := slices.Clone(s.NICs)
 			if first != chain {
-				s.NICs = s.NICs[1:] // what coordinator thinks of route is another test's business
+				s.NICs = s.NICs[1:] // another test covers coordinator beside route
 			}
 			if name != "sbr" { // without a default in main, macvlan's CHECK fails
 				s.Check(t)
@@ -94,7 +94,7 @@ func TestOddInterfaceNames(t *testing.T) {
 					valid = append(valid, types.GCAttachment{ContainerID: s.Web.ContainerID, IfName: n.Name})
 				}
 			}
-			// Or else libcni calls DEL for each.
+			// Otherwise libcni calls DEL for each.
 			s.OnNode(t, "cd /var/lib/cni/results; mv *-eth0 *-net1 /run; rm *; mv /run/*-eth0 /run/*-net1 .")
 			if err := s.NICs[1].Network.GC(t.Context(), valid...); err != nil {
 				t.Error(err)
@@ -111,8 +111,8 @@ func TestOddInterfaceNames(t *testing.T) {
 	}
 }
 
-// TestFormerRecords has records as an earlier version left them, of links whose names
-// begin with a dot, and what it left when it was killed while it wrote.
+// TestFormerRecords uses records of an earlier version, for links whose names begin
+// with a dot, and a file that it left when it was killed while writing.
 func TestFormerRecords(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.TwoLANs["v4"], fixture.Chained)
@@ -120,7 +120,7 @@ func TestFormerRecords(t *testing.T) {
 	for _, nic := range []string{".net2", ".new-x"} {
 		s.Plug(t, 1, nic)
 	}
-	// Names are as ever.
+	// Records keep these names; add files that a killed write left.
 	s.OnNode(t, fmt.Sprintf(`cd /run/multihome/%s
 		test -f .net2 -a -f .new-x
 		cp net1 .new-net1; head -c 20 net1 >.new-net7; : >.new-.net2; cp .new-x .new-.new-x`, s.Web.ContainerID))

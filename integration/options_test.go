@@ -12,8 +12,8 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestUntuned has tunePodRoutes false: net1 gets no table and takes nothing out of
-// main, and the node reaches it and is reached from it as ever.
+// TestUntuned sets tunePodRoutes to false: net1 gets no table and takes nothing out of
+// main, and node and pod still reach each other by it.
 func TestUntuned(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
@@ -34,8 +34,8 @@ func TestUntuned(t *testing.T) {
 	}
 }
 
-// TestPolicyRoutes puts those of the first NIC into main, and those of another
-// into its table.
+// TestPolicyRoutes checks that routes of the first NIC are in main, and those of
+// another NIC in its table.
 func TestPolicyRoutes(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
@@ -62,9 +62,9 @@ func TestPolicyRoutes(t *testing.T) {
 	s.Check(t)
 }
 
-// TestLinkOptions sets what is of a link: an address of veth0 that no table and
-// no Service minds, and the queue of the pod's NIC, not of the node's link that
-// has the same name.
+// TestLinkOptions sets options of links: an address of veth0, which changes no table
+// and no Service, and the queue length of the pod's NIC, not of the node's link with
+// the same name.
 func TestLinkOptions(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
@@ -86,8 +86,8 @@ func TestLinkOptions(t *testing.T) {
 	}
 }
 
-// TestOtherHostTable uses another table and priority on the node, and DEL finds
-// what is there, for each NIC and in the end.
+// TestOtherHostTable uses another table and priority on the node; DEL finds them, for
+// each NIC and at the end.
 func TestOtherHostTable(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], with(`"hostRuleTable": 600, "hostRulePriority": 1234`))
@@ -117,8 +117,8 @@ func TestOtherHostTable(t *testing.T) {
 	}
 }
 
-// TestNodeAddressesExcluded keeps a floating address out of the pod, which is by
-// the LAN wherever it is.
+// TestNodeAddressesExcluded keeps a floating address out of the pod, so that the pod
+// reaches it by the LAN, wherever it is.
 func TestNodeAddressesExcluded(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -139,7 +139,7 @@ func TestNodeAddressesExcluded(t *testing.T) {
 			s.Plug(t, 1, "net1")
 			s.Serve(t)
 			s.Verify(t, slices.DeleteFunc(fixture.ByTCP(s.Checks()), func(c lab.Check) bool {
-				return c.Answers == s.App.Netns // masqueraded as any of the node's addresses
+				return c.Answers == s.App.Netns // masqueraded like any of the node's addresses
 			})...)
 			s.Check(t)
 			for _, vip := range vips {

@@ -17,8 +17,8 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// TestOverlay has an eth0 by another CNI and two underlay NICs, one of mode auto
-// and one of mode overlay.
+// TestOverlay uses an eth0 of another CNI and two underlay NICs, one in mode auto and
+// one in mode overlay.
 func TestOverlay(t *testing.T) {
 	for kind := range fixture.Overlays {
 		t.Run(kind, func(t *testing.T) {
@@ -52,19 +52,19 @@ func TestOverlayWithoutCoordinator(t *testing.T) {
 			s := fixture.EmptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()})
 			s.Overlay(t, kind)
 			s.Plug(t, 1, "net1")
-			// A pod has one default, by its first NIC.
+			// A pod has one default route, by its first NIC.
 			fixture.Sh(t, s.Web.Netns, "ip route flush default; ip -6 route flush default; "+fixture.Overlays[kind].Defaults)
 			s.Serve(t)
 			s.Refute(t, slices.DeleteFunc(s.OverlayChecks(), func(c lab.Check) bool {
-				// The overlay's own: its pods reach their node.
+				// These work by the overlay itself: its pods reach their node.
 				return strings.HasPrefix(c.Name, "unbound to node") || c.From == s.Web.Netns && c.Answers == s.Node.Netns
 			})...)
 		})
 	}
 }
 
-// TestDefaultRouteNICInOverlay moves the default to net1; what the overlay
-// reaches stays reachable.
+// TestDefaultRouteNICInOverlay moves the default route to net1; everything that the
+// overlay reaches stays reachable.
 func TestDefaultRouteNICInOverlay(t *testing.T) {
 	for kind := range fixture.Overlays {
 		t.Run(kind, func(t *testing.T) {
@@ -84,9 +84,9 @@ func TestDefaultRouteNICInOverlay(t *testing.T) {
 	}
 }
 
-// TestOverlayPodsOnABridge: another pod on the bridge asks an underlay NIC's
-// address by the node, and is not told to ask on the bridge: it would ask the MAC
-// of the pod that had the address first for as long as it lives.
+// TestOverlayPodsOnABridge sends from another pod on the bridge to an underlay NIC's
+// address, by the node. The node must send no redirect: the pod would then send to the
+// MAC of the first pod with that address for the rest of its life.
 func TestOverlayPodsOnABridge(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
@@ -134,7 +134,7 @@ func TestOverlayPodsOnABridge(t *testing.T) {
 	}
 }
 
-// TestWrongModes asks for what can't be: nothing is changed.
+// TestWrongModes uses modes that don't fit the pod: nothing is changed.
 func TestWrongModes(t *testing.T) {
 	t.Parallel()
 	overlay := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)

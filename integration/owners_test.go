@@ -14,20 +14,21 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// What chains behind a NIC.
+// Plugins that chains have behind a NIC.
 const (
 	bySource = `{"type": "route", "sbr": true}`
 	older    = `{"type": "veth", "service_cidr": ["10.96.0.0/12", "fd00:10:96::/108"]}`
 )
 
-// routeBy is route with the macvlan of the node on a LAN's NIC.
+// routeBy returns route's entry with the macvlan of the node on a LAN's NIC.
 func routeBy(lan int, more string) string {
 	master := fixture.ThreeLANs()[lan].NIC
 	return fmt.Sprintf(`{"type": "route", "master": %q, "bridge": "%s.host"%s}`, master, master, more)
 }
 
-// TestTwoPluginsBehindAnOverlay has net1 by coordinator and net2 by route with sbr, in
-// a pod whose eth0 an overlay made, in every order: each is as if it was alone.
+// TestTwoPluginsBehindAnOverlay uses a pod whose eth0 an overlay made, with net1 by
+// coordinator and net2 by route with sbr, in every order: each NIC works as if it were
+// alone.
 func TestTwoPluginsBehindAnOverlay(t *testing.T) {
 	chains := map[string]string{"net1": fixture.Chained, "net2": bySource}
 	lan := map[string]int{"net1": 1, "net2": 2}
@@ -59,8 +60,8 @@ func TestTwoPluginsBehindAnOverlay(t *testing.T) {
 	}
 }
 
-// TestCoordinatorAndRoute has eth0 by coordinator and net1 by route, and the other way
-// round where that is possible.
+// TestCoordinatorAndRoute uses eth0 by coordinator and net1 by route, and the reverse
+// where that is possible.
 func TestCoordinatorAndRoute(t *testing.T) {
 	for name, chains := range map[string][]string{
 		"sbr":                       {fixture.Chained, bySource},
@@ -107,8 +108,8 @@ func TestCoordinatorAndRoute(t *testing.T) {
 	}
 }
 
-// TestBothBehindOneNIC chains coordinator and route behind one NIC: a bridge goes
-// with it, and tables by both are refused, whoever comes first.
+// TestBothBehindOneNIC chains coordinator and route behind one NIC: route may have a
+// bridge there, but tables by both are refused, in either order.
 func TestBothBehindOneNIC(t *testing.T) {
 	for name, tt := range map[string]struct {
 		first, chain []string
@@ -159,8 +160,8 @@ func TestBothBehindOneNIC(t *testing.T) {
 	}
 }
 
-// TestTablesOfOthers has somebody else use the tables that ours would be, in every way
-// there is: ours are others then, and theirs stay as they are.
+// TestTablesOfOthers lets other software use the tables that we prefer, in every
+// possible way: we take other tables, and theirs stay as they are.
 func TestTablesOfOthers(t *testing.T) {
 	others := map[string]string{
 		"rules":                      "ip rule add pref 9 from 10.99.0.1 lookup %[1]d; ip -6 rule add pref 9 from fd00:99::1 lookup %[1]d",
@@ -180,7 +181,7 @@ func TestTablesOfOthers(t *testing.T) {
 					s.Overlay(t, "flannel")
 				default:
 					s.Chained = nil
-					s.Plug(t, 0, lab.NIC) // by macvlan alone
+					s.Plug(t, 0, lab.NIC) // with macvlan alone
 					s.NICs = nil
 				}
 				for _, table := range []int{98, 99, 100, 101, 102} {
@@ -209,7 +210,7 @@ func TestTablesOfOthers(t *testing.T) {
 				if got := theirs(); got != before {
 					t.Errorf("theirs was\n%s\nand is\n%s", before, got)
 				}
-				if kind == "overlay" || kind == "sbr" { // else no runtime knows eth0, and repair says so
+				if kind == "overlay" || kind == "sbr" { // otherwise no runtime knows eth0, and repair says so
 					s.Calm(t)
 				}
 				s.Unplug(t, "net1")
@@ -231,10 +232,10 @@ func TestTablesOfOthers(t *testing.T) {
 
 var together = flag.Uint64("together", 0, "the seed of TestTogether's only pod; 0: some pods")
 
-// TestTogether draws pods with NICs by any of the plugins, that come and go: whatever
-// is there, each attachment's CHECK passes, and what comes from it goes where it
-// belongs; repair finds nothing to do, GC takes nothing; and in the end nothing is
-// left. A seed that failed is run again by -together.
+// TestTogether draws pods with NICs of any of the plugins, and adds and deletes them at
+// random. At any time each attachment's CHECK passes, its packets go where they belong,
+// repair finds nothing to do, and GC removes nothing; at the end nothing is left. Run a
+// failed seed again with -together.
 func TestTogether(t *testing.T) {
 	seeds := []uint64{*together}
 	if *together == 0 {
@@ -251,9 +252,9 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-// sortsOfPods are what a pod's eth0 is, and what there may be behind the others.
+// sortsOfPods are the ways to make a pod's eth0, and the plugins that may follow.
 var sortsOfPods = map[string]struct {
-	first   string // "": an overlay's
+	first   string // "": made by an overlay
 	further func(lan int) [][]string
 }{
 	"veth": {fixture.Chained, func(lan int) [][]string {

@@ -15,7 +15,7 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// TestRepairOfHealthyNode has pods of every kind.
+// TestRepairOfHealthyNode uses pods of every kind.
 func TestRepairOfHealthyNode(t *testing.T) {
 	for name, make := range map[string]func(t *testing.T) *fixture.Site{
 		"underlay": func(t *testing.T) *fixture.Site { return fixture.NewSite(t, fixture.ThreeLANs(), fixture.Chained) },
@@ -51,8 +51,8 @@ func TestRepairOfHealthyNode(t *testing.T) {
 	}
 }
 
-// TestRepair breaks what living pods rely on, in the ways that happen to a node:
-// repair says what it would do, does it, and traffic is as ever.
+// TestRepair breaks what living pods rely on, as it happens on a node: repair prints
+// what it would do, does it, and traffic works again.
 func TestRepair(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, s *fixture.Site){
 		"rules in the pod are flushed": func(t *testing.T, s *fixture.Site) {
@@ -110,8 +110,8 @@ func anyFailed(results []lab.Result) bool {
 	return false
 }
 
-// TestRepairWithOtherCIDRs changes the configuration on the node: living pods
-// follow.
+// TestRepairWithOtherCIDRs changes the configuration on the node: repair updates living
+// pods.
 func TestRepairWithOtherCIDRs(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.TwoLANs["v4"], fixture.Chained)
@@ -146,8 +146,8 @@ func TestRepairWithOtherCIDRs(t *testing.T) {
 	s.Healthy(t, dir)
 }
 
-// TestRepairOnePod names a pod in each way that show takes: that one is repaired, and
-// no other.
+// TestRepairOnePod names a pod in each way that show accepts: repair changes that pod,
+// and no other.
 func TestRepairOnePod(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
@@ -172,7 +172,7 @@ func TestRepairOnePod(t *testing.T) {
 	s.Check(t)
 	s.Healthy(t, dir)
 
-	// Another pod's damage is none of this one's.
+	// Damage to another pod must not affect this one.
 	s.OnNode(t, "for f in /var/lib/cni/results/*-"+s.App.ContainerID+"-*; do : >$f; done")
 	if got := s.Repair(t, dir, s.Web.Name()); got != "nothing to repair\n" {
 		t.Errorf("beside a pod whose result is damaged, repair says:\n%s", got)

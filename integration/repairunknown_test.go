@@ -13,8 +13,8 @@ import (
 	"github.com/multihome/multihome/integration/fixture"
 )
 
-// damages are what can happen to a result that libcni keeps. $file is that of the
-// damaged attachment, $other one of another NIC of the pod.
+// damages are the ways in which a result that libcni keeps can be damaged. $file is the
+// file of the damaged attachment, $other that of another NIC of the pod.
 var damages = map[string]string{
 	"cut short":              "truncate -s 100 $file",
 	"cut by a byte":          "truncate -s -1 $file",
@@ -41,11 +41,11 @@ var damages = map[string]string{
 	"elsewhere":              "mkdir -p /elsewhere/results; mv $file /elsewhere/results/",
 }
 
-// fewer are those that lead to all the ways of not knowing.
+// fewer are a few damages that cover all the ways in which the owner can be unknown.
 var fewer = []string{"cut short", "an empty result", "a directory", "gone", "elsewhere"}
 
-// TestRepairKeepsWhatItCannotTell damages what is known of one NIC of a pod. Repair,
-// and doctor --fix, take nothing from the pod, name what is damaged, and mend the
+// TestRepairKeepsWhatItCannotTell damages the cached result of one NIC of a pod. Repair
+// and doctor --fix remove nothing from the pod, name the damaged file, and repair the
 // other pod. One pod goes through all damages, the others through some.
 func TestRepairKeepsWhatItCannotTell(t *testing.T) {
 	const sbr = `{"type": "route", "sbr": true}`
@@ -88,7 +88,8 @@ func TestRepairKeepsWhatItCannotTell(t *testing.T) {
 					stdout, stderr, status := s.Multihome(t, "repair", "--conf-dir", dir)
 					named := strings.Contains(stderr, file)
 					if what == "gone" || what == "elsewhere" {
-						// Nothing but the pod's own state tells of an attachment to route by sbr.
+						// Only the pod's own state shows an attachment of route with
+						// sbr.
 						named = strings.Contains(stderr, n.Name) || n.Network != nil && name == "route" && n.Name == "net1"
 						status = max(status, 1)
 					}
@@ -118,9 +119,9 @@ func TestRepairKeepsWhatItCannotTell(t *testing.T) {
 	}
 }
 
-// TestRepairWithoutOneConfiguration has a file in the node's directory that can't be
-// read: it may be a network's newer configuration, so nothing goes that the cached
-// one does not ask for.
+// TestRepairWithoutOneConfiguration puts an unreadable file into the node's directory
+// of configurations. It may be a network's newer configuration, so repair removes
+// nothing that only the cached one doesn't want.
 func TestRepairWithoutOneConfiguration(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)

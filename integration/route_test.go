@@ -20,11 +20,11 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// routed is route as a conflist has it, for a bridge.
+// routed is route's entry of a conflist, with a bridge.
 const routed = `{"type": "route", "master": "ens192", "bridge": "ens192.host"}`
 
-// bridgeChecks are the ways that there are with route, and which of them there
-// are without.
+// bridgeChecks returns the paths that work with route, and says which of them work
+// without it.
 func bridgeChecks(s *lab.Scene, network string) []lab.Check {
 	lan := s.LANs[0]
 	var out []lab.Check
@@ -43,7 +43,7 @@ func bridgeChecks(s *lab.Scene, network string) []lab.Check {
 	return out
 }
 
-// bridgeHolds runs all of them.
+// bridgeHolds runs all these checks.
 func bridgeHolds(t *testing.T, s *lab.Scene) {
 	t.Helper()
 	for _, r := range lab.RunAll(slices.Concat(bridgeChecks(s, "tcp"), bridgeChecks(s, "udp"))) {
@@ -53,7 +53,7 @@ func bridgeHolds(t *testing.T, s *lab.Scene) {
 	}
 }
 
-// TestRouteTraffic runs macvlan and route by libcni, and sends traffic all ways.
+// TestRouteTraffic runs macvlan and route with libcni, and sends traffic on all paths.
 func TestRouteTraffic(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
@@ -78,8 +78,8 @@ func TestRouteTraffic(t *testing.T) {
 	}
 }
 
-// TestRouteTrafficWithout is the control: exactly what route is for fails without
-// it.
+// TestRouteTrafficWithout is the control: exactly the paths that route makes fail
+// without it.
 func TestRouteTrafficWithout(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192())
@@ -95,13 +95,13 @@ func TestRouteTrafficWithout(t *testing.T) {
 	}
 }
 
-// bridgeRoutes is what the node has by the bridge.
+// bridgeRoutes returns the node's routes by the bridge.
 func bridgeRoutes(t *testing.T, l *lab.Lab) string {
 	t.Helper()
 	return fixture.Sh(t, l.Node.Netns, "ip -4 route show dev "+fixture.Bridge+"; ip -6 route show dev "+fixture.Bridge+" | grep -v ^fe80 || true")
 }
 
-// TestRouteState looks at what `ip link` and `ip route` print of the node.
+// TestRouteState checks what `ip link` and `ip route` print on the node.
 func TestRouteState(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192(), routed)
@@ -127,8 +127,8 @@ func TestRouteState(t *testing.T) {
 	}
 }
 
-// TestRouteSparesTheLAN: hosts in the LAN find the node at its NIC's MAC alone,
-// though the bridge hears their ARP requests as well.
+// TestRouteSparesTheLAN checks that hosts in the LAN find the node at its NIC's MAC
+// alone, though the bridge hears their ARP requests as well.
 func TestRouteSparesTheLAN(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, fixture.Only(0), routed)
@@ -140,8 +140,8 @@ func TestRouteSparesTheLAN(t *testing.T) {
 		}
 		defer c.Close()
 		fixture.Sh(t, s.LANs[0].Client, "ip neigh flush dev eth0")
-		// A broadcast waits in one queue for all macvlans: what the bridge has to
-		// say to the first is out when a pod answers the second.
+		// Broadcasts wait in one queue for all macvlans: when a pod has answered the
+		// second, the bridge would have answered the first.
 		for _, to := range []netip.Prefix{s.LANs[0].Node[0], s.Web.Addrs(lab.NIC)[0]} {
 			if err := s.LANs[0].Client.Ping(to.Addr(), testbed.Socket{}); err != nil {
 				t.Error(err)
@@ -170,7 +170,7 @@ func TestRouteSparesTheLAN(t *testing.T) {
 		if got := answers(); !slices.Equal(got, want) {
 			t.Errorf("ARP is answered by %s, want node and pod, %s", got, want)
 		}
-		set("rp_filter") // which would do on its own
+		set("rp_filter") // it would be enough on its own
 	}
 	set("arp_ignore")
 	if got := answers(); !slices.Contains(got, macAt(t, s.Node.Netns, fixture.Bridge)) {
@@ -187,8 +187,8 @@ func macAt(t *testing.T, n *testbed.Netns, link string) string {
 	return m.String()
 }
 
-// TestRouteAgain repeats ADD, and lets CHECK find what is damaged, and ADD repair
-// it.
+// TestRouteAgain repeats ADD, damages objects that CHECK must name, and lets ADD
+// restore them.
 func TestRouteAgain(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
@@ -226,8 +226,8 @@ func TestRouteAgain(t *testing.T) {
 	}
 }
 
-// TestRouteDel takes an attachment away in every way. All leave nothing but the
-// bridge, which other pods use.
+// TestRouteDel deletes an attachment in every way. All leave only the bridge, which
+// other pods use.
 func TestRouteDel(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -237,7 +237,7 @@ func TestRouteDel(t *testing.T) {
 	for _, way := range []struct {
 		name  string
 		del   fixture.Call
-		blind bool // the pod is not found, so what is in it stays
+		blind bool // DEL can't find the pod, so its contents stay
 	}{
 		{"as it should be", s.WebNIC.Route("DEL"), false},
 		{"without prevResult", s.WebNIC.Route("DEL", nothing), false},
@@ -261,7 +261,7 @@ func TestRouteDel(t *testing.T) {
 			fixture.Same(t, "DEL "+way.name, want.Unnumbered(), got.Unnumbered())
 		}
 		s.AppNIC.Route("CHECK").Fine(t)
-		s.WebNIC.Route("ADD").Fine(t) // for who comes next, and in the pod
+		s.WebNIC.Route("ADD").Fine(t) // for the next call, and in the pod
 		s.WebNIC.Route("DEL").Fine(t)
 	}
 	s.AppNIC.Route("DEL").Fine(t)
@@ -270,7 +270,7 @@ func TestRouteDel(t *testing.T) {
 	}
 }
 
-// TestRouteDelSparesNextOwner: the address has been given to another pod by now.
+// TestRouteDelSparesNextOwner deletes a pod whose address another pod has by then.
 func TestRouteDelSparesNextOwner(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -282,7 +282,7 @@ func TestRouteDelSparesNextOwner(t *testing.T) {
 	if err := s.Node.AddMacvlan("ens192", next.Netns, lab.NIC); err != nil {
 		t.Fatal(err)
 	}
-	fixture.Sh(t, s.Web.Netns, "ip addr flush dev eth0") // it is dead, as far as the LAN goes
+	fixture.Sh(t, s.Web.Netns, "ip addr flush dev eth0") // the LAN sees it as dead
 	if err := next.AddAddrs(lab.NIC, s.Web.Addrs(lab.NIC)...); err != nil {
 		t.Fatal(err)
 	}
@@ -304,8 +304,8 @@ func TestRouteDelSparesNextOwner(t *testing.T) {
 	}
 }
 
-// TestRouteGC has a dead pod and a living one; the bridge goes with the last, if
-// the configuration says so, ours it is, and nobody else uses it.
+// TestRouteGC uses a dead and a living pod. The bridge goes with the last pod, if the
+// configuration says so, the bridge is ours, and nothing else uses it.
 func TestRouteGC(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -356,8 +356,8 @@ func TestRouteGC(t *testing.T) {
 	}
 }
 
-// TestRouteSharesBridgeWithCoordinator: GC sees the pods that coordinator links by
-// the same bridge.
+// TestRouteSharesBridgeWithCoordinator checks that GC sees the pods that coordinator
+// links by the same bridge.
 func TestRouteSharesBridgeWithCoordinator(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -371,7 +371,7 @@ func TestRouteSharesBridgeWithCoordinator(t *testing.T) {
 	s.AppNIC.Call("CHECK", fixture.Keys{"hostLink": "macvlan"}).Fine(t)
 }
 
-// TestRouteOfManyPods adds pods to a node that has no bridge yet, all at once.
+// TestRouteOfManyPods adds many pods at once to a node without a bridge.
 func TestRouteOfManyPods(t *testing.T) {
 	l := fixture.NewLab(t, lab.Ens192())
 	network := fixture.NewNetwork(t, l, routed)
@@ -401,8 +401,8 @@ func TestRouteOfManyPods(t *testing.T) {
 	}
 }
 
-// TestRouteBehindPolicyRules: rules of the node lead packets to the pod elsewhere,
-// or nowhere. What table main has is seen all the same.
+// TestRouteBehindPolicyRules uses rules of the node that lead packets for the pod to
+// another link, or drop them. Routes in table main are still seen.
 func TestRouteBehindPolicyRules(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -420,8 +420,8 @@ func TestRouteBehindPolicyRules(t *testing.T) {
 	}
 }
 
-// TestRouteRefuses: what is in the way is named with what is wanted, and nothing
-// is changed.
+// TestRouteRefuses checks that the error names the object in the way and the wanted
+// one, and that nothing is changed.
 func TestRouteRefuses(t *testing.T) {
 	t.Parallel()
 	for what, tt := range map[string]struct {
@@ -453,11 +453,11 @@ func TestRouteRefuses(t *testing.T) {
 	}
 }
 
-// isLock reports whether a line of a state is about the locks of links.
+// isLock reports whether a line of a state is a lock of a link.
 func isLock(line string) bool { return strings.HasPrefix(line, "node: /run/multihome") }
 
-// TestRouteOnTakenMaster: a port of a bridge can carry no macvlan, and neither can
-// the parent of ipvlans; the kernel's answer is the same.
+// TestRouteOnTakenMaster uses a port of a bridge and a parent of ipvlans, neither of
+// which can carry a macvlan; the kernel's answer is the same for both.
 func TestRouteOnTakenMaster(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -471,8 +471,8 @@ func TestRouteOnTakenMaster(t *testing.T) {
 	}
 }
 
-// TestRouteStatus: ADD can't work without the master, or with something else in
-// the bridge's place.
+// TestRouteStatus checks that ADD can't work if the master is missing, or if another
+// link has the bridge's name.
 func TestRouteStatus(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -499,7 +499,7 @@ func TestRouteStatus(t *testing.T) {
 	}
 }
 
-// TestRouteInEveryVersion passes the prevResult on in the version of the
+// TestRouteInEveryVersion checks that the prevResult is passed on in the version of the
 // configuration.
 func TestRouteInEveryVersion(t *testing.T) {
 	t.Parallel()

@@ -19,10 +19,9 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// TestSBR are the cases of the tests of the CNI project's sbr. What is the same
-// for its users: the numbers of the tables, what is in them, and what is not in
-// main any more. What differs on purpose: the rules' priority is explicit, and what
-// is ours has our protocol.
+// TestSBR runs the cases of the tests of the CNI project's sbr. The numbers of the
+// tables, their routes, and the routes that leave main are the same. Two things differ
+// on purpose: rules have an explicit priority, and our objects have our protocol.
 func TestSBR(t *testing.T) {
 	const eth0 = `
 		default via 10.0.0.1 dev eth0
@@ -137,7 +136,7 @@ func TestSBR(t *testing.T) {
 				192.168.1.0/24 dev net1 proto kernel scope link src 192.168.1.209
 				fd00:1::/64 dev net1 proto 110 src fd00:1::209 metric 1024 pref medium`,
 		}, {
-			// The CNI project's puts IPv6 routes into the table of an IPv4 address.
+			// The CNI project's sbr puts IPv6 routes into the table of an IPv4 address.
 			"both families", "ip addr add fd00:1::209/64 dev net1; ip -6 route add default via fd00:1::1", []fixture.Keys{first, v6}, nil, []string{"100", "101"}, `
 				32764; from 192.168.1.209 lookup 100 proto 110
 				32764; from fd00:1::209 lookup 101 proto 110
@@ -172,7 +171,7 @@ func TestSBR(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &result); err != nil || len(result.IPs) != len(tt.ips) || len(result.Interfaces) != 1 {
 				t.Errorf("prevResult comes out as %s (%v)", out, err)
 			}
-			// The CNI project's fails when it is repeated, and leaks a rule.
+			// The CNI project's sbr fails when it is repeated, and leaks a rule.
 			added := fixture.StateOf(t, p.Node, p.Netns)
 			if again := p.Call("ADD", prev, tt.config).Fine(t); again != out {
 				t.Errorf("ADD again prints %s, want %s", again, out)
@@ -191,10 +190,10 @@ func TestSBR(t *testing.T) {
 			p.Call("ADD", prev, tt.config).Fine(t)
 			check.Fine(t)
 
-			// The CNI project's leaves the tables, and doesn't give main back its own.
+			// The CNI project's sbr leaves the tables, and doesn't restore main.
 			del := p.Call("DEL", nil, tt.config)
 			if tt.config["table"] != nil {
-				del = p.Call("DEL", prev, tt.config) // for an address that the NIC hasn't
+				del = p.Call("DEL", prev, tt.config) // for an address that the NIC doesn't have
 			}
 			del.Fine(t)
 			if lost := tt.config["gateways"] != nil && strings.Contains(tt.setup, "default via"); !lost {
@@ -205,8 +204,8 @@ func TestSBR(t *testing.T) {
 	}
 }
 
-// TestSBRUnchained: without a prevResult there is nothing to route by, and CNI
-// 0.2.0 has none.
+// TestSBRUnchained expects an error without a prevResult, which has the addresses,
+// and CNI 0.2.0 has no prevResult.
 func TestSBRUnchained(t *testing.T) {
 	t.Parallel()
 	p := fixture.NewSBRPod(t)
@@ -220,8 +219,8 @@ func TestSBRUnchained(t *testing.T) {
 	fixture.Same(t, "ADD that was refused", before, fixture.StateOf(t, p.Node, p.Netns))
 }
 
-// TestSBRDelOfDeadPod: the CNI project's makes a file where the namespace was, and
-// fails.
+// TestSBRDelOfDeadPod deletes a pod without its namespace: the CNI project's sbr makes
+// a file in its place, and fails.
 func TestSBRDelOfDeadPod(t *testing.T) {
 	t.Parallel()
 	p := fixture.NewSBRPod(t)
@@ -234,8 +233,8 @@ func TestSBRDelOfDeadPod(t *testing.T) {
 	p.Call("DEL", nil).With("CNI_NETNS", "").Fine(t)
 }
 
-// TestSBRDelSparesOthers: rules and tables that are another NIC's or somebody's
-// stay, and so does what is in a table that the configuration names.
+// TestSBRDelSparesOthers checks that rules and tables of another NIC or of other
+// software stay, and so do the routes of a table that the configuration names.
 func TestSBRDelSparesOthers(t *testing.T) {
 	t.Parallel()
 	p := fixture.NewSBRPod(t)
@@ -255,11 +254,11 @@ func TestSBRDelSparesOthers(t *testing.T) {
 	}
 }
 
-// ipamRoutes are those that IPAM gives a NIC.
+// ipamRoutes matches the routes that IPAM gives a NIC.
 var ipamRoutes = regexp.MustCompile(`"routes": \[.*\]`)
 
-// secondNIC is a pod with a NIC in each of two LANs, of which the second is made by
-// macvlan and whatever is chained to it; the first has the pod's default routes.
+// secondNIC makes a pod with a NIC in each of two LANs. macvlan and the given chain
+// make the second; the first has the pod's default routes.
 func secondNIC(t *testing.T, chained ...string) (*lab.Lab, *lab.Pod) {
 	t.Helper()
 	l, err := lab.New(lab.Ens192(), lab.Ens224())
@@ -304,8 +303,8 @@ func secondNIC(t *testing.T, chained ...string) (*lab.Lab, *lab.Pod) {
 	return l, pod
 }
 
-// fromOutside asks each address of the pod from behind the router: the answer must
-// leave by the NIC that has the address. And the pod's own way out stays.
+// fromOutside sends a request to each address of the pod from behind the router: the
+// reply must leave by the NIC that has the address. The pod's own default route stays.
 func fromOutside(l *lab.Lab, pod *lab.Pod) (checks []lab.Check) {
 	sees := []netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8:2::10")}
 	for _, nic := range []string{"eth0", "net1"} {
@@ -322,8 +321,8 @@ func fromOutside(l *lab.Lab, pod *lab.Pod) (checks []lab.Check) {
 	return checks
 }
 
-// TestSBRTraffic: an answer leaves by the NIC that was asked. Without route it
-// leaves by the pod's default.
+// TestSBRTraffic checks that a reply leaves by the NIC that got the request. Without
+// route it leaves by the pod's default route.
 func TestSBRTraffic(t *testing.T) {
 	t.Parallel()
 	for name, chain := range map[string][]string{
@@ -349,8 +348,8 @@ func TestSBRTraffic(t *testing.T) {
 	}
 }
 
-// TestRepairOfRoute: `multihome repair` gives a pod back what route made, and takes
-// nothing away of it.
+// TestRepairOfRoute checks that `multihome repair` restores the objects of route in a
+// pod, and removes none of them.
 func TestRepairOfRoute(t *testing.T) {
 	t.Parallel()
 	l, pod := secondNIC(t, `{"type": "route", "master": "ens224", "bridge": "ens224.host", "sbr": true}`)

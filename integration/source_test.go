@@ -14,9 +14,9 @@ import (
 	"github.com/multihome/multihome/integration/fixture"
 )
 
-// agreed runs ADD of an attachment, and fails unless explain named each source before
-// that ADD gives a route, and CHECK, explain and a repeated ADD, as repair does it,
-// find nothing to do behind it.
+// agreed runs ADD of an attachment. It fails the test unless explain printed before
+// each source that ADD gives a route, and CHECK, explain and a repeated ADD (which
+// repair does) find nothing to do afterwards.
 func (w situation) agreed(t *testing.T, s *fixture.Site, a *fixture.Attachment) {
 	t.Helper()
 	e := explained{Attachment: a, add: w.call(a, "ADD")}
@@ -44,9 +44,9 @@ func (w situation) agreed(t *testing.T, s *fixture.Site, a *fixture.Attachment) 
 	fixture.Same(t, "ADD again", before, fixture.NoRun(withoutTimers(fixture.StateOf(t, s.Lab, a.Netns))))
 }
 
-// TestSourceWithTunnels has nodes whose rules lead elsewhere before there is ours, and
-// pods in a subnet of the node and in another one, of situations that are drawn: the
-// verbs agree. The seed is fixed, so that a failure can be repeated.
+// TestSourceWithTunnels uses nodes whose rules lead elsewhere before our rule exists,
+// and pods in a subnet of the node and in another one, in drawn situations: the verbs
+// agree. The seed is fixed, so that a failure can be repeated.
 func TestSourceWithTunnels(t *testing.T) {
 	const draws = 3
 	for i, kind := range slices.Sorted(maps.Keys(fixture.Tunnels)) {

@@ -14,8 +14,8 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// mentions are the lines in which a namespace's rules, routes and permanent neighbours
-// have one of the addresses.
+// mentions returns the lines of a namespace's rules, routes and permanent neighbours
+// that contain one of the addresses.
 func mentions(t *testing.T, n *testbed.Netns, addrs ...netip.Addr) []string {
 	t.Helper()
 	var out []string
@@ -30,8 +30,8 @@ func mentions(t *testing.T, n *testbed.Netns, addrs ...netip.Addr) []string {
 	return out
 }
 
-// TestNodeAddressChanges gives the node other addresses: before repair CHECK says what
-// is wrong, and after it nothing in the pod has the old ones.
+// TestNodeAddressChanges gives the node other addresses: CHECK reports that before
+// repair, and after repair nothing in the pod has the old ones.
 func TestNodeAddressChanges(t *testing.T) {
 	one, two := []lab.LAN{lab.Ens192()}, fixture.TwoLANs["dual"]
 	macvlan := with(`"hostLink": "macvlan"`)
@@ -98,8 +98,8 @@ func TestNodeAddressChanges(t *testing.T) {
 	}
 }
 
-// TestNICAddressChanges gives a NIC other addresses, and ADD is called again: nothing on
-// the node or in the pod has the old ones, and DEL leaves nothing.
+// TestNICAddressChanges gives a NIC other addresses, and repeats ADD: nothing on the
+// node or in the pod has the old ones, and DEL leaves nothing.
 func TestNICAddressChanges(t *testing.T) {
 	macvlan := `{"type": "coordinator", "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"], "hostLink": "macvlan"}`
 	for name, tt := range map[string]struct {
@@ -132,7 +132,7 @@ func TestNICAddressChanges(t *testing.T) {
 				lan = 1
 			}
 			s.Chained = nil
-			s.Plug(t, lan, tt.nic) // by macvlan alone
+			s.Plug(t, lan, tt.nic) // with macvlan alone
 			a := s.Attached(tt.nic)
 			call := func(verb string) fixture.Call {
 				c := a.Call(verb, fixture.KeysOf(t, tt.chain))
@@ -166,8 +166,8 @@ func TestNICAddressChanges(t *testing.T) {
 	}
 }
 
-// TestFormerLife has a pod die without DEL, and come again with the same container ID
-// and other addresses: nothing on the node has those of its former life.
+// TestFormerLife lets a pod die without DEL, and makes it again with the same container
+// ID and other addresses: nothing on the node has those of the former pod.
 func TestFormerLife(t *testing.T) {
 	macvlan := `{"type": "coordinator", "serviceCIDR": ["10.96.0.0/12", "fd00:10:96::/108"], "hostLink": "macvlan"}`
 	for name, chain := range map[string]string{"veth": fixture.Chained, "hostLink macvlan": macvlan, "route": routeBy(0, "")} {
@@ -181,7 +181,7 @@ func TestFormerLife(t *testing.T) {
 			}
 			call("ADD", s.AppNIC, "twice").Fine(t)
 			old := fixture.Addrs(s.App.Addrs(lab.NIC))
-			fixture.Sh(t, s.App.Netns, "ip link del eth0; ip link del veth0 2>/dev/null || true") // as with its namespace
+			fixture.Sh(t, s.App.Netns, "ip link del eth0; ip link del veth0 2>/dev/null || true") // as when its namespace goes
 			call("ADD", s.WebNIC, "twice").Fine(t)
 			if got := mentions(t, s.Node.Netns, old...); len(got) > 0 {
 				t.Errorf("the node has of the former life:\n%s", strings.Join(got, "\n"))

@@ -13,11 +13,11 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// lans are the address families in which the node and its pods may live.
+// lans are the LANs of the address families that the node and its pods may have.
 var lans = map[string]lab.LAN{"v4": fixture.Only(0), "v6": fixture.Only(1), "dual": lab.Ens192()}
 
-// TestTraffic sends traffic all ways, and looks at which link each packet left
-// by; see lab.Scene for the sentences.
+// TestTraffic sends traffic on all paths, and checks by which link each packet left;
+// see lab.Scene for the names of the checks.
 func TestTraffic(t *testing.T) {
 	for name, lan := range lans {
 		t.Run(name, func(t *testing.T) {
@@ -33,8 +33,8 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-// TestTrafficWithoutCoordinator is the control: exactly what coordinator is for
-// fails without it.
+// TestTrafficWithoutCoordinator is the control: exactly the paths that coordinator
+// makes fail without it.
 func TestTrafficWithoutCoordinator(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, lab.Ens192())
@@ -59,7 +59,7 @@ func TestTrafficWithoutCoordinator(t *testing.T) {
 	}
 }
 
-// pings are echo requests between the node and a pod, both ways.
+// pings returns echo requests between the node and a pod, in both directions.
 func pings(s *lab.Scene) []func() error {
 	var out []func() error
 	for i, web := range s.Web.Addrs(lab.NIC) {
@@ -70,8 +70,8 @@ func pings(s *lab.Scene) []func() error {
 	return out
 }
 
-// TestSpoofedSource sends from the pod by veth0 with an address that is not the
-// pod's: the node must not take it, for the pod could pass for anybody.
+// TestSpoofedSource sends from the pod by veth0 with an address that is not the pod's:
+// the node must drop it, or the pod could pretend to be any host.
 func TestSpoofedSource(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewScene(t, fixture.Only(0), fixture.Chained)
@@ -83,7 +83,7 @@ func TestSpoofedSource(t *testing.T) {
 	seen := func() bool {
 		fixture.Sh(t, s.Node.Netns, "nft add table inet seen; nft add chain inet seen in '{ type filter hook input priority 0; }'; nft add rule inet seen in udp dport 9 counter")
 		defer fixture.Sh(t, s.Node.Netns, "nft delete table inet seen")
-		// Nobody listens: with its own address the pod is told so.
+		// The port is closed: from its own address, the pod gets an error.
 		_, err := s.Web.Ask("udp", node, testbed.Socket{Source: foreign.Addr()})
 		if err == nil {
 			t.Error("somebody answers")

@@ -10,8 +10,8 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestTuning has the CNI project's tuning before coordinator in the chain, and behind
-// it, as docs/coordinator.md says of the two.
+// TestTuning has the CNI project's tuning before and behind coordinator in the chain,
+// and checks the table of docs/coordinator.md.
 func TestTuning(t *testing.T) {
 	t.Parallel()
 	for name, hostLink := range map[string]fixture.Keys{"veth": nil, "macvlan": {"hostLink": "macvlan"}} {

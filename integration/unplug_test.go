@@ -17,8 +17,8 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestHotPlug takes net1 away and adds net3: it gets the table that net1 had, and
-// net2 keeps its own, and its traffic, all the while.
+// TestHotPlug removes net1 and adds net3: net3 gets the table that net1 had, and net2
+// keeps its own table and its traffic all the time.
 func TestHotPlug(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.ThreeLANs(), fixture.Chained)
@@ -45,8 +45,7 @@ func TestHotPlug(t *testing.T) {
 	}
 }
 
-// TestTwoNICsAtOnce adds two NICs of a pod at the same time: each gets a table of
-// its own.
+// TestTwoNICsAtOnce adds two NICs of a pod at the same time: each gets its own table.
 func TestTwoNICsAtOnce(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.ThreeLANs(), fixture.Chained)
@@ -54,7 +53,7 @@ func TestTwoNICsAtOnce(t *testing.T) {
 	further := []fixture.NIC{{Name: "net1", Lan: 1, Network: s.NetworkIn(t, 1, fixture.Chained)}, {Name: "net2", Lan: 2, Network: s.NetworkIn(t, 2, fixture.Chained)}}
 	s.Serve(t)
 	for range 10 {
-		pods := make([]*lab.Pod, len(further)) // the one pod, but its results are not for two at once
+		pods := make([]*lab.Pod, len(further)) // all are the same pod, but each has its own results, for concurrent calls
 		errs := make([]error, len(further))
 		var wg sync.WaitGroup
 		for i, n := range further {
@@ -88,18 +87,18 @@ func TestTwoNICsAtOnce(t *testing.T) {
 	}
 }
 
-// orders are all in which three NICs can be taken away.
+// orders are all orders in which three NICs can be removed.
 var orders = [][]string{
 	{"eth0", "net1", "net2"}, {"eth0", "net2", "net1"}, {"net1", "eth0", "net2"},
 	{"net1", "net2", "eth0"}, {"net2", "eth0", "net1"}, {"net2", "net1", "eth0"},
 }
 
-// mainDefaults are what main holds of those: with its NIC each goes, and until then
-// another one may stand in for it. The directory of records stays.
+// mainDefaults matches the default routes of main: each goes with its NIC, and until
+// then another may replace it. The directory of records stays.
 var mainDefaults = regexp.MustCompile(`^web: (default|\tnexthop) .* dev \w+( metric 1024 pref medium| weight 1|) ?$|^web: default metric 1024 pref medium$|^node: /run/multihome$`)
 
-// TestDelInEveryOrder takes away what coordinator made for each of three NICs:
-// the others keep working, and in the end nothing of ours is left.
+// TestDelInEveryOrder deletes the attachments of three NICs: the others keep working,
+// and at the end nothing of ours is left.
 func TestDelInEveryOrder(t *testing.T) {
 	for _, way := range []struct {
 		name  string
@@ -114,7 +113,7 @@ func TestDelInEveryOrder(t *testing.T) {
 	} {
 		for i, order := range orders {
 			if way.name != "as it should be" && i%2 > 0 {
-				continue // half of them will do
+				continue // half of them are enough
 			}
 			t.Run(way.name+": "+strings.Join(order, " "), func(t *testing.T) {
 				t.Parallel()
@@ -136,7 +135,7 @@ func TestDelInEveryOrder(t *testing.T) {
 					}
 					s.NICs = slices.DeleteFunc(s.NICs, func(n fixture.NIC) bool { return n.Name == name })
 					s.SetServices(t)
-					// The deleted NICs themselves are still there, and lead to their LANs.
+					// The deleted NICs are still in the pod, and lead to their LANs.
 					s.Verify(t, slices.DeleteFunc(fixture.ByTCP(s.Checks()), func(c lab.Check) bool {
 						i := slices.IndexFunc(s.LANs, func(l *lab.LAN) bool { return l.Client == c.From })
 						return i >= 0 && !slices.ContainsFunc(s.NICs, func(n fixture.NIC) bool { return n.Lan == i })
@@ -154,8 +153,7 @@ func TestDelInEveryOrder(t *testing.T) {
 	}
 }
 
-// TestGCOfFurtherNIC collects the garbage of a further NIC's network: the pod's
-// other NICs stay.
+// TestGCOfFurtherNIC runs GC for a further NIC's network: the pod's other NICs stay.
 func TestGCOfFurtherNIC(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.ThreeLANs())
@@ -177,7 +175,7 @@ func TestGCOfFurtherNIC(t *testing.T) {
 	gc("net9")
 	fixture.Same(t, "GC while all live", alive, s.State(t))
 	gc("net2")
-	// Nobody tells GC where the pod's namespace is.
+	// GC doesn't know where the pod's namespace is.
 	fixture.Same(t, "GC of net2", before.Without("web").Unnumbered(), s.State(t).Without("web").Unnumbered())
 	for _, nic := range []string{"eth0", "net1"} {
 		s.Attached(nic).Call("CHECK", name(nic)).Fine(t)

@@ -17,11 +17,12 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// versions are those of CNI that coordinator speaks.
+// versions are the versions of CNI that coordinator speaks.
 var versions = []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 
-// TestResultInEveryVersion: the result is in the version of the configuration;
-// it is the prevResult, with the two ends behind its interfaces.
+// TestResultInEveryVersion checks that the result is in the version of the
+// configuration, and is the prevResult with the two ends of the link after its
+// interfaces.
 func TestResultInEveryVersion(t *testing.T) {
 	for _, v := range versions {
 		t.Run(v, func(t *testing.T) {
@@ -46,7 +47,7 @@ func TestResultInEveryVersion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// What the older version can't say is no matter.
+			// Fields that the older version doesn't have may differ.
 			was, err := types100.NewResultFromResult(prev)
 			if err != nil {
 				t.Fatal(err)
@@ -65,7 +66,7 @@ func TestResultInEveryVersion(t *testing.T) {
 			if d := cmp.Diff([]*types100.Interface{host, pod}, ends); d != "" {
 				t.Errorf("the ends (-kernel +result):\n%s", d)
 			}
-			if v != "0.3.0" && v != "0.3.1" { // which have no CHECK
+			if v != "0.3.0" && v != "0.3.1" { // these have no CHECK
 				s.WebNIC.Call("CHECK", fixture.Keys{"cniVersion": v, "prevResult": prev}).Fine(t)
 				s.WebNIC.Call("CHECK", fixture.Keys{"cniVersion": v, "prevResult": json.RawMessage(out)}).Fine(t)
 			}
@@ -74,7 +75,7 @@ func TestResultInEveryVersion(t *testing.T) {
 	}
 }
 
-// macOf asks the kernel.
+// macOf reads the MAC of a link from the kernel.
 func macOf(t *testing.T, s *fixture.Stage, where, link string) string {
 	t.Helper()
 	n := s.Node.Netns
@@ -88,7 +89,7 @@ func macOf(t *testing.T, s *fixture.Stage, where, link string) string {
 	return mac.String()
 }
 
-// TestVersion: VERSION lists them.
+// TestVersion checks that VERSION lists them.
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -102,21 +103,21 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// TestStatus: a node that can do the work says so, without a word and without
-// doing any.
+// TestStatus checks that STATUS on a node where ADD can work succeeds without output,
+// and changes nothing.
 func TestStatus(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
 	before := s.State(t)
 	c := s.WebNIC.Call("STATUS", fixture.Keys{"prevResult": nil})
-	c.Env = nil // STATUS is for no pod
+	c.Env = nil // STATUS is not about one pod
 	if out := c.Fine(t); out != "" {
 		t.Errorf("STATUS says %q", out)
 	}
 	fixture.Same(t, "STATUS", before, s.State(t))
 }
 
-// TestDisabled: the plugin hands on what it got, and does nothing.
+// TestDisabled checks that the plugin passes on its input, and does nothing.
 func TestDisabled(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -134,13 +135,14 @@ func TestDisabled(t *testing.T) {
 	if slices.Equal(before, s.State(t)) {
 		t.Error("ADD without mode disabled changes nothing")
 	}
-	// Switched off while the pod runs, DEL still takes away what is there.
+	// DEL removes what is there, even if the plugin was switched off while the pod
+	// runs.
 	s.WebNIC.Call("DEL", fixture.Keys{"mode": "disabled"}).Fine(t)
 	fixture.Sh(t, s.Node.Netns, fixture.RemoveRules)
 	fixture.Same(t, "DEL with mode disabled", before.Unnumbered(), s.State(t).Unnumbered())
 }
 
-// TestFirstNICOfAnotherName: podDefaultCNINIC says which NIC is the first.
+// TestFirstNICOfAnotherName checks that podDefaultCNINIC says which NIC is the first.
 func TestFirstNICOfAnotherName(t *testing.T) {
 	t.Parallel()
 	l := fixture.NewLab(t, lab.Ens192())
@@ -169,8 +171,7 @@ func TestFirstNICOfAnotherName(t *testing.T) {
 	}
 }
 
-// TestMTU: the veth has the NIC's MTU, or the one that the configuration names,
-// at both ends.
+// TestMTU checks that both ends of the veth have the NIC's MTU, or the configured one.
 func TestMTU(t *testing.T) {
 	t.Parallel()
 	for _, want := range []struct {

@@ -17,8 +17,8 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// printed is what the article on fixed addresses for several underlay NICs shows
-// of a pod with veth chained behind macvlan on ens192 and ens224.
+// printed is the output that the article on fixed addresses for several underlay NICs
+// shows for a pod with veth chained behind macvlan on ens192 and ens224.
 var printed = map[string]string{
 	"ip r show": `
 default via 10.6.0.1 dev eth0
@@ -41,13 +41,13 @@ default via 10.7.0.1 dev net1
 `,
 }
 
-// TestPrintedOutputs chains veth as the article does: each line that it prints is
-// there, with what is beside it in testdata/veth.txtar.
+// TestPrintedOutputs chains veth as the article does: each line of its output is there;
+// testdata/veth.txtar has the complete output.
 func TestPrintedOutputs(t *testing.T) {
 	t.Parallel()
 	const chain = `{"type": "veth", "service_cidr": ["10.96.0.0/12"]}`
 	ens192, ens224 := lab.Ens192(), lab.Ens224()
-	ens192.Pods[0].First = netip.MustParseAddr("10.6.168.171") // app's; web is next
+	ens192.Pods[0].First = netip.MustParseAddr("10.6.168.171") // of app; web has the next one
 	ens224.Pods[0].First = netip.MustParseAddr("10.7.168.173")
 	s := fixture.NewSite(t, fixture.Family(0, ens192, ens224), chain)
 	s.Verify(t, s.Checks()...)
@@ -79,8 +79,8 @@ func TestPrintedOutputs(t *testing.T) {
 	}
 }
 
-// saysAll reports whether a line of the output begins with the first word, and
-// has the others behind it, each pair as it is (dev eth0, via 10.6.0.1).
+// saysAll reports whether a line of the output begins with the first word, and contains
+// the others after it, each pair together (dev eth0, via 10.6.0.1).
 func saysAll(out string, words []string) bool {
 	for l := range strings.Lines(out) {
 		have := strings.Fields(l)
@@ -97,8 +97,8 @@ func saysAll(out string, words []string) bool {
 	return false
 }
 
-// TestVethWithoutVeth is the control: what the article is about doesn't work
-// without the plugin.
+// TestVethWithoutVeth is the control: the article's traffic doesn't work without the
+// plugin.
 func TestVethWithoutVeth(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewSite(t, fixture.Family(0, lab.Ens192(), lab.Ens224()))

@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// below are the packages of ours that a package may import. Those that aren't here may
-// import what they like, as long as Go finds no circle.
+// below lists, for a package, the packages of ours that it may import. Packages that
+// are not listed may import any, as long as Go finds no cycle.
 var below = map[string][]string{
 	"pkg/netstate":         {},
 	"pkg/config":           {},
@@ -36,7 +36,7 @@ var below = map[string][]string{
 	"pkg/ifacer/keys":      {"pkg/config", "pkg/netstate"},
 }
 
-// TestWalls holds packages to what is below them.
+// TestWalls checks the imports of packages against below.
 func TestWalls(t *testing.T) {
 	bad := fstest.MapFS{
 		"pkg/nft/a.go":      goFile(`package nft; import _ "` + module + `/pkg/kernel"`),
@@ -74,8 +74,8 @@ func beyond(tree fs.FS) ([]string, error) {
 	})
 }
 
-// TestConfigurationsNeedNoKernel: who only wants to know whether a configuration is good
-// links nothing that speaks to the kernel.
+// TestConfigurationsNeedNoKernel checks that a program that only validates
+// configurations links nothing that talks to the kernel.
 func TestConfigurationsNeedNoKernel(t *testing.T) {
 	for _, pkg := range []string{"pkg/config", "pkg/attachment", "pkg/coordinator/keys", "pkg/route/keys", "pkg/ifacer/keys"} {
 		for _, dep := range goList(t, "-deps", "./"+pkg) {
