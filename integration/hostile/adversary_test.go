@@ -18,11 +18,11 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// spoofer sends to its node whatever it likes.
+// spoofer sends any packet to its node.
 type spoofer struct {
 	*testbed.Netns
 	link string
-	node net.HardwareAddr // at the other end
+	node net.HardwareAddr // the MAC of the other end
 }
 
 func newSpoofer(t *testing.T, s *fixture.Stage, link, nodeLink string) spoofer {
@@ -44,7 +44,7 @@ func (p spoofer) sends(t *testing.T, from netip.Addr, to netip.AddrPort, data st
 	}
 }
 
-// arrivals are the datagrams that come to a port of a namespace.
+// arrivals are the datagrams that arrive at a port of a namespace.
 type arrivals struct {
 	socket net.PacketConn
 	seen   []string
@@ -64,7 +64,7 @@ func listen(t *testing.T, n *testbed.Netns, at netip.AddrPort) *arrivals {
 	return &a
 }
 
-// await fails if a datagram doesn't arrive.
+// await fails the test if a datagram doesn't arrive.
 func (a *arrivals) await(t *testing.T, data string) {
 	t.Helper()
 	if err := a.socket.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
@@ -81,8 +81,9 @@ func (a *arrivals) await(t *testing.T, data string) {
 	}
 }
 
-// sources are the addresses that a pod may want to be taken for: another pod, the
-// node, a host of the LAN, one far away, and nobody in the pod's own subnet.
+// sources are the addresses that a pod may want to forge: another pod's, the node's,
+// those of a host in the LAN and of a distant one, and an unused one in the pod's own
+// subnet.
 func sources(s *fixture.Stage, family int) map[string]netip.Addr {
 	far := []string{"198.51.100.7", "2001:db8:bad::7"}
 	nobody := []string{"10.6.200.200", "fd00:6::dead"}
@@ -96,9 +97,9 @@ func sources(s *fixture.Stage, family int) map[string]netip.Addr {
 	return out
 }
 
-// TestPodSendsFromNoAddressButItsOwn lets a pod send by its veth from the addresses
-// of others, to its node, a Service and another pod. Without the check that
-// arrives, which is the control; with it only what the pod sends from its own.
+// TestPodSendsFromNoAddressButItsOwn lets a pod send by its veth from the addresses of
+// others, to its node, a Service and another pod. Without the check the packets arrive,
+// which is the control; with it only packets from the pod's own address do.
 func TestPodSendsFromNoAddressButItsOwn(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -134,8 +135,8 @@ func TestPodSendsFromNoAddressButItsOwn(t *testing.T) {
 				for _, way := range ways {
 					spoofed := fmt.Sprintf("as %s (%s) to %s", who, from, way.name)
 					spoofer.sends(t, from, way.to, spoofed)
-					// Nobody takes a packet from an address of its own, whatever
-					// is checked: there is no control for that.
+					// Every kernel drops a packet from one of its own addresses, with
+					// or without the check: there is no control for that.
 					if itself := who == "the node" || who == way.name || who == "another pod" && way.name == "a Service"; !strict && !itself {
 						way.at.await(t, spoofed)
 					}
@@ -160,8 +161,8 @@ func TestPodSendsFromNoAddressButItsOwn(t *testing.T) {
 	fixture.Holds(t, s.Scene)
 }
 
-// TestPodSendsByBridgeFromNoAddressOfOthers has the node's macvlan for the link. It
-// is shared, so all that it can tell is that an address is not of its pods.
+// TestPodSendsByBridgeFromNoAddressOfOthers uses the node's macvlan as the link. Pods
+// share it, so the check drops only addresses that are of none of its pods.
 func TestPodSendsByBridgeFromNoAddressOfOthers(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -173,7 +174,7 @@ func TestPodSendsByBridgeFromNoAddressOfOthers(t *testing.T) {
 			s.WebNIC.Call("CHECK", option).Fine(t)
 		} else {
 			s.WebNIC.Add(t, option, fixture.Keys{"hostRPFilter": 0})
-			fixture.Sh(t, s.Node.Netns, "nft delete table inet multihome-sources") // which the other pod wants
+			fixture.Sh(t, s.Node.Netns, "nft delete table inet multihome-sources") // the other pod needs it
 		}
 		fixture.Settle(t, s.Node.Netns)
 		spoofer := newSpoofer(t, s, lab.NIC, fixture.Bridge)
@@ -199,8 +200,8 @@ func TestPodSendsByBridgeFromNoAddressOfOthers(t *testing.T) {
 	}
 }
 
-// TestCheckOfSources breaks what keeps pods to their own addresses: CHECK must name
-// it, and ADD mend it. GC takes it away with the last pod.
+// TestCheckOfSources damages the check that keeps pods to their own addresses: CHECK
+// must name the damage, and ADD repair it. GC removes the check with the last pod.
 func TestCheckOfSources(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -224,7 +225,7 @@ func TestCheckOfSources(t *testing.T) {
 		s.WebNIC.Add(t)
 		s.WebNIC.Check(t)
 		s.AppNIC.Check(t)
-		if damage != "nft flush ruleset" { // the Services are gone, too
+		if damage != "nft flush ruleset" { // this one removes the Services, too
 			fixture.Same(t, "ADD after "+damage, whole.Unnumbered(), s.State(t).Unnumbered())
 		}
 		if whole = s.State(t); t.Failed() {
@@ -248,7 +249,7 @@ func TestCheckOfSources(t *testing.T) {
 	}
 }
 
-// TestCheckOfSourcesMadeAtOnce has many pods make the one check of their node.
+// TestCheckOfSourcesMadeAtOnce lets many pods make the one check of their node at once.
 func TestCheckOfSourcesMadeAtOnce(t *testing.T) {
 	t.Parallel()
 	l := fixture.NewLab(t, lab.Ens192())
@@ -276,8 +277,8 @@ func TestCheckOfSourcesMadeAtOnce(t *testing.T) {
 	}
 }
 
-// claims are frames that say that a MAC has an address: each sort of ARP, and of
-// NDP, by which a kernel may learn that.
+// claims are frames that claim an address for a MAC: each sort of ARP, and of NDP, from
+// which a kernel may learn a neighbour.
 func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]func(*testbed.Netns, string) error {
 	out := map[string]func(*testbed.Netns, string) error{}
 	everybody := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -300,7 +301,7 @@ func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]fun
 	for name, m := range map[string]struct {
 		head   []byte // type, code, checksum, flags
 		target netip.Addr
-		option byte // of the link-layer address
+		option byte // the option with the link-layer address
 		to     netip.Addr
 	}{
 		"unsolicited advertisement": {[]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, addr, 2, netip.IPv6LinkLocalAllNodes()},
@@ -314,18 +315,18 @@ func claims(addr, node netip.Addr, mac, nodeMAC net.HardwareAddr) map[string]fun
 	return out
 }
 
-// TestPodChangesNoNeighbours lets a pod claim by its veth, in every way there is,
-// that it has the addresses of others, and its own at another MAC. Nothing that the
-// node knows of its neighbours may change, nor anything come to it. A host that
-// does the same in the LAN is believed, which is the control.
+// TestPodChangesNoNeighbours lets a pod claim by its veth, in every way there is, that
+// it has the addresses of others, or its own at another MAC. The node's neighbour
+// entries must not change, and no packet for others may reach the pod. The control is a
+// host in the LAN that does the same: the node believes it.
 func TestPodChangesNoNeighbours(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
 	s.WebNIC.Add(t)
 	s.AppNIC.Add(t)
-	// An entry that was just made is not protected from ARP (neigh locktime).
+	// A new entry is not protected from ARP (neigh locktime).
 	fixture.Sh(t, s.Node.Netns, "for f in /proc/sys/net/ipv4/neigh/*/locktime; do echo 0 > $f; done")
-	fixture.Holds(t, s.Scene) // the node knows its neighbours now
+	fixture.Holds(t, s.Scene) // now the node knows its neighbours
 	client := s.LANs[0].Client
 	claimed := net.HardwareAddr{2, 0xba, 0xd, 0, 0, 1}
 	neighbours := func() string {
@@ -349,7 +350,7 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 				if err := claim(s.Web.Netns, "veth0"); err != nil {
 					t.Fatal(err)
 				}
-				if err := s.Node.Ping(own.Addr(), testbed.Socket{}); err != nil { // what was sent has been heard
+				if err := s.Node.Ping(own.Addr(), testbed.Socket{}); err != nil { // the node has received the claims
 					t.Errorf("after a claim to be %s by %s: %v", who, how, err)
 				}
 				if after := neighbours(); after != before {
@@ -359,7 +360,7 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 		}
 		host := s.LANs[0].Host[family].Addr()
 		for how, claim := range claims(host, node, claimed, nodeMAC("ens192")) {
-			fixture.Sh(t, s.Node.Netns, fmt.Sprintf("ip neigh replace %s lladdr 02:00:00:00:00:99 dev ens192 nud stale; sleep 0.05", host)) // jiffies later
+			fixture.Sh(t, s.Node.Netns, fmt.Sprintf("ip neigh replace %s lladdr 02:00:00:00:00:99 dev ens192 nud stale; sleep 0.05", host)) // some jiffies later
 			if err := claim(client, "eth0"); err != nil {
 				t.Fatal(err)
 			}
@@ -376,8 +377,8 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 	}
 }
 
-// TestPodTakesNoAddressOfOthers lets a pod have an address that another one has, by
-// every sort of link to the node. Its ADD must name the other, whose routes stay.
+// TestPodTakesNoAddressOfOthers gives a pod an address that another pod has, by every
+// sort of link to the node. Its ADD must name the other pod, whose routes stay.
 func TestPodTakesNoAddressOfOthers(t *testing.T) {
 	byBridge := fixture.Keys{"hostLink": "macvlan"}
 	for name, tt := range map[string]struct {
@@ -392,7 +393,7 @@ func TestPodTakesNoAddressOfOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := fixture.NewStage(t, lab.Ens192())
-			s.WebNIC.Add(t, tt.claim) // so that all is there that pods share
+			s.WebNIC.Add(t, tt.claim) // makes everything that pods share
 			s.WebNIC.Del(t)
 			s.AppNIC.Add(t, tt.other)
 			for family, addr := range s.App.Addrs(lab.NIC) {
@@ -414,8 +415,8 @@ func TestPodTakesNoAddressOfOthers(t *testing.T) {
 	}
 }
 
-// TestPodTakesNoAddressOfOverlayPod has an address that leads to another CNI's link,
-// which tells nothing of a pod.
+// TestPodTakesNoAddressOfOverlayPod uses an address that is routed to another CNI's
+// link, which doesn't identify a pod.
 func TestPodTakesNoAddressOfOverlayPod(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()}, fixture.Chained)

@@ -16,7 +16,7 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestBadInput gives ADD and CHECK what they must refuse: with a CNI error on
+// TestBadInput gives ADD and CHECK input that they must refuse, with a CNI error on
 // standard output, exit status 1, and everything as it was.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
@@ -148,7 +148,7 @@ func TestBadInput(t *testing.T) {
 	if e := s.WebNIC.Call("PLUG").Fails(t); e.Code != types.ErrInvalidEnvironmentVariables {
 		t.Errorf("an unknown verb: %v", e)
 	}
-	// The control: what all of these were made from is good.
+	// The control: the input from which all of these were made is good.
 	s.WebNIC.Add(t)
 	s.WebNIC.Check(t)
 	after := s.State(t)
@@ -158,8 +158,8 @@ func TestBadInput(t *testing.T) {
 	fixture.Same(t, "ADD for our own link", after, s.State(t))
 }
 
-// TestBadValues gives every key values that it doesn't allow: code 7, and a
-// message with the key, the value and what is allowed.
+// TestBadValues gives every key values that it doesn't allow, and expects code 7 and a
+// message with the key, the value and the allowed values.
 func TestBadValues(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -203,8 +203,8 @@ func TestBadValues(t *testing.T) {
 	fixture.Same(t, "refused ADDs", before, s.State(t))
 }
 
-// badValueWords are those that an error about a value must have. Of another plugin's
-// key it names the owner.
+// badValueWords returns the words that an error about a value must contain. For a key
+// of another plugin this is that plugin.
 func badValueWords(key, value string) []string {
 	if key == "ipMasq" {
 		return []string{"coordinator: ", key, "put it into the configuration of"}
@@ -212,8 +212,8 @@ func badValueWords(key, value string) []string {
 	return []string{"coordinator: " + key, value, "want "}
 }
 
-// TestOddValues gives keys values that look like mistakes and are none: the kernel
-// takes what they lead to, and CHECK finds it.
+// TestOddValues gives keys values that look like mistakes but aren't: the kernel
+// accepts the result, and CHECK finds it.
 func TestOddValues(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -244,7 +244,8 @@ func TestOddValues(t *testing.T) {
 	}
 }
 
-// TestDelOfRefusedInput gives DEL what ADD refuses: it removes all the same.
+// TestDelOfRefusedInput gives DEL the input that ADD refuses: DEL still removes
+// everything.
 func TestDelOfRefusedInput(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package hostile gives plugins what nobody should, and has pods that mean harm.
+// Package hostile gives plugins bad input, and lets pods attack.
 package hostile
 
 import (

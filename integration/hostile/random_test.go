@@ -17,7 +17,7 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// junk are values that nobody means, for any key of a configuration.
+// junk are bad values for any key of a configuration.
 var junk = []string{
 	`null`, `true`, `-1`, `0`, `1e400`, `18446744073709551616`, `1.5`, `""`, `"\u0000"`, `"../../etc/passwd"`, `"$(reboot)"`,
 	`"` + strings.Repeat("x", 1<<16) + `"`, `[]`, `{}`, `[null]`, `[[]]`, `{"":{}}`, `"10.6.0.1/33"`, `["::ffff:10.6.0.1/128"]`,
@@ -46,24 +46,24 @@ func hostileEnv(t *testing.T, s *fixture.Stage) map[string][]string {
 	}
 }
 
-// mangled returns a configuration with something wrong in it.
+// mangled returns a configuration with an error in it.
 func mangled(r *rand.Rand, conf []byte) []byte {
 	out := slices.Clone(conf)
 	switch r.IntN(5) {
-	case 0: // another byte, here and there
+	case 0: // changes some bytes
 		for range 1 + r.IntN(8) {
 			out[r.IntN(len(out))] = byte(r.IntN(256))
 		}
 		return out
 	case 1:
 		return out[:r.IntN(len(out))]
-	case 2: // a part of it twice
+	case 2: // repeats a part
 		at := r.IntN(len(out))
 		return slices.Concat(out[:at], out[r.IntN(at+1):])
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(out, &keys); err != nil {
-		panic(err) // the tests' own
+		panic(err) // the tests' own configuration
 	}
 	names := make([]string, 0, len(keys))
 	for name := range keys {
@@ -91,9 +91,9 @@ func mangled(r *rand.Rand, conf []byte) []byte {
 	return []byte(b.String())
 }
 
-// TestRandomInput runs each plugin with what nobody should give it: every run ends
-// in time, with success or with one CNI error and exit status 1, and leaves node
-// and pods as they were. The seed is fixed, so that a failure can be repeated.
+// TestRandomInput runs each plugin with random input: every run ends in time, with
+// success or with one CNI error and exit status 1, and leaves node and pods as they
+// were. The seed is fixed, so that a failure can be repeated.
 func TestRandomInput(t *testing.T) {
 	const runs = 120
 	verbs := []string{"ADD", "ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION", "add", ""}
@@ -101,7 +101,7 @@ func TestRandomInput(t *testing.T) {
 		t.Run(plugin, func(t *testing.T) {
 			t.Parallel()
 			s := fixture.NewStage(t, lab.Ens192())
-			s.AppNIC.Add(t) // whom nothing may happen to
+			s.AppNIC.Add(t) // this pod must not change
 			good := map[string]fixture.Call{
 				"coordinator": s.WebNIC.Call("ADD"),
 				"veth":        s.WebNIC.Call("ADD", fixture.Keys{"type": "veth", "serviceCIDR": nil, "service_cidr": []string{"10.96.0.0/12", "fd00:10:96::/108"}}),
@@ -109,7 +109,7 @@ func TestRandomInput(t *testing.T) {
 				"ifacer":      s.WebNIC.Call("ADD", fixture.Keys{"type": "ifacer", "serviceCIDR": nil, "interfaces": []string{"ens192"}}),
 			}[plugin]
 			good.Plugin = plugin
-			for _, verb := range []string{"ADD", "DEL"} { // so that all is there that pods share
+			for _, verb := range []string{"ADD", "DEL"} { // makes everything that pods share
 				good.Verb = verb
 				good.Fine(t)
 			}

@@ -15,9 +15,9 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestRecordDamaged puts something else in the place of a record. CHECK must say
-// so, ADD make it anew, and DEL remove the NIC all the same, whatever the record
-// was: no link is followed, and no FIFO waited for.
+// TestRecordDamaged replaces a record by something else. CHECK must report it, ADD must
+// write the record again, and DEL must still remove the NIC, whatever the record was.
+// No plugin follows a link or waits for a FIFO.
 func TestRecordDamaged(t *testing.T) {
 	victim := filepath.Join(t.TempDir(), "victim")
 	const precious = "precious"
@@ -67,7 +67,7 @@ func TestRecordDamaged(t *testing.T) {
 			}
 			if out := s.Further(t, "ADD").Run(t); out.State.Success() {
 				s.Further(t, "CHECK").Fine(t)
-				s.OnNode(t, damage) // once more
+				s.OnNode(t, damage) // again
 			} else if e, err := out.AsError(); err != nil || !strings.Contains(e.Msg, "/run/multihome") {
 				t.Errorf("ADD says nothing of the record: %s (%v)", out.Stdout, err)
 			}
@@ -91,8 +91,8 @@ func TestRecordDamaged(t *testing.T) {
 	}
 }
 
-// TestRecordsNotRootsAlone has the directory of records be another's, or open: what
-// needs a record is refused with its name, and leaves nothing.
+// TestRecordsNotRootsAlone gives the directory of records another owner, or lets others
+// write there: verbs that need a record fail with its path, and leave nothing.
 func TestRecordsNotRootsAlone(t *testing.T) {
 	for name, damage := range map[string]string{
 		"open":               "mkdir -m 755 /run/multihome",
@@ -115,7 +115,7 @@ func TestRecordsNotRootsAlone(t *testing.T) {
 			before := s.State(t)
 			for what, c := range map[string]fixture.Call{"coordinator": s.Further(t, "ADD"), "route": s.WebNIC.Route("ADD")} {
 				if what == "route" && (name == "open further down" || name == "a link, in it") {
-					continue // its records are elsewhere
+					continue // this plugin's records are elsewhere
 				}
 				e := c.Fails(t)
 				if !strings.Contains(e.Msg, "/run/multihome") || e.Code != types.ErrInternal {
@@ -128,8 +128,8 @@ func TestRecordsNotRootsAlone(t *testing.T) {
 	}
 }
 
-// TestGCBesideForeignRecords names what is no record, and removes the dead pods
-// nevertheless.
+// TestGCBesideForeignRecords checks that GC names files that are no records, and still
+// removes dead pods.
 func TestGCBesideForeignRecords(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
@@ -151,8 +151,8 @@ func TestGCBesideForeignRecords(t *testing.T) {
 	s.AppNIC.Check(t)
 }
 
-// TestAllowListDamaged has something else where the node says what networks may do
-// with its links: then they may do nothing, and nobody waits for a FIFO.
+// TestAllowListDamaged replaces the node's list of what networks may do with its links:
+// then they may do nothing, and no plugin waits for a FIFO.
 func TestAllowListDamaged(t *testing.T) {
 	for name, damage := range map[string]string{
 		"empty":              ": >$list",
