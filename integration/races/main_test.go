@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package races has plugins run at the same time, for one pod and for many.
+// Package races runs plugins at the same time, for one pod and for many.
 package races
 
 import (

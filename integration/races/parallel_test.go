@@ -11,12 +11,12 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestManyPodsAtOnce adds 50 pods at once by the whole chain, and takes them
-// away at once.
+// TestManyPodsAtOnce adds 50 pods at once with the whole chain, and deletes them at
+// once.
 func TestManyPodsAtOnce(t *testing.T) {
 	l := fixture.NewLab(t, lab.Ens192())
 	network := fixture.NewNetwork(t, l, fixture.Chained)
-	first, err := l.NewPod("first") // so that the rule all pods share is there before
+	first, err := l.NewPod("first") // so that the rule that all pods share exists before
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,8 +55,8 @@ func TestManyPodsAtOnce(t *testing.T) {
 	fixture.Same(t, "50 pods added and deleted", before.Unnumbered(), fixture.StateOf(t, l).Unnumbered())
 }
 
-// TestManyPodsOnANewNode is the same where the rule all pods share is not there
-// yet, and everybody wants to make it.
+// TestManyPodsOnANewNode does the same on a node without the rule that all pods share:
+// every ADD tries to make it.
 func TestManyPodsOnANewNode(t *testing.T) {
 	l := fixture.NewLab(t, lab.Ens192())
 	network := fixture.NewNetwork(t, l, fixture.Chained)
@@ -80,8 +80,8 @@ func TestManyPodsOnANewNode(t *testing.T) {
 	}
 }
 
-// TestAddOfOnePodAtOnce: a runtime that calls ADD twice at once for the same
-// attachment gets the same result twice.
+// TestAddOfOnePodAtOnce calls ADD twice at once for the same attachment, and expects
+// the same result twice.
 func TestAddOfOnePodAtOnce(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())

@@ -14,9 +14,9 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
-// TestNICsAtOnce adds NICs of one pod at the same time. A further one whose ADD
-// is before that of the first is refused with the reason and changes nothing, so
-// that the runtime may try again. In the end all is as after ADDs in turn.
+// TestNICsAtOnce adds NICs of one pod at the same time. If a further NIC's ADD comes
+// before the first NIC's, it fails with the reason and changes nothing, and may be
+// repeated. At the end everything is as after ADDs one after the other.
 func TestNICsAtOnce(t *testing.T) {
 	const rounds = 8
 	for name, tt := range map[string]struct{ before, atOnce []string }{
@@ -52,7 +52,8 @@ func TestNICsAtOnce(t *testing.T) {
 	}
 }
 
-// attachments are what ADD and DEL race for: NICs of one pod, and by whom.
+// attachments are the subjects of racing ADDs and DELs: NICs of one pod, and their
+// plugins.
 var attachments = map[string]struct {
 	nic  string
 	call func(a *fixture.Attachment, verb string, over ...fixture.Keys) fixture.Call
@@ -71,9 +72,8 @@ func addedByBridge(a *fixture.Attachment, verb string, over ...fixture.Keys) fix
 	return a.Call(verb, append([]fixture.Keys{fixture.ByLink["by the bridge"]}, over...)...)
 }
 
-// TestAddAndDelAtOnce has two ADDs and two DELs of one attachment at the same
-// time: each does all of its work or waits, and what is there in the end is all
-// or nothing.
+// TestAddAndDelAtOnce runs two ADDs and two DELs of one attachment at the same time:
+// each does all of its work or waits, and the result is all or nothing.
 func TestAddAndDelAtOnce(t *testing.T) {
 	const rounds = 24
 	for name, tt := range attachments {
@@ -122,8 +122,8 @@ func TestAddAndDelAtOnce(t *testing.T) {
 	}
 }
 
-// TestBlindDelsAtOnce deletes both NICs of a pod at the same time, where nobody
-// knows its namespace any more: the node keeps nothing of it.
+// TestBlindDelsAtOnce deletes both NICs of a pod at the same time, without its
+// namespace: the node keeps nothing of it.
 func TestBlindDelsAtOnce(t *testing.T) {
 	const rounds = 20
 	for way, link := range fixture.ByLink {
@@ -146,23 +146,23 @@ func TestBlindDelsAtOnce(t *testing.T) {
 					}
 				}
 				fixture.Same(t, "DEL of both", before, s.State(t).Without("web").Unnumbered())
-				s.OutInTurn(t, nics, link) // what is in the pod
+				s.OutInTurn(t, nics, link) // the part in the pod
 			}
 		})
 	}
 }
 
-// TestBlindDelBesideAdd has a DEL that was given no namespace beside an ADD that
-// was, which has not locked what the other one knows nothing of. An ADD whose work
-// was taken away may fail, and has then left nothing. Whatever is there in the end,
-// DEL and GC leave nothing of it on the node, and ADD makes it whole.
+// TestBlindDelBesideAdd runs a DEL without a namespace beside an ADD with one; the DEL
+// can't lock the namespace that the ADD has locked. If the DEL removes its work, the
+// ADD may fail, and then leaves nothing. Whatever the result, DEL and GC leave nothing
+// of it on the node, and another ADD completes it.
 func TestBlindDelBesideAdd(t *testing.T) {
 	const rounds = 24
 	for name, tt := range attachments {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := fixture.NewSite(t, fixture.TwoLANs["dual"])
-			s.AddApp(t) // what pods share stays
+			s.AddApp(t) // keeps what pods share
 			living := []types.GCAttachment{{ContainerID: s.App.ContainerID, IfName: lab.NIC}}
 			if tt.nic != lab.NIC {
 				tt.call(s.Attached(lab.NIC), "ADD").Fine(t)
@@ -193,7 +193,7 @@ func TestBlindDelBesideAdd(t *testing.T) {
 					failed++
 					fixture.Same(t, "ADD that failed: "+e.Msg, none, s.State(t).Unnumbered())
 				}
-				// What is in the pod would die with it, and may need another ADD.
+				// Objects in the pod would go with it, and may need another ADD.
 				last := verb("DEL")
 				if i%2 == 0 {
 					last = verb("GC", fixture.Keys{"prevResult": nil, "cni.dev/valid-attachments": living})
@@ -212,13 +212,13 @@ func TestBlindDelBesideAdd(t *testing.T) {
 	}
 }
 
-// TestBlindDelWithinAdd holds up an ADD that has written its record, before it locks
-// that and after, for such a DEL to come: before, the ADD must see that it was
-// deleted; after, the DEL must wait.
+// TestBlindDelWithinAdd stops an ADD that has written its record, before and after it
+// locks the record, and runs such a DEL. Before, the ADD must notice that the DEL
+// removed the record; after, the DEL must wait.
 func TestBlindDelWithinAdd(t *testing.T) {
 	for name, tt := range map[string]struct {
 		call  string
-		n     int // the pod's lock comes first, and the node's
+		n     int // the pod's lock and the node's come before
 		fails bool
 	}{
 		"before it locks the record": {"renameat", 1, true},
@@ -228,7 +228,7 @@ func TestBlindDelWithinAdd(t *testing.T) {
 			t.Parallel()
 			s := fixture.NewStage(t, lab.Ens192())
 			link := fixture.ByLink["by the bridge"]
-			s.AppNIC.Call("ADD", link).Fine(t) // what pods share stays
+			s.AppNIC.Call("ADD", link).Fine(t) // keeps what pods share
 			before := s.State(t).Unnumbered()
 			held := make(chan fixture.Outcome)
 			go func() { held <- s.WebNIC.Call("ADD", link).Held(tt.call, tt.n, "delay_exit=10s").Run(t) }()
@@ -240,7 +240,7 @@ func TestBlindDelWithinAdd(t *testing.T) {
 				}
 				err := s.Node.Run(func() error {
 					found, err := filepath.Glob("/run/multihome/*/" + lab.NIC)
-					written = len(found) == 2 // app's, and web's
+					written = len(found) == 2 // those of app and web
 					return err
 				})
 				if err != nil {
@@ -262,13 +262,13 @@ func TestBlindDelWithinAdd(t *testing.T) {
 	}
 }
 
-// TestAddWithinBlindDel holds up such a DEL, which has found nothing, for an ADD to
-// come: what that makes, and notes, is none of the DEL's.
+// TestAddWithinBlindDel stops such a DEL after it has found nothing, and runs an ADD:
+// the DEL must not remove what the ADD makes and records.
 func TestAddWithinBlindDel(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, lab.Ens192())
 	link := fixture.ByLink["by the bridge"]
-	s.AppNIC.Call("ADD", link).Fine(t) // what pods share stays
+	s.AppNIC.Call("ADD", link).Fine(t) // keeps what pods share
 	before := s.State(t).Unnumbered()
 	del := s.WebNIC.Call("DEL", link, fixture.Keys{"prevResult": nil}).With("CNI_NETNS", "").Held("sendto", 1, "delay_enter=15s")
 	for _, out := range fixture.AllAtOnce(t, []fixture.Call{del, s.WebNIC.Call("ADD", link)}, 0, 5*time.Second) {
