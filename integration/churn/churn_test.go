@@ -36,11 +36,11 @@ const (
 	churnWorkers = 16
 )
 
-// TestChurn has pods come and go on one node: as it should be, with their
-// namespace gone at the same time as DEL, or before it, or without any DEL, with
-// one NIC and with two that are added at once, by veth and by the bridge. GC runs
-// beside them, and links, addresses, routes and rules of others change all the
-// while. Whoever is added must be whole, and in the end the node is as it was.
+// TestChurn lets pods come and go on one node: in the normal order, with their
+// namespace deleted before DEL or during it, or without any DEL; with one NIC, or with
+// two that are added at once; by veth and by the bridge. GC runs beside them, and
+// links, addresses, routes and rules of others change all the time. Every added pod
+// must be complete, and at the end the node is as it was.
 func TestChurn(t *testing.T) {
 	c := newChurn(t)
 	before, goroutines := fixture.StateOf(t, c.Lab).Unnumbered(), runtime.NumGoroutine()
@@ -78,20 +78,20 @@ func TestChurn(t *testing.T) {
 		*churnTime, c.lived, churnPods, c.verbs, changes, interrupted, c.longestGC.Round(time.Millisecond))
 }
 
-// churn is the node.
+// churn holds the node and the pods of a test.
 type churn struct {
 	*lab.Lab
-	work chan struct{} // has room for those that are at work
-	next atomic.Int32  // of the addresses
+	work chan struct{} // has a place for each call that may run
+	next atomic.Int32  // the number of the next address
 
 	mu        sync.Mutex
-	lives     [churnPods]int // how many of its pods a slot has had
+	lives     [churnPods]int // the number of pods that each slot has had
 	lived     int
-	verbs     map[string]int // that were run
+	verbs     map[string]int // the number of calls of each verb
 	longestGC time.Duration
 }
 
-// newChurn makes a node that has had a pod by the bridge, which stays.
+// newChurn makes a node that has had a pod with the bridge, which stays.
 func newChurn(t *testing.T) *churn {
 	t.Helper()
 	c := &churn{Lab: fixture.NewLab(t, lab.Ens192(), lab.Ens224()), work: make(chan struct{}, churnWorkers), verbs: map[string]int{}}
@@ -111,7 +111,7 @@ func newChurn(t *testing.T) *churn {
 	return c
 }
 
-// freshAddrs returns addresses for a pod's two NICs.
+// freshAddrs returns new addresses for a pod's two NICs.
 func (c *churn) freshAddrs() (addrs [2][]netip.Prefix) {
 	n := c.next.Add(1) + 1<<8
 	for i, lan := range []int{6, 7} {
@@ -120,11 +120,11 @@ func (c *churn) freshAddrs() (addrs [2][]netip.Prefix) {
 	return addrs
 }
 
-// id is the container ID of the pod in a slot.
+// id returns the container ID of the pod in a slot.
 func id(slot, life int) string { return fmt.Sprintf("churn-%d-%d", slot, life) }
 
-// live is the life of one pod, from its namespace to its end. It reports whether
-// nobody called DEL.
+// live runs the life of one pod, from its namespace to its end. It reports whether
+// there was no DEL.
 func (c *churn) live(t *testing.T, slot int, addrs [2][]netip.Prefix) (forgotten bool) {
 	c.mu.Lock()
 	c.lives[slot]++
@@ -164,14 +164,14 @@ func (c *churn) live(t *testing.T, slot int, addrs [2][]netip.Prefix) (forgotten
 	return end == 3
 }
 
-// at does something when one of the workers is free.
+// at calls f when one of the workers is free.
 func (c *churn) at(f func()) {
 	c.work <- struct{}{}
 	defer func() { <-c.work }()
 	f()
 }
 
-// collect calls GC again and again, with all that live or are about to.
+// collect calls GC again and again, with all attachments that live or are about to.
 func (c *churn) collect(t *testing.T, stop chan struct{}) {
 	for !t.Failed() {
 		select {
@@ -207,7 +207,7 @@ func (c *churn) gc(t *testing.T, valid []types.GCAttachment) {
 	c.longestGC = max(c.longestGC, time.Since(start))
 }
 
-// run runs a call, which must succeed, or else fail as may be.
+// run runs a call, which must succeed, or fail as may allows.
 func (c *churn) run(t *testing.T, call fixture.Call, may func(*types.Error) bool) (ok bool) {
 	out, err := call.Start(context.WithoutCancel(t.Context()))
 	if err != nil {
@@ -226,8 +226,8 @@ func (c *churn) run(t *testing.T, call fixture.Call, may func(*types.Error) bool
 	return false
 }
 
-// emptied waits until the node is as it was: what dies with a namespace does so
-// some time after it. Then nobody may be at work any more.
+// emptied waits until the node is as it was, because objects of a deleted namespace go
+// some time later. By then no process and no lock may be left.
 func (c *churn) emptied(t *testing.T, before fixture.State) {
 	t.Helper()
 	for range 2400 {
@@ -247,7 +247,7 @@ func (c *churn) emptied(t *testing.T, before fixture.State) {
 	if err != nil {
 		t.Error(err)
 	}
-	const mounts = "ns/mnt" // a node has its own, and every process that it starts is in that
+	const mounts = "ns/mnt" // a node has its own mount namespace, and all of its processes are in it
 	var ours string
 	if err := c.Node.Run(func() (err error) { ours, err = os.Readlink("/proc/thread-self/" + mounts); return err }); err != nil {
 		t.Fatal(err)
@@ -268,7 +268,7 @@ func (c *churn) emptied(t *testing.T, before fixture.State) {
 	}
 }
 
-// unlocked returns an error if somebody has a lock on a file.
+// unlocked returns an error if a process has locked the file.
 func unlocked(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -281,7 +281,8 @@ func unlocked(path string) error {
 	return nil
 }
 
-// guest is a pod in the churn, whose namespace has a path as runtimes make it.
+// guest is a pod in the churn, whose namespace has a path like those that runtimes
+// make.
 type guest struct {
 	*lab.Pod
 	on   *churn
@@ -317,7 +318,7 @@ func (c *churn) newGuest(t *testing.T, id string, addrs [2][]netip.Prefix, over 
 	return g
 }
 
-// plug gives the pod a NIC, and returns the result of who would have done so.
+// plug gives the pod a NIC, and returns the result that macvlan would return.
 func (g *guest) plug(lan *lab.LAN, nic string, addrs []netip.Prefix) (*types100.Result, error) {
 	if err := g.on.Node.AddMacvlan(lan.NIC, g.Netns, nic); err != nil {
 		return nil, err
@@ -351,8 +352,7 @@ func (g *guest) call(a *fixture.Attachment, verb string) fixture.Call {
 	return a.Call(verb, g.over).With("CNI_NETNS", g.path)
 }
 
-// add adds all NICs at once, and once more those whose ADD came before that of
-// the first.
+// add adds all NICs at once, and repeats the ADDs that came before the first NIC's.
 func (g *guest) add(t *testing.T) {
 	early := func(e *types.Error) bool { return strings.Contains(e.Msg, lab.NIC) }
 	first, further := g.nics[0], g.nics[1:]
@@ -382,14 +382,14 @@ func (g *guest) del(t *testing.T) {
 	}
 }
 
-// delBlindly is DEL where the runtime knows nothing any more.
+// delBlindly calls DEL like a runtime that has lost the namespace and the results.
 func (g *guest) delBlindly(t *testing.T) {
 	for _, a := range slices.Backward(g.nics) {
 		g.on.run(t, a.Call("DEL", g.over, fixture.Keys{"prevResult": nil}).With("CNI_NETNS", ""), nil)
 	}
 }
 
-// die takes the namespace away, as a runtime does.
+// die deletes the namespace, as a runtime does.
 func (g *guest) die(t *testing.T) {
 	err := g.on.Node.Run(func() error {
 		return errors.Join(unix.Unmount(g.path, unix.MNT_DETACH), os.Remove(g.path))

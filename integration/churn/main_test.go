@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package churn has pods come and go on a node, for as long as -churn says.
+// Package churn lets pods come and go on a node, for as long as -churn says.
 package churn
 
 import (
