@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// allows puts an allow-list into the node's own /etc.
+// allows writes an allow-list into the node's own /etc.
 func (n *node) allows(list string) {
 	n.t.Helper()
 	err := n.Run(func() error {
@@ -28,7 +28,8 @@ func (n *node) allows(list string) {
 	}
 }
 
-// TestAllowList: what the node's list doesn't allow is refused; DEL always works.
+// TestAllowList checks that links which the node's list doesn't allow are refused, and
+// that DEL always works.
 func TestAllowList(t *testing.T) {
 	n := two(t)
 	n.add(unused(vlan100))

@@ -18,12 +18,12 @@ const (
 	bond200 = `{"interfaces": ["ens192", "ens224"], "vlanID": 200, "bond": {"name": "bond0", "mode": 1}}`
 )
 
-// bonding is a configuration of bond0.
+// bonding returns a configuration of bond0.
 func bonding(mode, options string) string {
 	return fmt.Sprintf(`{"interfaces": ["ens192", "ens224"], "bond": {"name": "bond0", "mode": %s, "options": %q}}`, mode, options)
 }
 
-// TestBond: the links of the document. There the VLAN slipped: it is the bond's.
+// TestBond makes the links of the document, in which the VLAN is the bond's.
 func TestBond(t *testing.T) {
 	n := two(t)
 	const conf = `{"interfaces": ["ens192", "ens224"], "vlanID": 200, "bond": {"name": "bond0", "mode": 1, "options": "primary=ens192;arp_interval=1"}}`
@@ -45,7 +45,7 @@ func TestBond(t *testing.T) {
 	n.same("ADD again", before)
 }
 
-// TestBondWithoutVLAN: vlanID 0 is none.
+// TestBondWithoutVLAN checks that vlanID 0 stands for none.
 func TestBondWithoutVLAN(t *testing.T) {
 	n := two(t)
 	n.add(`{"interfaces": ["ens192", "ens224"], "vlanID": 0, "mtu": 1400, "bond": {"name": "bond0", "mode": 1}}`)
@@ -58,7 +58,7 @@ func TestBondWithoutVLAN(t *testing.T) {
 	n.addRefused(`{"interfaces": ["ens192", "ens224"], "mtu": 1500, "bond": {"name": "bond0", "mode": 1}}`, "link bond0: mtu is 1400, want 1500")
 }
 
-// TestModes: all, by number and by name.
+// TestModes tries all modes, by number and by name.
 func TestModes(t *testing.T) {
 	n := two(t)
 	for i, name := range netstate.BondModes {
@@ -72,8 +72,8 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// TestOptions: every option of a mode that has it is set, printed by ip and
-// verified; another value is refused or set.
+// TestOptions checks that every option of a mode is set, printed by ip and verified,
+// and that another value is refused or set.
 func TestOptions(t *testing.T) {
 	n := two(t)
 	for _, o := range netstate.BondOptions {
@@ -97,7 +97,7 @@ func TestOptions(t *testing.T) {
 		case netstate.BondNumber:
 			value, other = "1", "0"
 			if o.Max > 1 {
-				value, other = "200", "100" // multiples of miimon, where that matters
+				value, other = "200", "100" // multiples of miimon, for options that must be
 			}
 		}
 		beside := ""
@@ -106,18 +106,18 @@ func TestOptions(t *testing.T) {
 		}
 		options := func(v string) string { return bonding(fmt.Sprintf("%q", mode), o.Name+"="+v+beside) }
 		switch o.Name {
-		case "broadcast_neighbor": // younger than this kernel
+		case "broadcast_neighbor": // newer than this kernel
 			n.addRefused(options("on"), "operation not supported by this kernel")
 			continue
 		}
 		n.add(options(value))
-		if o.Name != "coupled_control" { // younger than this ip
+		if o.Name != "coupled_control" { // newer than this ip
 			n.shows("ip -d link show bond0", " "+printed+" "+regexp.QuoteMeta(value)+" ")
 		}
 		n.check(options(value))
 		n.add(options(value))
 		switch {
-		case o.Name == "active_slave": // at the time, no property of the bond
+		case o.Name == "active_slave": // holds only for that moment
 			n.add(options(other))
 			n.shows("ip -d link show bond0", " active_slave "+value+" ")
 		case o.Live:
@@ -131,7 +131,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestBondByHand: what somebody made is verified in full, and used.
+// TestBondByHand checks that a bond made by hand is verified completely, and used.
 func TestBondByHand(t *testing.T) {
 	const made = `ip link add bond0 type bond mode active-backup miimon 100
 		for i in ens192 ens224; do ip link set $i down; ip link set $i master bond0; done; ip link set bond0 up`
@@ -151,7 +151,8 @@ func TestBondByHand(t *testing.T) {
 	n.addRefused(bond0, "link bond0: the list of members is ens192, ens224, ens256, want ens192, ens224")
 }
 
-// TestBondThatIsNone: it isn't touched before it is refused.
+// TestBondThatIsNone checks that another link with the bond's name is refused before
+// anything is changed.
 func TestBondThatIsNone(t *testing.T) {
 	n := two(t)
 	n.sh("ip link add bond0 type bridge")
@@ -159,7 +160,7 @@ func TestBondThatIsNone(t *testing.T) {
 	n.shows("ip link show bond0", `<BROADCAST,MULTICAST>`)
 }
 
-// TestBondOfTheDriver: the driver may come with a bond0 of its own.
+// TestBondOfTheDriver uses a bond0 that the driver makes when it is loaded.
 func TestBondOfTheDriver(t *testing.T) {
 	n := two(t)
 	n.sh("ip link add bond0 type bond")
@@ -168,7 +169,7 @@ func TestBondOfTheDriver(t *testing.T) {
 	n.shows("ip link show type vlan", `bond0\.200@bond0`)
 }
 
-// TestFailover: the bond loses its active member and keeps its other one.
+// TestFailover takes the active member away: the bond keeps its other member.
 func TestFailover(t *testing.T) {
 	n := two(t)
 	n.add(bonding("1", "primary=ens192"))
@@ -182,7 +183,7 @@ func TestFailover(t *testing.T) {
 	n.shows("ip -d link show bond0", "active_slave ens224 ")
 }
 
-// TestStatus: what ADD needs is there, or is named.
+// TestStatus checks that STATUS names what ADD lacks.
 func TestStatus(t *testing.T) {
 	n := two(t)
 	n.fine(call{verb: "STATUS", conf: vlan100})

@@ -21,13 +21,13 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// chain is ifacer, a main plugin on what it makes, and coordinator.
+// chain is ifacer, a main plugin on its link, and coordinator.
 type chain struct {
-	ifacer      string // its keys
-	main        string // the main plugin's, without the next one
+	ifacer      string // ifacer's keys
+	main        string // the main plugin, without its comma
 	master      string
-	vlan        int    // that it is in
-	coordinator string // keys besides the usual ones, each with a comma in front
+	vlan        int    // the VLAN of its link
+	coordinator string // further keys, each with a comma in front
 }
 
 const conflist = `{
@@ -45,7 +45,7 @@ const (
 	ipvlan  = `"type": "ipvlan", "mode": "%s"`
 )
 
-// onVLAN is a main plugin on a VLAN of a NIC.
+// onVLAN returns the chain of a main plugin on a VLAN of a NIC.
 func onVLAN(main string) chain {
 	return chain{ifacer: `"interfaces": ["ens192"], "vlanID": 100`, main: main, master: "ens192.100", vlan: 100}
 }
@@ -55,7 +55,7 @@ var (
 	nodeAddr = netip.MustParseAddr("10.6.168.123")
 )
 
-// TestChainVLAN: pods on a VLAN of a NIC.
+// TestChainVLAN puts pods on a VLAN of a NIC.
 func TestChainVLAN(t *testing.T) {
 	c := newChain(t, onVLAN(macvlan))
 	c.addPods()
@@ -63,13 +63,13 @@ func TestChainVLAN(t *testing.T) {
 	c.ends()
 }
 
-// TestChainIPVLAN: the same by ipvlan. Its layer 3 modes answer no ARP: the node
-// has an address in the VLAN, from which packets to pods find them.
+// TestChainIPVLAN does the same with ipvlan. Its layer 3 modes answer no ARP: the node
+// has an address in the VLAN, so that its packets find the pods.
 func TestChainIPVLAN(t *testing.T) {
 	for _, mode := range []string{"l2", "l3", "l3s"} {
 		t.Run(mode, func(t *testing.T) {
 			conf := onVLAN(fmt.Sprintf(ipvlan, mode))
-			conf.coordinator = `, "nodeAddresses": ["10.6.168.123"]` // the router's, which comes later, is none of them
+			conf.coordinator = `, "nodeAddresses": ["10.6.168.123"]` // without the router's, which comes later
 			c := newChain(t, conf)
 			c.addPods()
 			if mode == "l2" {
@@ -82,13 +82,13 @@ func TestChainIPVLAN(t *testing.T) {
 			c.in(c.peer, "ip route add 172.100.0.100/30 via "+router)
 			c.works()
 			c.outlives()
-			c.node.sh("ip addr del " + router + "/16 dev ens192.100") // ifacer leaves a VLAN that has addresses
+			c.node.sh("ip addr del " + router + "/16 dev ens192.100") // ifacer keeps a VLAN that has addresses
 			c.deletes()
 		})
 	}
 }
 
-// TestChainBond: pods on a VLAN of a bond, also when its active member fails.
+// TestChainBond puts pods on a VLAN of a bond, whose active member fails later.
 func TestChainBond(t *testing.T) {
 	c := newChain(t, chain{
 		ifacer: `"interfaces": ["ens192", "ens224"], "vlanID": 200, "bond": {"name": "bond0", "mode": 1, "options": "primary=ens192; miimon=50"}`,
@@ -105,8 +105,8 @@ func TestChainBond(t *testing.T) {
 	c.ends()
 }
 
-// TestChainWithoutCoordinator is the control: main plugins alone don't let a pod
-// and its node reach each other.
+// TestChainWithoutCoordinator is the control: with main plugins alone, a pod and its
+// node don't reach each other.
 func TestChainWithoutCoordinator(t *testing.T) {
 	for _, main := range []string{macvlan, fmt.Sprintf(ipvlan, "l2"), fmt.Sprintf(ipvlan, "l3"), fmt.Sprintf(ipvlan, "l3s")} {
 		t.Run(main, func(t *testing.T) {
@@ -123,8 +123,9 @@ func TestChainWithoutCoordinator(t *testing.T) {
 	}
 }
 
-// TestMarksOnOldKernel: nf_tables of this kernel answers, but holds no table of
-// family inet, ip or ip6. Whoever doesn't insist on it gets iptables-legacy.
+// TestMarksOnOldKernel runs on a kernel whose nf_tables answers, but has no table of
+// family inet, ip or ip6. Unless the configuration demands nftables, iptables-legacy is
+// used.
 func TestMarksOnOldKernel(t *testing.T) {
 	for _, backend := range []string{"auto", "iptables"} {
 		t.Run(backend, func(t *testing.T) {
@@ -171,7 +172,7 @@ type chained struct {
 	vlan  int
 }
 
-// newChain makes a node for a chain, and a host in the VLAN that is to come of it.
+// newChain makes a node for a chain, and a host in its VLAN.
 func newChain(t *testing.T, conf chain) *chained {
 	t.Helper()
 	c := &chained{t: t, node: newNode(t, "ens160", "ens192", "ens224"), vlan: conf.vlan}
@@ -195,7 +196,7 @@ func newChain(t *testing.T, conf chain) *chained {
 	return c
 }
 
-// addPods adds two.
+// addPods adds two pods.
 func (c *chained) addPods() {
 	c.t.Helper()
 	for i := range 2 {
@@ -207,7 +208,7 @@ func (c *chained) addPods() {
 	}
 }
 
-// addPod adds one, and returns its IPv4 address.
+// addPod adds a pod, and returns its IPv4 address.
 func (c *chained) addPod(name string) (addr netip.Addr, err error) {
 	c.t.Helper()
 	c.pods = append(c.pods, c.netns(name))
@@ -236,7 +237,7 @@ func (c *chained) netns(name string) *testbed.Netns {
 	return n
 }
 
-// in runs a script there, which must succeed, and returns its output.
+// in runs a script in a namespace, which must succeed, and returns its output.
 func (c *chained) in(n *testbed.Netns, script string) string {
 	c.t.Helper()
 	var out []byte
@@ -254,7 +255,7 @@ func (c *chained) conf(pod int) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: fmt.Sprint("pod", pod), NetNS: c.pods[pod].Path(), IfName: "eth0"}
 }
 
-// try does a verb on the node, and run one that must succeed.
+// try runs a verb on the node; run does the same for a verb that must succeed.
 func (c *chained) try(f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Minute)
 	defer cancel()
@@ -268,8 +269,8 @@ func (c *chained) run(verb string, f func(context.Context) error) {
 	}
 }
 
-// works: pods reach each other, the VLAN, and their node, both ways, with the
-// VLAN's tag on the wire.
+// works checks that pods reach each other, the VLAN, and their node, in both
+// directions, with the VLAN's tag on the wire.
 func (c *chained) works() {
 	c.t.Helper()
 	for i := range c.pods {
@@ -286,8 +287,8 @@ func (c *chained) works() {
 	c.tagged()
 }
 
-// reach pings an address until one of three echo requests is answered: a guest that gets
-// little time may lose one while it resolves the neighbour.
+// reach pings an address until one of three echo requests is answered: a slow guest may
+// lose one while it resolves the neighbour.
 func reach(from *testbed.Netns, to netip.Addr) (err error) {
 	for range 3 {
 		if err = from.Ping(to, testbed.Socket{}); err == nil {
@@ -297,8 +298,8 @@ func reach(from *testbed.Netns, to netip.Addr) (err error) {
 	return err
 }
 
-// tagged looks at the port of the host in the VLAN, where frames are as they are
-// on the wire.
+// tagged checks the frames at the port of the host in the VLAN, where they are as on
+// the wire.
 func (c *chained) tagged() {
 	c.t.Helper()
 	dump := exec.Command("timeout", "300", "tcpdump", "-i", "eth0", "-n", "-e", "-c", "1", "--immediate-mode",
@@ -325,14 +326,15 @@ func (c *chained) tagged() {
 	}
 }
 
-// ends: pods outlive STATUS and GC, and with the last one everything goes.
+// ends checks that pods outlive STATUS and GC, and that everything goes with the last
+// pod.
 func (c *chained) ends() {
 	c.t.Helper()
 	c.outlives()
 	c.deletes()
 }
 
-// outlives: pods work after STATUS and GC.
+// outlives checks that pods work after STATUS and GC.
 func (c *chained) outlives() {
 	c.t.Helper()
 	c.run("STATUS", func(ctx context.Context) error { return c.cni.GetStatusNetworkList(ctx, c.list) })
@@ -344,7 +346,7 @@ func (c *chained) outlives() {
 	c.works()
 }
 
-// deletes: with the last pod everything goes.
+// deletes checks that everything goes with the last pod.
 func (c *chained) deletes() {
 	c.t.Helper()
 	for i := range c.pods {

@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// TestDoctor brings about what takes a kernel of its own: a full neighbour table, of
-// which there is one for all network namespaces, and a module that isn't there. It
-// does what the remedy says, and sees the finding gone. What else doctor finds,
-// TestDoctor of package integration brings about.
+// TestDoctor causes conditions that need a kernel of their own: a full neighbour table,
+// which all network namespaces share, and a missing module. It does what the remedy
+// says, and checks that the finding is gone. TestDoctor of package integration covers
+// the other findings.
 func TestDoctor(t *testing.T) {
 	for name, test := range map[string]struct{ id, what, cause string }{
 		"the neighbour table is full": {
@@ -41,7 +41,8 @@ func TestDoctor(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			// On Debian the modules of this kernel are where modprobe doesn't look.
+			// On Debian the modules of this kernel are in a directory that modprobe
+			// doesn't search.
 			stub := "#!/bin/sh\nexec " + strings.TrimSpace(string(modprobe)) + ` "$@"` + "\n"
 			if err := os.WriteFile(filepath.Join(dir, "modprobe"), []byte(stub), 0o755); err != nil {
 				t.Fatal(err)
@@ -50,8 +51,8 @@ func TestDoctor(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The file system is the host's: what is written is written elsewhere. In
-			// words, remedies are what is farthest to the right.
+			// The file system is the host's, so files are written elsewhere. In
+			// doctor's text, the remedies are indented most.
 			script := `export PATH=` + dir + `:` + bin + `:$PATH
 				mkdir -p etc/cni/net.d etc/sysctl.d etc/modules-load.d opt/cni/bin
 				mount --make-rprivate /; mount --bind etc /etc; mount --bind opt /opt

@@ -15,9 +15,9 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// TestExplainedCommands does by hand, on one of two nodes that are alike, what
-// `multihome explain` says that ADD would do. The outcome is what ADD makes on the
-// other, and explain changes nothing.
+// TestExplainedCommands runs by hand, on one of two equal nodes, the commands that
+// `multihome explain` prints for ADD. The result is the same as that of ADD on the
+// other node, and explain changes nothing.
 func TestExplainedCommands(t *testing.T) {
 	pod, err := testbed.NewNetns("pod")
 	if err != nil {
@@ -45,8 +45,8 @@ func TestExplainedCommands(t *testing.T) {
 	}
 }
 
-// alike is a node with two NICs, the second of them down, that have the same MACs on
-// every such node.
+// alike makes a node with two NICs, the second one down, with the same MACs on every
+// such node.
 func alike(t *testing.T) *node {
 	t.Helper()
 	n := two(t)
@@ -64,7 +64,7 @@ func (n *node) explain(conf string, pod *testbed.Netns) string {
 	return n.sh(multihome + " explain - --container-id a --netns " + pod.Path() + " <<'END'\n" + conf + "\nEND\n")
 }
 
-// withoutRecords is the state without files, for commands write none.
+// withoutRecords returns the state without files, because commands write none.
 func (n *node) withoutRecords() []string {
 	n.t.Helper()
 	return slices.DeleteFunc(n.state(), func(line string) bool { return strings.HasPrefix(line, "/run/") })

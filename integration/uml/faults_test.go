@@ -15,8 +15,8 @@ import (
 	"github.com/multihome/multihome/integration/fault"
 )
 
-// faulty runs ADD with something injected into one of its requests, by strace(1),
-// and reports whether there was such a request.
+// faulty runs ADD, injects a fault into one of its requests with strace(1), and reports
+// whether there was such a request.
 func (n *node) faulty(c call, fault string, request int) (out outcome, injected bool, err error) {
 	n.under = []string{
 		"strace", "-f", "-qq", "-o", "/run/strace", "-e", "trace=sendto",
@@ -28,15 +28,15 @@ func (n *node) faulty(c call, fault string, request int) (out outcome, injected 
 	return out, strings.Contains(trace, "(INJECTED)") || strings.Contains(trace, "killed by SIGKILL"), err
 }
 
-// struck are configurations of ifacer that a matrix is run on.
+// struck are the configurations of ifacer on which a matrix runs.
 var struck = map[string]string{
 	"ifacer, VLAN":           vlan100,
 	"ifacer, bond":           forced,
 	"ifacer, VLAN of a bond": strings.Replace(forced, "{", `{"vlanID": 5, `, 1),
 }
 
-// TestFaults lets ifacer fail and die at each of its system calls in turn. A bond
-// takes over what the node lives by, and a NIC that is down.
+// TestFaults makes ifacer fail and die at each of its system calls in turn. The bond
+// takes a NIC that carries the node's traffic, and a NIC that is down.
 func TestFaults(t *testing.T) {
 	inject, err := filepath.Abs("../../bin/test/inject")
 	if err != nil {
@@ -71,7 +71,7 @@ func TestFaults(t *testing.T) {
 					return lines
 				},
 				Tidy: func(verb string) {
-					if verb != "ADD" { // what a member loses nobody gives back but an ADD that fails
+					if verb != "ADD" { // only a failing ADD gives a member back what it lost
 						n.sh(strings.ReplaceAll(uplink, " add ", " replace "))
 					}
 				},
@@ -80,8 +80,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestSomebodyWasFirst: a link that appears between looking and making is looked
-// at again. The kernel's answer is made up, so that it comes each time.
+// TestSomebodyWasFirst checks that ifacer looks again if a link appears between its
+// look and its request. strace forges the kernel's answer, so that this happens each
+// time.
 func TestSomebodyWasFirst(t *testing.T) {
 	again := 0
 	for i := 1; ; i++ {
@@ -100,7 +101,7 @@ func TestSomebodyWasFirst(t *testing.T) {
 		case out.err == nil:
 			again++
 			n.check(vlan100)
-		default: // a request that only looks
+		default: // a request that only reads
 			n.same(fmt.Sprintf("request %d: %v", i, out.err), before)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// coordinator runs a verb with further keys, and returns the error that it prints.
+// coordinator runs a verb with further keys, and returns the printed error.
 func (r *routed) coordinator(verb, keys string) *types.Error {
 	r.t.Helper()
 	bin, err := filepath.Abs("../../bin/coordinator")
@@ -43,7 +43,7 @@ func (r *routed) coordinator(verb, keys string) *types.Error {
 	return e
 }
 
-// inVRF is a node whose NIC, on which the pod sits, is in a VRF.
+// inVRF makes a node whose NIC, on which the pod sits, is in a VRF.
 func inVRF(t *testing.T, more string) *routed {
 	t.Helper()
 	return newRouted(t, `ip link add blue type vrf table 10; ip link set blue up
@@ -52,7 +52,8 @@ func inVRF(t *testing.T, more string) *routed {
 		ip link add link ens192 name tmp type macvlan mode bridge; ip link set tmp netns $POD name eth0`)
 }
 
-// TestVRF: addresses in a VRF are not those by which pods reach their node; another is.
+// TestVRF checks that pods reach their node by an address outside of the VRF, not by
+// one in it.
 func TestVRF(t *testing.T) {
 	for _, link := range []string{"", `"hostLink": "macvlan", `} {
 		r := inVRF(t, "ip link add mg type veth peer name far; ip link set mg up; ip link set far up; ip addr add 10.1.0.5/24 dev mg; ip addr add fd00:1::5/64 dev mg nodad")
@@ -79,8 +80,8 @@ func TestVRF(t *testing.T) {
 	}
 }
 
-// TestVRFAlone: without an address outside of the VRF ADD says what is in the way, and
-// a configured one that is in the VRF is told as such.
+// TestVRFAlone checks that ADD says so if the node has no address outside of the VRF,
+// and that it names a configured address that is in the VRF.
 func TestVRFAlone(t *testing.T) {
 	r := inVRF(t, "true")
 	for keys, want := range map[string][]string{
@@ -96,7 +97,7 @@ func TestVRFAlone(t *testing.T) {
 	}
 }
 
-// TestGCWithFewOfNftables: this kernel's nf_tables has next to no family.
+// TestGCWithFewOfNftables runs on a kernel whose nf_tables has almost no family.
 func TestGCWithFewOfNftables(t *testing.T) {
 	n := newNode(t, "ens192")
 	for _, plugin := range []string{"coordinator", "veth", "route", "ifacer"} {
@@ -109,8 +110,8 @@ func TestGCWithFewOfNftables(t *testing.T) {
 	}
 }
 
-// TestAltNames: interfaces are called by other names, and the links are made and locked
-// by their own.
+// TestAltNames calls interfaces by other names; new links and locks have the kernel's
+// names.
 func TestAltNames(t *testing.T) {
 	n := two(t)
 	n.sh("ip link property add dev ens192 altname enp130s0f1np1-second-card; ip link property add dev ens224 altname enp11s0")

@@ -2,9 +2,9 @@
 
 //go:build uml
 
-// Package uml tests the plugins on a kernel with bonding, 8021q and dummy, which
-// the one that runs here may lack: `make test-uml` runs it on a user-mode Linux
-// kernel, with the binaries that are in bin.
+// Package uml tests the plugins on a kernel with bonding, 8021q and dummy, which the
+// machine's own kernel may lack: `make test-uml` runs it on a user-mode Linux kernel,
+// with the binaries in bin.
 package uml
 
 import (
@@ -33,7 +33,7 @@ type node struct {
 	t      *testing.T
 	sw     *testbed.Netns
 	plugin string
-	under  []string // a command to run it by
+	under  []string // a command that runs the plugin
 }
 
 // newNode makes a node with these NICs, up, without addresses.
@@ -69,7 +69,7 @@ func newNode(t *testing.T, nics ...string) *node {
 	return n
 }
 
-// two is a node with the NICs of the documents.
+// two makes a node with the NICs of the documents.
 func two(t *testing.T) *node { t.Helper(); return newNode(t, "ens192", "ens224") }
 
 // sh runs a script on the node, which must succeed, and returns its output.
@@ -86,7 +86,7 @@ func (n *node) sh(script string) string {
 	return string(out)
 }
 
-// call is a run of the plugin.
+// call is one run of the plugin.
 type call struct {
 	verb, id string
 	conf     string // the plugin's own keys, an object in JSON
@@ -94,17 +94,18 @@ type call struct {
 	more     string // other keys, in JSON
 }
 
-// outcome is how it ended.
+// outcome is the result of a run.
 type outcome struct {
 	stdout string
 	code   int          // the exit status
-	err    *types.Error // nil: well
+	err    *types.Error // nil: success
 }
 
-// errNoAnswer is a plugin that ended without what CNI wants of it.
+// errNoAnswer means that a plugin printed neither a result nor an error, as CNI
+// demands.
 var errNoAnswer = errors.New("neither success nor a CNI error")
 
-// start runs the plugin on the node. The pod's namespace is none of its business.
+// start runs the plugin on the node. The plugin doesn't use the pod's namespace.
 func (n *node) start(c call) (outcome, error) {
 	if c.version == "" {
 		c.version = "1.1.0"
@@ -165,7 +166,7 @@ func (n *node) fails(c call, want string) {
 	}
 }
 
-// refused runs a call that must fail with these words, and change nothing.
+// refused runs a call that must fail with these words and change nothing.
 func (n *node) refused(c call, want string) {
 	n.t.Helper()
 	before := n.state()
@@ -173,7 +174,8 @@ func (n *node) refused(c call, want string) {
 	n.same("refused: "+want, before)
 }
 
-// add is ADD of pod "a", addRefused one that fails, and check its CHECK.
+// add runs ADD of pod "a", addRefused runs one that must fail, and check runs its
+// CHECK.
 func (n *node) add(conf string) string {
 	n.t.Helper()
 	return n.fine(call{verb: "ADD", id: "a", conf: conf})
@@ -191,16 +193,16 @@ func (n *node) check(conf string) {
 	n.fine(call{verb: "CHECK", id: "a", conf: conf, more: prev})
 }
 
-// everything is all that can change on a node, in an order that doesn't matter.
+// everything prints all state of a node that can change, in any order.
 const everything = `
 	ip -d link; ip addr; ip route show table all; ip -6 route show table all; ip rule
 	find /run -type f`
 
-// volatile is what comes and goes by itself, or is counted. A bond's members
-// look for each other's state all the time.
+// volatile matches text that changes by itself, or counters. A bond's members negotiate
+// their state all the time.
 var volatile = regexp.MustCompile(`^\d+: |@if\d+| (link-netnsid|expires|hoplimit) \S+|NO-CARRIER,|,LOWER_UP|,M-DOWN| (active_slave|promiscuity|state|qdisc|mii_status|link_failure_count|bond_slave state|group default|mode) \S+| tentative| linkdown| \w+_timer +\S+| ad_(actor|partner)_oper_port_state\S* \S+`)
 
-// state is what the node holds, line by line.
+// state returns the state of the node, line by line.
 func (n *node) state() []string {
 	n.t.Helper()
 	n.settle()
@@ -216,8 +218,8 @@ func (n *node) state() []string {
 	return lines
 }
 
-// settle waits until the link-local addresses of all links that are up and have
-// a carrier are there, and their routes.
+// settle waits until all links that are up and have a carrier have their link-local
+// addresses, with their routes.
 func (n *node) settle() {
 	n.t.Helper()
 	for range 1500 {
@@ -241,7 +243,7 @@ func (n *node) settle() {
 	}
 }
 
-// same fails if the node isn't as it was.
+// same fails the test if the node isn't as it was.
 func (n *node) same(what string, before []string) {
 	n.t.Helper()
 	if d := cmp.Diff(before, n.state()); d != "" {
@@ -249,7 +251,7 @@ func (n *node) same(what string, before []string) {
 	}
 }
 
-// shows fails if the output of a command lacks a line that matches.
+// shows fails the test if the output of a command lacks a line that matches.
 func (n *node) shows(command, pattern string) {
 	n.t.Helper()
 	out := n.sh(command)
@@ -258,7 +260,7 @@ func (n *node) shows(command, pattern string) {
 	}
 }
 
-// lacks fails if there is a link of that name.
+// lacks fails the test if there is a link of that name.
 func (n *node) lacks(link string) {
 	n.t.Helper()
 	if out := n.sh("ip -o link show"); strings.Contains(out, ": "+link+":") || strings.Contains(out, ": "+link+"@") {
@@ -266,7 +268,7 @@ func (n *node) lacks(link string) {
 	}
 }
 
-// eventually is shows for what takes a moment.
+// eventually is like shows, but waits for the line.
 func (n *node) eventually(command, pattern string) {
 	n.t.Helper()
 	re := regexp.MustCompile("(?m)" + pattern)

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestParallel: 20 pods at once, with one VLAN, with one each, with one bond and
-// a VLAN each. All succeed, and there is one link each.
+// TestParallel adds 20 pods at once: with one VLAN, with a VLAN each, with one bond and
+// a VLAN each. All succeed, and each link is made once.
 func TestParallel(t *testing.T) {
 	for name, conf := range map[string]func(i int) string{
 		"one VLAN":       func(int) string { return vlan100 },
@@ -43,8 +43,8 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// TestParallelComeAndGo: pods come and go at once, and nothing is left, or
-// missing from under a pod that stays.
+// TestParallelComeAndGo adds and deletes pods at once: nothing is left, and no link of
+// a pod that stays is missing.
 func TestParallelComeAndGo(t *testing.T) {
 	n := two(t)
 	conf := func(int) string { return unused(bond200) }

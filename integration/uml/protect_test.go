@@ -9,16 +9,17 @@ import (
 	"testing"
 )
 
-// forced is the bond of the tests, by force.
+// forced is the tests' bond, with force.
 const forced = `{"interfaces": ["ens192", "ens224"], "force": true, "bond": {"name": "bond0", "mode": 1}}`
 
-// uplink is a NIC that the node lives by.
+// uplink gives a NIC the node's address and default route.
 const uplink = `
 	ip addr add 10.6.168.123/16 dev ens192; ip addr add fd00:6::123/64 dev ens192
 	ip route add default via 10.6.0.1; ip -6 route add default via fd00:6::1 dev ens192
 	ip route add 10.9.0.0/16 via 10.6.0.9 table 77`
 
-// TestProtected: a NIC that the node lives by isn't made a member.
+// TestProtected checks that a NIC with the node's address or default route doesn't
+// become a member.
 func TestProtected(t *testing.T) {
 	for _, tt := range []struct{ made, want string }{
 		{"ip addr add 10.6.168.123/16 dev ens192", "link ens192: it carries addr 10.6.168.123/16 dev ens192: set force"},
@@ -35,7 +36,7 @@ func TestProtected(t *testing.T) {
 	}
 }
 
-// TestForce: it is, when the configuration insists.
+// TestForce checks that it does, if the configuration has force.
 func TestForce(t *testing.T) {
 	n := two(t)
 	n.sh(uplink)
@@ -49,7 +50,7 @@ func TestForce(t *testing.T) {
 	n.shows("ip link show ens192", "master bond0 ")
 }
 
-// TestVLANOfUplink: a VLAN takes nothing from its parent.
+// TestVLANOfUplink checks that a VLAN leaves its parent as it is.
 func TestVLANOfUplink(t *testing.T) {
 	n := two(t)
 	n.sh(uplink)
@@ -60,10 +61,10 @@ func TestVLANOfUplink(t *testing.T) {
 	}
 }
 
-// TestUndo: a build that fails at its last member leaves the node as it was, with
-// the members up or down, at their master, with their addresses and routes.
+// TestUndo checks that a build that fails at its last member leaves the node as it was:
+// its members up or down, at their former master, with their addresses and routes.
 func TestUndo(t *testing.T) {
-	// A NIC with a macvlan has no room for a bond.
+	// A NIC with a macvlan can't become a member of a bond.
 	const busy = "ip link add link ens224 name mv0 type macvlan mode bridge; ip link set mv0 up"
 	for state, script := range map[string]string{
 		"up":              ":",

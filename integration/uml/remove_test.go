@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// unused is a configuration with removeUnused.
+// unused returns a configuration with removeUnused.
 func unused(conf string) string { return strings.Replace(conf, "{", `{"removeUnused": true, `, 1) }
 
-// TestDelKeeps: links stay, if nothing else is said.
+// TestDelKeeps checks that links stay by default.
 func TestDelKeeps(t *testing.T) {
 	n := two(t)
 	n.add(vlan100)
@@ -22,8 +22,8 @@ func TestDelKeeps(t *testing.T) {
 	n.shows("ip link show type vlan", `ens192\.100@ens192`)
 }
 
-// TestRemoveUnused: the last attachment takes along what ifacer made, and the
-// node is as it was.
+// TestRemoveUnused checks that DEL of the last attachment removes the links of ifacer,
+// and the node is as it was.
 func TestRemoveUnused(t *testing.T) {
 	for _, conf := range []string{unused(vlan100), unused(bond0), unused(bond200)} {
 		for _, before := range []string{":", "ip link set ens224 down"} {
@@ -38,13 +38,13 @@ func TestRemoveUnused(t *testing.T) {
 			if left := n.sh("ip -o link | wc -l"); left != there {
 				t.Errorf("%s: %s links of %s are left with one pod", conf, left, there)
 			}
-			n.fine(call{verb: "DEL", id: "b"}) // without the plugin's keys
+			n.fine(call{verb: "DEL", id: "b"}) // with none of the plugin's keys
 			n.same(conf, state)
 		}
 	}
 }
 
-// TestRemoveShared: a bond stays as long as any of its VLANs is in use.
+// TestRemoveShared checks that a bond stays as long as one of its VLANs is in use.
 func TestRemoveShared(t *testing.T) {
 	n := two(t)
 	n.add(unused(bond200))
@@ -56,10 +56,10 @@ func TestRemoveShared(t *testing.T) {
 	n.fine(call{verb: "DEL", id: "b"})
 	n.lacks("bond0.300")
 	n.fine(call{verb: "DEL", id: "c"})
-	n.shows("ip link show bond0", "MASTER,UP") // c's network didn't ask for it
+	n.shows("ip link show bond0", "MASTER,UP") // c's network didn't have removeUnused
 }
 
-// TestRemoveInUse: what the node itself uses by now stays.
+// TestRemoveInUse checks that links which the node itself now uses stay.
 func TestRemoveInUse(t *testing.T) {
 	for _, use := range []string{
 		"ip addr add 10.1.0.1/16 dev ens192.100",
@@ -75,8 +75,7 @@ func TestRemoveInUse(t *testing.T) {
 	}
 }
 
-// TestGC: attachments that are none any more are forgotten, those of other
-// networks aren't.
+// TestGC checks that GC forgets dead attachments of its network, and no others.
 func TestGC(t *testing.T) {
 	n := two(t)
 	n.add(unused(vlan100))
@@ -97,8 +96,8 @@ func TestGC(t *testing.T) {
 	n.shows("ip link show type vlan", `ens192\.300@ens192`)
 }
 
-// TestRemoveTwo: one chain has two ifacers, of which the second builds on what the
-// first made.
+// TestRemoveTwo uses a chain with two ifacers, the second of which builds on the first
+// one's link.
 func TestRemoveTwo(t *testing.T) {
 	const onBond = `{"interfaces": ["bond0"], "vlanID": 7}`
 	for _, first := range []string{bond0, unused(bond0)} {

@@ -12,8 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestResult: prevResult is passed on as it is, and without one the result is
-// empty, in the version asked for; every branch prints one, each time.
+// TestResult checks that prevResult is passed on unchanged, and that without one the
+// result is empty, in the version of the configuration; each kind of configuration
+// prints a result, each time.
 func TestResult(t *testing.T) {
 	n := two(t)
 	for _, conf := range []string{vlan100, `{"interfaces": ["ens192"]}`} {

@@ -26,7 +26,7 @@ type routed struct {
 	pod *testbed.Netns
 }
 
-// newRouted runs the script on the node with the pod's namespace in $POD.
+// newRouted makes a node, and runs the script on it with the pod's namespace in $POD.
 func newRouted(t *testing.T, script string) *routed {
 	t.Helper()
 	n := newNode(t, "ens192")
@@ -59,7 +59,7 @@ func (r *routed) in(script string) {
 	}
 }
 
-// route runs a verb, and returns the error that it prints.
+// route runs a verb, and returns the printed error.
 func (r *routed) route(verb string) *types.Error {
 	r.t.Helper()
 	bin, err := filepath.Abs("../../bin/route")
@@ -95,7 +95,7 @@ func addrs(t *testing.T, list ...string) (out []netip.Addr) {
 	return out
 }
 
-// TestRoute: node and pod reach each other with route, and not without.
+// TestRoute checks that node and pod reach each other with route, and not without.
 func TestRoute(t *testing.T) {
 	r := newRouted(t, "ip link add eth0 netns $POD link ens192 type macvlan mode bridge")
 	for _, verb := range []string{"", "ADD", "CHECK", "DEL"} {
@@ -117,8 +117,8 @@ func TestRoute(t *testing.T) {
 	}
 }
 
-// TestRouteOnParentOfIPVLANs: macvlan and ipvlan can't share a parent, whether it
-// is this pod's NIC or another one's, which nobody but the kernel knows of.
+// TestRouteOnParentOfIPVLANs checks that macvlan and ipvlan can't share a parent,
+// whether the ipvlan is this pod's NIC or another one that only the kernel knows.
 func TestRouteOnParentOfIPVLANs(t *testing.T) {
 	for name, tt := range map[string]struct{ script, want string }{
 		"this pod's":    {"ip link add eth0 netns $POD link ens192 type ipvlan mode l2", "pod: link eth0 is an ipvlan: macvlan and ipvlan can't share ens192"},

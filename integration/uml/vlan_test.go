@@ -11,7 +11,7 @@ import (
 
 const vlan100 = `{"interfaces": ["ens192"], "vlanID": 100}`
 
-// TestVLAN: the link of the document, made once.
+// TestVLAN makes the link of the document, once.
 func TestVLAN(t *testing.T) {
 	n := two(t)
 	n.add(vlan100)
@@ -28,7 +28,7 @@ func TestVLAN(t *testing.T) {
 	}
 }
 
-// TestVLANDown: a VLAN that is there and down is set up.
+// TestVLANDown checks that an existing VLAN that is down is set up.
 func TestVLANDown(t *testing.T) {
 	n := two(t)
 	n.add(vlan100)
@@ -38,7 +38,7 @@ func TestVLANDown(t *testing.T) {
 	n.shows("ip link show ens192.100", `<[^>]*\bUP\b`)
 }
 
-// TestVLANParentDown: so is a parent.
+// TestVLANParentDown checks the same for a parent.
 func TestVLANParentDown(t *testing.T) {
 	n := two(t)
 	n.sh("ip link set ens192 down")
@@ -47,7 +47,7 @@ func TestVLANParentDown(t *testing.T) {
 	n.shows("ip link show ens192.100", `<[^>]*\bUP\b`)
 }
 
-// TestVLANOnTwoParents: the same VLAN ID on two NICs is fine.
+// TestVLANOnTwoParents uses the same VLAN ID on two NICs.
 func TestVLANOnTwoParents(t *testing.T) {
 	n := two(t)
 	n.add(vlan100)
@@ -56,7 +56,7 @@ func TestVLANOnTwoParents(t *testing.T) {
 	n.shows("ip link show type vlan", `ens224\.100@ens224`)
 }
 
-// TestReboot: what is lost with a reboot is back with the next ADD.
+// TestReboot checks that the next ADD makes links again that were lost with a reboot.
 func TestReboot(t *testing.T) {
 	n := two(t)
 	n.add(vlan100)
@@ -68,7 +68,7 @@ func TestReboot(t *testing.T) {
 	n.shows("ip link show type vlan", `ens192\.100@ens192`)
 }
 
-// TestVLANThatIsNone: the right name is not enough.
+// TestVLANThatIsNone checks that another link with the right name is refused.
 func TestVLANThatIsNone(t *testing.T) {
 	for _, tt := range []struct{ made, want string }{
 		{"link add ens192.100 type bridge", "link ens192.100: type is bridge, want vlan"},
@@ -84,7 +84,7 @@ func TestVLANThatIsNone(t *testing.T) {
 	}
 }
 
-// TestVLANByHand: what somebody made is used, and never deleted.
+// TestVLANByHand checks that a VLAN made by hand is used, and never deleted.
 func TestVLANByHand(t *testing.T) {
 	n := two(t)
 	n.sh("ip link add link ens192 name ens192.100 type vlan id 100; ip link set ens192.100 up")
@@ -95,7 +95,7 @@ func TestVLANByHand(t *testing.T) {
 	n.same("ADD and DEL", before)
 }
 
-// TestVLANOptions: the MTU and the protocol.
+// TestVLANOptions checks the MTU and the protocol.
 func TestVLANOptions(t *testing.T) {
 	n := two(t)
 	n.add(`{"interfaces": ["ens192"], "vlanID": 4094, "mtu": 1400, "vlanProtocol": "802.1ad"}`)
@@ -107,7 +107,7 @@ func TestVLANOptions(t *testing.T) {
 	n.addRefused(`{"interfaces": ["ens192"], "vlanID": 5, "mtu": 1501}`, "link ens192: mtu is 1500, want at least the 1501 of ens192.5")
 }
 
-// TestNothingToMake: one interface alone is set up, and must be there.
+// TestNothingToMake checks that a single interface is set up, and must exist.
 func TestNothingToMake(t *testing.T) {
 	n := two(t)
 	n.sh("ip link set ens224 down")
@@ -117,7 +117,8 @@ func TestNothingToMake(t *testing.T) {
 	n.addRefused(`{"interfaces": ["ens256"], "vlanID": 5}`, "host: link ens256: no such device")
 }
 
-// TestConfigurationErrors: they come before anything is changed.
+// TestConfigurationErrors checks that bad configurations are refused before anything is
+// changed.
 func TestConfigurationErrors(t *testing.T) {
 	n := two(t)
 	n.sh("ip link set ens192 down")
