@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// object is a Kubernetes object, or a part of one, that is written.
+// object is a Kubernetes object to be written, or a part of one.
 type object = map[string]any
 
 // namespace is where all objects of the tests live; it is made by the cluster.
@@ -29,10 +29,11 @@ const (
 	endpointsAt = "/apis/discovery.k8s.io/v1/namespaces/" + namespace + "/endpointslices"
 )
 
-// server answers on this machine, with a certificate that it made itself.
+// server connects to the API server on this machine, which has a certificate of its own
+// making.
 var server = http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
-// statusError is an answer that is no success.
+// statusError is an answer with another status than success.
 type statusError struct {
 	code int
 	body string
@@ -87,8 +88,8 @@ func call(t *testing.T, method, path string, in, out any) {
 	}
 }
 
-// within calls f until it returns no error, and fails the test with the last one
-// when the time is over.
+// within calls f until it returns no error, and fails the test with the last error
+// after limit.
 func within(t *testing.T, limit time.Duration, f func() error) {
 	t.Helper()
 	end := time.Now().Add(limit)

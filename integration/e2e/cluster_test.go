@@ -20,15 +20,15 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// The machines that cluster.sh makes, by their names; its drawing says what is
-// where.
+// machines are the machines that cluster.sh makes, by their names; its drawing shows
+// them.
 var machines = map[string]*testbed.Netns{}
 
-// The directories of the repository, and of what cluster.sh keeps of logs, process
-// numbers and configurations.
+// root is the repository; cluster.sh keeps logs, process numbers and configurations in
+// state.
 var root, state = os.Getenv("E2E_ROOT"), os.Getenv("E2E_STATE")
 
-// setUp opens the machines, and lets each answer at port 8080.
+// setUp opens the machines, and starts a server at port 8080 of each.
 func setUp() error {
 	for _, name := range []string{"router", "client", "neighbour", "node1", "node2"} {
 		n, err := testbed.OpenNetns(name, "/run/netns/"+name)
@@ -58,18 +58,18 @@ func addrs(some ...string) []netip.Addr {
 	return list
 }
 
-// nodeAddrs are a node's addresses, which are all on lan6.
+// nodeAddrs returns a node's addresses, which are all on lan6.
 func nodeAddrs(node string) []netip.Addr {
 	n := strings.TrimPrefix(node, "node")
 	return addrs("10.6.0.1"+n, "fd00:6::1"+n)
 }
 
-// neighbourAddrs are those of the machine that is in each LAN.
+// neighbourAddrs returns the addresses of the neighbour in a LAN.
 func neighbourAddrs(lan int) []netip.Addr {
 	return lanAddrs(lan, 200)
 }
 
-// lanAddrs are the addresses in a LAN that end in a number.
+// lanAddrs returns the addresses in a LAN that end in a number.
 func lanAddrs(lan, last int) []netip.Addr {
 	return addrs(fmt.Sprintf("10.%d.0.%d", lan, last), fmt.Sprintf("fd00:%d::%d", lan, last))
 }
@@ -81,7 +81,7 @@ func otherNode(node string) string {
 	return "node1"
 }
 
-// of returns the address of the family of another.
+// of returns the address in the list that has the family of another.
 func of(family netip.Addr, list []netip.Addr) netip.Addr {
 	for _, a := range list {
 		if a.Is4() == family.Is4() {
@@ -105,7 +105,8 @@ func run(t *testing.T, n *testbed.Netns, command ...string) string {
 	return string(out)
 }
 
-// wantIn wants every line of a text, apart from what follows it there.
+// wantIn fails the test if the text lacks one of the lines; the text's lines may be
+// longer.
 func wantIn(t *testing.T, text string, lines ...string) {
 	t.Helper()
 	for _, want := range lines {
@@ -115,13 +116,13 @@ func wantIn(t *testing.T, text string, lines ...string) {
 	}
 }
 
-// fileOf is a node's file, as others find it.
+// fileOf returns the path of a node's file, as seen from outside.
 func fileOf(t *testing.T, node, path string) string {
 	t.Helper()
 	return filepath.Join("/proc", pidOf(t, node), "root", path)
 }
 
-// pidOf is a process in a node's namespaces.
+// pidOf returns a process in a node's namespaces.
 func pidOf(t *testing.T, node string) string {
 	t.Helper()
 	pid, err := os.ReadFile(filepath.Join(state, node, "pid"))
@@ -131,8 +132,7 @@ func pidOf(t *testing.T, node string) string {
 	return strings.TrimSpace(string(pid))
 }
 
-// restart ends a daemon of a node, which cluster.sh then starts again, and waits
-// until another process is there.
+// restart ends a daemon of a node, and waits until cluster.sh has started another one.
 func restart(t *testing.T, node, daemon string) {
 	t.Helper()
 	file := filepath.Join(state, node, daemon+".pid")

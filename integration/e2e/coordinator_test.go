@@ -17,7 +17,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
-// coordinatorCases are those of the other system's list.
+// coordinatorCases are the cases of spiderpool's list for coordinator.
 var coordinatorCases = []testCase{
 	{name: "C00001", what: "underlay, one NIC", run: underlayOneNIC},
 	{name: "C00002", what: "overlay, one NIC besides", run: overlayOneNIC},
@@ -43,13 +43,13 @@ var coordinatorCases = []testCase{
 	{name: "C00023", what: "vethMTU, and one that no link can have", run: vethMTU},
 }
 
-// name is a pod's name that says which test it is of.
+// name returns a pod's name that contains the name of its test.
 func name(t *testing.T, suffix string) string {
 	_, last, _ := strings.Cut(t.Name(), "/")
 	return strings.ToLower(strings.ReplaceAll(last, "/", "-")) + "-" + suffix
 }
 
-// pair starts a pod on each node, with the NICs that are made for each.
+// pair starts a pod on each node, each with its own NICs.
 func pair(t *testing.T, nics func() []nic) (a, b *pod) {
 	t.Helper()
 	a = &pod{name: name(t, "a"), node: "node1", nics: nics()}
@@ -67,20 +67,20 @@ func one(t *testing.T, nics ...nic) *pod {
 	return start(t, &pod{name: name(t, "a"), node: "node1", nics: nics})
 }
 
-// rules wants these of the pod's rules, in the family of an address.
+// rules checks that the pod has these rules, in the family of an address.
 func (p *pod) rules(t *testing.T, family netip.Addr, want ...string) {
 	t.Helper()
 	wantIn(t, run(t, p.Netns, "ip", familyOf(family), "rule"), want...)
 }
 
-// leavesBy wants the pod to send to an address by a link, from a source.
+// leavesBy checks that the pod sends to an address by this link, from this source.
 func (p *pod) leavesBy(t *testing.T, to, link string, source netip.Addr) {
 	t.Helper()
 	a := netip.MustParseAddr(to)
 	wantIn(t, run(t, p.Netns, "ip", familyOf(a), "route", "get", to), " dev "+link+" ", " src "+source.String()+" ")
 }
 
-// familyOf is the flag of ip for the family of an address.
+// familyOf returns the option of ip for the family of an address.
 func familyOf(a netip.Addr) string {
 	if a.Is4() {
 		return "-4"
@@ -88,7 +88,7 @@ func familyOf(a netip.Addr) string {
 	return "-6"
 }
 
-// Somewhere behind the router that is not there.
+// faraway are addresses behind the router, without a host.
 var faraway = []string{"8.8.8.8", "2001:db8::8"}
 
 func underlayOneNIC(t *testing.T) {
@@ -184,7 +184,8 @@ func conflict(t *testing.T) {
 			n := newNIC("eth0", 6, object{"detectIPConflict": true})
 			free := taken(t, n.addrs[i], 6)
 			p := &pod{name: name(t, "a"), node: "node1", nics: []nic{n}}
-			// Of an IPv6 address the kernel may know it first, and not say by whom.
+			// For an IPv6 address the kernel may know the conflict first, and not the
+			// other's MAC.
 			refused(t, p, fmt.Sprintf("coordinator: pod: addr %s(/64)? dev eth0: (([0-9a-f]{2}:){5}[0-9a-f]{2} has it already|another host has it)", n.addrs[i]))
 			free()
 			p.wait(t)
@@ -193,15 +194,14 @@ func conflict(t *testing.T) {
 	}
 }
 
-// taken gives an address to the neighbour, until the end of the test or the call
-// of what it returns.
+// taken gives an address to the neighbour, until the end of the test or a call of free.
 func taken(t *testing.T, a netip.Addr, lan int) (free func()) {
 	t.Helper()
 	change := func(verb string) {
 		run(t, machines["neighbour"], "ip", "addr", verb, netip.PrefixFrom(a, a.BitLen()).String(), "dev", fmt.Sprintf("eth%d", lan))
 	}
 	change("add")
-	if a.Is6() { // the neighbour shall be the one that has it already
+	if a.Is6() { // the neighbour must have it before the pod does
 		within(t, 10*time.Second, func() error {
 			if out := run(t, machines["neighbour"], "ip", "-6", "addr", "show", "tentative"); strings.Contains(out, a.String()) {
 				return fmt.Errorf("the neighbour still asks whether it may have %s", a)
@@ -355,8 +355,8 @@ func threeNICs(t *testing.T) {
 				t.Errorf("rp_filter of %s is %s, want 1 (%v)", link, got, err)
 			}
 		}
-		// A strict filter has no mercy on answers that come by the LAN to questions
-		// that were asked by the node.
+		// A strict filter drops replies that come by the LAN to requests that went by
+		// the node.
 		askAll(t, slices.DeleteFunc(append(p.asked(), p.asking()...), func(q question) bool {
 			return q.answers == "web-"+otherNode(p.node)
 		}))

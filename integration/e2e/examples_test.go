@@ -43,8 +43,8 @@ func exampleOverlay(t *testing.T) {
 
 func exampleVLAN(t *testing.T) { apply(t, "-f", "examples/vlan.yaml") }
 
-// example applies the file with the pod's name, waits for the pod that it makes,
-// and wants everybody to reach it, and its Service with the client's address.
+// example applies the file with the pod's name, waits for its pod, and checks that
+// everyone reaches the pod, and its Service with the client's address.
 func example(t *testing.T, p *pod) *pod {
 	t.Helper()
 	p.example = true

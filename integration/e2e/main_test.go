@@ -21,7 +21,7 @@ import (
 type testCase struct {
 	name, what string
 	run        func(*testing.T)
-	notCovered string // why there is no run
+	notCovered string // why the case isn't run
 }
 
 func TestMain(m *testing.M) {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// results are those of the cases that were run, by their names.
+// results are the results of the cases that ran, by their names.
 var results = map[string]string{}
 
 // TestCases runs every case.
@@ -48,7 +48,7 @@ func TestCases(t *testing.T) {
 		}
 		t.Run(c.name, func(t *testing.T) {
 			began := time.Now()
-			results[c.name] = "failed" // for whoever ends it early
+			results[c.name] = "failed" // stays if the case ends early
 			defer func() {
 				fmt.Printf("%s %s, %.0f s\n", c.name, results[c.name], time.Since(began).Seconds())
 			}()
@@ -60,7 +60,7 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// printTable prints what became of each case.
+// printTable prints the result of each case.
 func printTable() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	counts := map[string]int{}
@@ -89,8 +89,8 @@ func cases() []testCase {
 	return all
 }
 
-// notCoveredCases are those of the other system's list that have no test here, and
-// what is known not to hold.
+// notCoveredCases are the cases of spiderpool's list without a test here, and known
+// limits.
 var notCoveredCases = []testCase{
 	{name: "C00019", notCovered: "conflicting addresses of a StatefulSet's pod are kept: there is no IPAM plugin of ours yet"},
 	{name: "N00001", notCovered: "a VLAN is made: needs 8021q; on another kernel in integration/uml"},

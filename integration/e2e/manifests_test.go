@@ -17,14 +17,14 @@ import (
 	"github.com/multihome/multihome/pkg/catalog"
 )
 
-// manifestCases are what deploy/ says.
+// manifestCases test deploy/.
 var manifestCases = []testCase{
 	{name: "manifests-kustomize", what: "deploy/kustomize: the API server finds no fault with it, the DaemonSet installs the plugins, pods work with these", run: manifestsKustomize},
 	{name: "manifests-helm", what: "deploy/helm: the same by helm install, into another CNI directory", run: manifestsHelm},
 }
 
-// ours are the plugins that the DaemonSet installs, and the directories of the
-// nodes where the cluster looks for plugins.
+// ours are the plugins that the DaemonSet installs; the other list has the directories
+// of the nodes where the cluster looks for plugins.
 var (
 	ours    = catalog.Names()
 	cniBins = []string{"/opt/cni/bin", "/var/lib/cni/bin"}
@@ -73,13 +73,13 @@ func tool(t *testing.T, stdin, name string, args ...string) string {
 	return string(out)
 }
 
-// valid wants the API server to find no fault with manifests.
+// valid checks that the API server accepts the manifests.
 func valid(t *testing.T, stdin string, where ...string) {
 	t.Helper()
 	tool(t, stdin, "kubectl", append([]string{"apply", "--server-side", "--validate=strict", "--dry-run=server"}, where...)...)
 }
 
-// apply makes what manifests say, until the end of the test.
+// apply creates the objects of manifests, until the end of the test.
 func apply(t *testing.T, where ...string) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -88,8 +88,8 @@ func apply(t *testing.T, where ...string) {
 	tool(t, "", "kubectl", append([]string{"apply", "--server-side", "--validate=strict"}, where...)...)
 }
 
-// takeAway leaves the nodes without plugins of ours, until the end of the test, and
-// with the image that has them.
+// takeAway removes our plugins from the nodes, until the end of the test, but leaves
+// them the image.
 func takeAway(t *testing.T) {
 	t.Helper()
 	remove := func(node string) {
@@ -118,8 +118,8 @@ func takeAway(t *testing.T) {
 	}
 }
 
-// installed waits for the DaemonSet, and wants the image's plugins in the CNI
-// directory of each node, the drop-ins, and pods of the networks that work.
+// installed waits for the DaemonSet, and checks that each node has the image's plugins
+// in its CNI directory, and the drop-ins, and that pods of the networks work.
 func installed(t *testing.T, bin string, dropIns ...string) {
 	t.Helper()
 	tool(t, "", "kubectl", "rollout", "status", "daemonset/multihome", "--namespace", "kube-system", "--timeout", "2m")

@@ -17,14 +17,15 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// otherPluginCases are chains of other plugins, and other forms of coordinator's.
+// otherPluginCases test chains of other plugins, and other forms of coordinator's
+// chain.
 var otherPluginCases = []testCase{
 	{name: "host-link-macvlan", what: "coordinator with hostLink macvlan, two NICs", run: hostLinkMacvlan},
 	{name: "route-bridge", what: "route with the node's macvlan instead of coordinator", run: routeBridge},
 	{name: "overlay-ptp", what: "overlay by ptp, one NIC besides", run: overlayPtp},
 }
 
-// nodeCases are what happens to pods and nodes.
+// nodeCases test events of pods and nodes.
 var nodeCases = []testCase{
 	{name: "probes", what: "the kubelet's readiness and liveness probes of underlay and overlay pods, no restarts", run: probes},
 	{name: "network-status", what: "the annotation has each NIC's addresses", run: networkStatus},
@@ -166,7 +167,7 @@ func nothingLeft(t *testing.T) {
 				{"ip neigh", "PERMANENT"},
 			} {
 				for line := range strings.Lines(run(t, machines[node], strings.Fields(c.command)...)) {
-					// The node's macvlan goes with GC, if it is configured to.
+					// GC removes the node's macvlan, if it is configured to.
 					if strings.Contains(line, c.ours) && !strings.Contains(line, "ens192.host") {
 						left = append(left, c.command+": "+line)
 					}
@@ -180,8 +181,8 @@ func nothingLeft(t *testing.T) {
 	}
 }
 
-// performance prints how long 50 pods at once take from their creation until they
-// are ready, with and without coordinator, in turn.
+// performance prints how long 50 pods created at once take until they are ready, with
+// and without coordinator, in turn.
 func performance(t *testing.T) {
 	const rounds, atOnce = 3, 50
 	took := map[bool][]time.Duration{}
@@ -206,8 +207,8 @@ func performance(t *testing.T) {
 	}
 }
 
-// startAll creates pods, and returns after what time each was ready, with the pods
-// gone.
+// startAll creates pods, waits until they are ready and deletes them. It returns the
+// time that each took.
 func startAll(t *testing.T, pods []*pod) []time.Duration {
 	t.Helper()
 	body, err := request("GET", podsAt+"?watch=1", nil)

@@ -23,30 +23,30 @@ import (
 
 // nic is a macvlan NIC of a pod on one of the LANs.
 type nic struct {
-	name  string // eth0 is asked for as the pod's default network
+	name  string // the pod's default network makes eth0
 	lan   int    // 6, 7 or 8
 	addrs []netip.Addr
 	chain []object // the plugins after macvlan
 	ipam  object   // instead of static with addrs
-	first object   // instead of macvlan on the LAN: the cluster network in another form
-	made  string   // a network that is there, namespace/name, instead of one of this test's
+	first object   // instead of macvlan on the LAN: the cluster network, in another form
+	made  string   // an existing network, namespace/name, instead of one of this test
 }
 
-// pod is a pod with what is asked for, and once it is ready its namespace.
+// pod is a pod with its wishes and, once it is ready, its namespace.
 type pod struct {
 	*testbed.Netns
 	name, node string
-	app        string // the label that Services select it by
+	app        string // the label by which Services select it
 	nics       []nic
 	noProbe    bool   // for pods that their node can't reach
-	hostLink   string // the pod's link to its node, if it isn't the usual one
-	example    bool   // it is one of examples/
+	hostLink   string // the pod's link to its node, if not the usual one
+	example    bool   // it comes from examples/
 
 	uid     string
-	overlay []netip.Addr // eth0's, where the cluster network made it
+	overlay []netip.Addr // eth0's addresses, if the cluster network made it
 }
 
-// coordinator is the plugin's configuration in most chains, with further keys.
+// coordinator returns the plugin's configuration in most chains, with further keys.
 func coordinator(further object) object {
 	c := object{"type": "coordinator", "serviceCIDR": serviceRanges, "overlayPodCIDR": overlayRanges}
 	maps.Copy(c, further)
@@ -55,7 +55,7 @@ func coordinator(further object) object {
 
 var lastAddr int
 
-// newNIC has addresses that no other has, and coordinator in its chain.
+// newNIC returns a NIC with unused addresses, and coordinator in its chain.
 func newNIC(name string, lan int, further object) nic {
 	lastAddr++
 	return nic{name: name, lan: lan, chain: []object{coordinator(further)}, addrs: addrs(
@@ -65,8 +65,8 @@ func newNIC(name string, lan int, further object) nic {
 // masters are the nodes' NICs by their LAN.
 var masters = map[int]string{6: "ens192", 7: "ens224", 8: "ens256"}
 
-// network makes the NIC's NetworkAttachmentDefinition, unless it is there, and
-// returns its name.
+// network makes the NIC's NetworkAttachmentDefinition, unless it exists, and returns
+// its name.
 func (n nic) network(t *testing.T) string {
 	t.Helper()
 	ipam := n.ipam
@@ -98,7 +98,7 @@ func (n nic) network(t *testing.T) string {
 	return name
 }
 
-// selection asks Multus for the NIC.
+// selection returns the NIC's element in Multus' annotation.
 func (n nic) selection(t *testing.T) object {
 	t.Helper()
 	s := object{"namespace": namespace}
@@ -120,12 +120,12 @@ func (n nic) selection(t *testing.T) object {
 	return s
 }
 
-// underlay tells whether the pod's first NIC is one of ours.
+// underlay reports whether the pod's first NIC is one of ours.
 func (p *pod) underlay() bool {
 	return len(p.nics) > 0 && p.nics[0].name == "eth0" && p.nics[0].first == nil
 }
 
-// annotations ask for the pod's NICs.
+// annotations returns the annotations that select the pod's NICs.
 func (p *pod) annotations(t *testing.T) object {
 	t.Helper()
 	annotations := object{}
@@ -152,7 +152,7 @@ func marshal(t *testing.T, v any) string {
 	return string(b)
 }
 
-// create creates the pod, and deletes it with the test.
+// create creates the pod, and deletes it at the end of the test.
 func (p *pod) create(t *testing.T) {
 	t.Helper()
 	container := object{"name": "app", "image": "localhost/app:1", "imagePullPolicy": "Never", "args": []string{"serve"}}
@@ -174,7 +174,7 @@ func (p *pod) create(t *testing.T) {
 	t.Cleanup(func() { p.delete(t) })
 }
 
-// delete deletes the pod, if it is there, and waits until it is gone.
+// delete deletes the pod, if it exists, and waits until it is gone.
 func (p *pod) delete(t *testing.T) {
 	t.Helper()
 	path := podsAt + "/" + p.name
@@ -196,7 +196,7 @@ func (p *pod) delete(t *testing.T) {
 	}
 }
 
-// podStatus is what the tests read of a pod.
+// podStatus is the part of a pod that the tests read.
 type podStatus struct {
 	Metadata struct {
 		Name, UID   string
@@ -227,7 +227,7 @@ func (p *pod) status(t *testing.T) podStatus {
 	return s
 }
 
-// start creates the pod and waits until its kubelet finds that it answers.
+// start creates the pod and waits until its kubelet's probe succeeds.
 func start(t *testing.T, p *pod) *pod {
 	t.Helper()
 	p.create(t)
@@ -262,8 +262,8 @@ func (p *pod) wait(t *testing.T) {
 	}
 }
 
-// netnsOf finds a pod's network namespace: each of its processes is in a cgroup
-// that is named after the pod.
+// netnsOf finds a pod's network namespace: each of the pod's processes is in a cgroup
+// with the pod's UID in its name.
 func netnsOf(uid string) (string, error) {
 	files, err := filepath.Glob("/proc/[0-9]*/cgroup")
 	if err != nil {
@@ -278,7 +278,7 @@ func netnsOf(uid string) (string, error) {
 	return "", fmt.Errorf("no process of pod %s", uid)
 }
 
-// events returns what the cluster says of a pod.
+// events returns the cluster's events of a pod.
 func events(t *testing.T, uid string) []string {
 	t.Helper()
 	var list struct{ Items []struct{ Message string } }
@@ -290,7 +290,7 @@ func events(t *testing.T, uid string) []string {
 	return messages
 }
 
-// refused creates a pod that must not start, and wants an event that says why.
+// refused creates a pod that must not start, and waits for an event that says why.
 func refused(t *testing.T, p *pod, why string) {
 	t.Helper()
 	p.create(t)
@@ -307,7 +307,7 @@ func refused(t *testing.T, p *pod, why string) {
 	}
 }
 
-// addrs are all addresses of the pod.
+// addrs returns all addresses of the pod.
 func (p *pod) addrs() []netip.Addr {
 	all := p.first()
 	for _, n := range p.further() {
@@ -316,7 +316,7 @@ func (p *pod) addrs() []netip.Addr {
 	return all
 }
 
-// first are the addresses of eth0.
+// first returns the addresses of eth0.
 func (p *pod) first() []netip.Addr {
 	if p.underlay() {
 		return append([]netip.Addr(nil), p.nics[0].addrs...)
@@ -324,7 +324,7 @@ func (p *pod) first() []netip.Addr {
 	return append([]netip.Addr(nil), p.overlay...)
 }
 
-// further are the NICs besides eth0.
+// further returns the NICs except eth0.
 func (p *pod) further() []nic {
 	if len(p.nics) > 0 && p.nics[0].name == "eth0" {
 		return p.nics[1:]
@@ -332,7 +332,7 @@ func (p *pod) further() []nic {
 	return p.nics
 }
 
-// port is where its server listens.
+// port returns the port of the pod's server.
 func (p *pod) port() uint16 {
 	if p.example {
 		return 8080
@@ -340,7 +340,7 @@ func (p *pod) port() uint16 {
 	return 80
 }
 
-// link is the pod's link to its node.
+// link returns the pod's link to its node.
 func (p *pod) link() string {
 	switch {
 	case p.hostLink != "":

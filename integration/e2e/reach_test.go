@@ -9,17 +9,17 @@ import (
 	"testing"
 )
 
-// reachable asks a pod from everywhere at each of its addresses, and everybody
-// from each of its addresses: its node, the other node, a client behind the
-// router, a neighbour in each LAN, a pod of the cluster network on each node, and
-// a Service in front of those. A reply must leave by the NIC that was asked, or
-// by the link to the node if the node asked.
+// reachable sends requests to each of the pod's addresses from everywhere, and from
+// each of them to everyone: its node, the other node, a client behind the router, a
+// neighbour in each LAN, a pod of the cluster network on each node, and a Service in
+// front of those. A reply must leave by the NIC that got the request, or by the link to
+// the node if the node sent it.
 func reachable(t *testing.T, p *pod) {
 	t.Helper()
 	askAll(t, append(p.asked(), p.asking()...))
 }
 
-// asked are the questions to the pod.
+// asked returns the requests to the pod.
 func (p *pod) asked() []question {
 	var all []question
 	for _, a := range p.first() {
@@ -37,13 +37,13 @@ func (p *pod) asked() []question {
 	return all
 }
 
-// askedAt are the questions to one address, from machines that reach each NIC.
+// askedAt returns the requests to one address, from machines that reach each NIC.
 func (p *pod) askedAt(nic string, a netip.Addr) []question {
-	// The other node is in eth0's LAN and asks the others by the router.
+	// The other node is in eth0's LAN and reaches the other LANs by the router.
 	other := otherNode(p.node)
 	seen := of(a, nodeAddrs(p.node))
 	if !p.underlay() {
-		seen = netip.Addr{} // the bridge has an address of its own
+		seen = netip.Addr{} // the bridge has its own address
 	}
 	return []question{
 		p.question(p.node, a, seen, p.link()),
@@ -56,7 +56,7 @@ func (p *pod) question(from string, to, sees netip.Addr, replyBy string) questio
 	return question{from: machines[from], to: netip.AddrPortFrom(to, p.port()), answers: p.name, sees: sees, pod: p, replyBy: replyBy}
 }
 
-// asking are the questions of the pod, from each address that it has.
+// asking returns the pod's requests, from each of its addresses.
 func (p *pod) asking() []question {
 	var all []question
 	for _, source := range p.addrs() {
@@ -77,13 +77,13 @@ func (p *pod) asking() []question {
 		}
 		all = append(all, question{from: p.Netns, source: source, to: netip.AddrPortFrom(of(source, webService), 80)})
 	}
-	for _, a := range nodeAddrs(p.node) { // without a source of its own choice
+	for _, a := range nodeAddrs(p.node) { // with the kernel's choice of the source
 		all = append(all, question{from: p.Netns, to: netip.AddrPortFrom(a, 8080), answers: p.node, sees: of(a, p.first())})
 	}
 	return all
 }
 
-// reachEachOther asks each pod from each other one, at all addresses.
+// reachEachOther sends requests from each pod to all addresses of each other pod.
 func reachEachOther(t *testing.T, pods ...*pod) {
 	t.Helper()
 	for _, from := range pods {
@@ -103,8 +103,8 @@ func (p *pod) to(other *pod) []question {
 	return all
 }
 
-// web are pods with nothing but the cluster network, and the addresses of a
-// Service in front of them.
+// The pods that have only the cluster network, and the addresses of a Service in front
+// of them.
 var (
 	web        []*pod
 	webService []netip.Addr

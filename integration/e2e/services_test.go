@@ -20,15 +20,14 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// service is what the tests read of a Service.
+// service is the part of a Service that the tests read.
 type service struct {
 	name     string
 	addrs    []netip.Addr
 	nodePort uint16
 }
 
-// newService makes a Service of both families in front of the pods with a label,
-// at port 80.
+// newService makes a dual-stack Service in front of the pods with a label, at port 80.
 func newService(t *testing.T, name, app string, further object) service {
 	t.Helper()
 	spec := object{"selector": object{"app": app}, "ipFamilyPolicy": "RequireDualStack",
@@ -51,8 +50,8 @@ func newService(t *testing.T, name, app string, further object) service {
 	return s
 }
 
-// settles asks until the answer is as it should be: kube-proxy and the kubelet
-// need a moment to see what is new.
+// settles repeats a request until the answer is right: kube-proxy and the kubelet need
+// a moment to see a new object.
 func settles(t *testing.T, q question) {
 	t.Helper()
 	within(t, 30*time.Second, func() error {
@@ -61,8 +60,8 @@ func settles(t *testing.T, q question) {
 	})
 }
 
-// served wants every one of these servers to answer, and nobody else, each time
-// that the address is asked.
+// served checks that each of these servers, and no other, answers requests to the
+// address.
 func served(t *testing.T, q question, servers ...string) {
 	t.Helper()
 	missing := slices.Clone(servers)
@@ -117,10 +116,10 @@ func setProxyMode(t *testing.T, mode string) {
 	}
 }
 
-// serviceCases are the same for each mode of kube-proxy that the kernel can.
+// serviceCases are the same for each mode of kube-proxy that the kernel supports.
 func serviceCases() []testCase {
 	var all []testCase
-	for _, mode := range []string{"nftables", "ipvs", "iptables"} { // the last stays
+	for _, mode := range []string{"nftables", "ipvs", "iptables"} { // the last mode stays
 		c := testCase{name: "services-" + mode, what: "ClusterIP, NodePort Cluster and Local, headless; underlay and overlay pods, both families",
 			run: func(t *testing.T) { servicesIn(t, mode) }}
 		if _, err := os.Stat("/proc/net/ip_vs"); mode == "ipvs" && err != nil {
@@ -175,7 +174,7 @@ func servicesIn(t *testing.T, mode string) {
 	}
 }
 
-// isHeadless wants the pods' addresses behind a Service without one of its own.
+// isHeadless checks that a Service without an address has the pods' addresses as endpoints.
 func isHeadless(t *testing.T, name string, pods []*pod) {
 	t.Helper()
 	var want []string

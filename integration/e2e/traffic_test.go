@@ -22,27 +22,27 @@ import (
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
-// patience is how long a question may take, on a machine with much else to do.
+// patience is the time limit of a request, on a busy machine.
 const patience = 5 * time.Second
 
-// question is what one machine or pod asks another, and what must be seen of it.
+// question is a request of a machine or pod to another, with the expected result.
 type question struct {
 	from    *testbed.Netns
-	source  netip.Addr // that from must ask from, if valid
+	source  netip.Addr // the source address of from, if valid
 	to      netip.AddrPort
-	answers string     // who must answer, if given
-	sees    netip.Addr // the client's address as the server must see it, if valid
+	answers string     // the server that must answer, if given
+	sees    netip.Addr // the client's address that the server must see, if valid
 
-	pod     *pod   // who answers; its reply is looked at, if replyBy is given
+	pod     *pod   // the pod that answers; its reply is checked if replyBy is given
 	replyBy string // the only link by which the reply may leave it
 }
 
 var asked atomic.Uint32
 
-// ask asks it once.
+// ask sends the request once.
 func (q question) ask() (a answer.Answer, err error) {
-	// Below the ports that the kernel gives away: it tells the frames of one
-	// question from all others.
+	// The source port identifies the frames of this request. It is below the ports that
+	// the kernel assigns.
 	port := 20000 + int(asked.Add(1)%10000)
 	var capture *testbed.Capture
 	if q.replyBy != "" {
@@ -74,7 +74,7 @@ func (q question) ask() (a answer.Answer, err error) {
 	return a, errors.Join(q.differs("answered by", a.Server, q.answers), q.seen(a.Client.Addr()), err)
 }
 
-// read reads the answer, of which the pods of examples/ say the server's name alone.
+// read reads the answer. The pods of examples/ send only the server's name.
 func (q question) read(body io.Reader) (a answer.Answer, err error) {
 	if q.pod == nil || !q.pod.example {
 		err = json.NewDecoder(body).Decode(&a)
@@ -85,8 +85,8 @@ func (q question) read(body io.Reader) (a answer.Answer, err error) {
 	return a, err
 }
 
-// look looks at what the pod sent: to whom, where the answer doesn't say it, and by
-// which link.
+// look checks the pod's reply: its destination, if the answer doesn't say it, and its
+// link.
 func (q question) look(capture *testbed.Capture, port int, a *answer.Answer) error {
 	frames, err := capture.Frames()
 	if err != nil {
@@ -125,7 +125,7 @@ func (q question) seen(client netip.Addr) error {
 	return q.differs("client's address seen", client.String(), q.sees.String())
 }
 
-// askAll asks all questions, once each.
+// askAll sends all requests, once each.
 func askAll(t *testing.T, questions []question) {
 	t.Helper()
 	for _, q := range questions {
@@ -135,7 +135,7 @@ func askAll(t *testing.T, questions []question) {
 	}
 }
 
-// serve lets a machine answer at port 8080.
+// serve starts a server at port 8080 of a machine.
 func serve(n *testbed.Netns) error {
 	return n.Do(func() error {
 		l, err := net.Listen("tcp", ":8080")
