@@ -215,7 +215,7 @@ func TestFormerPodsAddress(t *testing.T) {
 				log := filepath.Join(t.TempDir(), "log")
 				w.call(a, "ADD", fixture.Keys{"logOptions": fixture.Keys{"logFile": log}}).Fine(t)
 				if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), "taken over") || !strings.Contains(string(text), former.ContainerID) {
-					t.Errorf("the log doesn't say from whom the address is: %v\n%s", err, text)
+					t.Errorf("the log doesn't name the former pod: %v\n%s", err, text)
 				}
 				w.call(a, "CHECK").Fine(t)
 				w.call(former, "DEL").Fine(t)

@@ -46,7 +46,7 @@ func TestDefaultRouteNIC(t *testing.T) {
 			s.Check(t)
 			s.Unplug(t, "net1")
 			if after := routing(t, s.Web); after != before {
-				t.Errorf("after net1 was unplugged there is\n%s\nbefore it was plugged there was\n%s", after, before)
+				t.Errorf("state after net1 was removed:\n%s\nstate before it was added:\n%s", after, before)
 			}
 			s.Check(t)
 

@@ -127,7 +127,7 @@ func TestDel(t *testing.T) {
 			left = append(left, e.Name())
 		}
 		if got := strings.Join(left, " "); got != "fifo file" {
-			t.Errorf("where CNI_NETNS led there is now: %s", got)
+			t.Errorf("at the path of CNI_NETNS there is now: %s", got)
 		}
 	})
 }

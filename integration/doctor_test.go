@@ -533,7 +533,7 @@ func TestDoctor(t *testing.T) {
 			}
 			r := p.doctor()
 			if left := findingsOf(r, a.id); len(left)+len(r.Unseen) > 0 {
-				t.Errorf("after the remedy:\n%s\nthere is still %+v, and not looked at is %v", found[0].Remedy, left, r.Unseen)
+				t.Errorf("after the remedy:\n%s\nremaining findings %+v, not looked at %v", found[0].Remedy, left, r.Unseen)
 			}
 			if a.breaks {
 				fixture.Holds(t, s)
@@ -693,14 +693,14 @@ func TestDoctorFixesOursAlone(t *testing.T) {
 	}
 	before := others()
 	if r := p.doctor("--fix"); len(r.Fixed) == 0 || len(findingsOf(r, "leftovers")) > 0 || len(findingsOf(r, "ip-forward")) == 0 {
-		t.Errorf("fixed %v, and there is %+v", r.Fixed, r.Findings)
+		t.Errorf("doctor fixed %v; remaining findings %+v", r.Fixed, r.Findings)
 	}
 	if after := others(); after != before {
-		t.Errorf("what is others' was\n%s\nand is\n%s", before, after)
+		t.Errorf("others' state was\n%s\nand is now\n%s", before, after)
 	}
 	p.sh("diff -r --no-dereference /etc $DIR/before")
 	if got := fixture.Sh(t, s.Node.Netns, "ip route show table 500 10.6.168.173; ip -6 route show table 500 fd00:6::173"); got != "" {
-		t.Errorf("of the dead pod there is %s", got)
+		t.Errorf("the dead pod left %s", got)
 	}
 }
 

@@ -157,7 +157,7 @@ func TestExplainedCommands(t *testing.T) {
 
 			var left struct{ Operations []any }
 			if out := e.explain(t, "--netns", e.name, "-o", "json"); json.Unmarshal([]byte(out), &left) != nil || len(left.Operations) > 0 {
-				t.Errorf("when all is done explain says %s", out)
+				t.Errorf("after the commands explain still prints %s", out)
 			}
 		})
 	}
@@ -199,7 +199,7 @@ func TestExplainOfLivingPod(t *testing.T) {
 			last := s.NICs[len(s.NICs)-1]
 			got := s.ExplainNIC(t, last.Name, last.Lan, "--netns", s.Web.ContainerID)
 			if len(got) != 2 || !strings.Contains(got[0]+got[1], "host: ip rule add pref 1000 ") || !strings.Contains(got[0]+got[1], "rule add pref 32764 ") {
-				t.Errorf("of what was flushed it says %q", got)
+				t.Errorf("for the flushed objects explain prints %q", got)
 			}
 		})
 	}
@@ -254,6 +254,6 @@ func TestExplainOfSnapshot(t *testing.T) {
 	}
 	described := regexp.MustCompile(`\bPOD\b`).ReplaceAllString(of("--snapshot", snapshot), e.name)
 	if d := cmp.Diff(of("--netns", e.name), described); d != "" {
-		t.Errorf("of a pod, and of its description (-pod +description):\n%s", d)
+		t.Errorf("explain prints different text for a pod and its snapshot (-pod +snapshot):\n%s", d)
 	}
 }

@@ -48,7 +48,7 @@ func explainScenarios(t *testing.T, byIfacer bool) {
 			}
 			defer s.Close()
 			if got := explainAll(t, s); strings.Contains(got, "\nip ") {
-				t.Errorf("of a pod that is whole it says\n%s", got)
+				t.Errorf("for a complete pod explain prints\n%s", got)
 			}
 			fixture.Sh(t, s.Web.Netns, flush)
 			fixture.Sh(t, s.Node.Netns, flush)

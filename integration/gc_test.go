@@ -56,7 +56,7 @@ func TestGC(t *testing.T) {
 			fixture.Holds(t, s.Scene)
 			gc(nil)
 			if links := fixture.Sh(t, s.Node.Netns, "ip link"); strings.Contains(links, s.WebNIC.Host()) || strings.Contains(links, s.AppNIC.Host()) {
-				t.Errorf("no pod lives, and there is:\n%s", links)
+				t.Errorf("no pod lives, but the node still has:\n%s", links)
 			}
 		})
 	}
@@ -115,7 +115,7 @@ func TestGCOfRuntime(t *testing.T) {
 	}
 	gc()            // DEFECT
 	if has(s.App) { // DEFECT
-		t.Error("no pod lives, and a host end is there") // DEFECT
+		t.Error("no pod lives, but a host end is still there") // DEFECT
 	} // DEFECT
 }
 
@@ -144,7 +144,7 @@ func TestGCBesideAdds(t *testing.T) {
 	defer lock.Close()
 	gc.Fine(t)
 	if links := fixture.Sh(t, s.Node.Netns, "ip link"); strings.Contains(links, s.WebNIC.Host()) {
-		t.Errorf("GC leaves the host end of a pod that is no more:\n%s", links)
+		t.Errorf("GC leaves the host end of a dead pod:\n%s", links)
 	}
 	if !hasRule() {
 		t.Error("GC removes the rule that an ADD relies on")
@@ -152,6 +152,6 @@ func TestGCBesideAdds(t *testing.T) {
 	lock.Close()
 	gc.Fine(t)
 	if hasRule() {
-		t.Error("GC leaves the rule that nobody relies on")
+		t.Error("GC leaves the unused host rule")
 	}
 }

@@ -67,7 +67,7 @@ func TestHostLinkMacvlan(t *testing.T) {
 			}
 			for _, node := range s.LANs[0].Node {
 				if got := fixture.Sh(t, client, "ip neigh show "+node.Addr().String()); strings.Contains(got, mac.String()) {
-					t.Errorf("the LAN takes the bridge for the node: %s", got)
+					t.Errorf("the LAN finds the node at the bridge's MAC: %s", got)
 				}
 			}
 			frames, err := seen.Frames()
@@ -76,7 +76,7 @@ func TestHostLinkMacvlan(t *testing.T) {
 			}
 			for _, f := range frames {
 				if f.SrcMAC.String() == mac.String() && f.EtherType == unix.ETH_P_ARP {
-					t.Errorf("the bridge speaks ARP in the LAN: %s", f)
+					t.Errorf("the bridge sends ARP into the LAN: %s", f)
 				}
 			}
 		})

@@ -245,7 +245,7 @@ var notInCommand = []string{"k8s.io", "sigs.k8s.io", "go.uber.org/zap", "helm.sh
 // TestCommandBinary checks all packages that the command links.
 func TestCommandBinary(t *testing.T) {
 	if !within("sigs.k8s.io/yaml", notInCommand...) || within("k8s.iota/x", notInCommand...) {
-		t.Error("an example is not told from what is like it")
+		t.Error("k8s.io/… and k8s.iota/… are not told apart")
 	}
 	deps := goList(t, "-deps", "./cmd/...")
 	if !slices.Contains(deps, module+"/pkg/doctor") {
@@ -299,7 +299,7 @@ func TestPluginBinaries(t *testing.T) {
 
 	plugins := goList(t, "-f", `{{if eq .Name "main"}}{{.ImportPath}}{{end}}`, "./plugins/...")
 	if len(plugins) == 0 {
-		t.Error("no plugin found under plugins/")
+		t.Error("found no plugin under plugins/")
 	}
 	for _, plugin := range plugins {
 		for _, dep := range banned(goList(t, "-deps", plugin)) {

@@ -126,7 +126,7 @@ func TestSomebodyElsesMacvlan(t *testing.T) {
 	s.BothReached(t, s.WebNIC)
 	s.Macvlans(t, 2)
 	if got := fixture.Sh(t, s.Node.Netns, "sysctl -n net.ipv4.conf.shim.arp_ignore; ip -o link show shim"); !strings.HasPrefix(got, "0\n") || strings.Contains(got, "multihome") {
-		t.Errorf("the other macvlan is not as it was: %s", got)
+		t.Errorf("the other macvlan has changed: %s", got)
 	}
 }
 
@@ -218,7 +218,7 @@ func TestUplinkBridgeOfAnotherLAN(t *testing.T) {
 		}
 	}
 	if got := fixture.Sh(t, s.Web.Netns, "ip route show dev veth0"); strings.Contains(got, "10.244.0.1 ") {
-		t.Errorf("the pod takes an address of cni0 for the node's own:\n%s", got)
+		t.Errorf("the pod has a route to an address of cni0:\n%s", got)
 	}
 }
 
@@ -274,7 +274,7 @@ func TestAltNames(t *testing.T) {
 	}
 	for _, line := range s.State(t) {
 		if name, ok := strings.CutPrefix(line, "node: /run/multihome/.locks/"); ok && name != "ens192" {
-			t.Errorf("a lock is called %s, and not as the link is", name)
+			t.Errorf("a lock is called %s, not like the link", name)
 		}
 	}
 	if e := s.AppNIC.Route("ADD", fixture.Keys{"master": "enp99s0-nowhere-to-be-found"}).Fails(t); !strings.Contains(e.Msg, "enp99s0-nowhere-to-be-found") {

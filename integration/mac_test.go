@@ -95,7 +95,7 @@ func TestMACPrefixUndone(t *testing.T) {
 	c := s.WebNIC.Call("ADD", fixture.Keys{"podMACPrefix": "0a:1b"})
 	c.Full = true
 	if out := c.Run(t); out.State.Success() {
-		t.Error("ADD succeeds without having printed its result")
+		t.Error("ADD succeeds, but did not print its result")
 	}
 	fixture.Same(t, "ADD that could not print its result", fixture.NoRun(before).Unnumbered(), fixture.NoRun(s.State(t)).Unnumbered())
 }

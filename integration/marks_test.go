@@ -57,7 +57,7 @@ func TestMarksInIptables(t *testing.T) {
 				s.WebNIC.AddBy(t, path, fixture.InIptables)
 				fixture.Holds(t, s.Scene)
 				if rules := fixture.Sh(t, s.Web.Netns, "nft list tables inet"); strings.Contains(rules, "multihome") {
-					t.Errorf("there is a table of nftables as well: %s", rules)
+					t.Errorf("a table of nftables is there as well: %s", rules)
 				}
 				for i, name := range []string{"iptables-", "ip6tables-"} {
 					want := hasFamily(lan, i)
@@ -462,7 +462,7 @@ func TestMarksWithoutNftables(t *testing.T) {
 	s.WebNIC.Keep(t, s.WebNIC.WithoutNftables(t, "ADD").Fine(t))
 	s.WebNIC.WithoutNftables(t, "CHECK").Fine(t)
 	if rules := fixture.Sh(t, s.Web.Netns, "iptables-legacy -t mangle -S; ip6tables-legacy -t mangle -S"); strings.Count(rules, "-N MULTIHOME") != 4 {
-		t.Errorf("not all chains are there:\n%s", rules)
+		t.Errorf("chains are missing:\n%s", rules)
 	}
 	fixture.Holds(t, s.Scene)
 	s.WebNIC.WithoutNftables(t, "DEL").Fine(t)
@@ -510,6 +510,6 @@ func TestNoMarkBackend(t *testing.T) {
 
 	e := s.WebNIC.Call("ADD", fixture.Keys{"markBackend": "ebpf"}).Fails(t)
 	if e.Code != 7 || !strings.Contains(e.Msg, "markBackend") || !strings.Contains(e.Msg, "iptables") {
-		t.Errorf("a backend that isn't: %d, %s", e.Code, e.Msg)
+		t.Errorf("an unknown backend: %d, %s", e.Code, e.Msg)
 	}
 }

@@ -105,7 +105,7 @@ func TestOddInterfaceNames(t *testing.T) {
 				}
 			}
 			if name != "sbr" && !strings.Contains(records(), "net1") {
-				t.Errorf("GC removes the record of net1, which lives:\n%s", records())
+				t.Errorf("GC removes the record of net1, which is still alive:\n%s", records())
 			}
 		})
 	}

@@ -30,7 +30,7 @@ func TestUntuned(t *testing.T) {
 	s.Check(t)
 	s.Unplug(t, "net1")
 	if after := routing(t, s.Web); after != before {
-		t.Errorf("after DEL there is\n%s\nbefore ADD there was\n%s", after, before)
+		t.Errorf("state after DEL:\n%s\nstate before ADD:\n%s", after, before)
 	}
 }
 
@@ -104,7 +104,7 @@ func TestOtherHostTable(t *testing.T) {
 	for _, family := range []string{"-4", "-6"} {
 		fixture.Line(t, s.Node.Netns, "ip "+family+" rule", "1234:	from all lookup 600")
 		if got := fixture.Sh(t, s.Node.Netns, "ip "+family+" rule"); strings.Contains(got, "lookup 500") {
-			t.Errorf("there is a rule of the default: %s", got)
+			t.Errorf("a rule for the default table is there: %s", got)
 		}
 	}
 	s.Unplug(t, "net1")
@@ -146,7 +146,7 @@ func TestNodeAddressesExcluded(t *testing.T) {
 				a := vip.Addr()
 				got := fixture.Sh(t, s.Web.Netns, fmt.Sprintf("ip %s route show table all", fixture.IPFamily(a)))
 				if has := strings.Contains(got, a.String()+" dev veth0"); has != tt.want {
-					t.Errorf("a way to %s by veth0: %t, want %t:\n%s", a, has, tt.want, got)
+					t.Errorf("a route to %s by veth0: %t, want %t:\n%s", a, has, tt.want, got)
 				}
 			}
 		})

@@ -32,13 +32,13 @@ func TestOverlay(t *testing.T) {
 			s.Verify(t, s.OverlayChecks()...)
 			s.Check(t)
 			if got := fixture.Sh(t, s.Web.Netns, "nft list ruleset"); got != "" {
-				t.Errorf("an overlay's pod needs no marks, and has %s", got)
+				t.Errorf("an overlay's pod needs no marks, but has %s", got)
 			}
 			s.Unplug(t, "net1")
 			s.Verify(t, s.OverlayChecks()...)
 			s.Unplug(t, "net2")
 			if after := routing(t, s.Web); after != before {
-				t.Errorf("after DEL there is\n%s\nbefore ADD there was\n%s", after, before)
+				t.Errorf("state after DEL:\n%s\nstate before ADD:\n%s", after, before)
 			}
 		})
 	}
@@ -78,7 +78,7 @@ func TestDefaultRouteNICInOverlay(t *testing.T) {
 			s.Check(t)
 			s.Unplug(t, "net1")
 			if after := routing(t, s.Web); after != before {
-				t.Errorf("after DEL there is\n%s\nbefore ADD there was\n%s", after, before)
+				t.Errorf("state after DEL:\n%s\nstate before ADD:\n%s", after, before)
 			}
 		})
 	}

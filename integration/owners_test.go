@@ -208,7 +208,7 @@ func TestTablesOfOthers(t *testing.T) {
 					conf("CHECK").Fine(t)
 				}
 				if got := theirs(); got != before {
-					t.Errorf("theirs was\n%s\nand is\n%s", before, got)
+					t.Errorf("others' state was\n%s\nand is now\n%s", before, got)
 				}
 				if kind == "overlay" || kind == "sbr" { // otherwise no runtime knows eth0, and repair says so
 					s.Calm(t)
@@ -220,7 +220,7 @@ func TestTablesOfOthers(t *testing.T) {
 					conf("DEL").Fine(t)
 				}
 				if got := theirs(); got != before {
-					t.Errorf("theirs was\n%s\nand after DEL is\n%s", before, got)
+					t.Errorf("others' state was\n%s\nand after DEL is\n%s", before, got)
 				}
 				if got := s.Ours(t); got != none {
 					t.Errorf("left:\n%s", got)

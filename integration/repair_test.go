@@ -83,7 +83,7 @@ func TestRepair(t *testing.T) {
 			s.Verify(t, fixture.ByTCP(s.Checks())...)
 			harm(t, s)
 			if results := lab.RunAll(fixture.ByTCP(s.Checks())); !anyFailed(results) {
-				t.Error("the control: nothing is broken")
+				t.Error("the control: the damage breaks no traffic")
 			}
 			dir := t.TempDir()
 			broken := s.State(t)
@@ -141,7 +141,7 @@ func TestRepairWithOtherCIDRs(t *testing.T) {
 	s.Verify(t, fixture.Both(checks...)...)
 	s.Check(t)
 	if got := fixture.Sh(t, s.Web.Netns, "ip route show table all 10.96.0.0/12"); got != "" {
-		t.Errorf("what nothing asks for any more is still there: %s", got)
+		t.Errorf("objects that the configuration no longer asks for are still there: %s", got)
 	}
 	s.Healthy(t, dir)
 }
@@ -165,7 +165,7 @@ func TestRepairOnePod(t *testing.T) {
 			t.Errorf("after repair %s: rules of web: %s, of the other pod: %s", what, web, app)
 		}
 		if got := s.Repair(t, dir, what); got != "nothing to repair\n" {
-			t.Errorf("repair %s once more says:\n%s", what, got)
+			t.Errorf("a second repair %s prints:\n%s", what, got)
 		}
 		s.Repair(t, dir)
 	}
@@ -175,7 +175,7 @@ func TestRepairOnePod(t *testing.T) {
 	// Damage to another pod must not affect this one.
 	s.OnNode(t, "for f in /var/lib/cni/results/*-"+s.App.ContainerID+"-*; do : >$f; done")
 	if got := s.Repair(t, dir, s.Web.Name()); got != "nothing to repair\n" {
-		t.Errorf("beside a pod whose result is damaged, repair says:\n%s", got)
+		t.Errorf("with a damaged result of another pod, repair prints:\n%s", got)
 	}
 	for what, want := range map[string]string{
 		s.App.ContainerID[:8]: "/var/lib/cni/results/macvlan-ens192-" + s.App.ContainerID + "-eth0",

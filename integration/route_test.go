@@ -266,7 +266,7 @@ func TestRouteDel(t *testing.T) {
 	}
 	s.AppNIC.Route("DEL").Fine(t)
 	if link := fixture.Sh(t, s.Node.Netns, "ip link show "+fixture.Bridge); link == "" {
-		t.Error("DEL of the last pod took the bridge away")
+		t.Error("DEL of the last pod removed the bridge")
 	}
 }
 
@@ -335,12 +335,12 @@ func TestRouteGC(t *testing.T) {
 	s.AppNIC.Route("CHECK").Fine(t)
 	gc(nil)
 	if routes := bridgeRoutes(t, s.Lab); routes != "" || !there() {
-		t.Errorf("GC of the last pod: the bridge is there: %t, with routes\n%s", there(), routes)
+		t.Errorf("after GC of the last pod the bridge is there: %t, with routes\n%s", there(), routes)
 	}
 	fixture.Sh(t, s.Node.Netns, "ip addr add 172.30.0.1/24 dev "+fixture.Bridge)
 	gc(remove)
 	if !there() {
-		t.Error("GC took a bridge that has an address")
+		t.Error("GC removed a bridge that has an address")
 	}
 	fixture.Sh(t, s.Node.Netns, "ip addr flush dev "+fixture.Bridge+" scope global")
 	gc(remove)
@@ -352,7 +352,7 @@ func TestRouteGC(t *testing.T) {
 	s.WebNIC.Route("DEL").Fine(t)
 	gc(remove)
 	if !there() {
-		t.Error("GC took a bridge that is not ours")
+		t.Error("GC removed a bridge that is not ours")
 	}
 }
 
@@ -495,7 +495,7 @@ func TestRouteStatus(t *testing.T) {
 	}
 	fixture.Sh(t, s.Node.Netns, "ip link del "+fixture.Bridge+"; ip link add mine type bridge")
 	if e := status(fixture.Keys{"bridge": "mine"}).Fails(t); e.Code != notAvailable || !strings.Contains(e.Msg, "want mine link ens192 type macvlan") {
-		t.Errorf("with a bridge in its place: %v", e)
+		t.Errorf("with a bridge of that name: %v", e)
 	}
 }
 

@@ -169,7 +169,7 @@ func TestSBR(t *testing.T) {
 			p.Shows(t, tt.want, tt.tables...)
 			var result struct{ IPs, Interfaces []any }
 			if err := json.Unmarshal([]byte(out), &result); err != nil || len(result.IPs) != len(tt.ips) || len(result.Interfaces) != 1 {
-				t.Errorf("prevResult comes out as %s (%v)", out, err)
+				t.Errorf("prevResult is printed as %s (%v)", out, err)
 			}
 			// The CNI project's sbr fails when it is repeated, and leaks a rule.
 			added := fixture.StateOf(t, p.Node, p.Netns)
@@ -228,7 +228,7 @@ func TestSBRDelOfDeadPod(t *testing.T) {
 	dir := t.TempDir()
 	p.Call("DEL", p.First()).With("CNI_NETNS", filepath.Join(dir, "netns")).Fine(t)
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("where the namespace was there is %v (%v)", left, err)
+		t.Errorf("at the path of the namespace there is now %v (%v)", left, err)
 	}
 	p.Call("DEL", nil).With("CNI_NETNS", "").Fine(t)
 }

@@ -28,7 +28,7 @@ func (w situation) agreed(t *testing.T, s *fixture.Site, a *fixture.Attachment) 
 		_, made, _ := strings.Cut(fixture.Line(t, s.Node.Netns, family+"500; "+family+"main", dst), " src ")
 		src, _, _ := strings.Cut(made, " ")
 		if i := strings.Index(said, " route add "+dst); i < 0 || src != "" && !strings.Contains(strings.Split(said[i:], "\n")[0], " src "+src+" ") {
-			t.Errorf("ADD made a route to %swith source %q, and explain said\n%s", dst, src, said)
+			t.Errorf("ADD made a route to %swith source %q, but explain printed\n%s", dst, src, said)
 		}
 	}
 	out := w.call(a, "CHECK").Run(t)
@@ -38,7 +38,7 @@ func (w situation) agreed(t *testing.T, s *fixture.Site, a *fixture.Attachment) 
 	before := fixture.NoRun(withoutTimers(fixture.StateOf(t, s.Lab, a.Netns)))
 	var left struct{ Operations []any }
 	if text := e.explain(t, "--netns", a.Path(), "-o", "json"); json.Unmarshal([]byte(text), &left) != nil || len(left.Operations) > 0 {
-		t.Errorf("behind ADD explain says\n%s", text)
+		t.Errorf("after ADD explain prints\n%s", text)
 	}
 	e.add.Fine(t)
 	fixture.Same(t, "ADD again", before, fixture.NoRun(withoutTimers(fixture.StateOf(t, s.Lab, a.Netns))))

@@ -184,7 +184,7 @@ func TestFormerLife(t *testing.T) {
 			fixture.Sh(t, s.App.Netns, "ip link del eth0; ip link del veth0 2>/dev/null || true") // as when its namespace goes
 			call("ADD", s.WebNIC, "twice").Fine(t)
 			if got := mentions(t, s.Node.Netns, old...); len(got) > 0 {
-				t.Errorf("the node has of the former life:\n%s", strings.Join(got, "\n"))
+				t.Errorf("the node still has of the former pod:\n%s", strings.Join(got, "\n"))
 			}
 			call("CHECK", s.WebNIC, "twice").Fine(t)
 			call("DEL", s.WebNIC, "twice").Fine(t)

@@ -48,7 +48,7 @@ func TestTrafficWithoutCoordinator(t *testing.T) {
 	for _, sentence := range []string{"node to pod", "pod to node", "pod to ClusterIP", "LAN client to NodePort"} {
 		for _, family := range []string{"IPv4", "IPv6"} {
 			if !needed[sentence+", "+family] {
-				t.Errorf("nothing shows that %s needs coordinator in %s", sentence, family)
+				t.Errorf("no check shows that %s needs coordinator in %s", sentence, family)
 			}
 		}
 	}

@@ -25,7 +25,7 @@ func TestTuning(t *testing.T) {
 			fixture.Holds(t, s.Scene)
 			s.WebNIC.Call("CHECK", hostLink).Fine(t)
 			if got := fixture.Sh(t, s.Web.Netns, "cat /proc/sys/net/ipv4/conf/eth0/rp_filter; ip link"); !strings.HasPrefix(got, "0\n") || strings.Count(got, "mtu 1400") != 2-len(hostLink) {
-				t.Errorf("coordinator goes by what tuning has set, but for its own settings: %s", got)
+				t.Errorf("coordinator does not use what tuning has set: %s", got)
 			}
 			s.WebNIC.Call("DEL", hostLink).Fine(t)
 			s.WebNIC.Tune(t, "DEL", tuned)
@@ -43,7 +43,7 @@ func TestTuning(t *testing.T) {
 		}
 		s.WebNIC.Tune(t, "ADD", fixture.Keys{"sysctl": map[string]string{"net.ipv4.conf.all.rp_filter": "1"}})
 		if e := s.WebNIC.Call("CHECK").Fails(t); !strings.Contains(e.Msg, "net/ipv4/conf/all/rp_filter=1, want") {
-			t.Errorf("a setting of coordinator's: %v", e)
+			t.Errorf("after tuning changed a setting of coordinator, CHECK says: %v", e)
 		}
 	})
 	t.Run("a MAC behind the node's macvlan", func(t *testing.T) {

@@ -59,7 +59,7 @@ func TestResultInEveryVersion(t *testing.T) {
 			ends := got.Interfaces[n:]
 			got.Interfaces = got.Interfaces[:n]
 			if d := cmp.Diff(was, got); d != "" {
-				t.Errorf("what prevResult had (-before +after):\n%s", d)
+				t.Errorf("prevResult changed (-before +after):\n%s", d)
 			}
 			host := &types100.Interface{Name: s.WebNIC.Host(), Mac: macOf(t, s, "node", s.WebNIC.Host())}
 			pod := &types100.Interface{Name: "veth0", Mac: macOf(t, s, "web", "veth0"), Sandbox: s.Web.Path()}

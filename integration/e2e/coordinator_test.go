@@ -204,7 +204,7 @@ func taken(t *testing.T, a netip.Addr, lan int) (free func()) {
 	if a.Is6() { // the neighbour must have it before the pod does
 		within(t, 10*time.Second, func() error {
 			if out := run(t, machines["neighbour"], "ip", "-6", "addr", "show", "tentative"); strings.Contains(out, a.String()) {
-				return fmt.Errorf("the neighbour still asks whether it may have %s", a)
+				return fmt.Errorf("the neighbour's duplicate address detection of %s is not done", a)
 			}
 			return nil
 		})
@@ -284,7 +284,7 @@ func trafficPolicyLocal(t *testing.T) {
 			sees: clientAddrs[i], pod: p, replyBy: "veth0"})
 		elsewhere := question{from: machines["client"], to: netip.AddrPortFrom(nodeAddrs("node2")[i], s.nodePort)}
 		if _, err := elsewhere.ask(); err == nil {
-			t.Errorf("%s answers, which has no such pod", elsewhere.to)
+			t.Errorf("%s answers, but has no such pod", elsewhere.to)
 		}
 	}
 }

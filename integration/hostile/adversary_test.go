@@ -220,7 +220,7 @@ func TestCheckOfSources(t *testing.T) {
 	} {
 		fixture.Sh(t, s.Node.Netns, damage)
 		if e := s.WebNIC.Call("CHECK").Fails(t); !strings.Contains(e.Msg, says) {
-			t.Errorf("after %q CHECK says nothing of %q: %s", damage, says, e.Msg)
+			t.Errorf("after %q CHECK does not name %q: %s", damage, says, e.Msg)
 		}
 		s.WebNIC.Add(t)
 		s.WebNIC.Check(t)
@@ -237,7 +237,7 @@ func TestCheckOfSources(t *testing.T) {
 	}
 	s.WebNIC.Del(t)
 	if !has() {
-		t.Error("a pod's DEL takes away what the others rely on")
+		t.Error("a pod's DEL removes what the others rely on")
 	}
 	s.AppNIC.Check(t)
 	s.AppNIC.Del(t)
@@ -354,7 +354,7 @@ func TestPodChangesNoNeighbours(t *testing.T) {
 					t.Errorf("after a claim to be %s by %s: %v", who, how, err)
 				}
 				if after := neighbours(); after != before {
-					t.Errorf("a claim to be %s (%s) by %s changes\n%sto\n%s", who, addr, how, before, after)
+					t.Errorf("a claim to be %s (%s), made by %s, changes\n%sto\n%s", who, addr, how, before, after)
 				}
 			}
 		}
@@ -403,7 +403,7 @@ func TestPodTakesNoAddressOfOthers(t *testing.T) {
 				prev := fixture.Keys{"prevResult": fixture.Keys{"cniVersion": "1.1.0", "interfaces": s.WebNIC.Prev.Interfaces, "ips": []fixture.Keys{{"address": addr.String(), "interface": 0}}}}
 				e := s.WebNIC.Call("ADD", tt.claim, prev).Fails(t)
 				if !strings.Contains(e.Msg, tt.says(s)) || !strings.Contains(e.Msg, addr.Addr().String()) {
-					t.Errorf("ADD with %s says nothing of %q: %s", addr, tt.says(s), e.Msg)
+					t.Errorf("ADD with %s does not name %q: %s", addr, tt.says(s), e.Msg)
 				}
 				fixture.Same(t, "refused ADD", before.Unnumbered(), s.State(t).Unnumbered())
 				fixture.Sh(t, s.Web.Netns, fmt.Sprintf("ip addr del %s dev eth0; ip addr add %s dev eth0 nodad", addr, own))
@@ -437,7 +437,7 @@ func TestPodTakesNoAddressOfOverlayPod(t *testing.T) {
 	prev := fixture.Keys{"prevResult": fixture.Keys{"cniVersion": "1.1.0", "interfaces": []fixture.Keys{{"name": lab.NIC, "sandbox": pod.Path()}}, "ips": []fixture.Keys{{"address": stolen.String(), "interface": 0}}}}
 	e := thief.Call("ADD", prev).Fails(t)
 	if want := "belongs to link net1 of container " + s.Web.ContainerID; !strings.Contains(e.Msg, want) {
-		t.Errorf("ADD says nothing of %q: %s", want, e.Msg)
+		t.Errorf("ADD does not name %q: %s", want, e.Msg)
 	}
 	s.Check(t)
 }

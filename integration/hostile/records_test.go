@@ -62,14 +62,14 @@ func TestRecordDamaged(t *testing.T) {
 			s.OnNode(t, damage)
 			if name != "beside another file" {
 				if e := s.Further(t, "CHECK").Fails(t); !strings.Contains(e.Msg, "/run/multihome") {
-					t.Errorf("CHECK says nothing of the record: %s", e.Msg)
+					t.Errorf("CHECK does not name the record: %s", e.Msg)
 				}
 			}
 			if out := s.Further(t, "ADD").Run(t); out.State.Success() {
 				s.Further(t, "CHECK").Fine(t)
 				s.OnNode(t, damage) // again
 			} else if e, err := out.AsError(); err != nil || !strings.Contains(e.Msg, "/run/multihome") {
-				t.Errorf("ADD says nothing of the record: %s (%v)", out.Stdout, err)
+				t.Errorf("ADD does not name the record: %s (%v)", out.Stdout, err)
 			}
 			if name == "gone" {
 				s.Further(t, "DEL").Fine(t)
@@ -78,7 +78,7 @@ func TestRecordDamaged(t *testing.T) {
 			}
 			fixture.Same(t, "DEL", fixture.NoRun(before).Unnumbered(), fixture.NoRun(s.State(t)).Unnumbered())
 			if b, err := os.ReadFile(victim); err != nil || string(b) != precious {
-				t.Errorf("what a link led to is now %q (%v)", b, err)
+				t.Errorf("the target of a symbolic link is now %q (%v)", b, err)
 			}
 			s.WebNIC.Check(t)
 			if out := s.WebNIC.Call("DEL").Run(t); !out.State.Success() {
@@ -179,7 +179,7 @@ func TestAllowListDamaged(t *testing.T) {
 			ifacer("ADD").Fine(t)
 			s.OnNode(t, "list="+list+"\n"+damage)
 			if e := ifacer("ADD").Fails(t); !strings.Contains(e.Msg, list) {
-				t.Errorf("ADD says nothing of the allow-list: %s", e.Msg)
+				t.Errorf("ADD does not name the allow-list: %s", e.Msg)
 			}
 			ifacer("DEL").Fine(t)
 		})

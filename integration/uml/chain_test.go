@@ -145,7 +145,7 @@ func TestMarksOnOldKernel(t *testing.T) {
 		c := newChain(t, marksBy("nftables"))
 		before := c.node.sh("ip -br link")
 		if _, err := c.addPod("pod0"); err == nil || !strings.Contains(err.Error(), "nf_tables has no such family") {
-			t.Errorf("ADD by nf_tables that can't: %v", err)
+			t.Errorf("ADD with an nf_tables that lacks the family: %v", err)
 		}
 		c.run("DEL", func(ctx context.Context) error { return c.cni.DelNetworkList(ctx, c.list, c.conf(0)) })
 		if after := c.node.sh("ip -br link"); after != before {

@@ -70,7 +70,7 @@ func TestDoctor(t *testing.T) {
 				t.Errorf("want %s: %s, got:\n%s", test.id, test.what, before)
 			}
 			if strings.Contains(after, test.id) {
-				t.Errorf("after the remedy there is\n%s", after)
+				t.Errorf("state after the remedy:\n%s", after)
 			}
 		})
 	}

@@ -37,10 +37,10 @@ func TestExplainedCommands(t *testing.T) {
 		byHand.same("explain", before)
 		byHand.sh(script)
 		if d := cmp.Diff(added.withoutRecords(), byHand.withoutRecords()); d != "" {
-			t.Errorf("by ADD, and by hand with\n%s (-ADD +by hand):\n%s", script, d)
+			t.Errorf("ADD and these commands differ:\n%s (-ADD +commands):\n%s", script, d)
 		}
 		if again := byHand.explain(conf, pod); !strings.Contains(again, "nothing is to be done") {
-			t.Errorf("when all is done explain says\n%s", again)
+			t.Errorf("after the commands explain still prints\n%s", again)
 		}
 	}
 }
