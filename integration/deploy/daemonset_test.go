@@ -23,7 +23,7 @@ import (
 	"github.com/multihome/multihome/deploy"
 )
 
-// only is the one DaemonSet of a rendering that has nothing else.
+// only returns the one DaemonSet of a rendering that has no other workload.
 func only(t *testing.T, o objects) appsv1.DaemonSet {
 	t.Helper()
 	if len(o.daemonSets) != 1 || len(o.pods)+len(o.services)+len(o.networks) > 0 {
@@ -39,8 +39,8 @@ func TestChartAndBaseSayTheSame(t *testing.T) {
 	}
 }
 
-// The DaemonSet's pods may do nothing but write files of root's in the directories
-// that are theirs, and only while they install.
+// The DaemonSet's pods may only write root's files into their directories, and only
+// while they install.
 func TestLeastPrivilege(t *testing.T) {
 	d := only(t, rendered(t, "dropIns: [iproute2, networkd, networkd-links, networkmanager, sysctl]"))
 	selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
@@ -70,8 +70,8 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 }
 
-// Each path that install is told to write to is a directory of the node's: the CNI
-// directory, or the one that a drop-in is for.
+// Each path to which install writes is a directory of the node: the CNI directory, or
+// the directory of a drop-in.
 func TestPaths(t *testing.T) {
 	for _, test := range []struct {
 		values  string
@@ -116,7 +116,7 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// Every other value gets to where it belongs.
+// Every other value gets to its place.
 func TestValues(t *testing.T) {
 	pod := only(t, rendered(t, `
 image: {repository: mirror/multihome, tag: v1.2.3, pullPolicy: Always}
@@ -153,7 +153,7 @@ func TestValuesRefused(t *testing.T) {
 	}
 }
 
-// Each value of the chart is in the document.
+// docs/install.md names each value of the chart.
 func TestValuesAreDocumented(t *testing.T) {
 	var values map[string]any
 	if err := yaml.Unmarshal([]byte(read(t, chart+"/values.yaml")), &values); err != nil {
@@ -167,8 +167,7 @@ func TestValuesAreDocumented(t *testing.T) {
 	}
 }
 
-// The kustomization that the document shows makes what the chart makes of the same
-// wishes.
+// The documented kustomization makes the same as the chart with the same settings.
 func TestDocumentedKustomization(t *testing.T) {
 	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(read(t, "../../docs/install.md"))
 	if block == nil {
@@ -182,7 +181,7 @@ func TestDocumentedKustomization(t *testing.T) {
 	}
 	kustomize := only(t, kustomized(t, dir))
 	chart := only(t, rendered(t, "{image: {repository: REGISTRY/multihome, tag: TAG}, dropIns: [iproute2, networkd]}"))
-	for _, d := range []*appsv1.DaemonSet{&kustomize, &chart} { // the order of these is kustomize's own
+	for _, d := range []*appsv1.DaemonSet{&kustomize, &chart} { // kustomize has its own order of these
 		pod := &d.Spec.Template.Spec
 		slices.SortFunc(pod.Volumes, func(a, b corev1.Volume) int { return strings.Compare(a.Name, b.Name) })
 		slices.SortFunc(pod.InitContainers[0].VolumeMounts, func(a, b corev1.VolumeMount) int { return strings.Compare(a.Name, b.Name) })

@@ -15,7 +15,7 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
-// plugins are those of ours that the examples use.
+// plugins are our plugins that the examples use.
 var plugins = map[string]plugin.Plugin{
 	"coordinator": coordinator.Plugin("coordinator", coordinator.Load),
 	"ifacer":      ifacer.Plugin(),
@@ -80,7 +80,7 @@ type selection struct {
 	Args                       struct{ IPs []string } `json:"cni-args"`
 }
 
-// selections are the networks that an annotation of the example's pod selects.
+// selections returns the networks that an annotation of the example's pod selects.
 func selections(t *testing.T, example objects, annotation string) []selection {
 	t.Helper()
 	text, ok := example.pods[0].Annotations[annotation]
@@ -94,7 +94,7 @@ func selections(t *testing.T, example objects, annotation string) []selection {
 	return selected
 }
 
-// An example stands alone: the pod's networks, and the Service's pod, are in it.
+// An example is complete: it contains the pod's networks, and the Service's pod.
 func TestExamples(t *testing.T) {
 	seen := map[string]string{}
 	for name, example := range examples(t) {

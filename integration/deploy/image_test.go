@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
-// What `make image` made, in the eyes of another implementation.
+// Another implementation reads the image of `make image`.
 func TestImage(t *testing.T) {
 	dir := t.TempDir()
 	if out, err := exec.Command("tar", "-xf", "../../bin/image/multihome.tar", "-C", dir).CombinedOutput(); err != nil {

@@ -33,7 +33,7 @@ type network struct {
 	} `json:"spec"`
 }
 
-// objects are what a set of manifests is about.
+// objects are the objects of a set of manifests.
 type objects struct {
 	daemonSets []appsv1.DaemonSet
 	pods       []corev1.Pod
@@ -41,8 +41,8 @@ type objects struct {
 	networks   []network
 }
 
-// decode reads manifests as the API server does with --validate=strict: a field
-// that is unknown or given twice is an error.
+// decode reads manifests as the API server does with --validate=strict: a field that is
+// unknown or given twice is an error.
 func decode(t *testing.T, manifests string) objects {
 	t.Helper()
 	var found objects
@@ -61,7 +61,7 @@ func decode(t *testing.T, manifests string) objects {
 			found.services, err = decodeInto(found.services, text)
 		case "k8s.cni.cncf.io/v1 NetworkAttachmentDefinition":
 			found.networks, err = decodeInto(found.networks, text)
-		case " ": // nothing but comments
+		case " ": // only comments
 		default:
 			err = fmt.Errorf("%q is none of what is expected", id)
 		}
@@ -78,7 +78,8 @@ func decodeInto[T any](all []T, text string) ([]T, error) {
 	return append(all, one), err
 }
 
-// helmTemplate is `helm template --namespace kube-system` with values in YAML.
+// helmTemplate returns the output of `helm template --namespace kube-system` with
+// values in YAML.
 func helmTemplate(values string) (string, error) {
 	c, err := loader.LoadDir(chart)
 	if err != nil {
@@ -104,7 +105,7 @@ func helmTemplate(values string) (string, error) {
 	return strings.Join(texts, "\n---\n"), nil
 }
 
-// rendered is what the chart makes of values.
+// rendered returns the chart's objects with these values.
 func rendered(t *testing.T, values string) objects {
 	t.Helper()
 	text, err := helmTemplate(values)
@@ -114,7 +115,7 @@ func rendered(t *testing.T, values string) objects {
 	return decode(t, text)
 }
 
-// kustomized is `kustomize build` of a directory.
+// kustomized returns the objects of `kustomize build` of a directory.
 func kustomized(t *testing.T, dir string) objects {
 	t.Helper()
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
@@ -128,7 +129,7 @@ func kustomized(t *testing.T, dir string) objects {
 	return decode(t, string(text))
 }
 
-// configs are the configurations of networks, as values that can be compared, by
+// configs returns the configurations of networks, as values that can be compared, by
 // namespace and name.
 func configs(t *testing.T, networks []network) map[string]any {
 	t.Helper()

@@ -29,12 +29,12 @@ const clusterNetwork = `{
 	}]
 }`
 
-// Where the servers listen.
+// The port of the servers.
 const port = 8080
 
 // TestExamplesWork gives a pod the NICs of an example, with the plugins that `make
-// build cni-plugins` built, in the LANs that the example is about. The one whose
-// network needs 8021q is left to the cluster.
+// build cni-plugins` built, in the LANs of the example. The example whose network needs
+// 8021q runs only in the cluster.
 func TestExamplesWork(t *testing.T) {
 	for name, example := range examples(t) {
 		if name == "vlan.yaml" {
@@ -70,8 +70,8 @@ func TestExamplesWork(t *testing.T) {
 	}
 }
 
-// add gives the pod a NIC with addresses, in the way by which Multus passes
-// cni-args on, and wants CHECK to agree.
+// add gives the pod a NIC with addresses, in the way in which Multus passes cni-args
+// on, and expects CHECK to pass.
 func add(t *testing.T, l *lab.Lab, pod *lab.Pod, config, nic string, ips []string) {
 	t.Helper()
 	var list map[string]any
@@ -98,8 +98,8 @@ func add(t *testing.T, l *lab.Lab, pod *lab.Pod, config, nic string, ips []strin
 	}
 }
 
-// reachable wants the node, and a host in each LAN, to reach each address of each
-// underlay NIC, and the NIC's address to reach them.
+// reachable checks that the node, and a host in each LAN, reach each address of each
+// underlay NIC, and that the NIC's address reaches them.
 func reachable(t *testing.T, l *lab.Lab, pod *lab.Pod) {
 	t.Helper()
 	hosts := []*testbed.Netns{l.Node.Netns}
@@ -139,7 +139,7 @@ func reachable(t *testing.T, l *lab.Lab, pod *lab.Pod) {
 	}
 }
 
-// answered asks, and wants an answer by a namespace.
+// answered sends a request, and expects an answer by a namespace.
 func answered(t *testing.T, what string, from *testbed.Netns, to netip.AddrPort, source netip.Addr, by string) {
 	t.Helper()
 	answer, err := from.Ask("tcp", to, testbed.Socket{Source: source})
