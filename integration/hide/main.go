@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Hide runs a command for which the kernel has no nf_tables: sockets of
-// NETLINK_NETFILTER are refused, to it and to what it runs, as by a kernel that
-// was built without. Tests use it.
+// Hide runs a command for which the kernel has no nf_tables: the command and its
+// children can't open sockets of NETLINK_NETFILTER, as on a kernel built without it.
+// Tests use it.
 package main
 
 import (
@@ -52,7 +52,7 @@ func hide() error {
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
 }
 
-// run becomes the command.
+// run replaces this process by the command.
 func run(argv []string) error {
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
