@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Builds what the cluster of `make e2e` is made of into .cache/e2e/bin, each part
-# by its own module file and only when that changed, and the image that its pods
-# run. Nothing is pulled but Go modules. The first time it takes 10 minutes on two
+# Builds the programs of the cluster of `make e2e` into .cache/e2e/bin, each
+# by its own module file and only if that has changed, and the image that its pods
+# run. It downloads only Go modules. The first time it takes 10 minutes on two
 # processors, nearly all of it for Kubernetes.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -11,7 +11,7 @@ out=$(readlink -f ../..)/.cache/e2e
 mkdir -p "$out/bin"
 export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
 
-# build MODULE TAGS VARIABLES: the tools that its go.mod names.
+# build MODULE TAGS VARIABLES: builds the tools that its go.mod names.
 build() {
 	local module=$1 tags=$2 flags="-s -w $3" key
 	key=$(cat "$module"/go.{mod,sum} build.sh | sha256sum)
@@ -21,10 +21,10 @@ build() {
 	echo "$key" >"$out/$module.built"
 }
 
-# version MODULE PATH: the version of a module that go.mod asks for.
+# version MODULE PATH: prints the version of a module in go.mod.
 version() { (cd "$1" && go list -m -f '{{.Version}}' "$2"); }
 
-# Kubernetes does not start without a version, which its own build sets like this.
+# Kubernetes does not start without a version; its own build sets it in the same way.
 v=$(version kubernetes k8s.io/kubernetes)
 set_version="-X k8s.io/client-go/pkg/version.gitVersion=$v -X k8s.io/component-base/version.gitVersion=$v"
 build kubernetes "" "$set_version"
@@ -35,14 +35,14 @@ build containerd no_btrfs,no_zfs,no_devmapper,no_aufs "-X $containerd/version.Ve
 build multus "" ""
 build helm "" ""
 
-# Two images, in the form of `docker save`: of the pods of the tests, whose only
-# file is the program of integration/e2e/app, and, by the name that examples/ has
-# for it, Debian's busybox.
+# Two images, in the form of `docker save`: one for the tests' pods, whose only
+# file is the program of integration/e2e/app, and Debian's busybox, with the image name
+# that examples/ uses.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# image NAME DIRECTORY ENTRYPOINT: what manifest.json says of an image, whose files
-# are in the directory.
+# image NAME DIRECTORY ENTRYPOINT: prints manifest.json's entry for an image, whose
+# files are in the directory.
 image() {
 	tar -C "$work/$2" --owner=0 --group=0 --mtime=@0 --sort=name -cf "$work/$2.tar" .
 	layer=$(sha256sum "$work/$2.tar" | cut -d ' ' -f 1)

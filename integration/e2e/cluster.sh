@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# cluster.sh COMMAND...: a Kubernetes cluster of two nodes on this machine, for as
-# long as COMMAND runs. Each machine is a network namespace, a node also one of
-# mounts; all live in one PID namespace, whose end is the end of every process,
+# cluster.sh COMMAND...: runs a Kubernetes cluster of two nodes on this machine, for as
+# long as COMMAND runs. Each machine is a network namespace, a node also a mount
+# namespace; all are in one PID namespace, whose end also ends every process,
 # mount and network namespace. Logs stay in .cache/e2e/run.
 #
 #     cp 10.9.0.2   client 10.9.0.3
@@ -43,7 +43,7 @@ main() {
 	trap 'kill -KILL $cluster 2>/dev/null || :' INT TERM HUP
 	status=0
 	wait $cluster || status=$?
-	until_ok 30 no_cgroups # killed processes leave theirs when they please
+	until_ok 30 no_cgroups # killed processes leave their cgroups with a delay
 	exit $status
 }
 
@@ -54,7 +54,7 @@ no_cgroups() {
 
 say() { echo "e2e: $*"; }
 
-# until_ok SECONDS COMMAND...: until it succeeds.
+# until_ok SECONDS COMMAND...: repeats the command until it succeeds.
 until_ok() {
 	local end=$((SECONDS + $1))
 	shift
@@ -64,7 +64,7 @@ until_ok() {
 	done
 }
 
-# forever NAME COMMAND...: again whenever it ends; its PID and its log are files.
+# forever NAME COMMAND...: runs the command again whenever it ends; files hold its PID and log.
 forever() {
 	local name=$1
 	shift
@@ -76,7 +76,7 @@ forever() {
 	done
 }
 
-# wire MACHINE LINK SWITCH [ADDRESS...]: a NIC in one of the router's switches.
+# wire MACHINE LINK SWITCH [ADDRESS...]: makes a NIC in one of the router's switches.
 wire() {
 	local machine=$1 link=$2 switch=$3 port=$1.${2#ens}
 	shift 3
