@@ -10,16 +10,8 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/multihome/multihome/pkg/coordinator"
-	"github.com/multihome/multihome/pkg/ifacer"
-	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/catalog"
 )
-
-// plugins are our plugins that the examples use.
-var plugins = map[string]plugin.Plugin{
-	"coordinator": coordinator.Plugin("coordinator", coordinator.Load),
-	"ifacer":      ifacer.Plugin(),
-}
 
 func TestNetworksSayTheSame(t *testing.T) {
 	chart := rendered(t, read(t, chart+"/networks.yaml"))
@@ -44,7 +36,7 @@ func TestNetworksSayTheSame(t *testing.T) {
 			t.Fatalf("%s: %v", n.Name, err)
 		}
 		for _, p := range list.Plugins {
-			ours, ok := plugins[p.Network.Type]
+			ours, ok := catalog.Plugins[p.Network.Type]
 			if !ok {
 				continue
 			}

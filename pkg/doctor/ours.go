@@ -12,8 +12,7 @@ import (
 	"strings"
 
 	"github.com/multihome/multihome/pkg/attachment"
-	"github.com/multihome/multihome/pkg/coordinator"
-	"github.com/multihome/multihome/pkg/ifacer"
+	"github.com/multihome/multihome/pkg/catalog"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netns"
@@ -21,7 +20,6 @@ import (
 	"github.com/multihome/multihome/pkg/plugin"
 	"github.com/multihome/multihome/pkg/records"
 	"github.com/multihome/multihome/pkg/repair"
-	"github.com/multihome/multihome/pkg/route"
 )
 
 var leftover = Kind{
@@ -37,9 +35,6 @@ var drifted = Kind{
 	Why:    "Other software removed or changed them, as systemd-networkd does with rules; or the node's addresses or the network's configuration have changed since the pod was made. The finding lists the operations that a repeated ADD would do.",
 	Remedy: "multihome doctor --fixFLAGS",
 }
-
-// plugins lists the plugins that record attachments on the node.
-var plugins = []plugin.Plugin{coordinator.Plugin("coordinator", coordinator.Load), route.Plugin(), ifacer.Plugin()}
 
 // formerAttachment is an attachment of a dead pod, with the plugin that made it.
 type formerAttachment struct {
@@ -70,7 +65,11 @@ func findLeft(o Options, only *inspect.Pod) (out []formerAttachment, err error) 
 	defer k.Close()
 	known := newCensus(o.CacheDirs)
 	errs := known.errs
-	for _, p := range plugins {
+	for _, name := range catalog.Names() {
+		if name == "veth" {
+			continue // its attachments are coordinator's
+		}
+		p := catalog.Plugins[name]
 		attachments, err := p.Attachments(&plugin.Task{View: plugin.View{Snapshot: netstate.NewSnapshot()}, Kernel: k})
 		errs = append(errs, err)
 		for _, a := range attachments {
