@@ -219,7 +219,7 @@ func TestExplainOfChain(t *testing.T) {
 	}
 	e, other := with(), with(plugins...)
 	script := fixture.RunOnNode(t, e.Node, []byte(e.Node.LANs[0].Conflist(plugins...)), "explain", "-", "--netns", e.Name())
-	if n := strings.Count(script, "nothing is to be done"); n != 1 {
+	if n := strings.Count(script, "nothing to do: everything is as it should be"); n != 1 {
 		t.Errorf("%d of the plugins have nothing to do, want 1:\n%s", n, script)
 	}
 	onNode(t, e.Node, script)

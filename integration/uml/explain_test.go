@@ -39,7 +39,7 @@ func TestExplainedCommands(t *testing.T) {
 		if d := cmp.Diff(added.withoutRecords(), byHand.withoutRecords()); d != "" {
 			t.Errorf("ADD and these commands differ:\n%s (-ADD +commands):\n%s", script, d)
 		}
-		if again := byHand.explain(conf, pod); !strings.Contains(again, "nothing is to be done") {
+		if again := byHand.explain(conf, pod); !strings.Contains(again, "nothing to do: everything is as it should be") {
 			t.Errorf("after the commands explain still prints\n%s", again)
 		}
 	}
