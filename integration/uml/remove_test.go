@@ -5,6 +5,7 @@
 package uml
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -115,5 +116,30 @@ func TestRemoveTwo(t *testing.T) {
 			continue
 		}
 		n.same("DEL", before)
+	}
+}
+
+// TestFailingDelKeepsMembersUp checks that a request of DEL that fails doesn't leave a
+// member of the bond down: the next DEL restores the node's links.
+func TestFailingDelKeepsMembersUp(t *testing.T) {
+	conf := unused(bonding("1", ""))
+	failed := 0
+	for i := 1; ; i++ {
+		n := two(t)
+		before := n.state()
+		n.add(conf)
+		out, injected, err := n.faulty(call{verb: "DEL", id: "a", conf: conf}, "error=ENOMEM", i)
+		if err != nil && out.err == nil {
+			t.Fatal(err)
+		}
+		if !injected {
+			break
+		}
+		failed++
+		n.fine(call{verb: "DEL", id: "a", conf: conf})
+		n.same(fmt.Sprintf("DEL after request %d failed: %v", i, out.err), before)
+	}
+	if failed == 0 {
+		t.Error("no request failed")
 	}
 }

@@ -135,10 +135,14 @@ func (k *Namespaces) awaitCarriers(ops []netstate.Op) error {
 //
 // When an operation on a route, rule or neighbour of the pod fails, all later operations on
 // the pod's routes and rules are left out: DEL finds the tables by the rules, the routes
-// that were moved out of main in these tables, and the neighbours by the routes.
+// that were moved out of main in these tables, and the neighbours by the routes. When a
+// member can't be taken out of a bond, the bond stays: the kernel would let the member go,
+// but leave it down (__bond_release_one in drivers/net/bonding/bond_main.c), and DEL
+// wouldn't know it any more.
 func (k *Namespaces) Remove(ops []netstate.Op) error {
 	var errs []error
 	keep := false
+	keepLinks := map[string]bool{}
 	for len(ops) > 0 {
 		group := ops[:batchSize(ops)]
 		ops = ops[len(group):]
@@ -148,6 +152,10 @@ func (k *Namespaces) Remove(ops []netstate.Op) error {
 			}
 			continue
 		}
+		if l, ok := group[0].Before.(netstate.Link); ok && group[0].After == nil && keepLinks[l.Name] {
+			errs = append(errs, fmt.Errorf("%s: %w", group[0].Describe(), errKept))
+			continue
+		}
 		for i, err := range k.applyGroup(group) {
 			op := group[i]
 			if err == nil || op.Before == nil && errors.Is(err, errExists) || op.Before != nil && isGone(err) {
@@ -155,6 +163,9 @@ func (k *Namespaces) Remove(ops []netstate.Op) error {
 			}
 			_, isNeigh := op.Object().(netstate.Neigh)
 			keep = keep || isRouting(op) || isNeigh && op.NS == netstate.Pod
+			if member, ok := op.Before.(netstate.Link); ok && member.Master != "" {
+				keepLinks[member.Master] = true
+			}
 			errs = append(errs, fmt.Errorf("%s: %w", op.Describe(), err))
 		}
 	}
