@@ -23,7 +23,7 @@ IMAGE         = localhost/multihome:dev
 IMAGE_ARCHES  = amd64 arm64
 
 # Packages whose tests make no system call, where the race detector is quick.
-PURE = ./pkg/netstate/... ./pkg/plugin/... ./pkg/config/... ./pkg/attachment/... ./pkg/coordinator/... ./pkg/route/... ./pkg/owntable/... ./pkg/hostlink/... ./pkg/canvas/... ./plugins/...
+PURE = ./pkg/netstate/... ./pkg/netconf/... ./pkg/manifest/... ./pkg/plugin/... ./pkg/config/... ./pkg/attachment/... ./pkg/coordinator/... ./pkg/route/... ./pkg/owntable/... ./pkg/hostlink/... ./pkg/canvas/... ./plugins/...
 
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 2s

@@ -94,12 +94,7 @@ func completeConflist(_ *cobra.Command, args []string, _ string) ([]cobra.Comple
 
 // runExplain reads the files and flags, and explains a network.
 func runExplain(stdin io.Reader, network string, f explainFlags, o explain.Options) (r *explain.Report, err error) {
-	if network == "-" {
-		o.Network, err = io.ReadAll(stdin)
-	} else {
-		o.Network, err = os.ReadFile(network)
-	}
-	if err != nil {
+	if o.Network, err = readInput(network, stdin); err != nil {
 		return nil, err
 	}
 	if f.prevResult != "" {

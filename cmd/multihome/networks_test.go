@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// good has two networks, an object that isn't ours, and settings for all.
+const good = `kind: Namespace
+---
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderMultusConfig
+metadata: {name: macvlan-ens192, namespace: kube-system, labels: {a: b}}
+spec:
+  cniType: macvlan
+  macvlan: {master: [ens192]}
+---
+apiVersion: v1
+kind: List
+items:
+- apiVersion: spiderpool.spidernet.io/v2beta1
+  kind: SpiderMultusConfig
+  metadata: {name: vlan100}
+  spec: {cniType: vlan, vlan: {master: [ens192], vlanID: 100}, enableCoordinator: false}
+`
+
+// files writes files of a temporary directory, in which the test goes on.
+func files(t *testing.T, contents map[string]string) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	for name, text := range contents {
+		if err := os.WriteFile(filepath.Clean(name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRender prints what comes of the objects in a file.
+func TestRender(t *testing.T) {
+	files(t, map[string]string{"good.yaml": good, "bad.yaml": strings.Replace(good, "vlanID: 100", "vlanID: 5000", 1), "none.yaml": "kind: Namespace",
+		"cluster.yaml": "apiVersion: spiderpool.spidernet.io/v2beta1\nkind: SpiderCoordinator\nmetadata: {name: default}\nspec: {mode: underlay}\n"})
+	got, err := run("render", "-f", "good.yaml")
+	const want = `apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata:
+  name: macvlan-ens192
+  namespace: kube-system
+spec:
+  config: '{"cniVersion":"0.3.1","name":"macvlan-ens192","plugins":[{"type":"macvlan","master":"ens192","mode":"bridge","ipam":{"type":"spiderpool"}},{"type":"coordinator"}]}'
+---
+apiVersion: k8s.cni.cncf.io/v1
+kind: NetworkAttachmentDefinition
+metadata:
+  name: vlan100
+spec:
+  config: '{"cniVersion":"0.3.1","name":"vlan100","plugins":[{"type":"vlan","master":"ens192","vlanId":100,"ipam":{"type":"spiderpool"}}]}'
+`
+	if err != nil || got != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
+	}
+	if got, err := run("render", "-f", "good.yaml", "-f", "cluster.yaml"); err != nil || !strings.Contains(got, `{"mode":"underlay","type":"coordinator"}`) {
+		t.Errorf("with a SpiderCoordinator: %v\n%s", err, got)
+	}
+	got, err = run("render", "-f", "good.yaml", "-o", "json")
+	var first attachmentDefinition
+	if err != nil || json.NewDecoder(strings.NewReader(got)).Decode(&first) != nil || first.Metadata.Name != "macvlan-ens192" || first.Kind != "NetworkAttachmentDefinition" {
+		t.Errorf("json: %v\n%s", err, got)
+	}
+	for args, want := range map[string]string{
+		"-f bad.yaml":          "render: bad.yaml:16: spec.vlan.vlanID: 5000: want a number from 0 to 4094",
+		"-f none.yaml":         "render: no SpiderMultusConfig in the files",
+		"-f missing.yaml":      "render: open missing.yaml: no such file or directory",
+		"-f good.yaml -o text": `render: output: "text": want yaml or json`,
+		"":                     `required flag(s) "filename" not set`,
+	} {
+		if got, err := run(append([]string{"render"}, strings.Fields(args)...)...); err == nil || err.Error() != want || got != "" {
+			t.Errorf("render %s: %v, want %q\n%s", args, err, want, got)
+		}
+	}
+}
+
+// TestRenderedIsExplained gives what render prints to explain.
+func TestRenderedIsExplained(t *testing.T) {
+	files(t, map[string]string{"net.yaml": strings.Split(good, "---\napiVersion: v1")[0]})
+	nad, err := run("render", "-f", "net.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files(t, map[string]string{"nad.yaml": nad})
+	got, err := run("explain", "nad.yaml", "--address", "10.6.168.171/16", "--gateway", "10.6.0.1", "--given", "host: link ens192 mtu 1500 up", "--given", "host: addr 10.6.168.123/16 dev ens192")
+	if err != nil || !strings.Contains(got, "# coordinator") || !strings.Contains(got, "lookup 500") {
+		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// TestLint prints every fault with its place.
+func TestLint(t *testing.T) {
+	files(t, map[string]string{"good.yaml": good, "bad.yaml": `# a comment
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderMultusConfig
+metadata:
+  name: one
+  annotations:
+    multus.spidernet.io/cni-version: "3"
+spec:
+  cniType: ipvlan
+  macvlan:
+    master:
+    - ens192
+    mtu: ten
+---
+apiVersion: spiderpool.spidernet.io/v2
+kind: SpiderMultusConfig
+metadata: {name: two, annotations: {multus.spidernet.io/cr-name: one}}
+spec: {}
+---
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderCoordinator
+metadata: {name: other}
+spec: {vethMTU: 5}
+`})
+	if got, err := run("lint", "-f", "good.yaml"); err != nil || got != "" {
+		t.Errorf("%v\n%s", err, got)
+	}
+	const want = `bad.yaml:13: spec.macvlan.mtu: "ten": want a whole number
+bad.yaml:7: metadata.annotations[multus.spidernet.io/cni-version]: "3": want one of 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0
+bad.yaml:10: spec.macvlan: warning: taken as the block ipvlan, for cniType is ipvlan: write spec.ipvlan
+bad.yaml:15: apiVersion: "spiderpool.spidernet.io/v2": want spiderpool.spidernet.io/v2beta1
+bad.yaml:17: metadata.name: "two": SpiderMultusConfig one wants the NetworkAttachmentDefinition one, too
+bad.yaml:22: metadata.name: "other": want default: a cluster has one SpiderCoordinator
+bad.yaml:23: spec.vethMTU: 5: want a number from 68 to 65535
+`
+	if got, err := run("lint", "-f", "bad.yaml"); !errors.Is(err, errFindings) || got != want {
+		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
+	}
+	if _, err := run("lint", "-f", "missing.yaml"); err == nil || errors.Is(err, errFindings) {
+		t.Errorf("a missing file: %v", err)
+	}
+}
