@@ -225,7 +225,7 @@ func (c Config) ipam() *ipamObject {
 		return nil
 	}
 	out := &ipamObject{Type: "spiderpool"}
-	if _, pools := c.Spec.pools(); pools != nil {
+	if pools := c.Spec.pools(); pools != nil {
 		out.IPv4, out.IPv6, out.MatchMasterSubnet = pools.IPv4, pools.IPv6, on(pools.MatchMasterSubnet, false)
 	}
 	return out

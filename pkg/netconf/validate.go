@@ -48,8 +48,8 @@ func (k *checker) add(path, format string, a ...any) {
 	k.faults = append(k.faults, Fault{Path: path, Message: fmt.Sprintf(format, a...)})
 }
 
-func (k *checker) warn(path, format string, a ...any) {
-	k.faults = append(k.faults, Fault{Path: path, Message: fmt.Sprintf(format, a...), Warning: true})
+func (k *checker) warn(path, message string) {
+	k.faults = append(k.faults, Fault{Path: path, Message: message, Warning: true})
 }
 
 // Validate returns everything that is wrong with the configuration, and warnings.
@@ -94,7 +94,7 @@ func (c Config) Validate() []Fault {
 			k.warn("spec.coordinator", "without effect: spec.enableCoordinator is false")
 		}
 	}
-	if _, pools := s.pools(); pools != nil && on(s.DisableIPAM, false) {
+	if s.pools() != nil && on(s.DisableIPAM, false) {
 		k.warn("spec.disableIPAM", "true: ippools are without effect")
 	}
 	k.inject(c)
@@ -134,35 +134,23 @@ func (s Spec) macvlan() (path string, block *Macvlan) {
 	return "spec.macvlan", s.Macvlan
 }
 
-// pools returns the pools of the block that counts, and their path.
-func (s Spec) pools() (path string, pools *IPPools) {
-	switch s.CNIType {
-	case "macvlan", "ipvlan":
-		if path, m := s.macvlan(); m != nil {
-			return path + ".ippools", m.IPPools
-		}
-	case "vlan":
-		if s.VLAN != nil {
-			return "spec.vlan.ippools", s.VLAN.IPPools
-		}
-	case "sriov":
-		if s.SRIOV != nil {
-			return "spec.sriov.ippools", s.SRIOV.IPPools
-		}
-	case "ib-sriov":
-		if s.IBSRIOV != nil {
-			return "spec.ibsriov.ippools", s.IBSRIOV.IPPools
-		}
-	case "ipoib":
-		if s.IPoIB != nil {
-			return "spec.ipoib.ippools", s.IPoIB.IPPools
-		}
-	case "ovs":
-		if s.OVS != nil {
-			return "spec.ovs.ippools", s.OVS.IPPools
-		}
+// pools returns the pools of the block that counts, nil if it names none.
+func (s Spec) pools() *IPPools {
+	switch _, m := s.macvlan(); {
+	case (s.CNIType == "macvlan" || s.CNIType == "ipvlan") && m != nil:
+		return m.IPPools
+	case s.CNIType == "vlan" && s.VLAN != nil:
+		return s.VLAN.IPPools
+	case s.CNIType == "sriov" && s.SRIOV != nil:
+		return s.SRIOV.IPPools
+	case s.CNIType == "ib-sriov" && s.IBSRIOV != nil:
+		return s.IBSRIOV.IPPools
+	case s.CNIType == "ipoib" && s.IPoIB != nil:
+		return s.IPoIB.IPPools
+	case s.CNIType == "ovs" && s.OVS != nil:
+		return s.OVS.IPPools
 	}
-	return "", nil
+	return nil
 }
 
 // metadata checks the name and the annotations. A name is a label, without dots: Multus
@@ -454,7 +442,7 @@ func (k *checker) inject(c Config) {
 			k.add(path, "%q: want the name of a group: lower case letters, digits and '-'", group)
 		}
 		resource := c.resourceName()
-		_, pools := c.Spec.pools()
+		pools := c.Spec.pools()
 		none := pools == nil || len(pools.IPv4)+len(pools.IPv6) == 0
 		switch t := c.cniType(); {
 		case t == "ovs" || t == "custom" || t == "ipoib":
