@@ -52,18 +52,17 @@ A SpiderMultusConfig with a fault is an error; lint finds all faults.`,
 func lintCommand() *cobra.Command {
 	var files []string
 	c := &cobra.Command{
-		Use:   "lint -f FILE",
+		Use:   "lint -f FILE...",
 		Short: "Print everything that is wrong with SpiderMultusConfigs",
 		Long: `Lint prints a line for each fault of a SpiderMultusConfig or SpiderCoordinator in the
 files: file, line, field, the value, and what is allowed. It needs no cluster. Warnings are
 about objects that work, but perhaps not as they are meant.
 
 The exit status is 1 if there is a fault that is no warning.`,
-		Example: `  multihome lint -f networks.yaml -f more.yaml
+		Example: `  multihome lint -f *.yaml
   helm template . | multihome lint -f -`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			objects, err := readFiles(files, c.InOrStdin())
+		RunE: func(c *cobra.Command, more []string) error { // of -f *.yaml the shell makes one flag and more
+			objects, err := readFiles(append(files, more...), c.InOrStdin())
 			if err != nil {
 				return fmt.Errorf("lint: %w", err)
 			}

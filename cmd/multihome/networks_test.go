@@ -139,6 +139,9 @@ bad.yaml:23: spec.vethMTU: 5: want a number from 68 to 65535
 	if got, err := run("lint", "-f", "bad.yaml"); !errors.Is(err, errFindings) || got != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
 	}
+	if got, err := run("lint", "-f", "good.yaml", "bad.yaml"); !errors.Is(err, errFindings) || got != want {
+		t.Errorf("two files: %v\n%s", err, got)
+	}
 	if _, err := run("lint", "-f", "missing.yaml"); err == nil || errors.Is(err, errFindings) {
 		t.Errorf("a missing file: %v", err)
 	}
