@@ -54,7 +54,7 @@ func (c Config) Render() NAD {
 // plugins returns the chain: ifacer, the main plugin, rdma, the user's own, coordinator,
 // tuning.
 func (c Config) plugins() []json.RawMessage {
-	s, ipam := c.Spec, c.ipam()
+	s, shared := c.Spec, common{c.Spec.Capabilities, c.ipam()}
 	var out []json.RawMessage
 	add := func(plugin any) { out = append(out, encode(plugin)) }
 	mtu := 0 // that tuning sets
@@ -75,7 +75,7 @@ func (c Config) plugins() []json.RawMessage {
 		if mode == "" && s.CNIType == "macvlan" {
 			mode = "bridge"
 		}
-		add(macvlanPlugin{s.CNIType, master, mode, number(m.MTU), s.Capabilities, ipam})
+		add(macvlanPlugin{s.CNIType, master, mode, number(m.MTU), shared})
 	case "vlan":
 		if s.VLAN == nil {
 			break
@@ -83,27 +83,27 @@ func (c Config) plugins() []json.RawMessage {
 		if i := newIfacer(s.VLAN.Master, s.VLAN.Bond, 0); i != nil {
 			add(i)
 		}
-		add(vlanPlugin{"vlan", parent(s.VLAN.Master, s.VLAN.Bond), number(s.VLAN.VLANID), number(s.VLAN.MTU), s.Capabilities, ipam})
+		add(vlanPlugin{"vlan", parent(s.VLAN.Master, s.VLAN.Bond), number(s.VLAN.VLANID), number(s.VLAN.MTU), shared})
 	case "sriov":
 		if s.SRIOV == nil {
 			break
 		}
-		add(sriovPlugin{number(s.SRIOV.VLANID), s.SRIOV.MinTxRate, max(s.SRIOV.maxTxRate(), 0), "sriov", s.Capabilities, ipam})
+		add(sriovPlugin{number(s.SRIOV.VLANID), s.SRIOV.MinTxRate, max(s.SRIOV.maxTxRate(), 0), "sriov", shared})
 		if on(s.SRIOV.RDMAIsolation, on(s.SRIOV.EnableRDMA, false)) {
 			add(typed{"rdma"})
 		}
 		mtu = number(s.SRIOV.MTU)
 	case "ib-sriov":
 		if b := s.IBSRIOV; b != nil {
-			add(ibsriovPlugin{"ib-sriov", b.Pkey, b.LinkState, b.RDMAIsolation, b.EnableIBKubernetes, s.Capabilities, ipam})
+			add(ibsriovPlugin{"ib-sriov", b.Pkey, b.LinkState, b.RDMAIsolation, b.EnableIBKubernetes, shared})
 		}
 	case "ipoib":
 		if s.IPoIB != nil {
-			add(ipoibPlugin{"ipoib", s.IPoIB.Master, s.Capabilities, ipam})
+			add(ipoibPlugin{"ipoib", s.IPoIB.Master, shared})
 		}
 	case "ovs":
 		if o := s.OVS; o != nil {
-			add(ovsPlugin{number(o.VLAN), "ovs", o.Bridge, o.DeviceID, s.Capabilities, ipam, o.Trunk})
+			add(ovsPlugin{number(o.VLAN), "ovs", o.Bridge, o.DeviceID, shared, o.Trunk})
 		}
 	}
 	for _, text := range s.ChainCNIJSONData {
@@ -130,6 +130,10 @@ type (
 	typed struct {
 		Type string `json:"type"`
 	}
+	common struct { // of all main plugins
+		Capabilities map[string]bool `json:"capabilities,omitempty"`
+		IPAM         *ipamObject     `json:"ipam,omitempty"`
+	}
 	tuningPlugin struct {
 		Type string `json:"type"`
 		MTU  int    `json:"mtu"`
@@ -146,52 +150,46 @@ type (
 		Options string `json:"options,omitempty"`
 	}
 	macvlanPlugin struct {
-		Type         string          `json:"type"`
-		Master       string          `json:"master"`
-		Mode         string          `json:"mode,omitempty"`
-		MTU          int             `json:"mtu,omitempty"`
-		Capabilities map[string]bool `json:"capabilities,omitempty"`
-		IPAM         *ipamObject     `json:"ipam,omitempty"`
+		Type   string `json:"type"`
+		Master string `json:"master"`
+		Mode   string `json:"mode,omitempty"`
+		MTU    int    `json:"mtu,omitempty"`
+		common
 	}
 	vlanPlugin struct {
-		Type         string          `json:"type"`
-		Master       string          `json:"master"`
-		VLANID       int             `json:"vlanId,omitempty"`
-		MTU          int             `json:"mtu,omitempty"`
-		Capabilities map[string]bool `json:"capabilities,omitempty"`
-		IPAM         *ipamObject     `json:"ipam,omitempty"`
+		Type   string `json:"type"`
+		Master string `json:"master"`
+		VLANID int    `json:"vlanId,omitempty"`
+		MTU    int    `json:"mtu,omitempty"`
+		common
 	}
 	sriovPlugin struct {
-		VLAN         int             `json:"vlan,omitempty"`
-		MinTxRate    *int            `json:"min_tx_rate,omitempty"`
-		MaxTxRate    int             `json:"max_tx_rate,omitempty"`
-		Type         string          `json:"type"`
-		Capabilities map[string]bool `json:"capabilities,omitempty"`
-		IPAM         *ipamObject     `json:"ipam,omitempty"`
+		VLAN      int    `json:"vlan,omitempty"`
+		MinTxRate *int   `json:"min_tx_rate,omitempty"`
+		MaxTxRate int    `json:"max_tx_rate,omitempty"`
+		Type      string `json:"type"`
+		common
 	}
 	ibsriovPlugin struct {
-		Type               string          `json:"type"`
-		Pkey               string          `json:"pkey,omitempty"`
-		LinkState          string          `json:"link_state,omitempty"`
-		RDMAIsolation      *bool           `json:"rdmaIsolation,omitempty"`
-		EnableIBKubernetes *bool           `json:"ibKubernetesEnabled,omitempty"`
-		Capabilities       map[string]bool `json:"capabilities,omitempty"`
-		IPAM               *ipamObject     `json:"ipam,omitempty"`
+		Type               string `json:"type"`
+		Pkey               string `json:"pkey,omitempty"`
+		LinkState          string `json:"link_state,omitempty"`
+		RDMAIsolation      *bool  `json:"rdmaIsolation,omitempty"`
+		EnableIBKubernetes *bool  `json:"ibKubernetesEnabled,omitempty"`
+		common
 	}
 	ipoibPlugin struct {
-		Type         string          `json:"type"`
-		Master       string          `json:"master"`
-		Capabilities map[string]bool `json:"capabilities,omitempty"`
-		IPAM         *ipamObject     `json:"ipam,omitempty"`
+		Type   string `json:"type"`
+		Master string `json:"master"`
+		common
 	}
 	ovsPlugin struct {
-		VLAN         int             `json:"vlan,omitempty"`
-		Type         string          `json:"type"`
-		Bridge       string          `json:"bridge"`
-		DeviceID     string          `json:"deviceID,omitempty"`
-		Capabilities map[string]bool `json:"capabilities,omitempty"`
-		IPAM         *ipamObject     `json:"ipam,omitempty"`
-		Trunk        []Trunk         `json:"trunk,omitempty"`
+		VLAN     int    `json:"vlan,omitempty"`
+		Type     string `json:"type"`
+		Bridge   string `json:"bridge"`
+		DeviceID string `json:"deviceID,omitempty"`
+		common
+		Trunk []Trunk `json:"trunk,omitempty"`
 	}
 	ipamObject struct {
 		Type              string   `json:"type"`

@@ -129,13 +129,13 @@ func (v *View) inherited(plan netstate.Plan) []netstate.Neigh {
 }
 
 // disown removes the addresses that were taken over from the records of their former
-// pods. Those pods' DEL comes later, and a neighbour entry with the same MAC doesn't
-// tell it that the address is another pod's by now.
-func (t *Task) disown() error {
+// pods, if the attachment's record doesn't differ from theirs: those pods' DEL comes later,
+// and would take the address away.
+func (t *Task) disown(own *records.Record) error {
 	var errs []error
 	for addr, a := range t.former {
 		for _, set := range []records.Set{records.NodeRoutes, records.BridgeRoutes} {
-			errs = append(errs, set.Disown(a.Pod(), a.IfName, addr))
+			errs = append(errs, set.Disown(a.Pod(), a.IfName, addr, own.Device, own.MAC))
 		}
 	}
 	return errors.Join(errs...)

@@ -164,8 +164,10 @@ func (p Plugin) make(t *Task, conf Conf, plan netstate.Plan, ops []netstate.Op) 
 		return plan, nil, fresh, p.forget(t, fresh, err)
 	}
 	p.settle(t, record)
-	if err := t.disown(); err != nil {
-		t.Log.Warn("record of a former pod", "error", err)
+	if record != nil {
+		if err := t.disown(record); err != nil {
+			t.Log.Warn("record of a former pod", "error", err)
+		}
 	}
 	return plan, ops, fresh, nil
 }

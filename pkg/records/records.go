@@ -338,9 +338,10 @@ func (s Set) Hold(pod, ifname string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// Disown removes an address from an attachment's record. It is no error if there is no
-// such record.
-func (s Set) Disown(pod, ifname string, addr netip.Addr) error {
+// Disown removes an address from an attachment's record, as far as the node leads to it by
+// that device and MAC: by these DEL couldn't tell it from what its next owner has. It is
+// no error if there is no such record.
+func (s Set) Disown(pod, ifname string, addr netip.Addr, device, mac string) error {
 	unlock, err := s.Lock(pod)
 	if err != nil || unlock == nil {
 		return err
@@ -353,12 +354,14 @@ func (s Set) Disown(pod, ifname string, addr netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	without := func(addrs []netip.Addr) []netip.Addr {
-		return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return a == addr })
+	disown := func(r *Record) {
+		if r.Device == device && r.MAC == mac {
+			r.Addresses = slices.DeleteFunc(r.Addresses, func(a netip.Addr) bool { return a == addr })
+		}
 	}
-	r.Addresses = without(r.Addresses)
+	disown(&r)
 	for i := range r.Former {
-		r.Former[i].Addresses = without(r.Former[i].Addresses)
+		disown(&r.Former[i])
 	}
 	return s.Write(pod, r)
 }
