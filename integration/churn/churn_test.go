@@ -68,8 +68,16 @@ func TestChurn(t *testing.T) {
 
 	c.gc(t, nil)
 	c.emptied(t, before)
+	// A goroutine still counts for a moment after the group it is of has stopped waiting.
+	for range 1000 {
+		if runtime.NumGoroutine() <= goroutines {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 	if n := runtime.NumGoroutine(); n > goroutines {
-		t.Errorf("%d goroutines, want %d", n, goroutines)
+		stacks := make([]byte, 1<<20)
+		t.Errorf("%d goroutines, want %d:\n%s", n, goroutines, stacks[:runtime.Stack(stacks, true)])
 	}
 	if interrupted == 0 {
 		t.Error("no dump was interrupted: there were too few changes by others")
