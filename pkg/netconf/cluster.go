@@ -15,7 +15,7 @@ func DecodeCoordinator(object []byte) (*Coordinator, []Fault) {
 	if metadata, ok := tree["metadata"]; ok {
 		faults = append(faults, known("metadata", metadata, &o.Metadata)...)
 	}
-	var spec clusterCoordinator
+	var spec ClusterCoordinator
 	faults = append(faults, decode("spec", tree["spec"], reflect.ValueOf(&spec).Elem())...)
 	c := spec.Coordinator
 	c.OverlayPodCIDR, c.ServiceCIDR = spec.OverlayPodCIDR, spec.ServiceCIDR

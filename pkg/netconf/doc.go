@@ -13,4 +13,6 @@
 //
 // Beware: Render expects a configuration without faults. It doesn't panic with others, but
 // plugins may refuse what comes out.
+//
+// +kubebuilder:object:generate=true
 package netconf

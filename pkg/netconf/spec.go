@@ -29,54 +29,121 @@ type Config struct {
 }
 
 // Spec describes one network. The names are those of the API. A nil pointer means that
-// the user left the field out.
+// the user left the field out. The markers of this file become the schema and the CEL
+// rules of the kind (`make generate`): they say what Validate says, as far as they can.
+//
+// +kubebuilder:validation:XValidation:rule="self.cniType == 'custom' || self.cniType == 'ipvlan' && has(self.macvlan) || {'macvlan': has(self.macvlan), 'ipvlan': has(self.ipvlan), 'vlan': has(self.vlan), 'sriov': has(self.sriov), 'ib-sriov': has(self.ibsriov), 'ipoib': has(self.ipoib), 'ovs': has(self.ovs)}[self.cniType]",messageExpression="self.cniType.replace('-', self.cniType.substring(0, 0)) + ': missing: cniType ' + self.cniType + ' needs it'",reason=FieldValueRequired
+// +kubebuilder:validation:XValidation:rule="!(has(self.macvlan) && self.cniType != 'macvlan' && (self.cniType != 'ipvlan' || has(self.ipvlan)) || has(self.ipvlan) && self.cniType != 'ipvlan' || has(self.vlan) && self.cniType != 'vlan' || has(self.sriov) && self.cniType != 'sriov' || has(self.ibsriov) && self.cniType != 'ib-sriov' || has(self.ipoib) && self.cniType != 'ipoib' || has(self.ovs) && self.cniType != 'ovs')",messageExpression="'cniType is ' + self.cniType + ': want no other block than its own'"
+// +kubebuilder:validation:XValidation:rule="!has(self.customCNI) || size(self.customCNI) == 0 || self.cniType == 'custom'",messageExpression="'customCNI: cniType is ' + self.cniType + ': want customCNI with cniType custom alone'"
+// +kubebuilder:validation:XValidation:rule="!(self.?macvlan.ippools.matchMasterSubnet.orValue(false) || self.?ipvlan.ippools.matchMasterSubnet.orValue(false) || self.?vlan.ippools.matchMasterSubnet.orValue(false) || self.?ibsriov.ippools.matchMasterSubnet.orValue(false) || self.?ipoib.ippools.matchMasterSubnet.orValue(false) || self.?ovs.ippools.matchMasterSubnet.orValue(false))",message="ippools.matchMasterSubnet: true: want it with cniType sriov alone"
+// +kubebuilder:validation:XValidation:rule="self.cniType != 'macvlan' || !(self.?macvlan.mode.orValue('bridge') in ['l2', 'l3', 'l3s'])",messageExpression="self.macvlan.mode + ': want one of bridge, private, vepa, passthru'",fieldPath=".macvlan.mode"
+// +kubebuilder:validation:XValidation:rule="self.cniType != 'ipvlan' || !([self.?ipvlan.mode.orValue('l2'), self.?macvlan.mode.orValue('l2')].exists(m, m in ['bridge', 'private', 'vepa', 'passthru']))",message="mode: want one of l2, l3, l3s with cniType ipvlan"
 type Spec struct {
-	CNIType           string          `json:"cniType,omitempty"` // default custom
-	Macvlan           *Macvlan        `json:"macvlan,omitempty"`
-	IPvlan            *Macvlan        `json:"ipvlan,omitempty"`
-	VLAN              *VLAN           `json:"vlan,omitempty"`
-	SRIOV             *SRIOV          `json:"sriov,omitempty"`
-	IBSRIOV           *IBSRIOV        `json:"ibsriov,omitempty"`
-	IPoIB             *IPoIB          `json:"ipoib,omitempty"`
-	OVS               *OVS            `json:"ovs,omitempty"`
-	EnableCoordinator *bool           `json:"enableCoordinator,omitempty"` // default true
-	DisableIPAM       *bool           `json:"disableIPAM,omitempty"`       // default false
-	Coordinator       *Coordinator    `json:"coordinator,omitempty"`
-	ChainCNIJSONData  []string        `json:"chainCNIJsonData,omitempty"` // configurations of further plugins
-	CustomCNI         string          `json:"customCNI,omitempty"`        // the whole configuration, for cniType custom
-	Capabilities      map[string]bool `json:"capabilities,omitempty"`     // of the main plugin, such as ips or mac
+	// +kubebuilder:default=custom
+	// +kubebuilder:validation:Enum=macvlan;ipvlan;vlan;sriov;ib-sriov;ipoib;ovs;custom
+	CNIType           string       `json:"cniType,omitempty"` // default custom
+	Macvlan           *Macvlan     `json:"macvlan,omitempty"`
+	IPvlan            *Macvlan     `json:"ipvlan,omitempty"`
+	VLAN              *VLAN        `json:"vlan,omitempty"`
+	SRIOV             *SRIOV       `json:"sriov,omitempty"`
+	IBSRIOV           *IBSRIOV     `json:"ibsriov,omitempty"`
+	IPoIB             *IPoIB       `json:"ipoib,omitempty"`
+	OVS               *OVS         `json:"ovs,omitempty"`
+	EnableCoordinator *bool        `json:"enableCoordinator,omitempty"` // default true
+	DisableIPAM       *bool        `json:"disableIPAM,omitempty"`       // default false
+	Coordinator       *Coordinator `json:"coordinator,omitempty"`
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=65536
+	ChainCNIJSONData []string `json:"chainCNIJsonData,omitempty"` // configurations of further plugins
+	// +kubebuilder:validation:MaxLength=65536
+	CustomCNI string `json:"customCNI,omitempty"` // the whole configuration, for cniType custom
+	// +kubebuilder:validation:MaxProperties=32
+	Capabilities map[string]bool `json:"capabilities,omitempty"` // of the main plugin, such as ips or mac
 }
 
 // Macvlan is a NIC on a link of the node, by macvlan or ipvlan.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || has(self.bond)",messageExpression="'missing: want a bond of the interfaces ' + self.master.join(', ') + ', or one interface'",reason=FieldValueRequired,fieldPath=".bond"
+// +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || !has(self.bond) || has(self.bond.name) && size(self.bond.name) > 0",message="missing: want the name of an interface",reason=FieldValueRequired,fieldPath=".bond.name"
+// +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || !has(self.bond) || !has(self.bond.name) || !(self.bond.name in self.master)",messageExpression="self.bond.name + ': want another name than those in master'",fieldPath=".bond.name"
+// +kubebuilder:validation:XValidation:rule="!has(self.vlanID) || self.vlanID == 0 || !has(self.master) || size(self.master) == 0 || size((size(self.master) > 1 && has(self.bond) && has(self.bond.name) ? self.bond.name : self.master[0])) + (self.vlanID < 10 ? 1 : self.vlanID < 100 ? 2 : self.vlanID < 1000 ? 3 : 4) <= 14",messageExpression="'the name of the VLAN, ' + (size(self.master) > 1 && has(self.bond) && has(self.bond.name) ? self.bond.name : self.master[0]) + '.<vlanID>, has more than 15 bytes'",fieldPath=".vlanID"
 type Macvlan struct {
-	Master           []string `json:"master,omitempty"` // links of the node; several become a bond
-	Mode             string   `json:"mode,omitempty"`   // macvlan: default bridge; ipvlan: default the plugin's, l2
-	MTU              *int     `json:"mtu,omitempty"`    // bytes; 0: that of master
-	VLANID           *int     `json:"vlanID,omitempty"` // 0: none
-	Bond             *Bond    `json:"bond,omitempty"`
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=15
+	// +kubebuilder:validation:items:Pattern=`^[^/:%\s]+$`
+	// +listType=set
+	// +required
+	Master []string `json:"master,omitempty"` // links of the node; several become a bond
+	// +kubebuilder:validation:Enum="";bridge;private;vepa;passthru;l2;l3;l3s
+	Mode string `json:"mode,omitempty"` // macvlan: default bridge; ipvlan: default the plugin's, l2
+	// +kubebuilder:validation:XValidation:rule="self == 0 || self >= 68 && self <= 65535",message="want 0, or a number from 68 to 65535"
+	MTU *int `json:"mtu,omitempty"` // bytes; 0: that of master
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4094
+	VLANID *int  `json:"vlanID,omitempty"` // 0: none
+	Bond   *Bond `json:"bond,omitempty"`
+	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
 	RDMAResourceName string   `json:"rdmaResourceName,omitempty"`
 	IPPools          *IPPools `json:"ippools,omitempty"`
 }
 
 // VLAN is a NIC with a VLAN tag of its own, by the plugin vlan.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || has(self.bond)",messageExpression="'missing: want a bond of the interfaces ' + self.master.join(', ') + ', or one interface'",reason=FieldValueRequired,fieldPath=".bond"
+// +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || !has(self.bond) || has(self.bond.name) && size(self.bond.name) > 0",message="missing: want the name of an interface",reason=FieldValueRequired,fieldPath=".bond.name"
+// +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || !has(self.bond) || !has(self.bond.name) || !(self.bond.name in self.master)",messageExpression="self.bond.name + ': want another name than those in master'",fieldPath=".bond.name"
+// +kubebuilder:validation:XValidation:rule="!has(self.vlanMode) || self.vlanMode != 'auto' || !has(self.vlanID)",message="want none with vlanMode auto: the tag is the pool's",fieldPath=".vlanID"
 type VLAN struct {
-	Master           []string `json:"master,omitempty"`
-	VLANMode         string   `json:"vlanMode,omitempty"` // manual (default), or auto: the tag is the IPAM's
-	VLANID           *int     `json:"vlanID,omitempty"`
-	MTU              *int     `json:"mtu,omitempty"`
-	Bond             *Bond    `json:"bond,omitempty"`
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=15
+	// +kubebuilder:validation:items:Pattern=`^[^/:%\s]+$`
+	// +listType=set
+	// +required
+	Master []string `json:"master,omitempty"`
+	// +kubebuilder:validation:Enum="";manual;auto
+	VLANMode string `json:"vlanMode,omitempty"` // manual (default), or auto: the tag is the IPAM's
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4094
+	VLANID *int `json:"vlanID,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="self == 0 || self >= 68 && self <= 65535",message="want 0, or a number from 68 to 65535"
+	MTU  *int  `json:"mtu,omitempty"`
+	Bond *Bond `json:"bond,omitempty"`
+	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
 	RDMAResourceName string   `json:"rdmaResourceName,omitempty"`
 	IPPools          *IPPools `json:"ippools,omitempty"`
 }
 
 // SRIOV is a virtual function, by the plugin sriov. Rates are Mbit/s; a maximum of 0 is no
 // limit. EnableRDMA and CapitalMaxTxRate are other spellings, of the project's documents.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.minTxRateMbps) || (has(self.maxTxRateMbps) ? self.maxTxRateMbps : has(self.MaxTxRateMbps) ? self.MaxTxRateMbps : 0) == 0 || self.minTxRateMbps <= (has(self.maxTxRateMbps) ? self.maxTxRateMbps : has(self.MaxTxRateMbps) ? self.MaxTxRateMbps : 0)",message="want at most the maximum, maxTxRateMbps",fieldPath=".minTxRateMbps"
+// +kubebuilder:validation:XValidation:rule="!has(self.maxTxRateMbps) || !has(self.MaxTxRateMbps) || self.maxTxRateMbps == self.MaxTxRateMbps",message="maxTxRateMbps, another spelling of it, has another value",fieldPath=".MaxTxRateMbps"
+// +kubebuilder:validation:XValidation:rule="!has(self.rdmaIsolation) || !has(self.enableRdma) || self.rdmaIsolation == self.enableRdma",message="rdmaIsolation, another name of it, has another value",fieldPath=".enableRdma"
 type SRIOV struct {
-	ResourceName     string   `json:"resourceName,omitempty"`
-	VLANID           *int     `json:"vlanID,omitempty"`
-	MTU              *int     `json:"mtu,omitempty"`
-	MinTxRate        *int     `json:"minTxRateMbps,omitempty"`
-	MaxTxRate        *int     `json:"maxTxRateMbps,omitempty"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+	// +required
+	ResourceName string `json:"resourceName,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4094
+	VLANID *int `json:"vlanID,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="self == 0 || self >= 68 && self <= 65535",message="want 0, or a number from 68 to 65535"
+	MTU *int `json:"mtu,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
+	MinTxRate *int `json:"minTxRateMbps,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
+	MaxTxRate *int `json:"maxTxRateMbps,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
 	CapitalMaxTxRate *int     `json:"MaxTxRateMbps,omitempty"`
 	RDMAIsolation    *bool    `json:"rdmaIsolation,omitempty"`
 	EnableRDMA       *bool    `json:"enableRdma,omitempty"`
@@ -85,8 +152,14 @@ type SRIOV struct {
 
 // IBSRIOV is a virtual function of an InfiniBand NIC, by the plugin ib-sriov.
 type IBSRIOV struct {
-	ResourceName       string   `json:"resourceName,omitempty"`
-	Pkey               string   `json:"pkey,omitempty"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=317
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+	// +required
+	ResourceName string `json:"resourceName,omitempty"`
+	// +kubebuilder:validation:Pattern=`^(0x[0-9a-fA-F]{1,4})?$`
+	Pkey string `json:"pkey,omitempty"`
+	// +kubebuilder:validation:Enum="";auto;enable;disable
 	LinkState          string   `json:"linkState,omitempty"`
 	RDMAIsolation      *bool    `json:"rdmaIsolation,omitempty"`
 	EnableIBKubernetes *bool    `json:"enableIbKubernetes,omitempty"`
@@ -95,69 +168,140 @@ type IBSRIOV struct {
 
 // IPoIB is an IP link on an InfiniBand NIC, by the plugin ipoib.
 type IPoIB struct {
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:Pattern=`^[^/:%\s]+$`
+	// +required
 	Master  string   `json:"master,omitempty"`
 	IPPools *IPPools `json:"ippools,omitempty"`
 }
 
 // OVS is a port of an Open vSwitch bridge, by the plugin ovs.
 type OVS struct {
-	Bridge   string   `json:"bridge,omitempty"`
-	VLAN     *int     `json:"vlan,omitempty"`
-	Trunk    []Trunk  `json:"trunk,omitempty"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:Pattern=`^[^/:%\s]+$`
+	// +required
+	Bridge string `json:"bridge,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4094
+	VLAN *int `json:"vlan,omitempty"`
+	// +kubebuilder:validation:MaxItems=64
+	Trunk []Trunk `json:"trunk,omitempty"`
+	// +kubebuilder:validation:MaxLength=253
 	DeviceID string   `json:"deviceID,omitempty"`
 	IPPools  *IPPools `json:"ippools,omitempty"`
 }
 
 // Trunk is one VLAN of a trunk port, or a range of them.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.id) || has(self.minID) || has(self.maxID)",message="empty: want id, or minID and maxID"
+// +kubebuilder:validation:XValidation:rule="has(self.minID) || !has(self.maxID)",message="missing: there is maxID",reason=FieldValueRequired,fieldPath=".minID"
+// +kubebuilder:validation:XValidation:rule="has(self.maxID) || !has(self.minID)",message="missing: there is minID",reason=FieldValueRequired,fieldPath=".maxID"
+// +kubebuilder:validation:XValidation:rule="!has(self.minID) || !has(self.maxID) || self.minID <= self.maxID",message="want at most maxID",fieldPath=".minID"
 type Trunk struct {
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4094
 	MinID *int `json:"minID,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4094
 	MaxID *int `json:"maxID,omitempty"`
-	ID    *int `json:"id,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4094
+	ID *int `json:"id,omitempty"`
 }
 
 // Bond is made by ifacer of the masters.
 type Bond struct {
-	Name    string `json:"name,omitempty"`
-	Mode    *int   `json:"mode,omitempty"`    // 0 to 6, as in the kernel's bonding.txt; default 0
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:Pattern=`^[^/:%\s]*$`
+	Name string `json:"name,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=6
+	Mode *int `json:"mode,omitempty"` // 0 to 6, as in the kernel's bonding.txt; default 0
+	// +kubebuilder:validation:MaxLength=4096
 	Options string `json:"options,omitempty"` // such as "primary=ens160;miimon=100"
 }
 
 // IPPools are pools from which the IPAM takes addresses, in this order.
 type IPPools struct {
-	IPv4              []string `json:"ipv4,omitempty"`
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +listType=set
+	IPv4 []string `json:"ipv4,omitempty"`
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +listType=set
 	IPv6              []string `json:"ipv6,omitempty"`
 	MatchMasterSubnet *bool    `json:"matchMasterSubnet,omitempty"`
 }
 
 // Coordinator holds the settings of coordinator for one network.
 type Coordinator struct {
-	Mode               string        `json:"mode,omitempty"`
-	PodCIDRType        string        `json:"podCIDRType,omitempty"` // a setting of the cluster; without effect here
-	DetectIPConflict   *bool         `json:"detectIPConflict,omitempty"`
-	DetectGateway      *bool         `json:"detectGateway,omitempty"`
-	HijackCIDR         []string      `json:"hijackCIDR,omitempty"`
-	PolicyRoutes       []PolicyRoute `json:"policyRoutes,omitempty"`
-	PodMACPrefix       string        `json:"podMACPrefix,omitempty"`
-	TunePodRoutes      *bool         `json:"tunePodRoutes,omitempty"`
-	PodDefaultRouteNIC string        `json:"podDefaultRouteNIC,omitempty"`
-	HostRuleTable      *int          `json:"hostRuleTable,omitempty"`
-	PodRPFilter        *int          `json:"podRPFilter,omitempty"`
-	TxQueueLen         *int          `json:"txQueueLen,omitempty"`
-	VethLinkAddress    string        `json:"vethLinkAddress,omitempty"`
-	VethMTU            *int          `json:"vethMTU,omitempty"`
-	OverlayPodCIDR     []string      `json:"-"` // of a SpiderCoordinator
-	ServiceCIDR        []string      `json:"-"` // of a SpiderCoordinator
+	// +kubebuilder:validation:Enum="";auto;underlay;overlay;disabled;disable
+	Mode string `json:"mode,omitempty"`
+	// +kubebuilder:validation:Enum="";auto;cluster;calico;cilium;none
+	PodCIDRType      string `json:"podCIDRType,omitempty"` // a setting of the cluster; without effect here
+	DetectIPConflict *bool  `json:"detectIPConflict,omitempty"`
+	DetectGateway    *bool  `json:"detectGateway,omitempty"`
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self)",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16'"
+	HijackCIDR []string `json:"hijackCIDR,omitempty"`
+	// +kubebuilder:validation:MaxItems=64
+	PolicyRoutes []PolicyRoute `json:"policyRoutes,omitempty"`
+	// +kubebuilder:validation:Pattern=`^([0-9a-fA-F][02468aceACE][:-][0-9a-fA-F]{2})?$`
+	PodMACPrefix  string `json:"podMACPrefix,omitempty"`
+	TunePodRoutes *bool  `json:"tunePodRoutes,omitempty"`
+	// +kubebuilder:validation:MaxLength=127
+	// +kubebuilder:validation:Pattern=`^[^/:\s]*$`
+	PodDefaultRouteNIC string `json:"podDefaultRouteNIC,omitempty"`
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
+	// +kubebuilder:validation:XValidation:rule="self < 253 || self > 255",message="want a table that isn't one of the kernel's own: 253, 254 and 255"
+	HostRuleTable *int `json:"hostRuleTable,omitempty"`
+	// +kubebuilder:validation:Maximum=2
+	// +kubebuilder:validation:Minimum=-2147483648
+	PodRPFilter *int `json:"podRPFilter,omitempty"`
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
+	TxQueueLen *int `json:"txQueueLen,omitempty"`
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self)",messageExpression="self + ': want an address, such as 169.254.200.1'"
+	VethLinkAddress string `json:"vethLinkAddress,omitempty"`
+	// +kubebuilder:validation:Minimum=68
+	// +kubebuilder:validation:Maximum=65535
+	VethMTU        *int     `json:"vethMTU,omitempty"`
+	OverlayPodCIDR []string `json:"-"` // of a SpiderCoordinator
+	ServiceCIDR    []string `json:"-"` // of a SpiderCoordinator
 }
 
-// clusterCoordinator is the spec of a SpiderCoordinator.
-type clusterCoordinator struct {
-	Coordinator
+// ClusterCoordinator is the spec of a SpiderCoordinator.
+type ClusterCoordinator struct {
+	Coordinator `json:",inline"`
+
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self)",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16'"
 	OverlayPodCIDR []string `json:"overlayPodCIDR,omitempty"`
-	ServiceCIDR    []string `json:"serviceCIDR,omitempty"`
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self)",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16'"
+	ServiceCIDR []string `json:"serviceCIDR,omitempty"`
 }
 
 // PolicyRoute is a route by the network's NIC.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.dst) || !has(self.gw) || !isIP(self.gw) || !isIP(self.dst) && !isCIDR(self.dst) || ip(self.gw).family() == (isIP(self.dst) ? ip(self.dst).family() : cidr(self.dst).ip().family())",messageExpression="self.gw + ': want an address of the same family as dst, ' + self.dst",fieldPath=".gw"
 type PolicyRoute struct {
+	// +kubebuilder:validation:MaxLength=49
+	// +kubebuilder:validation:XValidation:rule="isIP(self) || isCIDR(self)",messageExpression="self + ': want an address or a CIDR'"
+	// +required
 	Dst string `json:"dst,omitempty"`
-	Gw  string `json:"gw,omitempty"`
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",messageExpression="self + ': want the address of a router'"
+	// +required
+	Gw string `json:"gw,omitempty"`
 }
