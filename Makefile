@@ -31,7 +31,7 @@ FUZZTIME = 2s
 # The cases that `make e2e` runs, as a pattern of go test -run: C0000[1-4], restart, ...
 CASES = .
 
-.PHONY: build cni-plugins demo test checks test-uml e2e fault bench bench-scale lint race fuzz fmt clean image deploy-check deploy-tests root
+.PHONY: build cni-plugins demo test checks test-uml e2e fault bench bench-scale generate lint race fuzz fmt clean image deploy-check deploy-tests root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -97,6 +97,9 @@ bench: root ## compares whole processes with a minimal program; FORMER=DIR: and 
 
 bench-scale: root ## measures how ADD grows with node and pod, as a table and a plot
 	go run ./integration/bench -scale docs/performance-scale.svg
+
+generate: ## the CustomResourceDefinitions and deep copies, of the Go types
+	@hack/generate.sh
 
 lint: ## golangci-lint by .golangci.yml
 	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci go run $(GOLANGCI_LINT) run ./...
