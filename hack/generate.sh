@@ -10,10 +10,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 (cd controlplane/tools && go build -o "$work/" tool)
 into() { # into DIRECTORY: generates there, with the paths of the project below it
-	mkdir -p "$1/pkg/netconf" "$1/controlplane/api/v2beta1" "$1/deploy/crds"
+	mkdir -p "$1/pkg/netconf" "$1/controlplane/api/v2beta1" "$1/controlplane/api/nad" "$1/deploy/crds"
 	(cd pkg/netconf && "$work/controller-gen" object paths=. output:object:dir="$1/pkg/netconf")
-	(cd controlplane && "$work/controller-gen" object paths=./api/v2beta1 output:object:dir="$1/controlplane/api/v2beta1")
-	(cd controlplane && "$work/controller-gen" crd paths=./api/... output:crd:dir="$1/deploy/crds")
+	for api in v2beta1 nad; do
+		(cd controlplane && "$work/controller-gen" object paths=./api/$api output:object:dir="$1/controlplane/api/$api")
+	done
+	(cd controlplane && "$work/controller-gen" crd paths=./api/v2beta1 output:crd:dir="$1/deploy/crds")
 }
 if [ "${1-}" = -check ]; then
 	into "$work/new"

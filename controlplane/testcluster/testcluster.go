@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/multihome/multihome/controlplane/api/nad"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 )
 
@@ -44,7 +45,7 @@ func Config(t testing.TB) *rest.Config {
 func Scheme(t testing.TB) *runtime.Scheme {
 	t.Helper()
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v2beta1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v2beta1.AddToScheme, nad.AddToScheme} {
 		if err := add(s); err != nil {
 			t.Fatal(err)
 		}

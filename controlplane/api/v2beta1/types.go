@@ -32,7 +32,8 @@ const (
 	Invalid    = "Invalid"    // the spec or an annotation has a fault; a NetworkAttachmentDefinition of before stays as it was
 	Conflict   = "Conflict"   // the NetworkAttachmentDefinition is another object's
 	Waiting    = "Waiting"    // the NetworkAttachmentDefinition of that name is being deleted
-	Terminated = "Terminated" // the namespace is being deleted
+	Refused    = "Refused"    // the API server doesn't take the NetworkAttachmentDefinition
+	Terminated = "NamespaceTerminating"
 )
 
 // SpiderMultusConfig is a short description of a network, from which its
