@@ -31,7 +31,7 @@ FUZZTIME = 2s
 # The cases that `make e2e` runs, as a pattern of go test -run: C0000[1-4], restart, ...
 CASES = .
 
-.PHONY: build cni-plugins demo test checks test-uml e2e fault bench bench-scale generate lint race fuzz fmt clean image deploy-check deploy-tests root
+.PHONY: build cni-plugins demo test checks test-uml e2e fault bench bench-scale generate generated test-controlplane lint race fuzz fmt clean image deploy-check deploy-tests root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -66,10 +66,11 @@ test: root ## everything, with a count at the end
 	go vet ./...
 	go vet -tags uml ./integration/uml
 	go vet -tags e2e ./integration/e2e
-	@hack/test.sh $(GOTESTSUM) host uml checks
+	go -C controlplane vet ./...
+	@hack/test.sh $(GOTESTSUM) host uml controlplane checks
 
 # The part of `make test` that is no test on this kernel.
-checks: lint race deploy-tests fuzz
+checks: lint generated race deploy-tests fuzz
 
 test-uml: root ## the tests that need bonds and VLANs, on a user-mode Linux kernel
 	@hack/packages.sh
@@ -101,8 +102,15 @@ bench-scale: root ## measures how ADD grows with node and pod, as a table and a 
 generate: ## the CustomResourceDefinitions and deep copies, of the Go types
 	@hack/generate.sh
 
+generated:
+	@hack/generate.sh -check
+
+test-controlplane: ## the tests of controlplane/, with a Kubernetes API made here
+	@hack/test.sh $(GOTESTSUM) controlplane
+
 lint: ## golangci-lint by .golangci.yml
 	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci go run $(GOLANGCI_LINT) run ./...
+	cd controlplane && GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci go run $(GOLANGCI_LINT) run ./...
 
 race: ## the pure packages under the race detector
 	go test -race -timeout 2h $(PURE)

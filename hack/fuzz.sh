@@ -1,20 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs every fuzz target of the module for the given time, one after the other. It builds
+# Runs every fuzz target of the project for the given time, one after the other. It builds
 # each package once; `go test -fuzz` would build it again for each of its targets.
 set -eu
 time=$1
 cd "$(dirname "$0")/.."
 
-packages=$(grep -rl --include='*_test.go' '^func Fuzz' cmd integration pkg plugins | xargs -n 1 dirname | sort -u)
+packages=$(grep -rl --include='*_test.go' '^func Fuzz' cmd controlplane integration pkg plugins | xargs -n 1 dirname | sort -u)
 test -n "$packages" || { echo "fuzz: no target found" >&2; exit 1; }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 corpus=$(go env GOCACHE)/fuzz # go test keeps inputs with new coverage here
 for package in $packages; do
-	go test -c -fuzz . -o "$work/test" "./$package"
+	(cd "$package" && go test -c -fuzz . -o "$work/test" .) # in its module
 	targets=$(cd "$package" && "$work/test" -test.list '^Fuzz')
 	for target in $targets; do
 		echo "fuzz: $package $target for $time"

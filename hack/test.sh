@@ -4,7 +4,8 @@
 # Runs tests with the given gotestsum. It ends with the number of tests that passed,
 # failed and were skipped, and the names of those that failed or were cut off. The other
 # arguments choose the tests: "host" runs all on this kernel, "uml" runs those that need
-# other drivers on a user-mode Linux kernel, "fault" injects every fault on both kernels
+# other drivers on a user-mode Linux kernel, "controlplane" runs those of controlplane/ with
+# a Kubernetes API, "fault" injects every fault on both kernels
 # (the first two inject a sample), and "checks" runs the Makefile's target of that name.
 # A skipped test fails the run: hack/packages.sh installs, or the Makefile builds,
 # everything that tests need.
@@ -33,9 +34,10 @@ rm -f .cache/test*.json
 run() { # run NAME ARGUMENTS OF go test
 	name=$1
 	shift
-	go run "$gotestsum" --format pkgname-and-test-fails --jsonfile ".cache/test-$name.json" \
+	$with go run "$gotestsum" --format pkgname-and-test-fails --jsonfile "$PWD/.cache/test-$name.json" \
 		-- -count=1 -timeout "$longest" "$@" || failed=$?
 }
+with= # a command that runs the tests of a kind
 on_uml() { # on_uml NAME ARGUMENTS OF go test
 	name=$1
 	shift
@@ -57,6 +59,10 @@ tests() { # tests KIND: runs all tests of a kind
 		run older-whole -exec "$PWD/hack/uml.sh" ./integration -run "$older"
 		# A kernel without IPv6.
 		UML_KERNEL=ipv6.disable=1 run older-v4 -exec "$PWD/hack/uml.sh" ./integration -run '^TestTraffic$/^v4$'
+		;;
+	controlplane)
+		with="$PWD/hack/with-apiserver env -C $PWD/controlplane"
+		run controlplane ./...
 		;;
 	fault)
 		longest=24h

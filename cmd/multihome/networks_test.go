@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 // good has two networks, an object that isn't ours, and settings for all.
@@ -96,6 +98,46 @@ func TestRenderedIsExplained(t *testing.T) {
 	got, err := run("explain", "nad.yaml", "--address", "10.6.168.171/16", "--gateway", "10.6.0.1", "--given", "host: link ens192 mtu 1500 up", "--given", "host: addr 10.6.168.123/16 dev ens192")
 	if err != nil || !strings.Contains(got, "# coordinator") || !strings.Contains(got, "lookup 500") {
 		t.Errorf("%v\n%s", err, got)
+	}
+}
+
+// TestExamplesAreExplained gives the networks of all examples of pkg/netconf to explain,
+// which reads them as the plugins do.
+func TestExamplesAreExplained(t *testing.T) {
+	examples, err := filepath.Glob("../../pkg/netconf/testdata/*.txtar")
+	if err != nil || len(examples) == 0 {
+		t.Fatal("no examples", err)
+	}
+	for _, example := range examples {
+		name := strings.TrimSuffix(filepath.Base(example), ".txtar")
+		if name == "custom-file" || name == "default-type" { // a file of the node; a plugin of others, without cniVersion
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			golden, err := txtar.ParseFile(example)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files(t, map[string]string{"net.yaml": string(golden.Files[0].Data)})
+			nad, err := run("render", "-f", "net.yaml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			files(t, map[string]string{"nad.yaml": nad})
+			args := []string{"--address", "10.6.168.171/16"}
+			if name == "coordinator-all" { // mode overlay is for a further NIC
+				args = append(args, "--ifname", "net1", "--given", "host: link veth1 mtu 1500 up type veth peer name eth0 netns pod", "--given", "pod: link eth0 mtu 1500 up type veth peer name veth1 netns host", "--given", "pod: addr 10.244.1.2/24 dev eth0",
+					"--given", "pod: route default via 10.244.1.1 dev eth0")
+			}
+			if got, err := run(append([]string{"explain", "nad.yaml"}, args...)...); err != nil || got == "" {
+				t.Errorf("%v\n%s", err, got)
+			}
+			broken := strings.NewReplacer(`"coordinator"`, `"coordinator","mode":"magic"`, `"ifacer"`, `"ifacer","bond":5`).Replace(nad)
+			files(t, map[string]string{"broken.yaml": broken})
+			if _, err := run(append([]string{"explain", "broken.yaml"}, args...)...); broken != nad && err == nil {
+				t.Error("the control is explained, too")
+			}
+		})
 	}
 }
 

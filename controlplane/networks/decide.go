@@ -199,11 +199,10 @@ func withOwner(refs []metav1.OwnerReference, c *v2beta1.SpiderMultusConfig) []me
 	}
 	var out []metav1.OwnerReference
 	for _, r := range refs {
-		if r.UID != c.UID && !(isConfig(&r) && ptr.Deref(r.Controller, false)) {
+		switch former := isConfig(&r) && ptr.Deref(r.Controller, false); {
+		case r.UID != c.UID && !former:
 			out = append(out, r)
-			continue
-		}
-		if own.UID != "" { // where the former one was
+		case own.UID != "": // where the former one was
 			out = append(out, own)
 			own.UID = ""
 		}
@@ -248,7 +247,7 @@ func ownFields(n *nad.NetworkAttachmentDefinition) fields {
 			} `json:"f:metadata"`
 			Spec map[string]json.RawMessage `json:"f:spec"`
 		}
-		if json.Unmarshal(entry.FieldsV1.Raw, &tree) != nil {
+		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &tree) != nil {
 			continue
 		}
 		into := others

@@ -129,7 +129,7 @@ func TestRestored(t *testing.T) {
 	foreign := func(n *nad.NetworkAttachmentDefinition) error {
 		if n.Labels["foreign"] != "label" || n.Annotations["foreign"] != "annotation" ||
 			!slices.ContainsFunc(n.OwnerReferences, func(r metav1.OwnerReference) bool { return r.UID == other.UID }) {
-			return errors.New(fmt.Sprintf("what others wrote is gone: %v", n.ObjectMeta))
+			return fmt.Errorf("what others wrote is gone: %v", n.ObjectMeta)
 		}
 		return nil
 	}

@@ -175,7 +175,14 @@ type chained struct {
 // newChain makes a node for a chain, and a host in its VLAN.
 func newChain(t *testing.T, conf chain) *chained {
 	t.Helper()
-	c := &chained{t: t, node: newNode(t, "ens160", "ens192", "ens224"), vlan: conf.vlan}
+	return newChained(t, conf.vlan, fmt.Appendf(nil, conflist, conf.ifacer, conf.main, conf.master, conf.coordinator))
+}
+
+// newChained makes a node for a list of plugins, and a host in the VLAN of its pods, or in
+// the LAN if that is 0.
+func newChained(t *testing.T, vlan int, list []byte) *chained {
+	t.Helper()
+	c := &chained{t: t, node: newNode(t, "ens160", "ens192", "ens224"), vlan: vlan}
 	c.node.sh("ip addr add 10.6.168.123/16 dev ens160; ip route add default via 10.6.0.1")
 	c.peer = c.netns("peer")
 	if err := testbed.ConnectVeth(c.node.sw, "peer", c.peer, "eth0"); err != nil {
@@ -184,22 +191,29 @@ func newChain(t *testing.T, conf chain) *chained {
 	if err := c.node.sw.SetMaster("peer", "br0"); err != nil {
 		t.Fatal(err)
 	}
-	c.in(c.peer, fmt.Sprintf("ip link add link eth0 name vlan type vlan id %d; ip link set vlan up; ip addr add %s/16 dev vlan", conf.vlan, peerAddr))
+	link := "eth0"
+	if vlan > 0 {
+		link = "vlan"
+		c.in(c.peer, fmt.Sprintf("ip link add link eth0 name vlan type vlan id %d; ip link set vlan up", vlan))
+	}
+	c.in(c.peer, fmt.Sprintf("ip addr add %s/16 dev %s", peerAddr, link))
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.cni = libcni.NewCNIConfig([]string{bin, filepath.Join(bin, "cni")}, nil)
-	if c.list, err = libcni.NetworkConfFromBytes(fmt.Appendf(nil, conflist, conf.ifacer, conf.main, conf.master, conf.coordinator)); err != nil {
+	if c.list, err = libcni.NetworkConfFromBytes(list); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
 // addPods adds two pods.
-func (c *chained) addPods() {
+func (c *chained) addPods() { c.t.Helper(); c.addSomePods(2) }
+
+func (c *chained) addSomePods(n int) {
 	c.t.Helper()
-	for i := range 2 {
+	for i := range n {
 		addr, err := c.addPod(fmt.Sprint("pod", i))
 		if err != nil {
 			c.t.Fatal(err)
@@ -278,13 +292,15 @@ func (c *chained) works() {
 		for _, way := range []struct {
 			from *testbed.Netns
 			to   netip.Addr
-		}{{c.pods[i], peerAddr}, {c.peer, c.addrs[i]}, {c.pods[i], nodeAddr}, {c.node.Netns, c.addrs[i]}, {c.pods[i], c.addrs[1-i]}} {
+		}{{c.pods[i], peerAddr}, {c.peer, c.addrs[i]}, {c.pods[i], nodeAddr}, {c.node.Netns, c.addrs[i]}, {c.pods[i], c.addrs[len(c.addrs)-1-i]}} {
 			if err := reach(way.from, way.to); err != nil {
 				c.t.Errorf("%s to %s: %v", way.from.Name(), way.to, err)
 			}
 		}
 	}
-	c.tagged()
+	if c.vlan > 0 {
+		c.tagged()
+	}
 }
 
 // reach pings an address until one of three echo requests is answered: a slow guest may

@@ -129,9 +129,10 @@ func (k *checker) coordinator(path string, c *Coordinator) {
 	}
 }
 
-// bond checks the options of a bond, as ifacer reads them.
-func (k *checker) bond(path string, b *Bond) {
-	err := load("ifacer", map[string]json.RawMessage{"interfaces": json.RawMessage(`["a", "b"]`), "bond": encode(newBond(b))})
+// bond checks the options of a bond of these masters, as ifacer reads them: "primary" names
+// one of them.
+func (k *checker) bond(path string, masters []string, b *Bond) {
+	err := load("ifacer", map[string]json.RawMessage{"interfaces": encode(masters), "bond": encode(newBond(b))})
 	if err == nil {
 		return
 	}

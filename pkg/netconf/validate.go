@@ -345,7 +345,7 @@ func (k *checker) masters(path string, masters []string, bond *Bond) {
 		if m := number(bond.Mode); m < 0 || m > 6 {
 			k.add(path+".bond.mode", "%d: want a number from 0 to 6", m)
 		} else {
-			k.bond(path+".bond", bond)
+			k.bond(path+".bond", masters, bond)
 		}
 	case bond != nil:
 		k.warn(path+".bond", "without effect: there is one interface in master")

@@ -27,6 +27,8 @@ func TestFaults(t *testing.T) {
 		{"a bond without a name", "", "{cniType: macvlan, macvlan: {master: [a, b], bond: {mode: 1}}}", []string{"spec.macvlan.bond.name: missing: want the name of an interface"}},
 		{"a bond's mode", "", "{cniType: macvlan, macvlan: {master: [a, b], bond: {name: c, mode: 7}}}", []string{"spec.macvlan.bond.mode: 7: want a number from 0 to 6"}},
 		{"a bond's options", "", "{cniType: ipvlan, ipvlan: {master: [a, b], bond: {name: c, mode: 1, options: milmon=5}}}", []string{`spec.ipvlan.bond.options: "milmon=5": want`}},
+		{"a bond's primary that is no master", "", "{cniType: macvlan, macvlan: {master: [a, b], bond: {name: c, mode: 1, options: primary=d}}}", []string{"spec.macvlan.bond.options: primary=d: want one of interfaces: a, b"}},
+		{"a bond's primary", "", "{cniType: macvlan, macvlan: {master: [ens192, ens224], bond: {name: c, mode: 1, options: primary=ens224}}}", nil},
 		{"a bond named as a master", "", "{cniType: vlan, vlan: {master: [a, b], bond: {name: b}}}", []string{`spec.vlan.bond.name: "b": want another name than those in master`}},
 		{"a bond of one", "", "{cniType: macvlan, macvlan: {master: [a], bond: {name: b}}}", []string{"spec.macvlan.bond: warning: without effect: there is one interface in master"}},
 		{"M00011, a name with dots", "name: a.b", "{}", []string{`metadata.name: "a.b": want 1 to 63 lower case letters`}},

@@ -26,13 +26,13 @@ func AddToScheme(s *runtime.Scheme) error {
 
 // Types and reasons of the conditions of a SpiderMultusConfig.
 const (
-	Ready      = "Ready"      // the NetworkAttachmentDefinition is as the spec says
-	Unadvised  = "Unadvised"  // the spec works, but perhaps not as it is meant; absent if there is nothing to say
-	Written    = "Written"    // Ready
-	Invalid    = "Invalid"    // the spec or an annotation has a fault; a NetworkAttachmentDefinition of before stays as it was
-	Conflict   = "Conflict"   // the NetworkAttachmentDefinition is another object's
-	Waiting    = "Waiting"    // the NetworkAttachmentDefinition of that name is being deleted
-	Refused    = "Refused"    // the API server doesn't take the NetworkAttachmentDefinition
+	Ready      = "Ready"     // the NetworkAttachmentDefinition is as the spec says
+	Unadvised  = "Unadvised" // the spec works, but perhaps not as it is meant; absent if there is nothing to say
+	Written    = "Written"   // Ready
+	Invalid    = "Invalid"   // the spec or an annotation has a fault; a NetworkAttachmentDefinition of before stays as it was
+	Conflict   = "Conflict"  // the NetworkAttachmentDefinition is another object's
+	Waiting    = "Waiting"   // the NetworkAttachmentDefinition of that name is being deleted
+	Refused    = "Refused"   // the API server doesn't take the NetworkAttachmentDefinition
 	Terminated = "NamespaceTerminating"
 )
 
