@@ -3,7 +3,6 @@
 package networks_test
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
