@@ -4,21 +4,26 @@
 # Builds the programs of the cluster of `make e2e` into .cache/e2e/bin, each
 # by its own module file and only if that has changed, and the image that its pods
 # run. It downloads only Go modules. The first time it takes 10 minutes on two
-# processors, nearly all of it for Kubernetes.
+# processors, nearly all of it for Kubernetes. With the argument control-plane it
+# builds only what hack/with-apiserver runs.
 set -euo pipefail
 cd "$(dirname "$0")"
 out=$(readlink -f ../..)/.cache/e2e
 mkdir -p "$out/bin"
+exec {lock}<"$out"
+flock "$lock" # two that start at once don't build twice
 export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
 
-# build MODULE TAGS VARIABLES: builds the tools that its go.mod names.
+# build NAME MODULE TAGS VARIABLES PACKAGE...: builds programs of a module; the package
+# "tool" stands for all that its go.mod names. NAME.built says what they were built from.
 build() {
-	local module=$1 tags=$2 flags="-s -w $3" key
+	local name=$1 module=$2 tags=$3 flags="-s -w $4" key
+	shift 4
 	key=$(cat "$module"/go.{mod,sum} build.sh | sha256sum)
-	test "$(cat "$out/$module.built" 2>/dev/null)" != "$key" || return 0
-	echo "e2e: building $module"
-	(cd "$module" && go build -tags "$tags" -ldflags "$flags" -o "$out/bin/" tool)
-	echo "$key" >"$out/$module.built"
+	test "$(cat "$out/$name.built" 2>/dev/null)" != "$key" || return 0
+	echo "e2e: building $name, which takes minutes the first time"
+	(cd "$module" && go build -tags "$tags" -ldflags "$flags" -o "$out/bin/" "$@")
+	echo "$key" >"$out/$name.built"
 }
 
 # version MODULE PATH: prints the version of a module in go.mod.
@@ -27,13 +32,16 @@ version() { (cd "$1" && go list -m -f '{{.Version}}' "$2"); }
 # Kubernetes does not start without a version; its own build sets it in the same way.
 v=$(version kubernetes k8s.io/kubernetes)
 set_version="-X k8s.io/client-go/pkg/version.gitVersion=$v -X k8s.io/component-base/version.gitVersion=$v"
-build kubernetes "" "$set_version"
-build etcd "" ""
+build control-plane kubernetes "" "$set_version" \
+	k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kubectl}
+build etcd etcd "" "" tool
 test ! -e "$out/bin/server" || mv "$out/bin/server" "$out/bin/etcd" # go names it after its directory
+test "${1:-}" != control-plane || exit 0
+build kubernetes kubernetes "" "$set_version" tool # builds only what control-plane is not
 containerd=github.com/containerd/containerd/v2
-build containerd no_btrfs,no_zfs,no_devmapper,no_aufs "-X $containerd/version.Version=$(version containerd $containerd)"
-build multus "" ""
-build helm "" ""
+build containerd containerd no_btrfs,no_zfs,no_devmapper,no_aufs "-X $containerd/version.Version=$(version containerd $containerd)" tool
+build multus multus "" "" tool
+build helm helm "" "" tool
 
 # Two images, in the form of `docker save`: one for the tests' pods, whose only
 # file is the program of integration/e2e/app, and Debian's busybox, with the image name
