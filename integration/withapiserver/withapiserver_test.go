@@ -39,6 +39,7 @@ type run struct {
 func start(t *testing.T, stdin string, environment []string, args ...string) *run {
 	t.Helper()
 	r := &run{Cmd: exec.Command("../../hack/with-apiserver", args...), dir: t.TempDir()}
+	r.WaitDelay = time.Minute // until Wait no longer waits for who else has a stream open
 	r.Stdin, r.Stdout, r.Stderr = strings.NewReader(stdin), &r.stdout, &r.stderr
 	r.Env = append(append(os.Environ(), "TMPDIR="+r.dir), environment...)
 	if err := r.Start(); err != nil {
@@ -58,7 +59,7 @@ func start(t *testing.T, stdin string, environment []string, args ...string) *ru
 func (r *run) end(t *testing.T) int {
 	t.Helper()
 	if err := r.Wait(); err != nil && !errors.As(err, new(*exec.ExitError)) {
-		t.Fatal(err)
+		t.Error(err)
 	}
 	for _, p := range r.processes(t) {
 		t.Errorf("this process is left: %s", p)
@@ -102,6 +103,11 @@ func until(t *testing.T, what string, is func() bool) {
 }
 
 func TestStreamsAndStatus(t *testing.T) {
+	const ignored = "grep SigIgn: /proc/self/status" // the signals that a command ignores from its start
+	ignoredHere, err := exec.Command("sh", "-c", ignored).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name, command  string
 		status         int
@@ -109,7 +115,8 @@ func TestStreamsAndStatus(t *testing.T) {
 	}{
 		{"success", "cat", 0, "input", ""},
 		{"failure", "cat; echo error >&2; exit 7", 7, "input", "error\n"},
-		{"killed", "kill -TERM $$", 143, "", ""},
+		{"killed", "kill -KILL $$", 137, "", ""},
+		{"signals", ignored, 0, string(ignoredHere), ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -230,6 +237,42 @@ func TestSignals(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestSignalsAreForCommand: COMMAND gets the signals, and it decides when to end.
+func TestSignalsAreForCommand(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	r := start(t, "", nil, "sh", "-c", `
+cd "$1"
+trap 'touch HUP' HUP
+trap 'touch INT' INT
+trap 'echo TERM; exit 5' TERM
+touch running
+while :; do sleep 0.1; done`, "sh", dir)
+	there := func(file string) {
+		t.Helper()
+		until(t, file, func() bool {
+			_, err := os.Stat(filepath.Join(dir, file))
+			return err == nil
+		})
+	}
+	there("running")
+	for _, s := range []struct {
+		signal syscall.Signal
+		file   string
+	}{{syscall.SIGHUP, "HUP"}, {syscall.SIGINT, "INT"}} {
+		if err := r.Process.Signal(s.signal); err != nil {
+			t.Fatal(err)
+		}
+		there(s.file)
+	}
+	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if status := r.end(t); status != 5 || r.stdout.String() != "TERM\n" || r.stderr.Len() != 0 {
+		t.Errorf("exit status %d\n%s\n%s", status, &r.stdout, &r.stderr)
 	}
 }
 
