@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -23,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/multihome/multihome/controlplane/api/nad"
@@ -42,6 +42,7 @@ const (
 // options are what the flags set.
 type options struct {
 	namespace, metrics, health string
+	webhook                    int
 }
 
 func main() {
@@ -49,10 +50,11 @@ func main() {
 	flag.StringVar(&o.namespace, "namespace", os.Getenv("POD_NAMESPACE"), "the `namespace` of the lease; default: $POD_NAMESPACE")
 	flag.StringVar(&o.metrics, "metrics-address", ":8080", "where metrics are served, as `host:port`; 0: nowhere")
 	flag.StringVar(&o.health, "health-address", ":8081", "where /healthz and /readyz are served, as `host:port`; 0: nowhere")
-	logs := zap.Options{}
-	logs.BindFlags(flag.CommandLine)
+	flag.IntVar(&o.webhook, "webhook-port", 9443, "the `port` of the webhook; 0: none")
+	var level slog.Level
+	flag.TextVar(&level, "log-level", slog.LevelInfo, "DEBUG, INFO, WARN or ERROR")
 	flag.Parse()
-	log := zap.New(zap.UseFlagOptions(&logs))
+	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	ctrl.SetLogger(log)
 	if err := run(ctrl.SetupSignalHandler(), o, log); err != nil {
 		log.Error(err, "stopped")
