@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,10 +29,17 @@ import (
 	"github.com/multihome/multihome/pkg/netconf"
 )
 
+// ids are the acceptance tests of the systems that do this today that an example meets.
+var ids = map[string]string{
+	"seed-macvlan": "M00001", "seed-ipvlan": "M00002", "seed-sriov": "M00003", "vlan": "M00038 M00033",
+	"custom": "M00004", "custom-file": "M00019", "default-type": "M00004", "seed-bond-vlan": "M00006",
+	"annotations": "M00010 M00012 M00017", "sriov-all": "M00021 M00034", "coordinator-all": "M00022 M00023 M00024 M00026 X6",
+	"vlan-bond": "M00009", "vlan-auto": "M00039", "disabled": "X4",
+	"seed-bond": "X9", "seed-sriov-rdma": "X9", "seed-sriov-rates": "X9",
+}
+
 // TestExamples applies every example of pkg/netconf, among them those of the project's
-// documents as they stand there (M00001 to M00006, M00010, M00012, M00017, M00019, M00021 to
-// M00024, M00033 to M00035, M00038, M00039, X4, X6, X9): the NetworkAttachmentDefinition is
-// that of the golden file.
+// documents as they stand there: the NetworkAttachmentDefinition is that of the golden file.
 func TestExamples(t *testing.T) {
 	b := newBench(t)
 	b.start(&wire{})
@@ -40,7 +48,8 @@ func TestExamples(t *testing.T) {
 		t.Fatal("no examples", err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+		example := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		t.Run(strings.TrimSpace(example+" "+ids[example]), func(t *testing.T) {
 			b := &bench{t, b.WithWatch, b.ns}
 			text, err := os.ReadFile(file)
 			if err != nil {
@@ -52,7 +61,7 @@ func TestExamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			o.SetNamespace(b.ns)
-			o.SetName(strings.TrimSuffix(filepath.Base(file), ".txtar")) // some examples share a name
+			o.SetName(example) // some examples share a name
 			if err := b.Create(t.Context(), o, client.FieldValidation("Strict")); err != nil {
 				t.Fatal(err)
 			}
@@ -107,9 +116,31 @@ func goldenName(t *testing.T, object []byte) string {
 	return o.Metadata.Name
 }
 
-// TestRestored takes away what a NetworkAttachmentDefinition should have (M00007): it comes
+// TestCases has a story each; the ids are those of the acceptance tests that it meets.
+func TestCases(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"M00007 M00008 X1, restored", restored},
+		{"X2, no writes", noWrites},
+		{"M00011 M00020 X3, two want one", twoWantOne},
+		{"M00014, taken over", takenOver},
+		{"M00014, of others", ofOthers},
+		{"M00010 M00025 X7, renamed", renamed},
+		{"M00005 M00015, got a fault", gotFault},
+		{"orphaned", orphaned},
+		{"terminating", terminating},
+		{"refused", refused},
+		{"X5, another type is applied", retyped},
+	} {
+		t.Run(tt.name, tt.run)
+	}
+}
+
+// restored takes away what a NetworkAttachmentDefinition should have (M00007): it comes
 // back, and what others wrote there stays (X1).
-func TestRestored(t *testing.T) {
+func restored(t *testing.T) {
 	b := newBench(t)
 	b.start(&wire{})
 	c := b.config("net", "ens192")
@@ -194,9 +225,9 @@ func TestRestored(t *testing.T) {
 	})
 }
 
-// TestNoWrites: where nothing changes, nothing is written: over resyncs (X2), and when
+// noWrites: where nothing changes, nothing is written: over resyncs (X2), and when
 // another controller starts. The control is an edit, which is written.
-func TestNoWrites(t *testing.T) {
+func noWrites(t *testing.T) {
 	b := newBench(t)
 	w := &wire{}
 	stop := b.start(w)
@@ -226,10 +257,10 @@ func TestNoWrites(t *testing.T) {
 	}
 }
 
-// TestTwoWantOne creates two configs for one name in the same instant, in both orders, with
+// twoWantOne creates two configs for one name in the same instant, in both orders, with
 // two controllers (M00011, M00020, M00025, X3): one has it, and the other says so; it stays
 // so; and when the first is gone, the other has it.
-func TestTwoWantOne(t *testing.T) {
+func twoWantOne(t *testing.T) {
 	for _, first := range []string{"net", "other"} {
 		t.Run(first, func(t *testing.T) {
 			b := newBench(t)
@@ -280,9 +311,9 @@ func TestTwoWantOne(t *testing.T) {
 	}
 }
 
-// TestTakenOver: a NetworkAttachmentDefinition without an owner is taken over (M00014), its
+// takenOver: a NetworkAttachmentDefinition without an owner is taken over (M00014), its
 // former configuration is kept, once, and comes back when the config takes another name.
-func TestTakenOver(t *testing.T) {
+func takenOver(t *testing.T) {
 	b := newBench(t)
 	b.start(&wire{})
 	n := &nad.NetworkAttachmentDefinition{
@@ -315,8 +346,8 @@ func TestTakenOver(t *testing.T) {
 	})
 }
 
-// TestOfOthers: what a controller of another kind has is left alone.
-func TestOfOthers(t *testing.T) {
+// ofOthers: what a controller of another kind has is left alone.
+func ofOthers(t *testing.T) {
 	b := newBench(t)
 	b.start(&wire{})
 	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "owner"}}
@@ -338,9 +369,9 @@ func TestOfOthers(t *testing.T) {
 	b.says(c, v2beta1.Written)
 }
 
-// TestRenamed: cr-name added, changed and removed (M00010, X7): the NetworkAttachmentDefinition
+// renamed: cr-name added, changed and removed (M00010, X7): the NetworkAttachmentDefinition
 // of the former name goes.
-func TestRenamed(t *testing.T) {
+func renamed(t *testing.T) {
 	b := newBench(t)
 	b.start(&wire{})
 	c := b.config("net", "ens192")
@@ -377,9 +408,9 @@ func TestRenamed(t *testing.T) {
 	}
 }
 
-// TestFaulty: a config that gets a fault keeps the NetworkAttachmentDefinition that it had,
+// gotFault: a config that gets a fault keeps the NetworkAttachmentDefinition that it had,
 // and says what is wrong.
-func TestFaulty(t *testing.T) {
+func gotFault(t *testing.T) {
 	b := newBench(t)
 	b.start(&wire{})
 	c := b.config("net", "ens192")
@@ -397,9 +428,9 @@ func TestFaulty(t *testing.T) {
 	b.says(c, v2beta1.Written)
 }
 
-// TestOrphaned: `kubectl delete --cascade=orphan` leaves the NetworkAttachmentDefinition as
+// orphaned: `kubectl delete --cascade=orphan` leaves the NetworkAttachmentDefinition as
 // it is; and the next config of the name takes it again, as it is.
-func TestOrphaned(t *testing.T) {
+func orphaned(t *testing.T) {
 	b := newBench(t)
 	w := &wire{}
 	b.start(w)
@@ -426,9 +457,9 @@ func TestOrphaned(t *testing.T) {
 	}
 }
 
-// TestTerminating: a NetworkAttachmentDefinition that is being deleted is waited for, and so
+// terminating: a NetworkAttachmentDefinition that is being deleted is waited for, and so
 // is a config that is being deleted; a namespace that is being deleted ends.
-func TestTerminating(t *testing.T) {
+func terminating(t *testing.T) {
 	b := newBench(t)
 	w := &wire{}
 	b.start(w)
@@ -518,9 +549,9 @@ func TestThousand(t *testing.T) {
 	}
 }
 
-// TestRefused: what the API server says to a write is in the condition: that the namespace is
+// refused: what the API server says to a write is in the condition: that the namespace is
 // being deleted, which is the end, or that the object isn't allowed, which is tried again.
-func TestRefused(t *testing.T) {
+func refused(t *testing.T) {
 	b := newBench(t)
 	w := &wire{}
 	var answer func() *http.Response
@@ -551,4 +582,29 @@ func TestRefused(t *testing.T) {
 	b.start(&wire{})
 	b.has("net", c)
 	b.says(c, v2beta1.Written)
+}
+
+// retyped: kubectl apply of another cniType, with another block, is taken.
+func retyped(t *testing.T) {
+	b := newBench(t)
+	b.start(&wire{})
+	apply := func(spec string) *v2beta1.SpiderMultusConfig {
+		t.Helper()
+		kubectl := exec.Command("kubectl", "apply", "-n", b.ns, "-f", "-")
+		kubectl.Stdin = strings.NewReader("apiVersion: spiderpool.spidernet.io/v2beta1\nkind: SpiderMultusConfig\nmetadata: {name: net}\nspec: " + spec)
+		if out, err := kubectl.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		c := &v2beta1.SpiderMultusConfig{}
+		if err := b.Get(t.Context(), client.ObjectKey{Namespace: b.ns, Name: "net"}, c); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	b.has("net", apply("{cniType: macvlan, macvlan: {master: [ens192]}}"))
+	b.has("net", apply("{cniType: ipvlan, ipvlan: {master: [ens224]}}"))
+	c := apply("{customCNI: '{\"type\": \"ptp\"}'}")
+	if n := b.has("net", c); n.Spec.Config != `{"type": "ptp"}` {
+		t.Error(n.Spec.Config)
+	}
 }
