@@ -185,6 +185,34 @@ rmdir "$TMPDIR/home"
 	}
 }
 
+// TestControllers has two controllers, which make a network of a SpiderMultusConfig, also after
+// one of them is killed.
+func TestControllers(t *testing.T) {
+	t.Parallel()
+	r := start(t, "", nil, "--controllers", "2", "bash", "-euxc", `
+network() {
+	kubectl apply -f - <<EOF
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderMultusConfig
+metadata: {name: $1}
+spec: {cniType: macvlan, macvlan: {master: [ens192]}}
+EOF
+	kubectl wait --for=condition=Ready --timeout=5m "smc/$1"
+	kubectl get network-attachment-definition "$1"
+}
+network one
+set -- $CONTROLLER_PIDS
+test $# = 2
+kill -KILL "$1"
+network two
+kubectl get smc one two | grep -E '^NAME +TYPE +NAD +READY +AGE$'
+kubectl get smc one two | grep -E '^two +macvlan +two +True '
+`)
+	if status := r.end(t); status != 0 {
+		t.Errorf("exit status %d\n%s\n%s", status, &r.stdout, &r.stderr)
+	}
+}
+
 // TestTwoAtOnce: each of two finds its own object and not that of the other.
 func TestTwoAtOnce(t *testing.T) {
 	t.Parallel()
