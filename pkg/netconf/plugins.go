@@ -103,6 +103,10 @@ func (k *checker) conflist(path string, text []byte) {
 // them together.
 func (k *checker) coordinator(path string, c *Coordinator) {
 	k.oneOf(path+".podCIDRType", c.PodCIDRType, "auto", "cluster", "calico", "cilium", "none")
+	k.most(path+".hijackCIDR", len(c.HijackCIDR), maxList)
+	k.most(path+".overlayPodCIDR", len(c.OverlayPodCIDR), maxList)
+	k.most(path+".serviceCIDR", len(c.ServiceCIDR), maxList)
+	k.most(path+".policyRoutes", len(c.PolicyRoutes), maxList)
 	var all map[string]json.RawMessage
 	_ = json.Unmarshal(c.plugin(), &all)
 	delete(all, "type")

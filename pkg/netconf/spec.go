@@ -32,12 +32,17 @@ type Config struct {
 // the user left the field out. The markers of this file become the schema and the CEL
 // rules of the kind (`make generate`): they say what Validate says, as far as they can.
 //
-// +kubebuilder:validation:XValidation:rule="self.cniType == 'custom' || self.cniType == 'ipvlan' && has(self.macvlan) || {'macvlan': has(self.macvlan), 'ipvlan': has(self.ipvlan), 'vlan': has(self.vlan), 'sriov': has(self.sriov), 'ib-sriov': has(self.ibsriov), 'ipoib': has(self.ipoib), 'ovs': has(self.ovs)}[self.cniType]",messageExpression="self.cniType.replace('-', self.cniType.substring(0, 0)) + ': missing: cniType ' + self.cniType + ' needs it'",reason=FieldValueRequired
-// +kubebuilder:validation:XValidation:rule="!(has(self.macvlan) && self.cniType != 'macvlan' && (self.cniType != 'ipvlan' || has(self.ipvlan)) || has(self.ipvlan) && self.cniType != 'ipvlan' || has(self.vlan) && self.cniType != 'vlan' || has(self.sriov) && self.cniType != 'sriov' || has(self.ibsriov) && self.cniType != 'ib-sriov' || has(self.ipoib) && self.cniType != 'ipoib' || has(self.ovs) && self.cniType != 'ovs')",messageExpression="'cniType is ' + self.cniType + ': want no other block than its own'"
-// +kubebuilder:validation:XValidation:rule="!has(self.customCNI) || size(self.customCNI) == 0 || self.cniType == 'custom'",messageExpression="'customCNI: cniType is ' + self.cniType + ': want customCNI with cniType custom alone'"
-// +kubebuilder:validation:XValidation:rule="!(self.?macvlan.ippools.matchMasterSubnet.orValue(false) || self.?ipvlan.ippools.matchMasterSubnet.orValue(false) || self.?vlan.ippools.matchMasterSubnet.orValue(false) || self.?ibsriov.ippools.matchMasterSubnet.orValue(false) || self.?ipoib.ippools.matchMasterSubnet.orValue(false) || self.?ovs.ippools.matchMasterSubnet.orValue(false))",message="ippools.matchMasterSubnet: true: want it with cniType sriov alone"
-// +kubebuilder:validation:XValidation:rule="self.cniType != 'macvlan' || !(self.?macvlan.mode.orValue('bridge') in ['l2', 'l3', 'l3s'])",messageExpression="self.macvlan.mode + ': want one of bridge, private, vepa, passthru'",fieldPath=".macvlan.mode"
-// +kubebuilder:validation:XValidation:rule="self.cniType != 'ipvlan' || !([self.?ipvlan.mode.orValue('l2'), self.?macvlan.mode.orValue('l2')].exists(m, m in ['bridge', 'private', 'vepa', 'passthru']))",message="mode: want one of l2, l3, l3s with cniType ipvlan"
+// +kubebuilder:validation:XValidation:rule="(self.cniType == 'macvlan') == has(self.macvlan) || self.cniType == 'ipvlan' && !has(self.ipvlan)",messageExpression="has(self.macvlan) ? 'cniType is ' + self.cniType + ': want no other block than its own' : 'missing: cniType macvlan needs it'",fieldPath=".macvlan"
+// +kubebuilder:validation:XValidation:rule="(self.cniType == 'ipvlan') == has(self.ipvlan) || self.cniType == 'ipvlan' && has(self.macvlan)",messageExpression="has(self.ipvlan) ? 'cniType is ' + self.cniType + ': want no other block than its own' : 'missing: cniType ipvlan needs it'",fieldPath=".ipvlan"
+// +kubebuilder:validation:XValidation:rule="(self.cniType == 'vlan') == has(self.vlan)",messageExpression="has(self.vlan) ? 'cniType is ' + self.cniType + ': want no other block than its own' : 'missing: cniType vlan needs it'",fieldPath=".vlan"
+// +kubebuilder:validation:XValidation:rule="(self.cniType == 'sriov') == has(self.sriov)",messageExpression="has(self.sriov) ? 'cniType is ' + self.cniType + ': want no other block than its own' : 'missing: cniType sriov needs it'",fieldPath=".sriov"
+// +kubebuilder:validation:XValidation:rule="(self.cniType == 'ib-sriov') == has(self.ibsriov)",messageExpression="has(self.ibsriov) ? 'cniType is ' + self.cniType + ': want no other block than its own' : 'missing: cniType ib-sriov needs it'",fieldPath=".ibsriov"
+// +kubebuilder:validation:XValidation:rule="(self.cniType == 'ipoib') == has(self.ipoib)",messageExpression="has(self.ipoib) ? 'cniType is ' + self.cniType + ': want no other block than its own' : 'missing: cniType ipoib needs it'",fieldPath=".ipoib"
+// +kubebuilder:validation:XValidation:rule="(self.cniType == 'ovs') == has(self.ovs)",messageExpression="has(self.ovs) ? 'cniType is ' + self.cniType + ': want no other block than its own' : 'missing: cniType ovs needs it'",fieldPath=".ovs"
+// +kubebuilder:validation:XValidation:rule="self.cniType == 'custom' || !has(self.customCNI) || size(self.customCNI) == 0",messageExpression="'cniType is ' + self.cniType + ': want customCNI with cniType custom alone'",fieldPath=".customCNI"
+// +kubebuilder:validation:XValidation:rule="self.cniType != 'macvlan' || self.?macvlan.mode.orValue(\"\") in [\"\", 'bridge', 'private', 'vepa', 'passthru']",messageExpression="self.macvlan.mode + ': want one of bridge, private, vepa, passthru'",fieldPath=".macvlan.mode"
+// +kubebuilder:validation:XValidation:rule="self.cniType != 'ipvlan' || self.?macvlan.mode.orValue(\"\") in [\"\", 'l2', 'l3', 'l3s']",messageExpression="self.macvlan.mode + ': want one of l2, l3, l3s'",fieldPath=".macvlan.mode"
+// +kubebuilder:validation:XValidation:rule="self.cniType != 'ipvlan' || self.?ipvlan.mode.orValue(\"\") in [\"\", 'l2', 'l3', 'l3s']",messageExpression="self.ipvlan.mode + ': want one of l2, l3, l3s'",fieldPath=".ipvlan.mode"
 type Spec struct {
 	// +kubebuilder:default=custom
 	// +kubebuilder:validation:Enum=macvlan;ipvlan;vlan;sriov;ib-sriov;ipoib;ovs;custom
@@ -67,12 +72,13 @@ type Spec struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || !has(self.bond) || has(self.bond.name) && size(self.bond.name) > 0",message="missing: want the name of an interface",reason=FieldValueRequired,fieldPath=".bond.name"
 // +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || !has(self.bond) || !has(self.bond.name) || !(self.bond.name in self.master)",messageExpression="self.bond.name + ': want another name than those in master'",fieldPath=".bond.name"
 // +kubebuilder:validation:XValidation:rule="!has(self.vlanID) || self.vlanID == 0 || !has(self.master) || size(self.master) == 0 || size((size(self.master) > 1 && has(self.bond) && has(self.bond.name) ? self.bond.name : self.master[0])) + (self.vlanID < 10 ? 1 : self.vlanID < 100 ? 2 : self.vlanID < 1000 ? 3 : 4) <= 14",messageExpression="'the name of the VLAN, ' + (size(self.master) > 1 && has(self.bond) && has(self.bond.name) ? self.bond.name : self.master[0]) + '.<vlanID>, has more than 15 bytes'",fieldPath=".vlanID"
+// +kubebuilder:validation:XValidation:rule="!self.?ippools.matchMasterSubnet.orValue(false)",message="true: want it with cniType sriov alone",fieldPath=".ippools.matchMasterSubnet"
 type Macvlan struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=15
-	// +kubebuilder:validation:items:Pattern=`^[^/:%\s]+$`
+	// +kubebuilder:validation:items:XValidation:rule="!(self in ['.', '..']) && self.matches('^[^/:%\\\\s]+$')",messageExpression="self + ': want an interface name, without space, slash, colon and percent sign'"
 	// +listType=set
 	// +required
 	Master []string `json:"master,omitempty"` // links of the node; several become a bond
@@ -85,7 +91,7 @@ type Macvlan struct {
 	VLANID *int  `json:"vlanID,omitempty"` // 0: none
 	Bond   *Bond `json:"bond,omitempty"`
 	// +kubebuilder:validation:MaxLength=317
-	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",messageExpression="self + ': want a domain, a slash and a name, such as spidernet.io/sriov_netdevice'"
 	RDMAResourceName string   `json:"rdmaResourceName,omitempty"`
 	IPPools          *IPPools `json:"ippools,omitempty"`
 }
@@ -96,12 +102,13 @@ type Macvlan struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || !has(self.bond) || has(self.bond.name) && size(self.bond.name) > 0",message="missing: want the name of an interface",reason=FieldValueRequired,fieldPath=".bond.name"
 // +kubebuilder:validation:XValidation:rule="!has(self.master) || size(self.master) < 2 || !has(self.bond) || !has(self.bond.name) || !(self.bond.name in self.master)",messageExpression="self.bond.name + ': want another name than those in master'",fieldPath=".bond.name"
 // +kubebuilder:validation:XValidation:rule="!has(self.vlanMode) || self.vlanMode != 'auto' || !has(self.vlanID)",message="want none with vlanMode auto: the tag is the pool's",fieldPath=".vlanID"
+// +kubebuilder:validation:XValidation:rule="!self.?ippools.matchMasterSubnet.orValue(false)",message="true: want it with cniType sriov alone",fieldPath=".ippools.matchMasterSubnet"
 type VLAN struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=15
-	// +kubebuilder:validation:items:Pattern=`^[^/:%\s]+$`
+	// +kubebuilder:validation:items:XValidation:rule="!(self in ['.', '..']) && self.matches('^[^/:%\\\\s]+$')",messageExpression="self + ': want an interface name, without space, slash, colon and percent sign'"
 	// +listType=set
 	// +required
 	Master []string `json:"master,omitempty"`
@@ -114,7 +121,7 @@ type VLAN struct {
 	MTU  *int  `json:"mtu,omitempty"`
 	Bond *Bond `json:"bond,omitempty"`
 	// +kubebuilder:validation:MaxLength=317
-	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",messageExpression="self + ': want a domain, a slash and a name, such as spidernet.io/sriov_netdevice'"
 	RDMAResourceName string   `json:"rdmaResourceName,omitempty"`
 	IPPools          *IPPools `json:"ippools,omitempty"`
 }
@@ -128,7 +135,7 @@ type VLAN struct {
 type SRIOV struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=317
-	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",messageExpression="self + ': want a domain, a slash and a name, such as spidernet.io/sriov_netdevice'"
 	// +required
 	ResourceName string `json:"resourceName,omitempty"`
 	// +kubebuilder:validation:Minimum=0
@@ -151,13 +158,16 @@ type SRIOV struct {
 }
 
 // IBSRIOV is a virtual function of an InfiniBand NIC, by the plugin ib-sriov.
+//
+// +kubebuilder:validation:XValidation:rule="!self.?ippools.matchMasterSubnet.orValue(false)",message="true: want it with cniType sriov alone",fieldPath=".ippools.matchMasterSubnet"
 type IBSRIOV struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=317
-	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",messageExpression="self + ': want a domain, a slash and a name, such as spidernet.io/sriov_netdevice'"
 	// +required
 	ResourceName string `json:"resourceName,omitempty"`
-	// +kubebuilder:validation:Pattern=`^(0x[0-9a-fA-F]{1,4})?$`
+	// +kubebuilder:validation:MaxLength=6
+	// +kubebuilder:validation:XValidation:rule="self.matches('^(0x[0-9a-fA-F]{1,4})?$')",messageExpression="self + ': want a hexadecimal number of 16 bits, such as 0x8001'"
 	Pkey string `json:"pkey,omitempty"`
 	// +kubebuilder:validation:Enum="";auto;enable;disable
 	LinkState          string   `json:"linkState,omitempty"`
@@ -167,20 +177,24 @@ type IBSRIOV struct {
 }
 
 // IPoIB is an IP link on an InfiniBand NIC, by the plugin ipoib.
+//
+// +kubebuilder:validation:XValidation:rule="!self.?ippools.matchMasterSubnet.orValue(false)",message="true: want it with cniType sriov alone",fieldPath=".ippools.matchMasterSubnet"
 type IPoIB struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=15
-	// +kubebuilder:validation:Pattern=`^[^/:%\s]+$`
+	// +kubebuilder:validation:XValidation:rule="!(self in ['.', '..']) && self.matches('^[^/:%\\\\s]+$')",messageExpression="self + ': want an interface name, without space, slash, colon and percent sign'"
 	// +required
 	Master  string   `json:"master,omitempty"`
 	IPPools *IPPools `json:"ippools,omitempty"`
 }
 
 // OVS is a port of an Open vSwitch bridge, by the plugin ovs.
+//
+// +kubebuilder:validation:XValidation:rule="!self.?ippools.matchMasterSubnet.orValue(false)",message="true: want it with cniType sriov alone",fieldPath=".ippools.matchMasterSubnet"
 type OVS struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=15
-	// +kubebuilder:validation:Pattern=`^[^/:%\s]+$`
+	// +kubebuilder:validation:XValidation:rule="!(self in ['.', '..']) && self.matches('^[^/:%\\\\s]+$')",messageExpression="self + ': want an interface name, without space, slash, colon and percent sign'"
 	// +required
 	Bridge string `json:"bridge,omitempty"`
 	// +kubebuilder:validation:Minimum=0
@@ -214,7 +228,7 @@ type Trunk struct {
 // Bond is made by ifacer of the masters.
 type Bond struct {
 	// +kubebuilder:validation:MaxLength=15
-	// +kubebuilder:validation:Pattern=`^[^/:%\s]*$`
+	// +kubebuilder:validation:XValidation:rule="!(self in ['.', '..']) && self.matches('^[^/:%\\\\s]*$')",messageExpression="self + ': want an interface name, without space, slash, colon and percent sign'"
 	Name string `json:"name,omitempty"`
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=6
@@ -227,12 +241,12 @@ type Bond struct {
 type IPPools struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=253
-	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",messageExpression="self + ': want the name of a SpiderIPPool'"
 	// +listType=set
 	IPv4 []string `json:"ipv4,omitempty"`
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=253
-	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",messageExpression="self + ': want the name of a SpiderIPPool'"
 	// +listType=set
 	IPv6              []string `json:"ipv6,omitempty"`
 	MatchMasterSubnet *bool    `json:"matchMasterSubnet,omitempty"`
@@ -248,15 +262,16 @@ type Coordinator struct {
 	DetectGateway    *bool  `json:"detectGateway,omitempty"`
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=49
-	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self)",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16'"
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self) && cidr(self).prefixLength() > 0",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16, and no default route'"
 	HijackCIDR []string `json:"hijackCIDR,omitempty"`
 	// +kubebuilder:validation:MaxItems=64
 	PolicyRoutes []PolicyRoute `json:"policyRoutes,omitempty"`
-	// +kubebuilder:validation:Pattern=`^([0-9a-fA-F][02468aceACE][:-][0-9a-fA-F]{2})?$`
+	// +kubebuilder:validation:MaxLength=5
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9a-fA-F][02468aceACE][:-][0-9a-fA-F]{2})?$')",messageExpression="self + ': want the two first bytes of a MAC address that is no multicast, such as 0a:1b'"
 	PodMACPrefix  string `json:"podMACPrefix,omitempty"`
 	TunePodRoutes *bool  `json:"tunePodRoutes,omitempty"`
 	// +kubebuilder:validation:MaxLength=127
-	// +kubebuilder:validation:Pattern=`^[^/:\s]*$`
+	// +kubebuilder:validation:XValidation:rule="!(self in ['.', '..']) && self.matches('^[^/:\\\\s]*$')",messageExpression="self + ': want an interface name'"
 	PodDefaultRouteNIC string `json:"podDefaultRouteNIC,omitempty"`
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=2147483647
@@ -269,7 +284,7 @@ type Coordinator struct {
 	// +kubebuilder:validation:Maximum=2147483647
 	TxQueueLen *int `json:"txQueueLen,omitempty"`
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self)",messageExpression="self + ': want an address, such as 169.254.200.1'"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self) && ip(self).family() == 4 && (ip(self).isGlobalUnicast() || ip(self).isLinkLocalUnicast())",messageExpression="self + ': want an IPv4 address of one host, such as 169.254.200.1'"
 	VethLinkAddress string `json:"vethLinkAddress,omitempty"`
 	// +kubebuilder:validation:Minimum=68
 	// +kubebuilder:validation:Maximum=65535
@@ -284,11 +299,11 @@ type ClusterCoordinator struct {
 
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=49
-	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self)",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16'"
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self) && cidr(self).prefixLength() > 0",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16, and no default route'"
 	OverlayPodCIDR []string `json:"overlayPodCIDR,omitempty"`
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=49
-	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self)",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16'"
+	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self) && cidr(self).prefixLength() > 0",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16, and no default route'"
 	ServiceCIDR []string `json:"serviceCIDR,omitempty"`
 }
 
@@ -297,11 +312,11 @@ type ClusterCoordinator struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.dst) || !has(self.gw) || !isIP(self.gw) || !isIP(self.dst) && !isCIDR(self.dst) || ip(self.gw).family() == (isIP(self.dst) ? ip(self.dst).family() : cidr(self.dst).ip().family())",messageExpression="self.gw + ': want an address of the same family as dst, ' + self.dst",fieldPath=".gw"
 type PolicyRoute struct {
 	// +kubebuilder:validation:MaxLength=49
-	// +kubebuilder:validation:XValidation:rule="isIP(self) || isCIDR(self)",messageExpression="self + ': want an address or a CIDR'"
+	// +kubebuilder:validation:XValidation:rule="isIP(self) || isCIDR(self) && cidr(self).prefixLength() > 0",messageExpression="self + ': want an address or a CIDR, and no default route'"
 	// +required
 	Dst string `json:"dst,omitempty"`
 	// +kubebuilder:validation:MaxLength=45
-	// +kubebuilder:validation:XValidation:rule="isIP(self)",messageExpression="self + ': want the address of a router'"
+	// +kubebuilder:validation:XValidation:rule="isIP(self) && (ip(self).isGlobalUnicast() || ip(self).isLinkLocalUnicast())",messageExpression="self + ': want the address of a router'"
 	// +required
 	Gw string `json:"gw,omitempty"`
 }

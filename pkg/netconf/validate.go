@@ -17,6 +17,10 @@ import (
 // The limits of the API: they bound what its rules cost the API server.
 const (
 	maxMasters = 8
+	maxList    = 64       // pools, CIDRs, routes and VLANs of a trunk
+	maxChain   = 16       // elements of chainCNIJsonData
+	maxFlags   = 32       // capabilities
+	maxDevice  = 253      // bytes of deviceID
 	maxText    = 64 << 10 // bytes of customCNI or of an element of chainCNIJsonData
 	nameLen    = 15       // of a link: IFNAMSIZ without the zero
 )
@@ -85,6 +89,8 @@ func (c Config) Validate() []Fault {
 	case "custom":
 		k.custom(s)
 	}
+	k.most("spec.capabilities", len(s.Capabilities), maxFlags)
+	k.most("spec.chainCNIJsonData", len(s.ChainCNIJSONData), maxChain)
 	for i, text := range s.ChainCNIJSONData {
 		k.plugin(fmt.Sprintf("spec.chainCNIJsonData[%d]", i), []byte(text))
 	}
@@ -288,6 +294,10 @@ func (k *checker) ovs(s *OVS) {
 	}
 	k.link("spec.ovs.bridge", s.Bridge)
 	k.vlanID("spec.ovs.vlan", s.VLAN)
+	if len(s.DeviceID) > maxDevice {
+		k.add("spec.ovs.deviceID", "%d bytes: want at most %d", len(s.DeviceID), maxDevice)
+	}
+	k.most("spec.ovs.trunk", len(s.Trunk), maxList)
 	for i, t := range s.Trunk {
 		path := fmt.Sprintf("spec.ovs.trunk[%d]", i)
 		k.vlanID(path+".id", t.ID)
@@ -390,6 +400,13 @@ func (k *checker) atLeast(path string, n *int, least int) {
 	}
 }
 
+// most checks the length of a list or map.
+func (k *checker) most(path string, n, most int) {
+	if n > most {
+		k.add(path, "%d entries: want at most %d", n, most)
+	}
+}
+
 func (k *checker) oneOf(path, value string, words ...string) {
 	if value != "" && !slices.Contains(words, value) {
 		k.add(path, "%q: want one of %s", value, strings.Join(words, ", "))
@@ -416,6 +433,7 @@ func (k *checker) ippools(path string, p *IPPools, masterChosen bool) {
 		name  string
 		pools []string
 	}{{"ipv4", p.IPv4}, {"ipv6", p.IPv6}} {
+		k.most(path+"."+family.name, len(family.pools), maxList)
 		for i, name := range family.pools {
 			at := fmt.Sprintf("%s.%s[%d]", path, family.name, i)
 			if !subdomain.MatchString(name) || len(name) > 253 {

@@ -97,7 +97,7 @@ const (
 // +kubebuilder:printcolumn:name="OVERLAYPODCIDR",type=string,JSONPath=`.status.overlayPodCIDR`
 // +kubebuilder:printcolumn:name="SERVICECIDR",type=string,JSONPath=`.status.serviceCIDR`
 // +kubebuilder:printcolumn:name="AGE",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",messageExpression="self.metadata.name + ': want default: a cluster has one SpiderCoordinator'"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",messageExpression="'metadata.name: ' + self.metadata.name + ': want default: a cluster has one SpiderCoordinator'"
 type SpiderCoordinator struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
