@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package admission
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/pkg/netconf"
+)
+
+const (
+	maxObject   = 2 << 20     // bytes; etcd takes 1.5 MiB
+	lookUpLimit = time.Second // for what needs the cluster; the API server waits for 3
+)
+
+// handler answers reviews of a SpiderMultusConfig or SpiderCoordinator.
+type handler struct{ reader client.Reader }
+
+// object is what decides whether an object is checked.
+type object struct {
+	Metadata struct {
+		DeletionTimestamp *string
+		Annotations       map[string]string
+	}
+	Spec any
+}
+
+// Handle refuses an object with faults, and names all of them. It allows one that is being
+// deleted, and an update that changes neither spec nor annotations: a finalizer can be
+// removed from any object.
+func (h *handler) Handle(ctx context.Context, req admission.Request) admission.Response {
+	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
+		return admission.Allowed("")
+	}
+	raw := req.Object.Raw
+	if len(raw) > maxObject {
+		return answer([]netconf.Fault{{Path: "object", Message: fmt.Sprintf("%d bytes: want at most %d", len(raw), maxObject)}})
+	}
+	var now, former object
+	readable := json.Unmarshal(raw, &now) == nil // where it isn't, Decode says why
+	if readable && now.Metadata.DeletionTimestamp != nil {
+		return admission.Allowed("")
+	}
+	update := req.Operation == admissionv1.Update && json.Unmarshal(req.OldObject.Raw, &former) == nil
+	if update && readable && reflect.DeepEqual(now.Spec, former.Spec) && sameAnnotations(now, former) {
+		return admission.Allowed("")
+	}
+	switch req.Kind.Kind {
+	case netconf.Kind:
+		c, faults := netconf.Decode(raw)
+		faults = append(faults, c.Validate()...)
+		c.Namespace = req.Namespace
+		if !update || name(c) != name(netconf.Config{Name: c.Name, Annotations: former.Metadata.Annotations}) {
+			faults = append(faults, h.rivals(ctx, c)...)
+		}
+		return answer(faults)
+	case netconf.CoordinatorKind:
+		_, faults := netconf.DecodeCoordinator(raw)
+		return answer(faults)
+	}
+	return admission.Allowed("")
+}
+
+func sameAnnotations(a, b object) bool {
+	return len(a.Metadata.Annotations) == 0 && len(b.Metadata.Annotations) == 0 ||
+		reflect.DeepEqual(a.Metadata.Annotations, b.Metadata.Annotations)
+}
+
+// name returns the name of the NetworkAttachmentDefinition.
+func name(c netconf.Config) string {
+	if name := c.Annotations[netconf.NameAnnotation]; name != "" {
+		return name
+	}
+	return c.Name
+}
+
+// rivals names another SpiderMultusConfig that has, or wants, the same
+// NetworkAttachmentDefinition. It only helps: who gets it is the reconciler's decision,
+// so an object is allowed where the others can't be read.
+func (h *handler) rivals(ctx context.Context, c netconf.Config) []netconf.Fault {
+	path := "metadata.name"
+	if c.Annotations[netconf.NameAnnotation] != "" {
+		path = "metadata.annotations[" + netconf.NameAnnotation + "]"
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookUpLimit)
+	defer cancel()
+	var others v2beta1.SpiderMultusConfigList
+	if err := h.reader.List(ctx, &others, client.InNamespace(c.Namespace)); err != nil {
+		return []netconf.Fault{{Path: path, Message: "not checked whether another SpiderMultusConfig has it: " + err.Error(), Warning: true}}
+	}
+	for _, o := range others.Items {
+		if o.Name == c.Name || o.DeletionTimestamp != nil || name(o.Network()) != name(c) {
+			continue
+		}
+		message := fmt.Sprintf("%q: the net-attach-def %s/%[1]s is wanted by SpiderMultusConfig %[2]s/%[3]s, which is older", name(c), c.Namespace, o.Name)
+		if o.Status.NetworkAttachmentDefinition == name(c) {
+			message = fmt.Sprintf("%q: the net-attach-def %s/%[1]s already exists and is managed by SpiderMultusConfig %[2]s/%[3]s", name(c), c.Namespace, o.Name)
+		}
+		return []netconf.Fault{{Path: path, Message: message + ": want another name, by the annotation " + netconf.NameAnnotation}}
+	}
+	return nil
+}
+
+// answer refuses an object that has faults, and passes warnings on.
+func answer(faults []netconf.Fault) admission.Response {
+	var refused, warnings []string
+	for _, f := range faults {
+		if f.Warning {
+			warnings = append(warnings, f.Path+": "+f.Message)
+		} else {
+			refused = append(refused, f.String())
+		}
+	}
+	response := admission.Allowed("")
+	if len(refused) > 0 {
+		response = admission.Response{AdmissionResponse: admissionv1.AdmissionResponse{Result: &metav1.Status{
+			Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid, Message: strings.Join(refused, "; "),
+		}}}
+	}
+	return response.WithWarnings(warnings...)
+}
