@@ -70,7 +70,7 @@ func Add(mgr ctrl.Manager, o Options) error {
 		secret: types.NamespacedName{Namespace: o.Namespace, Name: Secret},
 		poke:   make(chan struct{}, 1),
 	}
-	s := &serving{log: log, now: o.now, names: names}
+	s := &serving{log: log}
 	watched, err := watch(mgr, scheme, o, k, s)
 	if err != nil {
 		return fmt.Errorf("webhook: %w", err)

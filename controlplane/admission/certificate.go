@@ -90,7 +90,7 @@ func (k *keeper) keep(ctx context.Context) (time.Duration, error) {
 		if d.Bundle == nil {
 			return d.After, nil
 		}
-		k.log.Info("the configuration trusts something else than the webhook's certificate: mending it", "validatingwebhookconfiguration", k.config)
+		k.log.Info("writing the authorities of the webhook's certificate into caBundle", "validatingwebhookconfiguration", k.config)
 		return d.After, k.trust(ctx, config, d.Bundle)
 	}
 	k.log.Info("making a certificate for the webhook", "secret", k.secret, "why", d.Issue)
@@ -158,8 +158,6 @@ func (k *keeper) events() toolscache.ResourceEventHandler {
 // serving has the certificate that a replica serves with.
 type serving struct {
 	log     logr.Logger
-	now     func() time.Time
-	names   []string
 	current atomic.Pointer[tls.Certificate]
 }
 
@@ -172,19 +170,20 @@ func (s *serving) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 }
 
 // events returns what takes a certificate from the Secret. A former one stays where the
-// Secret goes, or has none that works: the leader makes a new one.
+// Secret goes, or has none that works: the leader makes a new one. Whether it is valid at
+// the time is the API server's to say.
 func (s *serving) events() toolscache.ResourceEventHandler {
 	take := func(object any) {
 		secret, ok := object.(*corev1.Secret)
 		if !ok {
 			return
 		}
-		p, err := parse(s.now(), secret.Data, s.names)
+		cert, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
 		if err != nil {
 			s.log.Info("the Secret has no certificate that works", "secret", client.ObjectKeyFromObject(secret), "why", err.Error())
 			return
 		}
-		s.current.Store(&p.tls)
+		s.current.Store(&cert)
 	}
 	return toolscache.ResourceEventHandlerFuncs{AddFunc: take, UpdateFunc: func(_, object any) { take(object) }}
 }

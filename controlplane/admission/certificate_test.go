@@ -332,8 +332,13 @@ func TestReplicas(t *testing.T) {
 		leader := c.serve(t, election)
 		c.webhook(t, leader.address)
 		s := c.settled(t, leader, time.Now())
-		follower := c.serve(t, election)
-		c.settled(t, follower, time.Now())
+		follower := c.serve(t, func(m *ctrl.Options, o *Options) {
+			election(m, o)
+			o.now = func() time.Time { return time.Now().Add(61 * day) } // it would renew the certificate
+		})
+		if now := c.settled(t, follower, time.Now()); now.secret.ResourceVersion != s.secret.ResourceVersion {
+			t.Error("the replica that doesn't lead wrote the Secret")
+		}
 		if err := c.Delete(t.Context(), &s.secret); err != nil {
 			t.Fatal(err)
 		}

@@ -33,8 +33,8 @@ const (
 // pair is a certificate for the server, and the authorities that clients trust: the one
 // that signed it first, then former ones, until they end.
 type pair struct {
-	tls tls.Certificate
-	cas []*x509.Certificate
+	leaf *x509.Certificate
+	cas  []*x509.Certificate
 }
 
 // issue makes an authority and lets it sign a certificate for names. The authority's key is
@@ -109,7 +109,7 @@ func parse(now time.Time, content map[string][]byte, names []string) (*pair, err
 	if err != nil {
 		return nil, fmt.Errorf("%s or %s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, err)
 	}
-	p := &pair{tls: cert}
+	p := &pair{leaf: cert.Leaf}
 	for rest := content[caBundle]; len(bytes.TrimSpace(rest)) > 0; {
 		block, after := pem.Decode(rest)
 		if block == nil || len(p.cas) == maxCAs {
@@ -156,7 +156,7 @@ func plan(now time.Time, content map[string][]byte, trusted [][]byte, names []st
 	if err != nil {
 		return decision{Issue: err.Error()}
 	}
-	renewal := p.tls.Leaf.NotAfter.Add(-life / 3)
+	renewal := p.leaf.NotAfter.Add(-life / 3)
 	if !now.Before(renewal) {
 		return decision{Issue: "two thirds of its life are over", Keep: p.cas}
 	}
