@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/networks"
 	"github.com/multihome/multihome/pkg/netconf"
 )
 
@@ -62,7 +63,7 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 		c, faults := netconf.Decode(raw)
 		faults = append(faults, c.Validate()...)
 		c.Namespace = req.Namespace
-		if !update || name(c) != name(netconf.Config{Name: c.Name, Annotations: former.Metadata.Annotations}) {
+		if !update || name(c.Name, c.Annotations) != name(c.Name, former.Metadata.Annotations) {
 			faults = append(faults, h.rivals(ctx, c)...)
 		}
 		return answer(faults)
@@ -79,11 +80,8 @@ func sameAnnotations(a, b object) bool {
 }
 
 // name returns the name of the NetworkAttachmentDefinition.
-func name(c netconf.Config) string {
-	if name := c.Annotations[netconf.NameAnnotation]; name != "" {
-		return name
-	}
-	return c.Name
+func name(object string, annotations map[string]string) string {
+	return networks.NameOf(&v2beta1.SpiderMultusConfig{ObjectMeta: metav1.ObjectMeta{Name: object, Annotations: annotations}})
 }
 
 // rivals names another SpiderMultusConfig that has, or wants, the same
@@ -100,15 +98,17 @@ func (h *handler) rivals(ctx context.Context, c netconf.Config) []netconf.Fault 
 	if err := h.reader.List(ctx, &others, client.InNamespace(c.Namespace)); err != nil {
 		return []netconf.Fault{{Path: path, Message: "not checked whether another SpiderMultusConfig has it: " + err.Error(), Warning: true}}
 	}
+	wanted := name(c.Name, c.Annotations)
 	for _, o := range others.Items {
-		if o.Name == c.Name || o.DeletionTimestamp != nil || name(o.Network()) != name(c) {
+		if o.Name == c.Name || o.DeletionTimestamp != nil || networks.NameOf(&o) != wanted {
 			continue
 		}
-		message := fmt.Sprintf("%q: the net-attach-def %s/%[1]s is wanted by SpiderMultusConfig %[2]s/%[3]s, which is older", name(c), c.Namespace, o.Name)
-		if o.Status.NetworkAttachmentDefinition == name(c) {
-			message = fmt.Sprintf("%q: the net-attach-def %s/%[1]s already exists and is managed by SpiderMultusConfig %[2]s/%[3]s", name(c), c.Namespace, o.Name)
+		whose := "is wanted by"
+		if o.Status.NetworkAttachmentDefinition == wanted {
+			whose = "already exists and is managed by"
 		}
-		return []netconf.Fault{{Path: path, Message: message + ": want another name, by the annotation " + netconf.NameAnnotation}}
+		return []netconf.Fault{{Path: path, Message: fmt.Sprintf("%q: the net-attach-def %s/%s %s SpiderMultusConfig %s/%s: want another name, by the annotation %s",
+			wanted, c.Namespace, wanted, whose, c.Namespace, o.Name, netconf.NameAnnotation)}}
 	}
 	return nil
 }

@@ -3,11 +3,13 @@
 package admission
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -22,8 +24,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -295,43 +295,31 @@ func TestNobodyIsStuck(t *testing.T) {
 	}
 }
 
-// TestX5Apply changes the type of a network as kubectl apply does: by a merge of what was
-// applied before, what is to be, and what is there.
+// TestX5Apply changes the type of a network by kubectl apply, twice.
 func TestX5Apply(t *testing.T) {
 	c := newCluster(t)
 	c.policies(t)
 	r := c.serve(t, nil)
 	c.webhook(t, r.address)
 	c.served(t)
-	of := func(kind string) ([]byte, *unstructured.Unstructured) {
+	for _, kind := range []string{"macvlan", "ipvlan", "macvlan"} {
 		o := c.network("net", nil, map[string]any{"cniType": kind, kind: map[string]any{"master": []any{"ens192"}}})
 		text, err := json.Marshal(o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.SetAnnotations(map[string]string{"kubectl.kubernetes.io/last-applied-configuration": string(text)})
-		return text, o
-	}
-	last, o := of("macvlan")
-	c.make(t, o)
-	_, next := of("ipvlan")
-	now, err := json.Marshal(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	modified, err := json.Marshal(next)
-	if err != nil {
-		t.Fatal(err)
-	}
-	patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(last, modified, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Patch(t.Context(), o, client.RawPatch(types.MergePatchType, patch)); err != nil {
-		t.Fatalf("%s: %v", patch, err)
-	}
-	if _, there, _ := unstructured.NestedMap(o.Object, "spec", "macvlan"); there {
-		t.Errorf("the block of the former type is still there: %v", o.Object["spec"])
+		kubectl := exec.Command("kubectl", "apply", "-f", "-")
+		kubectl.Stdin = bytes.NewReader(text)
+		if out, err := kubectl.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", kind, err, out)
+		}
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+			t.Fatal(err)
+		}
+		spec, _, _ := unstructured.NestedMap(o.Object, "spec")
+		if len(spec) != 2 || spec[kind] == nil {
+			t.Errorf("%s: %v", kind, spec)
+		}
 	}
 }
 
@@ -446,7 +434,7 @@ func TestNamesOfOthers(t *testing.T) {
 		{"M00011, the cr-name is another's name", c.network("x", map[string]string{netconf.NameAnnotation: "a"}, custom),
 			`metadata.annotations[multus.spidernet.io/cr-name]: "a": the net-attach-def %s/a already exists and is managed by SpiderMultusConfig %[1]s/a`},
 		{"M00020, the cr-name is another's cr-name", c.network("x", map[string]string{netconf.NameAnnotation: "b"}, custom),
-			`metadata.annotations[multus.spidernet.io/cr-name]: "b": the net-attach-def %s/b is wanted by SpiderMultusConfig %[1]s/other, which is older`},
+			`metadata.annotations[multus.spidernet.io/cr-name]: "b": the net-attach-def %s/b is wanted by SpiderMultusConfig %[1]s/other: want another name, by the annotation multus.spidernet.io/cr-name`},
 		{"M00020, the name is another's cr-name", c.network("b", nil, custom), `metadata.name: "b": the net-attach-def %s/b is wanted by SpiderMultusConfig %[1]s/other`},
 		{"a name of its own", c.network("c", nil, custom), ""},
 	} {
