@@ -110,6 +110,9 @@ type SpiderCoordinator struct {
 type SpiderCoordinatorStatus struct {
 	Phase  string `json:"phase,omitempty"`
 	Reason string `json:"reason,omitempty"` // of NotReady
+	// Whose pod CIDRs are looked for: cluster, calico, cilium or none; with
+	// spec.podCIDRType auto what was found. Empty if spec.overlayPodCIDR lists them.
+	PodCIDRType string `json:"podCIDRType,omitempty"`
 	// The CIDRs of pods of the cluster's own network.
 	OverlayPodCIDR []string `json:"overlayPodCIDR,omitempty"`
 	// The CIDRs of Services.
