@@ -3,7 +3,9 @@
 package defaults
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,15 +30,24 @@ import (
 	"github.com/multihome/multihome/pkg/netconf"
 )
 
-// writes counts the requests of a client that aren't reads.
+// writes counts the requests of a client that aren't reads, and those of them that don't
+// say on which version of the object they were decided.
 type writes struct {
 	http.RoundTripper
-	n atomic.Int64
+	n, blind atomic.Int64
 }
 
 func (w *writes) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Method != http.MethodGet {
 		w.n.Add(1)
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Contains(body, []byte(`"resourceVersion":"`)) {
+			w.blind.Add(1)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
 	}
 	return w.RoundTripper.RoundTrip(r)
 }
@@ -44,7 +55,8 @@ func (w *writes) RoundTrip(r *http.Request) (*http.Response, error) {
 type world struct {
 	*testing.T
 	client.Client
-	writes writes
+	writes     writes
+	reconciler *reconciler // as the manager's, with its clients
 }
 
 // start runs a manager with the reconciler until the test ends.
@@ -73,6 +85,7 @@ func start(t *testing.T) *world {
 	if err := Add(mgr); err != nil {
 		t.Fatal(err)
 	}
+	w.reconciler = &reconciler{mgr.GetClient(), mgr.GetAPIReader(), mgr.GetAPIReader()}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- mgr.Start(ctx) }()
@@ -184,14 +197,13 @@ func TestCluster(t *testing.T) {
 	w.want("Synced", []string{"10.44.0.0/16", "fd00:44::/56"}, services, "ServiceCIDR kubernetes")
 
 	t.Log("nothing is written while nothing changes")
-	reconciler := &reconciler{w.Client, w.Client, w.Client}
 	var before, after v2beta1.SpiderCoordinator
 	count := w.writes.n.Load()
 	if err := w.Get(t.Context(), client.ObjectKey{Name: "default"}, &before); err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
-		if _, err := reconciler.Reconcile(t.Context(), ctrl.Request{}); err != nil {
+		if _, err := w.reconciler.Reconcile(t.Context(), ctrl.Request{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -203,6 +215,9 @@ func TestCluster(t *testing.T) {
 	}
 	if count == 0 {
 		t.Error("no write was counted at all")
+	}
+	if n := w.writes.blind.Load(); n > 0 {
+		t.Errorf("%d writes have no resourceVersion", n)
 	}
 
 	t.Log("V00006, V00008: the source goes, the list stays")
