@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// multihome-controller makes NetworkAttachmentDefinitions of SpiderMultusConfigs. Several
-// may run; one leads.
+// multihome-controller makes NetworkAttachmentDefinitions of SpiderMultusConfigs, finds the
+// cluster's CIDRs for the SpiderCoordinator, and serves the webhook that checks both. Several
+// may run; one leads, and all serve the webhook.
 package main
 
 import (
@@ -26,8 +27,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/multihome/multihome/controlplane/admission"
 	"github.com/multihome/multihome/controlplane/api/nad"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/defaults"
 	"github.com/multihome/multihome/controlplane/networks"
 )
 
@@ -38,6 +41,9 @@ const (
 	renew = 6 * time.Second
 	retry = time.Second
 )
+
+// service is the Service in front of the webhook, in the controller's namespace.
+const service = "multihome-webhook"
 
 // options are what the flags set.
 type options struct {
@@ -104,6 +110,14 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	}
 	if err := networks.Add(ctx, mgr); err != nil {
 		return err
+	}
+	if err := defaults.Add(mgr); err != nil {
+		return err
+	}
+	if o.webhook != 0 {
+		if err := admission.Add(mgr, admission.Options{Namespace: o.namespace, Service: service, Port: o.webhook}); err != nil {
+			return err
+		}
 	}
 	for _, add := range []func(string, healthz.Checker) error{mgr.AddHealthzCheck, mgr.AddReadyzCheck} {
 		if err := add("ping", healthz.Ping); err != nil {
