@@ -9,12 +9,19 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 (cd controlplane/tools && go build -o "$work/" tool)
+copies() { # copies MODULE PACKAGE DIRECTORY: generates the deep copies of a package, below a directory
+	(cd "$1" && "$work/controller-gen" object "paths=./$2" output:object:dir="$work/copies")
+	{
+		echo "// SPDX-License-Identifier: Apache-2.0"
+		echo
+		cat "$work/copies/zz_generated.deepcopy.go"
+	} >"$3/$2/zz_generated.deepcopy.go"
+}
 into() { # into DIRECTORY: generates there, with the paths of the project below it
 	mkdir -p "$1/pkg/netconf" "$1/controlplane/api/v2beta1" "$1/controlplane/api/nad" "$1/deploy/crds"
-	(cd pkg/netconf && "$work/controller-gen" object paths=. output:object:dir="$1/pkg/netconf")
-	for api in v2beta1 nad; do
-		(cd controlplane && "$work/controller-gen" object paths=./api/$api output:object:dir="$1/controlplane/api/$api")
-	done
+	copies . pkg/netconf "$1"
+	copies controlplane api/v2beta1 "$1/controlplane"
+	copies controlplane api/nad "$1/controlplane"
 	(cd controlplane && "$work/controller-gen" crd paths=./api/v2beta1 output:crd:dir="$1/deploy/crds")
 }
 if [ "${1-}" = -check ]; then

@@ -25,7 +25,7 @@ const (
 
 // Sources holds what was read of the cluster.
 type Sources struct {
-	ServiceCIDRs       Objects   // CIDRs of ServiceCIDRs that aren't being deleted
+	ServiceCIDRs       Objects   // CIDRs of ServiceCIDRs
 	Kubeadm            ConfigMap // kube-system/kubeadm-config
 	ControllerManagers Objects   // words of the command lines of kube-controller-manager
 	APIServers         Objects   // words of the command lines of kube-apiserver

@@ -36,10 +36,8 @@ func observe(ctx context.Context, live, nodes client.Reader) Sources {
 
 	var services networkingv1.ServiceCIDRList
 	s.ServiceCIDRs.Err = list(ctx, live, &services)
-	for _, c := range services.Items {
-		if c.DeletionTimestamp == nil {
-			s.ServiceCIDRs.Items = append(s.ServiceCIDRs.Items, Object{c.Name, c.Spec.CIDRs})
-		}
+	for _, c := range services.Items { // one that is being deleted stays for as long as Services use it
+		s.ServiceCIDRs.Items = append(s.ServiceCIDRs.Items, Object{c.Name, c.Spec.CIDRs})
 	}
 
 	var all corev1.NodeList
