@@ -47,7 +47,8 @@ cni-plugins: ## macvlan, host-local and others of the CNI project, into bin/cni/
 
 image: ## an OCI image and its list of contents, bin/image/multihome.{tar,cdx.json}
 	@rm -rf bin/image
-	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && ) \
+	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && \
+		GOOS=linux GOARCH=$a $(CONTROLPLANE) go -C controlplane build -ldflags "-s -w" -o $(CURDIR)/bin/image/linux-$a/ ./cmd/multihome-controller && ) \
 	go -C integration/deploy run ./image -name $(IMAGE) -binaries $(CURDIR)/bin/image -o $(CURDIR)/bin/image/multihome
 
 deploy-check: root build cni-plugins deploy-tests ## the image, the chart, the kustomizations, the examples

@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# generate.sh: makes what is derived from the Go types of the API: the
-# CustomResourceDefinitions in deploy/crds and the deep copies.
-# generate.sh -check: fails if what is there isn't what the types say.
+# generate.sh: makes what is derived from the Go types of the API, the
+# CustomResourceDefinitions in deploy/crds and the deep copies; and the copies of deploy/crds
+# and deploy/admission in the chart and the kustomization, which read nothing outside of them.
+# generate.sh -check: fails if what is there isn't what it would make.
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -18,11 +19,16 @@ copies() { # copies MODULE PACKAGE DIRECTORY: generates the deep copies of a pac
 	} >"$3/$2/zz_generated.deepcopy.go"
 }
 into() { # into DIRECTORY: generates there, with the paths of the project below it
-	mkdir -p "$1/pkg/netconf" "$1/controlplane/api/v2beta1" "$1/controlplane/api/nad" "$1/deploy/crds"
+	mkdir -p "$1/pkg/netconf" "$1/controlplane/api/v2beta1" "$1/controlplane/api/nad" "$1/deploy/crds" \
+		"$1/deploy/helm/multihome/files" "$1/deploy/kustomize/controlplane"
 	copies . pkg/netconf "$1"
 	copies controlplane api/v2beta1 "$1/controlplane"
 	copies controlplane api/nad "$1/controlplane"
 	(cd controlplane && "$work/controller-gen" crd paths=./api/v2beta1 output:crd:dir="$1/deploy/crds")
+	for to in helm/multihome/files kustomize/controlplane; do
+		cat "$1"/deploy/crds/*.yaml >"$1/deploy/$to/crds.yaml"
+		cp deploy/admission/policies.yaml deploy/admission/webhook.yaml "$1/deploy/$to/"
+	done
 }
 if [ "${1-}" = -check ]; then
 	into "$work/new"

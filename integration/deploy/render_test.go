@@ -80,7 +80,9 @@ func decodeInto[T any](all []T, text string) ([]T, error) {
 
 // helmTemplate returns the output of `helm template --namespace kube-system` with
 // values in YAML.
-func helmTemplate(values string) (string, error) {
+func helmTemplate(values string) (string, error) { return helmTemplateIn("kube-system", values) }
+
+func helmTemplateIn(namespace, values string) (string, error) {
 	c, err := loader.LoadDir(chart)
 	if err != nil {
 		return "", err
@@ -89,7 +91,7 @@ func helmTemplate(values string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	release := chartutil.ReleaseOptions{Name: "multihome", Namespace: "kube-system", IsInstall: true}
+	release := chartutil.ReleaseOptions{Name: "multihome", Namespace: namespace, IsInstall: true}
 	all, err := chartutil.ToRenderValues(c, given, release, chartutil.DefaultCapabilities)
 	if err != nil {
 		return "", err

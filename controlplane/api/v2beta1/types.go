@@ -43,6 +43,7 @@ const (
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=spidermultusconfigs,singular=spidermultusconfig,shortName=smc,scope=Namespaced
 // +kubebuilder:metadata:annotations="multihome.io/crds=1"
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:printcolumn:name="TYPE",type=string,JSONPath=`.spec.cniType`
 // +kubebuilder:printcolumn:name="NAD",type=string,JSONPath=`.status.networkAttachmentDefinition`
 // +kubebuilder:printcolumn:name="READY",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
@@ -93,6 +94,7 @@ const (
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=spidercoordinators,singular=spidercoordinator,shortName=scc,scope=Cluster
 // +kubebuilder:metadata:annotations="multihome.io/crds=1"
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
 // +kubebuilder:printcolumn:name="PHASE",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="OVERLAYPODCIDR",type=string,JSONPath=`.status.overlayPodCIDR`
 // +kubebuilder:printcolumn:name="SERVICECIDR",type=string,JSONPath=`.status.serviceCIDR`

@@ -4,10 +4,13 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +19,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
@@ -142,6 +146,98 @@ func TestLeaders(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRoles runs a controller with the rights that deploy/ gives it: it makes, mends and
+// deletes networks, keeps the webhook's certificate, and nothing is forbidden to it.
+func TestRoles(t *testing.T) {
+	kubectl := func(args ...string) string {
+		t.Helper()
+		var errs bytes.Buffer
+		cmd := exec.Command("kubectl", args...)
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("kubectl %s: %v: %s", strings.Join(args, " "), err, errs.String())
+		}
+		return string(out)
+	}
+	const deploy = "../../../deploy/kustomize/controlplane"
+	kubectl("apply", "--server-side", "--validate=strict", "--force-conflicts", "-k", deploy)
+	t.Cleanup(func() {
+		kubectl("delete", "--ignore-not-found", "-f", deploy+"/webhook.yaml", "-f", deploy+"/roles.yaml", "-f", deploy+"/controller.yaml")
+	})
+	token := strings.TrimSpace(kubectl("create", "token", "multihome-controller", "--namespace", "kube-system"))
+	kubeconfig := kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+	var config map[string]any
+	if err := json.Unmarshal([]byte(kubeconfig), &config); err != nil {
+		t.Fatal(err)
+	}
+	config["users"].([]any)[0].(map[string]any)["user"] = map[string]any{"token": token}
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := testcluster.Client(t)
+	ns := testcluster.Namespace(t, c)
+	p := start(t, "kube-system", "--kubeconfig", path, "--webhook-port", strconv.Itoa(freePort(t)))
+	network := &v2beta1.SpiderMultusConfig{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "net"},
+		Spec:       netconf.Spec{CNIType: "macvlan", Macvlan: &netconf.Macvlan{Master: []string{"ens192"}}},
+	}
+	if err := c.Create(t.Context(), network); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Create(t.Context(), &v2beta1.SpiderCoordinator{ObjectMeta: metav1.ObjectMeta{Name: "default"}}); err != nil {
+		t.Fatal(err)
+	}
+	attachment := &nad.NetworkAttachmentDefinition{}
+	there := func() bool { return c.Get(t.Context(), client.ObjectKeyFromObject(network), attachment) == nil }
+	eventually(t, "the network", there)
+	uid := attachment.UID
+	if err := c.Delete(t.Context(), attachment); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the network again", func() bool { return there() && attachment.UID != uid })
+	eventually(t, "its condition", func() bool {
+		return c.Get(t.Context(), client.ObjectKeyFromObject(network), network) == nil && network.Status.NetworkAttachmentDefinition == "net"
+	})
+	eventually(t, "the SpiderCoordinator's status", func() bool {
+		o := &v2beta1.SpiderCoordinator{}
+		return c.Get(t.Context(), client.ObjectKey{Name: "default"}, o) == nil && len(o.Status.ServiceCIDR) > 0
+	})
+	eventually(t, "the webhook's authority", func() bool {
+		return kubectl("get", "validatingwebhookconfiguration", "multihome", "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}") != ""
+	})
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"spec": {"macvlan": {"master": ["ens224"]}}}`))
+	if err := c.Patch(t.Context(), network, patch); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the edit", func() bool { return there() && strings.Contains(attachment.Spec.Config, "ens224") })
+	if p.logged("forbidden") || p.logged("Forbidden") {
+		t.Error("something is forbidden to it")
+	}
+	if err := p.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// freePort returns a port of 127.0.0.1 that nobody has.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 // TestRefuses: what is wrong is said in a sentence, and the controller ends.

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package deploy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+)
+
+// byName returns the objects of manifests by their kind, namespace and name.
+func byName(t *testing.T, manifests string) map[string]map[string]any {
+	t.Helper()
+	out := map[string]map[string]any{}
+	for _, text := range strings.Split("\n"+manifests, "\n---\n") {
+		var o map[string]any
+		if err := yaml.UnmarshalStrict([]byte(text), &o); err != nil {
+			t.Fatalf("%v in:\n%s", err, text)
+		}
+		if len(o) == 0 {
+			continue
+		}
+		metadata := o["metadata"].(map[string]any)
+		namespace, _ := metadata["namespace"].(string)
+		id := o["kind"].(string) + " " + namespace + "/" + metadata["name"].(string)
+		if out[id] != nil {
+			t.Errorf("%s is there twice", id)
+		}
+		out[id] = o
+	}
+	return out
+}
+
+// controlplane returns the objects that controlplane.enabled adds to the chart.
+func controlplane(t *testing.T) map[string]map[string]any {
+	t.Helper()
+	with, err := helmTemplate("controlplane: {enabled: true}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := helmTemplate("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := byName(t, with)
+	for id := range byName(t, without) {
+		delete(added, id)
+	}
+	return added
+}
+
+func TestControlplaneOfChartAndKustomizationSayTheSame(t *testing.T) {
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "../../deploy/kustomize/controlplane")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := built.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chart, base := controlplane(t), byName(t, string(text))
+	if len(chart) < 10 {
+		t.Fatalf("%d objects", len(chart))
+	}
+	if diff := cmp.Diff(base, chart); diff != "" {
+		t.Errorf("(-kustomization +chart):\n%s", diff)
+	}
+}
+
+// Another release's namespace is in all places.
+func TestControlplaneElsewhere(t *testing.T) {
+	text, err := helmTemplateIn("elsewhere", "controlplane: {enabled: true, replicas: 3}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, o := range byName(t, text) {
+		if strings.Contains(id, " kube-system/") && !strings.HasSuffix(id, "-cidrs") {
+			t.Errorf("%s is in kube-system", id)
+		}
+		if strings.HasPrefix(id, "ValidatingWebhookConfiguration") {
+			if webhook, err := yaml.Marshal(o); err != nil || strings.Contains(string(webhook), "kube-system") {
+				t.Errorf("%v:\n%s", err, webhook)
+			}
+		}
+	}
+}
+
+// The controller has no right that it doesn't need: no wildcard, no capability, nothing of
+// the node, no Secret but its own.
+func TestControlplaneHasFewRights(t *testing.T) {
+	roles := 0
+	for id, o := range controlplane(t) {
+		kind, _, _ := strings.Cut(id, " ")
+		text, err := yaml.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch kind {
+		case "Role", "ClusterRole":
+			roles++
+			var role rbacv1.ClusterRole
+			if err := yaml.Unmarshal(text, &role); err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range role.Rules {
+				if slices.Contains(slices.Concat(r.APIGroups, r.Resources, r.Verbs), "*") {
+					t.Errorf("%s: %v", id, r)
+				}
+				if slices.Contains(r.Resources, "secrets") && (kind != "Role" || len(r.ResourceNames) == 0 && !slices.Equal(r.Verbs, []string{"create"})) {
+					t.Errorf("%s: %v", id, r)
+				}
+			}
+		case "Deployment":
+			var d appsv1.Deployment
+			if err := yaml.UnmarshalStrict(text, &d); err != nil {
+				t.Fatal(err)
+			}
+			pod := d.Spec.Template.Spec
+			c := pod.Containers[0]
+			s := c.SecurityContext
+			if pod.HostNetwork || pod.HostPID || pod.HostIPC || len(pod.Volumes) > 0 || !*pod.SecurityContext.RunAsNonRoot ||
+				pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+				t.Errorf("the pod is let out of its own: %+v", pod)
+			}
+			if s.Privileged != nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || len(s.Capabilities.Add) > 0 || s.Capabilities.Drop[0] != "ALL" {
+				t.Errorf("it may do more than it must: %+v", s)
+			}
+			if *d.Spec.Replicas != 2 || c.LivenessProbe == nil || c.ReadinessProbe == nil || c.Resources.Limits.Memory().IsZero() {
+				t.Errorf("it isn't looked after: %+v", c)
+			}
+		}
+	}
+	if roles != 3 {
+		t.Errorf("%d roles", roles)
+	}
+}
