@@ -38,14 +38,12 @@ func (k *keeper) NeedLeaderElection() bool { return true }
 // Start looks whenever something has changed, and when it is time, until ctx ends.
 func (k *keeper) Start(ctx context.Context) error {
 	wait := time.Second
-	for {
+	for ctx.Err() == nil {
 		after, err := k.keep(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
 			after = 0 // somebody else wrote: look at it
-		case err != nil:
+		case err != nil && ctx.Err() == nil:
 			k.log.Error(err, "the webhook's certificate isn't kept: objects may be taken unchecked")
 			after, wait = wait, min(2*wait, time.Minute)
 		default:
@@ -59,6 +57,7 @@ func (k *keeper) Start(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
+	return nil
 }
 
 // keep reads, decides and writes once. It returns when to look again.

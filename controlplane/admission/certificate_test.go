@@ -12,12 +12,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr/testr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -332,20 +334,58 @@ func TestReplicas(t *testing.T) {
 		leader := c.serve(t, election)
 		c.webhook(t, leader.address)
 		s := c.settled(t, leader, time.Now())
+		var decides atomic.Bool
 		follower := c.serve(t, func(m *ctrl.Options, o *Options) {
 			election(m, o)
-			o.now = func() time.Time { return time.Now().Add(61 * day) } // it would renew the certificate
+			o.now = func() time.Time { decides.Store(true); return time.Now() }
 		})
-		if now := c.settled(t, follower, time.Now()); now.secret.ResourceVersion != s.secret.ResourceVersion {
-			t.Error("the replica that doesn't lead wrote the Secret")
-		}
+		c.settled(t, follower, time.Now())
 		if err := c.Delete(t.Context(), &s.secret); err != nil {
 			t.Fatal(err)
 		}
 		until(t, "another Secret", func() bool { uid := c.state(t).secret.UID; return uid != "" && uid != s.secret.UID })
 		c.settled(t, follower, time.Now())
 		c.settled(t, leader, time.Now())
+		if decides.Load() {
+			t.Error("the replica that doesn't lead decides about the certificate")
+		}
 	})
+}
+
+// TestStaleWrites changes an object after the keeper has read it: its write is refused.
+func TestStaleWrites(t *testing.T) {
+	for _, of := range []string{"Secret", "configuration"} {
+		t.Run(of, func(t *testing.T) {
+			c := newCluster(t)
+			c.webhook(t, "127.0.0.1:1")
+			at := &clock{at: time.Now()}
+			for range 2 {
+				if _, err := c.keeper(t, at.now, nil).keep(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			at.move(61 * day)
+			patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata": {"labels": {"user": "was-here"}}}`))
+			through := interceptor.NewClient(c, interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+					if err := c.Get(ctx, key, o, opts...); err != nil {
+						return err
+					}
+					if _, secret := o.(*corev1.Secret); secret == (of == "Secret") {
+						return c.Patch(ctx, o.DeepCopyObject().(client.Object), patch)
+					}
+					return nil
+				},
+			})
+			patched := c.state(t)
+			if _, err := c.keeper(t, at.now, through).keep(t.Context()); !apierrors.IsConflict(err) {
+				t.Errorf("%v: want a conflict", err)
+			}
+			if now := c.state(t); !bytes.Equal(now.secret.Data[corev1.TLSCertKey], patched.secret.Data[corev1.TLSCertKey]) {
+				t.Error("the Secret was written")
+			}
+		})
+	}
 }
 
 // TestWithoutPermissions runs as somebody who may do nothing: the manager goes on.

@@ -24,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -455,6 +456,22 @@ func TestNamesOfOthers(t *testing.T) {
 		response := h.Handle(t.Context(), review(t, admissionv1.Create, c.network("b", nil, custom), nil))
 		if !response.Allowed || len(response.Warnings) != 1 || !strings.Contains(response.Warnings[0], "metadata.name: not checked whether another SpiderMultusConfig has it: no answer") {
 			t.Errorf("%+v", response)
+		}
+	})
+	t.Run("the other is being deleted", func(t *testing.T) {
+		o := c.network("leaving", nil, custom)
+		o.SetFinalizers([]string{"test.example/a"})
+		c.make(t, o)
+		if err := c.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		h := &handler{reader: c}
+		next := c.network("x", map[string]string{netconf.NameAnnotation: "leaving"}, custom)
+		if response := h.Handle(t.Context(), review(t, admissionv1.Create, next, nil)); !response.Allowed {
+			t.Errorf("%+v", response.Result)
+		}
+		if err := c.Patch(t.Context(), o, client.RawPatch(types.MergePatchType, []byte(`{"metadata": {"finalizers": null}}`))); err != nil {
+			t.Fatal(err)
 		}
 	})
 	t.Run("an update of one of two", func(t *testing.T) {
