@@ -354,31 +354,28 @@ func TestReplicas(t *testing.T) {
 
 // TestStaleWrites changes an object after the keeper has read it: its write is refused.
 func TestStaleWrites(t *testing.T) {
-	for _, of := range []string{"Secret", "configuration"} {
+	for _, of := range []string{"Secret", "foreign Secret", "configuration"} {
 		t.Run(of, func(t *testing.T) {
 			c := newCluster(t)
 			c.webhook(t, "127.0.0.1:1")
 			at := &clock{at: time.Now()}
+			if of == "foreign Secret" {
+				immutable := true
+				o := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: Secret}, Immutable: &immutable}
+				c.make(t, o)
+				if _, err := c.keeper(t, at.now, c.afterReading(true)).keep(t.Context()); !apierrors.IsConflict(err) {
+					t.Errorf("%v: want a conflict", err)
+				}
+				return
+			}
 			for range 2 {
 				if _, err := c.keeper(t, at.now, nil).keep(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
 			at.move(61 * day)
-			patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata": {"labels": {"user": "was-here"}}}`))
-			through := interceptor.NewClient(c, interceptor.Funcs{
-				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
-					if err := c.Get(ctx, key, o, opts...); err != nil {
-						return err
-					}
-					if _, secret := o.(*corev1.Secret); secret == (of == "Secret") {
-						return c.Patch(ctx, o.DeepCopyObject().(client.Object), patch)
-					}
-					return nil
-				},
-			})
 			patched := c.state(t)
-			if _, err := c.keeper(t, at.now, through).keep(t.Context()); !apierrors.IsConflict(err) {
+			if _, err := c.keeper(t, at.now, c.afterReading(of == "Secret")).keep(t.Context()); !apierrors.IsConflict(err) {
 				t.Errorf("%v: want a conflict", err)
 			}
 			if now := c.state(t); !bytes.Equal(now.secret.Data[corev1.TLSCertKey], patched.secret.Data[corev1.TLSCertKey]) {
@@ -386,6 +383,23 @@ func TestStaleWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// afterReading returns a client that changes the Secret, or the configuration, each time
+// that it has read it.
+func (c *cluster) afterReading(secret bool) client.Client {
+	patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata": {"labels": {"user": "was-here"}}}`))
+	return interceptor.NewClient(c, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+			if err := c.Get(ctx, key, o, opts...); err != nil {
+				return err
+			}
+			if _, is := o.(*corev1.Secret); is == secret {
+				return c.Patch(ctx, o.DeepCopyObject().(client.Object), patch)
+			}
+			return nil
+		},
+	})
 }
 
 // TestWithoutPermissions runs as somebody who may do nothing: the manager goes on.
