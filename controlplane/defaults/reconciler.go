@@ -124,7 +124,7 @@ func theOne(context.Context, client.Object) []reconcile.Request {
 // heartbeat of a kubelet.
 func nodeEvents() handler.EventHandler {
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	later := func(q queue) { q.AddAfter(theOne(nil, nil)[0], settle) }
+	later := func(q queue) { q.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}, settle) }
 	return handler.Funcs{
 		CreateFunc: func(_ context.Context, _ event.CreateEvent, q queue) { later(q) },
 		DeleteFunc: func(_ context.Context, _ event.DeleteEvent, q queue) { later(q) },
@@ -159,10 +159,11 @@ func (r *reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 		ctrl.LoggerFrom(ctx).Info("wrote the status", "phase", c.Status.Phase, "reason", c.Status.Reason,
 			"serviceCIDR", c.Status.ServiceCIDR, "overlayPodCIDR", c.Status.OverlayPodCIDR)
 	}
+	next := resync
 	if s.err() != nil {
-		return ctrl.Result{RequeueAfter: again}, nil
+		next = again
 	}
-	return ctrl.Result{RequeueAfter: resync}, nil
+	return ctrl.Result{RequeueAfter: next}, nil
 }
 
 // err returns the errors of reading, nil if everything was read.

@@ -83,7 +83,7 @@ func printTable() {
 
 func cases() []testCase {
 	var all []testCase
-	for _, some := range [][]testCase{coordinatorCases, otherPluginCases, serviceCases(), manifestCases, exampleCases, nodeCases, notCoveredCases} {
+	for _, some := range [][]testCase{coordinatorCases, otherPluginCases, serviceCases(), manifestCases, networkCases, exampleCases, nodeCases, notCoveredCases} {
 		all = append(all, some...)
 	}
 	return all
