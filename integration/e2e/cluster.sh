@@ -190,7 +190,8 @@ control_plane() {
 		--service-account-signing-key-file=serviceaccounts.key --allow-privileged=true --profiling=false &
 	until_ok 120 kubectl --kubeconfig=admin.kubeconfig get --raw /readyz
 	forever cp/controller-manager kube-controller-manager --kubeconfig=controller-manager.kubeconfig --leader-elect=false \
-		--use-service-account-credentials --service-account-private-key-file=serviceaccounts.key --profiling=false &
+		--use-service-account-credentials --service-account-private-key-file=serviceaccounts.key \
+		--root-ca-file=cp/apiserver.crt --profiling=false &
 	forever cp/scheduler kube-scheduler --kubeconfig=scheduler.kubeconfig --leader-elect=false --profiling=false &
 	export KUBECONFIG=$E2E_STATE/admin.kubeconfig
 	kubectl apply -f "$here/networkattachmentdefinition.yaml" >cp/manifests.log

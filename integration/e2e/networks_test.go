@@ -69,7 +69,9 @@ spec:
 // applyText creates the objects of a manifest, until the end of the test.
 func applyText(t *testing.T, manifest string) {
 	t.Helper()
-	t.Cleanup(func() { tool(t, manifest, "kubectl", "delete", "--ignore-not-found", "--cascade=foreground", "-f", "-") })
+	t.Cleanup(func() {
+		tool(t, manifest, "kubectl", "delete", "--ignore-not-found", "--cascade=foreground", "-f", "-")
+	})
 	tool(t, manifest, "kubectl", "apply", "--server-side", "--validate=strict", "-f", "-")
 }
 
