@@ -52,8 +52,8 @@ func (b *builder) node(s side, src netip.Addr) {
 	for _, n := range s.node {
 		b.plan.Want(pod, "the node is always at the other end", netstate.Neigh{Dev: b.wire.pod, Dst: n, MAC: b.wire.hostMAC, Permanent: true})
 	}
-	b.plan.Want(pod, "the way back to whoever came through the node", netstate.NewRoute(netstate.ProtoCoordinator, b.replies, netstate.Default(src), s.node[0], b.wire.pod, netip.Addr{}))
-	b.plan.Want(pod, "replies to what came from the node", netstate.Rule{
+	b.plan.Want(pod, "the route of replies to connections from the node", netstate.NewRoute(netstate.ProtoCoordinator, b.replies, netstate.Default(src), s.node[0], b.wire.pod, netip.Addr{}))
+	b.plan.Want(pod, "replies to connections from the node", netstate.Rule{
 		Family: s.family, Priority: netstate.ReplyPriority, Mark: b.c.ReplyMark, Mask: b.c.ReplyMark, Table: b.replies, Proto: netstate.ProtoCoordinator,
 	})
 }

@@ -111,7 +111,7 @@ func (b *builder) defaultsOf(f netstate.Family, nic string, table int) []netstat
 func (b *builder) toRules(table int) {
 	for _, a := range netstate.All[netstate.Addr](b.v.Snapshot, pod) {
 		if a.Dev == b.nic {
-			b.plan.Want(pod, "what goes to a NIC's subnet leaves by it", netstate.Rule{
+			b.plan.Want(pod, "packets to a NIC's subnet leave by that NIC", netstate.Rule{
 				Family: netstate.FamilyOf(a.Prefix.Addr()), Priority: netstate.LatePriority, To: a.Prefix, Table: table, Proto: netstate.ProtoCoordinator,
 			})
 		}

@@ -47,7 +47,7 @@ func (c *Config) markBackend(v *plugin.View) netstate.Backend {
 
 // marks wants m in one backend and not in the other, which an earlier ADD may have used.
 func (b *builder) marks(m netstate.Mark) {
-	const why, whyNot = "a connection that came from the node is answered by it", "markBackend: the other backend holds the marks"
+	const why, whyNot = "marks connections from the node, for their replies", "markBackend: the other backend holds the marks"
 	backend := b.c.markBackend(b.v)
 	if backend == netstate.Nftables {
 		b.plan.Want(pod, why, m)

@@ -187,7 +187,7 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 		if n == via && table == netstate.TableMain {
 			continue // the next hop is reachable already, and ptp has made a route to it
 		}
-		b.plan.Want(pod, "the node, which an underlay NIC can't reach", netstate.NewRoute(netstate.ProtoCoordinator, table, netstate.Single(n), via, dev, src))
+		b.plan.Want(pod, "reaches the node, which an underlay NIC can't do itself", netstate.NewRoute(netstate.ProtoCoordinator, table, netstate.Single(n), via, dev, src))
 	}
 	gateway := via
 	if !gateway.IsValid() {
@@ -197,7 +197,7 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 		if cidr.IsSingleIP() && slices.Contains(s.node, cidr.Addr()) {
 			continue // it has a route as one of the node's
 		}
-		b.plan.Want(pod, "what the node knows the way to", netstate.NewRoute(netstate.ProtoCoordinator, table, cidr, gateway, dev, src))
+		b.plan.Want(pod, "reached through the node", netstate.NewRoute(netstate.ProtoCoordinator, table, cidr, gateway, dev, src))
 	}
 }
 
@@ -206,7 +206,7 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 // through that address of the pod; the MAC in the neighbour entries then only tells which
 // pod has the address.
 func (b *builder) hostRoutes(s side, dev string, via netip.Addr, mac netstate.MAC) {
-	b.plan.WantShared(host, "pods come before anything else", netstate.Rule{
+	b.plan.WantShared(host, "routes to pods come first", netstate.Rule{
 		Family: s.family, Priority: b.c.HostRulePrio, Table: b.c.HostRuleTable, Proto: netstate.ProtoCoordinator,
 	})
 	for _, a := range s.pod {
@@ -280,6 +280,6 @@ func (b *builder) rpFilter(devs ...string) {
 		return
 	}
 	for _, dev := range devs {
-		b.plan.Want(pod, "a packet may come by another link than its answer would leave by", netstate.Sysctl{Family: netstate.IPv4, Dev: dev, Name: "rp_filter", Value: b.c.PodRPFilter})
+		b.plan.Want(pod, "packets may arrive by another link than their replies leave by", netstate.Sysctl{Family: netstate.IPv4, Dev: dev, Name: "rp_filter", Value: b.c.PodRPFilter})
 	}
 }

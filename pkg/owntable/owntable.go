@@ -43,16 +43,16 @@ type NIC struct {
 func (n NIC) Want(plan *netstate.Plan, s *netstate.Snapshot, f netstate.Family, table int) {
 	for _, a := range n.Addrs {
 		if netstate.FamilyOf(a) == f {
-			plan.Want(pod, "what comes from an address leaves by its NIC", Rule(n.Owner, a, netstate.FromPriority, table))
+			plan.Want(pod, "packets from an address leave by its NIC", Rule(n.Owner, a, netstate.FromPriority, table))
 		}
 	}
 	for _, r := range n.Ways(s, f) {
 		r.Table = table
-		plan.Want(pod, "the NIC's own ways", r)
+		plan.Want(pod, "the NIC's own routes", r)
 	}
 	for _, r := range n.Defaults(s, f, table) {
 		r.Table = table
-		plan.Want(pod, "the NIC's own way out", r)
+		plan.Want(pod, "the NIC's own default route", r)
 	}
 }
 
