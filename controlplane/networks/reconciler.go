@@ -106,9 +106,15 @@ func (r *reconciler) observe(ctx context.Context, key types.NamespacedName) (Obs
 	return r.withNAD(ctx, r.cache, o)
 }
 
-// again reads from the API server what observe found in the cache.
+// again reads from the API server what observe found in the cache: the
+// NetworkAttachmentDefinition first. A config that is deleted with --cascade=orphan after that
+// changes the NetworkAttachmentDefinition, so that the write is refused. In the other order it
+// would be given to a config that is gone, and the garbage collector would take it.
 func (r *reconciler) again(ctx context.Context, cached Observed) (Observed, error) {
-	o := Observed{Key: cached.Key}
+	o, err := r.withNAD(ctx, r.live, Observed{Key: cached.Key})
+	if err != nil {
+		return o, err
+	}
 	for _, c := range cached.Configs {
 		now := v2beta1.SpiderMultusConfig{}
 		switch err := r.live.Get(ctx, client.ObjectKeyFromObject(&c), &now); {
@@ -119,7 +125,7 @@ func (r *reconciler) again(ctx context.Context, cached Observed) (Observed, erro
 			o.Configs = append(o.Configs, now)
 		}
 	}
-	return r.withNAD(ctx, r.live, o)
+	return o, nil
 }
 
 // withNAD adds the NetworkAttachmentDefinition and the config that controls it.
