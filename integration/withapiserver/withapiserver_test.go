@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,6 +20,9 @@ import (
 
 // TestMain builds what the script runs, as that can take minutes, and says so.
 func TestMain(m *testing.M) {
+	// Who is started with one of these ignored, as by nohup, hands that on, and a shell can't
+	// change it. A signal that is caught here is the default there.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 	build := exec.Command("../e2e/build.sh", "control-plane")
 	build.Stdout, build.Stderr = os.Stdout, os.Stderr
 	if err := build.Run(); err != nil {
