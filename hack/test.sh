@@ -64,7 +64,8 @@ tests() { # tests KIND: runs all tests of a kind
 		with="$PWD/hack/with-apiserver env -C $PWD/controlplane"
 		# As the image's controller: so Kubernetes' libraries are compiled only once.
 		export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
-		run controlplane $(go -C controlplane list ./... | grep -v /cmd/)
+		# One package at a time: they share the server, and its one SpiderCoordinator.
+		run controlplane -p 1 $(go -C controlplane list ./... | grep -v /cmd/)
 		# These look after all namespaces: they have an API of their own.
 		run controllers ./cmd/...
 		;;

@@ -2,10 +2,11 @@
 
 // Package testcluster gives tests the API server that hack/with-apiserver runs:
 //
-//	hack/with-apiserver go -C controlplane test ./...
+//	hack/with-apiserver go -C controlplane test -p 1 ./...
 //
 // Beware: all packages share one server. A test keeps to a namespace of its own, and
-// restricts to it the managers, policies and webhooks that it starts.
+// restricts to it the managers, policies and webhooks that it starts. What a cluster has
+// once, such as SpiderCoordinator default, it deletes at its end; hence -p 1.
 package testcluster
 
 import (
