@@ -133,6 +133,14 @@ func TestControlplaneHasFewRights(t *testing.T) {
 			if s.Privileged != nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || len(s.Capabilities.Add) > 0 || s.Capabilities.Drop[0] != "ALL" {
 				t.Errorf("it may do more than it must: %+v", s)
 			}
+			// The first toleration that fits counts; without an end, a pod of a dead node stays for ever.
+			for _, key := range []string{corev1.TaintNodeNotReady, corev1.TaintNodeUnreachable} {
+				taint := corev1.Taint{Key: key, Effect: corev1.TaintEffectNoExecute}
+				first := slices.IndexFunc(pod.Tolerations, func(one corev1.Toleration) bool { return one.ToleratesTaint(&taint) })
+				if first < 0 || pod.Tolerations[first].TolerationSeconds == nil {
+					t.Errorf("%s: it isn't made again elsewhere: %+v", key, pod.Tolerations)
+				}
+			}
 			if *d.Spec.Replicas != 2 || c.LivenessProbe == nil || c.ReadinessProbe == nil || c.Resources.Limits.Memory().IsZero() {
 				t.Errorf("it isn't looked after: %+v", c)
 			}
