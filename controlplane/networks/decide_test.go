@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,15 +124,16 @@ func TestDecide(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := Observed{Key: types.NamespacedName{Namespace: "ns", Name: "net"}, NAD: tt.nad, Configs: tt.configs, Owner: tt.owner}
 			d := Decide(o)
-			holder, reasons := "", ""
+			var holder string
+			var all []string
 			for _, v := range d.Verdicts {
-				reasons += " " + v.Reason
+				all = append(all, v.Reason)
 				if v.Reason == v2beta1.Written {
 					holder = v.Config.Name
 				}
 			}
-			if d.Write != tt.write || holder != tt.holder || reasons != cmpSpace(tt.reasons) {
-				t.Errorf("write %d, holder %q, reasons%s: want %d, %q, %s", d.Write, holder, reasons, tt.write, tt.holder, tt.reasons)
+			if reasons := strings.Join(all, " "); d.Write != tt.write || holder != tt.holder || reasons != tt.reasons {
+				t.Errorf("write %d, holder %q, reasons %s: want %d, %q, %s", d.Write, holder, reasons, tt.write, tt.holder, tt.reasons)
 			}
 			if tt.name == "of nobody" && d.NAD.Annotations[FormerConfig] != tt.nad.Spec.Config {
 				t.Errorf("the former configuration is lost: %v", d.NAD.Annotations)
@@ -141,13 +143,6 @@ func TestDecide(t *testing.T) {
 }
 
 func list(c ...v2beta1.SpiderMultusConfig) []v2beta1.SpiderMultusConfig { return c }
-
-func cmpSpace(s string) string {
-	if s == "" {
-		return ""
-	}
-	return " " + s
-}
 
 // TestBytes: what a user wrote whole is compared byte by byte.
 func TestBytes(t *testing.T) {

@@ -33,7 +33,7 @@ func TestOrphanedMeanwhile(t *testing.T) {
 	c.Annotations = nil
 	attachment := desired(nil, &c)
 	server := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&c).WithObjects(&c, attachment).Build()
-	cache := fake.NewClientBuilder().WithScheme(scheme).WithObjects(config0(c)).
+	cache := fake.NewClientBuilder().WithScheme(scheme).WithObjects(unwritten(c)).
 		WithIndex(&v2beta1.SpiderMultusConfig{}, byName, func(o client.Object) []string { return []string{NameOf(o.(*v2beta1.SpiderMultusConfig))} }).Build()
 	orphaned := false
 	live := interceptor.NewClient(server, interceptor.Funcs{Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
@@ -47,7 +47,7 @@ func TestOrphanedMeanwhile(t *testing.T) {
 			t.Fatal(err)
 		}
 		now.OwnerReferences = nil
-		if err := errors.Join(w.Update(ctx, now), w.Delete(ctx, config0(c))); err != nil {
+		if err := errors.Join(w.Update(ctx, now), w.Delete(ctx, unwritten(c))); err != nil {
 			t.Fatal(err)
 		}
 		return err
@@ -63,8 +63,8 @@ func TestOrphanedMeanwhile(t *testing.T) {
 	}
 }
 
-// config0 returns a config as it was before it was written.
-func config0(c v2beta1.SpiderMultusConfig) *v2beta1.SpiderMultusConfig {
+// unwritten returns a config as it was before it was written.
+func unwritten(c v2beta1.SpiderMultusConfig) *v2beta1.SpiderMultusConfig {
 	out := c.DeepCopy()
 	out.ResourceVersion = ""
 	return out

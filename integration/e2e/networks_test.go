@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +49,7 @@ spec:
   macvlan: {master: [ens192]}
   capabilities: {ips: true}
   coordinator: {hijackCIDR: ["%s"]}
-`, strings.Join(append(append([]string{}, serviceRanges...), overlayRanges...), `", "`)))
+`, strings.Join(slices.Concat(serviceRanges, overlayRanges), `", "`)))
 	tool(t, "", "kubectl", "wait", "--for=condition=Ready", "--timeout=1m", "spidermultusconfig/macvlan-ens192")
 
 	a, b := deployed(t, "net-a", "node1", 190), deployed(t, "net-b", "node2", 191)

@@ -165,7 +165,7 @@ func TestRoles(t *testing.T) {
 	const deploy = "../../../deploy/kustomize/controlplane"
 	kubectl("apply", "--server-side", "--validate=strict", "--force-conflicts", "-k", deploy)
 	t.Cleanup(func() {
-		kubectl("delete", "--ignore-not-found", "-f", deploy+"/webhook.yaml", "-f", deploy+"/roles.yaml", "-f", deploy+"/controller.yaml")
+		kubectl("delete", "--ignore-not-found", "-f", deploy+"/webhook.yaml", "-f", deploy+"/policies.yaml", "-f", deploy+"/roles.yaml", "-f", deploy+"/controller.yaml")
 	})
 	token := strings.TrimSpace(kubectl("create", "token", "multihome-controller", "--namespace", "kube-system"))
 	kubeconfig := kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
@@ -218,6 +218,15 @@ func TestRoles(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the edit", func() bool { return there() && strings.Contains(attachment.Spec.Config, "ens224") })
+
+	// Another name: the former network is deleted. The policies refuse that.
+	kubectl("delete", "validatingadmissionpolicybinding", "multihome-annotations")
+	rename := client.RawPatch(types.MergePatchType, []byte(`{"metadata": {"annotations": {"`+netconf.NameAnnotation+`": "moved"}}}`))
+	eventually(t, "the name", func() bool { return c.Patch(t.Context(), network, rename) == nil })
+	eventually(t, "the network of the former name gone", func() bool { return !there() })
+	eventually(t, "the network of the new name", func() bool {
+		return c.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "moved"}, attachment) == nil
+	})
 	if p.logged("forbidden") || p.logged("Forbidden") {
 		t.Error("something is forbidden to it")
 	}
