@@ -98,6 +98,27 @@ func Decode(raw map[string]json.RawMessage, keys []Key) error {
 	})
 }
 
+// DecodeAll does the same as Decode for an object without keys of CNI and of runtimes, such
+// as a file of the suite's own.
+func DecodeAll(raw map[string]json.RawMessage, keys []Key) error { return assign(raw, keys, nil) }
+
+// Has reports whether an object has a value for a key: neither null nor "", which
+// generators write for a key that is not set.
+func Has(raw map[string]json.RawMessage, key Key) bool {
+	for name, value := range raw {
+		if key.Is(name) && !unset(value) {
+			return true
+		}
+	}
+	return false
+}
+
+// unset reports whether a value stands for none.
+func unset(value []byte) bool {
+	value = bytes.TrimSpace(value)
+	return len(value) == 0 || string(value) == "null" || string(value) == `""`
+}
+
 // Fields does the same as Decode for an object within a configuration. It returns
 // [ErrNoObject] if the value is not an object.
 func Fields(raw json.RawMessage, keys []Key) error {
@@ -105,7 +126,7 @@ func Fields(raw json.RawMessage, keys []Key) error {
 	if json.Unmarshal(raw, &fields) != nil {
 		return ErrNoObject
 	}
-	return assign(fields, keys, nil)
+	return DecodeAll(fields, keys)
 }
 
 // assign gives each value to its key, and skips keys that others reports as another
@@ -119,8 +140,8 @@ func assign(raw map[string]json.RawMessage, keys []Key, others func(name string)
 	given := make(map[string]string, len(raw))
 	for _, name := range names {
 		value := bytes.TrimSpace(raw[name])
-		if string(value) == "null" || string(value) == `""` {
-			value = nil // generators write null or "" for a key that is not set
+		if unset(value) {
+			value = nil
 		}
 		i := slices.IndexFunc(keys, func(k Key) bool { return k.Is(name) })
 		if i < 0 && (others == nil || !others(name)) {
@@ -231,6 +252,31 @@ func repeatedKey(text []byte) string {
 		}
 	}
 	return ""
+}
+
+// ValidAttachments reads GC's list of living attachments under both of its names:
+// cni.dev/valid-attachments of the specification and cni.dev/attachments of older
+// versions of libcni. The value null is an empty list, which libcni writes so. A missing
+// list is an error: it would turn every attachment into garbage.
+func ValidAttachments(raw map[string]json.RawMessage) ([]types.GCAttachment, error) {
+	var out []types.GCAttachment
+	found := false
+	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
+		value, ok := raw[key]
+		if !ok {
+			continue
+		}
+		var list []types.GCAttachment
+		if err := json.Unmarshal(value, &list); err != nil {
+			return nil, Invalid("%s: %s: want a list of containerID and ifname", key, value)
+		}
+		found = true
+		out = append(out, list...)
+	}
+	if !found {
+		return nil, Invalid("cni.dev/valid-attachments: missing: want a list of containerID and ifname")
+	}
+	return out, nil
 }
 
 // Invalid returns an error for an invalid configuration, with CNI's code 7.

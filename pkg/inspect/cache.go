@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/libcni"
@@ -58,15 +59,49 @@ const results = "results"
 
 // Cache reads the caches of runtimes. A cache that isn't there has nothing.
 func Cache(dirs []string) (list []Cached, unread []*Unread) {
+	return readCache(dirs, func(string) bool { return true })
+}
+
+// CacheOf returns the same of some pods only, by their container IDs. It reads no file of
+// others.
+func CacheOf(dirs, containerIDs []string) (list []Cached, unread []*Unread) {
+	return readCache(dirs, func(file string) bool {
+		return slices.ContainsFunc(containerIDs, func(id string) bool { return (&Unread{File: file}).MayBeOf(id) })
+	})
+}
+
+// ReadCached reads a file of a cache.
+func ReadCached(file string) (Cached, error) {
+	c := Cached{File: file}
+	return c, c.read()
+}
+
+// Arg returns a value of CNI_ARGS, "" if it isn't there.
+func (c *Cached) Arg(name string) (value string) {
+	for _, arg := range c.Args {
+		if arg[0] == name {
+			value = arg[1]
+		}
+	}
+	return value
+}
+
+// ResultsOf returns the directory with the files of a cache.
+func ResultsOf(cacheDir string) string { return filepath.Join(cacheDir, results) }
+
+func readCache(dirs []string, wanted func(file string) bool) (list []Cached, unread []*Unread) {
 	for _, dir := range dirs {
-		dir = filepath.Join(dir, results)
+		dir = ResultsOf(dir)
 		files, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			unread = append(unread, &Unread{dir, err})
 		}
 		for _, f := range files {
-			c := Cached{File: filepath.Join(dir, f.Name())}
-			if err := c.read(); err != nil {
+			if !wanted(f.Name()) {
+				continue
+			}
+			c, err := ReadCached(filepath.Join(dir, f.Name()))
+			if err != nil {
 				unread = append(unread, &Unread{c.File, err})
 				continue
 			}

@@ -19,7 +19,10 @@ import (
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/nodeconf"
+	"github.com/multihome/multihome/pkg/plugin"
 	"github.com/multihome/multihome/pkg/records"
+	"github.com/multihome/multihome/pkg/spool"
 	"github.com/multihome/multihome/pkg/survey"
 )
 
@@ -34,6 +37,9 @@ type Pod struct {
 	Netns       string           // path of its network namespace
 	Attachments []Attachment     // by interface name; those that a runtime or we noted
 	Records     []records.Record // of this pod, by interface name
+
+	// Sandboxes say which addresses multihome-ipam gave the pod, and from which pools.
+	Sandboxes []spool.Sandbox `json:",omitempty"`
 }
 
 // Attachment is a NIC of a pod as noted at ADD.
@@ -70,6 +76,11 @@ func Pods(cacheDirs []string) []Pod {
 			p.Records = append(p.Records, r)
 		}
 	}
+	for _, s := range sandboxes() {
+		if p := byID[s.ContainerID]; p != nil && !s.Gone {
+			p.Sandboxes = append(p.Sandboxes, s)
+		}
+	}
 	var out []Pod
 	for _, p := range byID {
 		slices.SortFunc(p.Attachments, func(a, b Attachment) int { return cmp.Compare(a.IfName, b.IfName) })
@@ -78,6 +89,16 @@ func Pods(cacheDirs []string) []Pod {
 	}
 	slices.SortFunc(out, func(a, b Pod) int { return cmp.Compare(a.ContainerID, b.ContainerID) })
 	return out
+}
+
+// sandboxes returns what is in the node's spool; nothing if it can't be read.
+func sandboxes() []spool.Sandbox {
+	d, err := spool.OpenDir(spool.Dir)
+	if err != nil {
+		return nil
+	}
+	all, _ := spool.Sandboxes(d)
+	return all
 }
 
 // note adds an attachment unless it is known.
@@ -90,15 +111,7 @@ func (p *Pod) note(a Attachment) {
 // kubernetesName returns the pod's namespace and name from CNI_ARGS, as kubelet's runtimes
 // set it.
 func (c *Cached) kubernetesName() string {
-	var namespace, name string
-	for _, arg := range c.Args {
-		switch arg[0] {
-		case "K8S_POD_NAMESPACE":
-			namespace = arg[1]
-		case "K8S_POD_NAME":
-			name = arg[1]
-		}
-	}
+	namespace, name := c.Arg("K8S_POD_NAMESPACE"), c.Arg("K8S_POD_NAME")
 	if name == "" {
 		return ""
 	}
@@ -196,6 +209,8 @@ type State struct {
 	// Parents are the node's parents of the pod's links (macvlan, ipvlan, vlan), by the
 	// names of the pod's links.
 	Parents map[string]string
+	// Defaults are the node's, for keys that configurations lack.
+	Defaults plugin.Defaults
 }
 
 // Read opens the namespaces of the pod and its node, and reads both.
@@ -214,7 +229,7 @@ func (p Pod) Read() (State, error) {
 
 // Read reads a pod and its node by their open namespaces.
 func Read(k *kernel.Namespaces) (State, error) {
-	out := State{Snapshot: netstate.NewSnapshot()}
+	out := State{Snapshot: netstate.NewSnapshot(), Defaults: plugin.ReadDefaults(nodeconf.Path)}
 	var err error
 	if out.Parents, err = survey.ReadAll(k, out.Snapshot); err != nil {
 		return State{}, err

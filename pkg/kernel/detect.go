@@ -14,9 +14,20 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
+// InUse is the error for an address that a neighbour on a link has.
+type InUse struct {
+	Namespace netstate.NS
+	Dev       string
+	Addr      netip.Addr
+	MAC       netstate.MAC // the first that answered
+}
+
+func (e InUse) Error() string {
+	return fmt.Sprintf("%s: addr %s dev %s: %s has it already", e.Namespace, e.Addr, e.Dev, e.MAC)
+}
+
 // Conflict asks the neighbours on a link whether one of them has one of the addresses. If
-// so, it returns an error with the MAC that answered first. It ignores answers from the
-// MACs in own.
+// so, it returns [InUse]. It ignores answers from the MACs in own.
 func (s *Namespace) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC, p neighbours.Probe) error {
 	if len(addrs) == 0 {
 		return nil
@@ -24,7 +35,7 @@ func (s *Namespace) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC,
 	return s.onWire(dev, func(w *neighbours.Wire) error {
 		c, conflict, err := w.Conflict(addrs, own, p)
 		if conflict {
-			return fmt.Errorf("%s: addr %s dev %s: %s has it already", s.ns, c.Addr, dev, c.MAC)
+			return InUse{s.ns, dev, c.Addr, c.MAC}
 		}
 		return s.probing(dev, err)
 	})

@@ -58,18 +58,23 @@ type Namespace struct {
 // until Close: only one plugin at a time works on a pod. The lock is on the namespace
 // itself, so a killed plugin releases it, and there is no lock file to make or remove.
 // Errors that callers decide by are [netns.ErrNone] and [netns.ErrOwn].
-func Open(netns string) (*Namespaces, error) { return open(netns, true) }
+func Open(netns string) (*Namespaces, error) { return open(netns, unix.LOCK_EX) }
+
+// TryOpen does the same, but doesn't wait for the pod's lock: if another plugin has it, the
+// error is [netns.ErrBusy].
+func TryOpen(netns string) (*Namespaces, error) { return open(netns, unix.LOCK_EX|unix.LOCK_NB) }
 
 // Look opens the same namespaces for reading only. It takes no lock: it doesn't wait for a
 // plugin, and no plugin waits for it.
-func Look(netns string) (*Namespaces, error) { return open(netns, false) }
+func Look(netns string) (*Namespaces, error) { return open(netns, 0) }
 
-func open(netnsPath string, lock bool) (*Namespaces, error) {
+// open opens the namespaces, and locks the pod's as flock(2) does, unless lock is 0.
+func open(netnsPath string, lock int) (*Namespaces, error) {
 	k, err := OpenHost()
 	if err != nil {
 		return nil, err
 	}
-	k.looking = !lock
+	k.looking = lock == 0
 	fd, err := netns.Open(netnsPath)
 	if err != nil {
 		k.Close()
@@ -81,8 +86,11 @@ func open(netnsPath string, lock bool) (*Namespaces, error) {
 	if same {
 		err = netns.ErrOwn
 	}
-	if err == nil && lock {
-		err = netns.Lock(fd, unix.LOCK_EX)
+	if err == nil && lock != 0 {
+		err = netns.Lock(fd, lock)
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = netns.ErrBusy
 	}
 	if err != nil {
 		k.Close()

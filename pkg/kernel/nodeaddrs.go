@@ -20,26 +20,47 @@ import (
 // all links that are up and may carry addresses of the node itself. The argument holds the
 // pod's addresses with their prefix lengths.
 //
+// It also returns the subnets of the node itself: these addresses with their prefix lengths,
+// without those of bridges that lead nowhere out of the node, as a bridge of pods does, and
+// without single addresses, as tunnels and service proxies have them.
+//
 // It asks only those links for their addresses, so its time hardly grows with the numbers
 // of links, addresses and routes on the node.
-func (k *Namespaces) NodeAddrs(pod []netip.Prefix) ([]netip.Addr, error) {
+func (k *Namespaces) NodeAddrs(pod []netip.Prefix) (out []netip.Addr, subnets []netip.Prefix, err error) {
 	links, inVRF, err := k.nodeLinks()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var own []ownAddr
 	for _, l := range links {
 		addrs, err := k.Host.ownAddrs(l)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		own = append(own, addrs...)
+		outside := l.Type != "bridge" || slices.ContainsFunc(links, func(port rtnetlink.Link) bool { return port.Master == l.Name && isUplink(port.Link) })
+		for _, a := range addrs {
+			if outside && !a.Prefix.IsSingleIP() {
+				subnets = append(subnets, a.Prefix)
+			}
+		}
 	}
-	out, err := nodeAddrs(pod, own, func(p netip.Addr) (netip.Addr, error) { return k.Host.sourceTowards(p, own) })
+	out, err = nodeAddrs(pod, own, func(p netip.Addr) (netip.Addr, error) { return k.Host.sourceTowards(p, own) })
 	if err == nil && len(out) == 0 && inVRF != "" {
 		err = fmt.Errorf("host: %s, and the node has no address outside a VRF, so pods can't reach it: add an address to a link that is in no VRF, or take the link out of the VRF", inVRF)
 	}
-	return out, err
+	return out, subnets, err
+}
+
+// NodeSubnets returns the subnets of this node itself: see NodeAddrs.
+func NodeSubnets() ([]netip.Prefix, error) {
+	k, err := OpenHost()
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	_, subnets, err := k.NodeAddrs(nil)
+	return subnets, err
 }
 
 // nodeAddrs decides which addresses NodeAddrs returns. It gives the same answer before and

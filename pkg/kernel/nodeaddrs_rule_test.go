@@ -35,7 +35,7 @@ func TestNodeAddrsBeforeAnyRule(t *testing.T) {
 		defer k.Close()
 		for _, rules := range [][]string{nil, {"host: rule pref 1000 from all lookup 500 proto multihome"}} {
 			apply(t, k, rules...)
-			got, err := k.NodeAddrs([]netip.Prefix{netip.MustParsePrefix("10.244.1.5/24")})
+			got, _, err := k.NodeAddrs([]netip.Prefix{netip.MustParsePrefix("10.244.1.5/24")})
 			if err != nil || !slices.Equal(got, want) {
 				t.Errorf("with rules %q: %v, %v, want %v", rules, got, err, want)
 			}

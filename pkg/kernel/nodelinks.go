@@ -90,6 +90,10 @@ func (n NodeLinks) Own(name string) bool {
 	return slices.Contains(n.waysOut, name)
 }
 
+// MayBeNodes reports whether a link of the node, by itself, may carry addresses of the node:
+// one that is a dummy, or has the name of a link for Services' addresses, doesn't.
+func MayBeNodes(l netstate.Link) bool { return newNodeLinks(nil, l).guess(l.Name) != no }
+
 // guess is an answer of NodeLinks.guess.
 type guess int
 

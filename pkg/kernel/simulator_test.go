@@ -162,7 +162,7 @@ func held(t *testing.T, k *kernel.Namespaces, named netstate.Plan, simulated *ne
 }
 
 // TestNodeAddrs: the source towards the pod comes first, and addresses that
-// aren't the node's own don't come.
+// aren't the node's own don't come. Its subnets are those of links that lead out of it.
 func TestNodeAddrs(t *testing.T) {
 	node, err := testbed.NewNetns("node")
 	if err != nil {
@@ -189,13 +189,20 @@ func TestNodeAddrs(t *testing.T) {
 			}
 		}
 	}
+	if err := node.AddBridge("br-pods"); err != nil {
+		t.Fatal(err)
+	}
+	if err := node.AddAddrs("br-pods", netip.MustParsePrefix("10.244.1.1/24")); err != nil {
+		t.Fatal(err)
+	}
+	wantSubnets := []string{"10.6.168.123/16", "10.7.0.5/16", "fd00:6::123/64", "fd00:7::5/64"}
 	for _, tt := range []struct {
 		pod  []string
 		want []string
 	}{
-		{[]string{"10.6.0.172/16"}, []string{"10.6.168.123", "10.6.200.1", "10.7.0.5", "fd00:6::123", "fd00:7::5"}},
-		{[]string{"10.7.0.9/16", "fd00:7::9/64"}, []string{"10.7.0.5", "fd00:7::5", "10.6.168.123", "10.6.200.1", "fd00:6::123"}},
-		{[]string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"10.6.168.123", "10.6.200.1", "10.7.0.5", "fd00:6::123", "fd00:7::5"}},
+		{[]string{"10.6.0.172/16"}, []string{"10.6.168.123", "10.6.200.1", "10.7.0.5", "10.244.1.1", "fd00:6::123", "fd00:7::5"}},
+		{[]string{"10.7.0.9/16", "fd00:7::9/64"}, []string{"10.7.0.5", "fd00:7::5", "10.6.168.123", "10.6.200.1", "10.244.1.1", "fd00:6::123"}},
+		{[]string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"10.6.168.123", "10.6.200.1", "10.7.0.5", "10.244.1.1", "fd00:6::123", "fd00:7::5"}},
 	} {
 		var pod []netip.Prefix
 		for _, a := range tt.pod {
@@ -208,9 +215,17 @@ func TestNodeAddrs(t *testing.T) {
 				return err
 			}
 			defer k.Close()
-			list, err := k.NodeAddrs(pod)
+			list, subnets, err := k.NodeAddrs(pod)
 			for _, a := range list {
 				got = append(got, a.String())
+			}
+			var of []string
+			for _, p := range subnets {
+				of = append(of, p.String())
+			}
+			slices.Sort(of)
+			if !slices.Equal(of, wantSubnets) {
+				t.Errorf("towards %v: subnets %v, want %v", tt.pod, of, wantSubnets)
 			}
 			return err
 		})

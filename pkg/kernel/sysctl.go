@@ -160,14 +160,38 @@ func withoutIPv6(c netstate.Sysctl, err error) bool {
 
 // withSysctl opens the file of a setting, runs f with it, and closes it. The calling thread
 // is in the namespace meanwhile: /proc/sys/net shows the settings of the namespace of the
-// thread that opens the file (net/sysctl_net.c).
+// thread that opens the file (net/sysctl_net.c). In a container, /proc/sys can only be read:
+// then the file is opened in a mount of its own.
 func (s *Namespace) withSysctl(c netstate.Sysctl, mode int, f func(fd int) error) error {
 	return s.Enter(func() error {
 		fd, err := unix.Open("/proc/sys/"+c.Path(), mode|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.EROFS) {
+			fd, err = openInFreshProc("sys/"+c.Path(), mode)
+		}
 		if err != nil {
 			return err
 		}
 		defer func() { _ = unix.Close(fd) }()
 		return f(fd)
 	})
+}
+
+// openInFreshProc opens a file of procfs in a new mount of it that is nowhere in the file
+// system (Linux 5.2), and so has none of the protections that container runtimes mount over
+// /proc. It needs CAP_SYS_ADMIN.
+func openInFreshProc(path string, mode int) (int, error) {
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("mount proc: %w", err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, fmt.Errorf("mount proc: %w", err)
+	}
+	mount, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("mount proc: %w", err)
+	}
+	defer func() { _ = unix.Close(mount) }()
+	return unix.Openat(mount, path, mode|unix.O_CLOEXEC, 0)
 }

@@ -196,6 +196,19 @@ func cut(b []byte) (m message, rest []byte, err error) {
 	return m, b[min((n+3)&^3, len(b)):], nil
 }
 
+// Messages calls each with the type and the data of every message of a datagram.
+func Messages(b []byte, each func(typ uint16, data []byte)) error {
+	for len(b) > 0 {
+		m, rest, err := cut(b)
+		if err != nil {
+			return err
+		}
+		each(m.typ, m.data)
+		b = rest
+	}
+	return nil
+}
+
 // handleAnswer handles one message. It reports whether this is the last answer to its
 // request, and returns the request's error.
 func handleAnswer(m message, each func(msg []byte)) (over bool, err error) {

@@ -17,6 +17,8 @@ var (
 	ErrNone = errors.New("no such network namespace")
 	// ErrOwn is the error for a netns path to the plugin's own namespace.
 	ErrOwn = errors.New("the plugin's own network namespace")
+	// ErrBusy is the error for a namespace that another plugin has locked.
+	ErrBusy = errors.New("another plugin works on the pod")
 )
 
 // ID identifies a pod's network namespace: its path, and the inode that distinguishes it
@@ -37,6 +39,27 @@ func (n ID) Gone() bool {
 	defer func() { _ = unix.Close(fd) }()
 	var st unix.Stat_t
 	return n.Inode != 0 && unix.Fstat(fd, &st) == nil && st.Ino != n.Inode
+}
+
+// Identify returns the ID of the network namespace at path. If there is none, the error is
+// [ErrNone].
+func Identify(path string) (ID, error) {
+	fd, err := Open(path)
+	if err != nil {
+		return ID{}, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return ID{}, fmt.Errorf("netns %q: %w", path, err)
+	}
+	return ID{Path: path, Inode: st.Ino}, nil
+}
+
+// IsOwn reports whether the namespace is the plugin's own.
+func (n ID) IsOwn() (bool, error) {
+	own, err := Identify("/proc/self/ns/net")
+	return err == nil && n.Inode == own.Inode, err
 }
 
 // Open opens the network namespace at path and returns its file descriptor. If there is

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/multihome/multihome/pkg/netstate"
 )
 
 // fileLimit is the greatest size in bytes of a file to read. All valid files are smaller.
@@ -20,6 +22,35 @@ const fileLimit = 1 << 20
 // for any other file, for one that isn't a regular file, and for one of more than 1 MiB.
 func ReadTrusted(path string) ([]byte, error) {
 	return readFile(path, 0, 0o022)
+}
+
+// ReadPrivate returns the contents of a file to which only root has access. It returns an
+// error for any other file, for one that isn't a regular file, also behind a symbolic link,
+// and for one of more than 1 MiB.
+func ReadPrivate(path string) ([]byte, error) {
+	return readFile(path, unix.O_NOFOLLOW, 0o077)
+}
+
+// WritePrivate writes a file to which only root has access under the name unfinished and
+// renames it to path, in the same directory. Others see the former file at path, or none, until
+// the new one is whole. After an error nothing is left under either name that wasn't there
+// before, as long as the unfinished file can be removed.
+func WritePrivate(path, unfinished string, data []byte) error {
+	f, err := openFile(unfinished, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(unfinished, path)
+	}
+	if err != nil {
+		if e := os.Remove(unfinished); e != nil {
+			err = fmt.Errorf("%w; %w: %w", err, netstate.ErrNotUndone, e)
+		}
+	}
+	return err
 }
 
 // openFile is os.OpenFile without Go's network poller. The first polled file of a process
@@ -78,6 +109,17 @@ func checkPrivate(path string, info fs.FileInfo, denied fs.FileMode) error {
 		return nil
 	}
 	return fmt.Errorf("%s: mode %s, owner %d: want owner 0 (root), and none of the permissions %#o", path, info.Mode(), st.Uid, denied)
+}
+
+// CheckPrivate returns an error for the first path that isn't a directory of root without
+// access for others. A directory that doesn't exist is none.
+func CheckPrivate(paths ...string) error {
+	for _, path := range paths {
+		if err := privateDirs(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // privateDirs returns an error for the first path that isn't a directory of root without

@@ -65,6 +65,10 @@ const (
 	LinkUsers    Set = ".users"  // the attachments that use links of the node
 )
 
+// spoolDir is the directory of package spool beside the pods' directories. Runtimes' container
+// IDs are longer.
+const spoolDir = "ipam"
+
 func (s Set) path(pod, ifname string) string {
 	return filepath.Join(Dir, string(s), pod, ifname)
 }
@@ -202,7 +206,7 @@ func (s Set) pods() ([]string, error) {
 	}
 	var out []string
 	for _, d := range dirs {
-		if d.Name()[0] != '.' { // '.' begins the name of another set
+		if d.Name()[0] != '.' && d.Name() != spoolDir { // '.' begins the name of another set
 			out = append(out, d.Name())
 		}
 	}
@@ -276,7 +280,7 @@ func (s Set) Earlier(pod, ifname string) (*Record, error) {
 // That is the usual case, so it opens the file first and checks the directories after that.
 func (s Set) ReadOne(pod, ifname string) (Record, error) {
 	path := s.path(pod, ifname)
-	data, err := readFile(path, unix.O_NOFOLLOW, 0o077)
+	data, err := ReadPrivate(path)
 	if err == nil {
 		err = privateDirs(s.dirs(pod)...)
 	}

@@ -69,6 +69,32 @@ func TestRecordsOfOnePodAtOnce(t *testing.T) {
 	}
 }
 
+// TestSpoolIsNoRecord: the spool of multihome-ipam lies beside the records, and nobody takes it
+// for a pod's.
+func TestSpoolIsNoRecord(t *testing.T) {
+	m, err := testbed.NewMachine("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	err = m.Run(func() error {
+		if err := MakeDirs(Dir, Dir+"/ipam", Dir+"/ipam/pods"); err != nil {
+			return err
+		}
+		if list, err := NodeRoutes.Read(""); len(list) > 0 || err != nil {
+			t.Errorf("%v, %v: want no records", list, err)
+		}
+		if err := NodeRoutes.Sweep(); err != nil {
+			t.Error(err)
+		}
+		_, err := os.Stat(Dir + "/ipam/pods")
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // FuzzRecord reads whatever may be in a record's file: it is refused, or reads the
 // same after it was written again.
 func FuzzRecord(f *testing.F) {
