@@ -3,11 +3,16 @@
 package coordinator
 
 import (
+	"errors"
 	"net/netip"
+	"slices"
+	"time"
 
+	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/neighbours"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
+	"github.com/multihome/multihome/pkg/spool"
 )
 
 var _ plugin.Prober = (*Config)(nil)
@@ -29,7 +34,11 @@ func (c *Config) Probe(t *plugin.Task) error {
 		for _, l := range netstate.All[netstate.Link](t.Snapshot, pod) {
 			own = append(own, l.MAC)
 		}
-		if err := t.Kernel.Pod.Conflict(t.IfName, addrs, own, neighbours.Probe(c.Detect)); err != nil {
+		if err := t.Kernel.Pod.Conflict(t.IfName, unshared(t, addrs), own, neighbours.Probe(c.Detect)); err != nil {
+			var inUse kernel.InUse
+			if errors.As(err, &inUse) {
+				noteConflict(t, inUse)
+			}
 			return err
 		}
 	}
@@ -37,6 +46,37 @@ func (c *Config) Probe(t *plugin.Task) error {
 		return t.Kernel.Pod.Gateways(t.IfName, c.gateways(&t.View, addrs), neighbours.Probe(c.Detect))
 	}
 	return nil
+}
+
+// unshared returns those of a NIC's addresses that no other pod may have. The other pod of a
+// virtual machine that migrates answers for the rest.
+func unshared(t *plugin.Task, addrs []netip.Addr) []netip.Addr {
+	files, err := spool.OpenDir(spool.Dir)
+	var given []spool.Sandbox
+	if err == nil {
+		given, err = spool.Given(files, spool.Attachment{ContainerID: t.ContainerID, Interface: t.IfName})
+	}
+	if err != nil {
+		t.Log.Warn("addresses that two pods have", "error", err)
+	}
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+		return slices.ContainsFunc(given, func(s spool.Sandbox) bool {
+			return slices.ContainsFunc(s.Addresses, func(x spool.Address) bool { return x.Shared && x.Address.Addr() == a })
+		})
+	})
+}
+
+// noteConflict tells the node's agent of an address that another machine has, if the address is
+// from the spool, so that the next ADD has another one. ADD fails all the same, by the conflict:
+// what is wrong with the note is only logged.
+func noteConflict(t *plugin.Task, found kernel.InUse) {
+	files, err := spool.OpenDir(spool.Dir)
+	if err == nil {
+		err = spool.NoteConflict(files, spool.Attachment{ContainerID: t.ContainerID, Interface: t.IfName}, found.Addr, found.MAC.String(), time.Now())
+	}
+	if err != nil && !errors.Is(err, spool.ErrNotServed) {
+		t.Log.Warn("note of a conflict", "addr", found.Addr, "error", err)
+	}
 }
 
 // gateways returns the NIC's gateways, each with the source address of the request: one

@@ -133,7 +133,7 @@ func TestGateways(t *testing.T) {
 			for gateway, from := range tt.want {
 				want[netip.MustParseAddr(gateway)] = netip.MustParseAddr(from)
 			}
-			if got := (&Config{*keys.Defaults()}).gateways(task, addrs); !maps.Equal(got, want) {
+			if got := (&Config{Config: *keys.Defaults()}).gateways(task, addrs); !maps.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})

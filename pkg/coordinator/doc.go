@@ -25,34 +25,92 @@ package coordinator
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 
 	"github.com/multihome/multihome/pkg/coordinator/keys"
+	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/nodeconf"
 	"github.com/multihome/multihome/pkg/plugin"
 )
 
 // Config is the plugin's configuration.
-type Config struct{ keys.Config }
+type Config struct {
+	keys.Config
+
+	// Values of the chain, and what reads them together with the node's defaults.
+	chain map[string]json.RawMessage
+	read  func(chain, node map[string]json.RawMessage) (*keys.Config, error)
+	file  string // of the node's defaults, "" if there are none
+}
 
 // Load reads the configuration of coordinator. It returns nil if the configuration
 // switches the plugin off.
-func Load(raw map[string]json.RawMessage) (plugin.Conf, error) { return configured(keys.Load(raw)) }
+func Load(raw map[string]json.RawMessage) (plugin.Conf, error) {
+	return load(plugin.Defaults{}, raw, keys.LoadWith)
+}
 
 // LoadOlder reads the configuration of veth. It returns nil if the configuration switches
 // the plugin off.
 func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
-	return configured(keys.LoadOlder(raw))
+	return load(plugin.Defaults{}, raw, keys.LoadOlderWith)
 }
 
-func configured(k *keys.Config, err error) (plugin.Conf, error) {
+func load(node plugin.Defaults, chain map[string]json.RawMessage, read func(chain, node map[string]json.RawMessage) (*keys.Config, error)) (plugin.Conf, error) {
+	k, err := read(chain, node.Keys)
 	if err != nil || k == nil {
 		return nil, err
 	}
-	return &Config{*k}, nil
+	c := &Config{Config: *k, chain: chain, read: read}
+	if node.Keys != nil {
+		c.file = node.Path
+	}
+	return c, nil
+}
+
+// Settings returns the values of all keys, each with its origin.
+func (c *Config) Settings() keys.Settings { return keys.Settings{File: c.file, Values: c.Values()} }
+
+// CheckDefaults returns an error for a node's defaults that coordinator can't use, whatever
+// the subnets of the node are: a plan looks at those.
+func (c *Config) CheckDefaults(node map[string]json.RawMessage) error {
+	return keys.CheckNode(node, nil)
+}
+
+// WithDefaults returns the configuration with the node's values for keys that it lacks. It
+// returns nil if they switch the plugin off.
+func (c *Config) WithDefaults(node plugin.Defaults) (plugin.Conf, error) {
+	return load(node, c.chain, c.read)
+}
+
+// Alone returns an error if the configuration has no CIDRs of Services: without them, a pod
+// would start and reach no Service.
+func (c *Config) Alone() error {
+	if c.OnlyMAC || c.Origin("serviceCIDR") == keys.Chain {
+		return nil
+	}
+	return errors.New("the network's configuration doesn't suffice without them: repair the file, or name the CIDRs of Services in the network")
+}
+
+// checkOverlap returns an error if the node's defaults lead a subnet of the node itself
+// through the node.
+func (c *Config) checkOverlap(v *plugin.View) error {
+	own := v.Subnets
+	for _, a := range c.NodeAddresses { // the node isn't asked for others
+		own = append(own, netstate.Single(a))
+	}
+	if err := c.CheckOverlap(own); err != nil {
+		return fmt.Errorf("%s: %w", c.file, err)
+	}
+	return nil
 }
 
 // Plugin returns the plugin of a name; load reads its keys.
 func Plugin(name string, load plugin.Load) plugin.Plugin {
-	return plugin.Plugin{Name: name, Load: load, Ignored: ignored, ObserveOwned: observeOwned, Remove: remove, Attachments: attachments, Unused: unused}
+	return plugin.Plugin{
+		Name: name, Load: load, Defaults: func() plugin.Defaults { return plugin.ReadDefaults(nodeconf.Path) },
+		Ignored: ignored, ObserveOwned: observeOwned, Remove: remove, Attachments: attachments, Unused: unused,
+	}
 }
 
 // ignored lists keys that generators of configurations for the reference systems write

@@ -51,7 +51,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 		if t.IfName != c.PodDefaultNIC { // all NICs of the pod reach the node as the first one does
 			addrs = append(c.firstAddrs(&t.View), addrs...)
 		}
-		if t.Node, err = t.Kernel.NodeAddrs(withSubnets(&t.View, addrs)); err != nil {
+		if t.Node, t.Subnets, err = t.Kernel.NodeAddrs(withSubnets(&t.View, addrs)); err != nil {
 			return err
 		}
 	}

@@ -39,6 +39,9 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 		b.podMAC()
 		return b.plan, nil
 	}
+	if err := c.checkOverlap(v); err != nil {
+		return netstate.Plan{}, err
+	}
 	for _, a := range addrs {
 		if slices.Contains(c.NodeAddresses, a) {
 			return netstate.Plan{}, config.Invalid("nodeAddresses: %s: link %s of the pod has that address", a, b.nic)

@@ -2,26 +2,21 @@
 
 package netconf
 
-import "reflect"
+import (
+	"encoding/json"
+	"reflect"
+)
 
 // DecodeCoordinator reads a SpiderCoordinator, as JSON: the settings of all networks, as
 // far as those have none of their own. It returns everything that is wrong with it.
 func DecodeCoordinator(object []byte) (*Coordinator, []Fault) {
-	tree, faults := parse(object)
-	if tree == nil {
-		return nil, faults
-	}
-	var o struct{ Metadata struct{ Name string } }
-	if metadata, ok := tree["metadata"]; ok {
-		faults = append(faults, known("metadata", metadata, &o.Metadata)...)
-	}
 	var spec ClusterCoordinator
-	faults = append(faults, decode("spec", tree["spec"], reflect.ValueOf(&spec).Elem())...)
+	m, faults := Object(object, &spec)
 	c := spec.Coordinator
 	c.OverlayPodCIDR, c.ServiceCIDR = spec.OverlayPodCIDR, spec.ServiceCIDR
 	k := &checker{}
-	if o.Metadata.Name != "default" {
-		k.add("metadata.name", "%q: want default: a cluster has one SpiderCoordinator", o.Metadata.Name)
+	if m.Name != "default" {
+		k.add("metadata.name", "%q: want default: a cluster has one SpiderCoordinator", m.Name)
 	}
 	k.coordinator("spec", &c)
 	return &c, append(faults, k.faults...)
@@ -45,4 +40,18 @@ func (c Config) WithDefaults(d *Coordinator) Config {
 	}
 	c.Spec.Coordinator = &merged
 	return c
+}
+
+// NodeDefaults returns the settings and these CIDRs as the keys of a node's defaults, in
+// coordinator's names.
+func (c ClusterCoordinator) NodeDefaults(services, pods []string) map[string]json.RawMessage {
+	all := c.Coordinator
+	all.ServiceCIDR, all.OverlayPodCIDR = services, pods
+	out := map[string]json.RawMessage{}
+	_ = json.Unmarshal(all.plugin(), &out) // it was just encoded
+	delete(out, "type")
+	if c.Mend != nil {
+		out["mend"] = encode(*c.Mend)
+	}
+	return out
 }

@@ -28,22 +28,29 @@ func (f Fault) String() string {
 	return f.Path + ": " + f.Message
 }
 
+// Metadata is what the rules look at in an object's metadata.
+type Metadata struct {
+	Name, Namespace string
+	Annotations     map[string]string
+}
+
+// Object reads an object of the API, as JSON, and its spec into a struct. Unknown fields of
+// spec and values of another type are faults; metadata and spec hold the rest.
+func Object(object []byte, spec any) (Metadata, []Fault) {
+	var m Metadata
+	tree, faults := parse(object)
+	if metadata, ok := tree["metadata"]; ok {
+		faults = append(faults, known("metadata", metadata, &m)...)
+	}
+	return m, append(faults, decode("spec", tree["spec"], reflect.ValueOf(spec).Elem())...)
+}
+
 // Decode reads a SpiderMultusConfig, as JSON. Unknown fields and values of another type
 // are faults; the configuration holds the rest.
 func Decode(object []byte) (Config, []Fault) {
-	var o struct {
-		Metadata struct {
-			Name, Namespace string
-			Annotations     map[string]string
-		}
-	}
-	tree, faults := parse(object)
-	if metadata, ok := tree["metadata"]; ok {
-		faults = append(faults, known("metadata", metadata, &o.Metadata)...)
-	}
-	c := Config{Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Annotations: o.Metadata.Annotations}
-	faults = append(faults, decode("spec", tree["spec"], reflect.ValueOf(&c.Spec).Elem())...)
-	return c, faults
+	var s Spec
+	m, faults := Object(object, &s)
+	return Config{Namespace: m.Namespace, Name: m.Name, Annotations: m.Annotations, Spec: s}, faults
 }
 
 // parse reads an object of the API without a look at what is in it.

@@ -305,6 +305,9 @@ type ClusterCoordinator struct {
 	// +kubebuilder:validation:items:MaxLength=49
 	// +kubebuilder:validation:items:XValidation:rule="isIP(self) || isCIDR(self) && cidr(self).prefixLength() > 0",messageExpression="self + ': want an address or a CIDR, such as 10.96.0.0/16, and no default route'"
 	ServiceCIDR []string `json:"serviceCIDR,omitempty"`
+	// Mend says whether the agents bring living pods back to what they should have, by
+	// themselves. Yes, unless it is false.
+	Mend *bool `json:"mend,omitempty"`
 }
 
 // PolicyRoute is a route by the network's NIC.

@@ -39,6 +39,17 @@ var Versions = []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
 // defaultVersion is the version that the chains have without the annotation.
 const defaultVersion = "0.3.1"
 
+// IsLabel reports whether a name is a label of RFC 1123, as names of networks are.
+func IsLabel(name string) bool { return label.MatchString(name) }
+
+// IsSubdomain reports whether a name is one that most objects of Kubernetes can have: labels
+// with dots between them (RFC 1123).
+func IsSubdomain(name string) bool { return len(name) <= 253 && subdomain.MatchString(name) }
+
+// IsNetworkName reports whether the CNI library takes a name of a network (pkg/utils,
+// ValidateNetworkName).
+func IsNetworkName(name string) bool { return networkName.MatchString(name) }
+
 // cniTypes are the values of cniType, each with the field that holds its block.
 var cniTypes = []struct{ name, block string }{
 	{"macvlan", "macvlan"}, {"ipvlan", "ipvlan"}, {"vlan", "vlan"}, {"sriov", "sriov"},
@@ -173,7 +184,7 @@ func (k *checker) metadata(c Config) {
 	if v, ok := c.Annotations[VersionAnnotation]; ok && !slices.Contains(Versions, v) {
 		k.add("metadata.annotations["+VersionAnnotation+"]", "%q: want one of %s", v, strings.Join(Versions, ", "))
 	}
-	if name, ok := c.Annotations[ConfigNameAnnotation]; ok && !networkName.MatchString(name) {
+	if name, ok := c.Annotations[ConfigNameAnnotation]; ok && !IsNetworkName(name) {
 		k.add("metadata.annotations["+ConfigNameAnnotation+"]", "%q: want letters, digits, '_', '.' and '-', with a letter or digit first", name)
 	}
 }
@@ -436,7 +447,7 @@ func (k *checker) ippools(path string, p *IPPools, masterChosen bool) {
 		k.most(path+"."+family.name, len(family.pools), maxList)
 		for i, name := range family.pools {
 			at := fmt.Sprintf("%s.%s[%d]", path, family.name, i)
-			if !subdomain.MatchString(name) || len(name) > 253 {
+			if !IsSubdomain(name) {
 				k.add(at, "%q: want the name of a SpiderIPPool", name)
 			} else if slices.Contains(family.pools[:i], name) {
 				k.add(at, "%q: it is there twice", name)

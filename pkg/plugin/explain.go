@@ -14,7 +14,8 @@ import (
 
 // Explanation lists everything that ADD would do for an attachment.
 type Explanation struct {
-	Conf   Conf // nil: the configuration switches the plugin off
+	Conf   Conf    // nil: the configuration switches the plugin off
+	Damage *Damage // of the node's defaults; nil if there is none
 	Ops    []netstate.Op
 	Record bool // ADD writes a record of the attachment before it does anything
 }
@@ -34,6 +35,7 @@ func (p Plugin) Explain(args *skel.CmdArgs, k *kernel.Namespaces, earlier []nets
 type Described struct {
 	Snapshot *netstate.Snapshot // their whole state
 	Node     []netip.Addr       // the node's addresses that pods use
+	Subnets  []netip.Prefix     // of the node itself
 	Parent   string             // the node's link below the pod's first NIC
 }
 
@@ -41,7 +43,7 @@ type Described struct {
 // description. It asks the kernel nothing and assumes that it has nf_tables.
 func (p Plugin) Simulate(args *skel.CmdArgs, d Described) (Explanation, error) {
 	return p.explain(args, func(t *Task, conf Conf) (plan netstate.Plan, ops []netstate.Op, err error) {
-		t.Snapshot, t.Node, t.Parent = d.Snapshot, d.Node, d.Parent
+		t.Snapshot, t.Node, t.Subnets, t.Parent = d.Snapshot, d.Node, d.Subnets, d.Parent
 		if plan, err = conf.Plan(&t.View); err != nil {
 			return plan, nil, err
 		}
@@ -68,7 +70,7 @@ func (p Plugin) explain(args *skel.CmdArgs, plan func(*Task, Conf) (netstate.Pla
 		return Explanation{}, err
 	}
 	t.Log = slog.New(slog.DiscardHandler)
-	conf, err := p.Load(raw)
+	conf, damage, err := p.suffices(raw)
 	if err != nil || conf == nil {
 		return Explanation{}, err
 	}
@@ -76,5 +78,5 @@ func (p Plugin) explain(args *skel.CmdArgs, plan func(*Task, Conf) (netstate.Pla
 	if err != nil {
 		return Explanation{}, err
 	}
-	return Explanation{Conf: conf, Ops: ops, Record: conf.Record(&t.View, wanted) != nil}, nil
+	return Explanation{Conf: conf, Damage: damage, Ops: ops, Record: conf.Record(&t.View, wanted) != nil}, nil
 }

@@ -31,6 +31,8 @@ type Plugin struct {
 	// Name begins every error.
 	Name string
 	Load Load
+	// Defaults reads the node's defaults for a Conf that is [Defaulted]; nil if there are none.
+	Defaults func() Defaults
 	// NodeOnly is set for a plugin that works on the node alone: the driver opens no pod
 	// and passes results through unchanged.
 	NodeOnly bool
@@ -84,6 +86,7 @@ type View struct {
 	Prev     *current.Result // nil if there is none
 	Snapshot *netstate.Snapshot
 	Node     []netip.Addr     // the node's addresses that pods use
+	Subnets  []netip.Prefix   // of the node itself
 	Marks    netstate.Backend // holds the reply marks in the pod
 	Parent   string           // the node's link below the pod's first NIC; read only for plans that need it
 	Own      *records.Record  // written by an earlier call for the attachment; nil if there is none
@@ -103,6 +106,7 @@ type Task struct {
 
 	former  map[netip.Addr]attachment.Attachment // pods whose addresses the attachment takes over
 	earlier []netstate.Op                        // operations of the plugins before this one, in an explanation
+	how     How                                  // of Reconcile
 
 	version string   // of CNI
 	ignored []string // keys of the configuration that have no effect

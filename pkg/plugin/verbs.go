@@ -35,7 +35,7 @@ func asError(err error) (*types.Error, bool) {
 // prepare does the common part of ADD and CHECK: it returns the plan and the operations
 // that lead to it.
 func (p Plugin) prepare(t *Task, conf Conf) (netstate.Plan, []netstate.Op, error) {
-	k, err := p.open(t.Netns)
+	k, err := p.open(t.Netns, t.how.Gentle)
 	if err != nil {
 		return netstate.Plan{}, nil, err
 	}
@@ -65,16 +65,23 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 		return none, nil, err
 	}
 	ops, err := t.diff(plan)
+	ops = slices.DeleteFunc(ops, func(op netstate.Op) bool {
+		return t.how.Keep && op.After == nil || t.how.Leave != nil && t.how.Leave(op)
+	})
 	return plan, ops, err
 }
 
 // open opens both namespaces. It returns CNI's code 8 if the pod's namespace can't be
-// opened.
-func (p Plugin) open(netnsPath string) (*kernel.Namespaces, error) {
+// opened. With gentle, it doesn't wait for the pod's lock.
+func (p Plugin) open(netnsPath string, gentle bool) (*kernel.Namespaces, error) {
 	if p.NodeOnly {
 		return kernel.OpenHost()
 	}
-	k, err := kernel.Open(netnsPath)
+	open := kernel.Open
+	if gentle {
+		open = kernel.TryOpen
+	}
+	k, err := open(netnsPath)
 	if errors.Is(err, netns.ErrNone) || errors.Is(err, netns.ErrOwn) {
 		return nil, types.NewError(types.ErrInvalidNetNS, err.Error(), "")
 	}
@@ -111,7 +118,7 @@ func (p Plugin) add(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	conf, err := p.Load(raw)
+	conf, err := p.configure(t, raw)
 	if err != nil {
 		return err
 	}
@@ -273,7 +280,7 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	conf, err := p.Load(raw)
+	conf, err := p.configure(t, raw)
 	if err != nil || conf == nil {
 		return err
 	}
@@ -296,29 +303,71 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 	return nil
 }
 
+// How says how Reconcile works.
+type How struct {
+	Dry  bool // applies nothing
+	Keep bool // removes nothing: the configuration may not be the newest
+	// Gentle doesn't wait for another plugin that works on the pod: the error is
+	// [netns.ErrBusy].
+	Gentle bool
+	// Living doesn't make an attachment anew of which nothing is left on the node, as after a
+	// DEL whose chain goes on: the error is [ErrBare].
+	Living bool
+	// Leave returns true for operations that are not to be done. nil: all are.
+	Leave func(netstate.Op) bool
+}
+
+// ErrBare is the error of Reconcile for an attachment that had neither its link nor
+// its record on the node any more.
+var ErrBare = errors.New("nothing of it is left on the node: a DEL may be at work")
+
 // Reconcile repeats ADD for a living attachment, without probes on the wire, and returns
-// the plan and the operations that it applied. With dry, it applies nothing and returns
-// the operations only. Standard input is the plugin's configuration with the prevResult
-// of the attachment. With keep, it removes nothing: the configuration may not be the
-// newest.
-func (p Plugin) Reconcile(args *skel.CmdArgs, dry, keep bool) (netstate.Plan, []netstate.Op, error) {
+// the plan and the operations that it applied or, if it is dry, would apply. Standard input
+// is the plugin's configuration with the prevResult of the attachment. Damaged defaults of
+// the node are an error: what the pod has of the former ones stays.
+func (p Plugin) Reconcile(args *skel.CmdArgs, how How) (netstate.Plan, []netstate.Op, error) {
 	t, raw, err := p.load(args)
 	if err != nil {
 		return netstate.Plan{}, nil, err
 	}
-	conf, err := p.Load(raw)
+	conf, err := p.Configure(raw)
 	if err != nil || conf == nil {
 		return netstate.Plan{}, nil, err
 	}
 	defer t.close()
+	t.how = how
 	plan, ops, err := p.prepare(t, conf)
-	if keep {
-		ops = slices.DeleteFunc(ops, func(op netstate.Op) bool { return op.After == nil })
+	if err == nil && how.Living {
+		err = p.refuseBare(t, conf, plan)
 	}
-	if err == nil && !dry {
+	if err == nil && !how.Dry {
 		plan, ops, _, err = p.make(t, conf, plan, ops)
 	}
 	return plan, ops, err
+}
+
+// refuseBare returns ErrBare for an attachment that should have a record or a link of the
+// node, and has neither.
+func (p Plugin) refuseBare(t *Task, conf Conf, plan netstate.Plan) error {
+	wants := conf.Record(&t.View, plan) != nil
+	for _, item := range plan.Present {
+		l, ok := item.Object.(netstate.Link)
+		if a, ours := attachment.ParseAlias(l.Alias); !ok || !ours || !a.SamePod(t.Attachment) || item.NS != netstate.Host {
+			continue
+		}
+		if _, there := netstate.Get(t.Snapshot, netstate.Host, netstate.Link{Name: l.Name}); there {
+			return nil
+		}
+		wants = true
+	}
+	if !wants {
+		return nil
+	}
+	_, err := p.Records.ReadOne(t.Pod(), t.IfName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrBare
+	}
+	return err
 }
 
 // drift is the error of CHECK. It names every object that differs from the plan.
@@ -453,31 +502,14 @@ func (p Plugin) gc(args *skel.CmdArgs) error {
 	return errors.Join(append(errs, err, t.Kernel.Remove(ops))...)
 }
 
-// validAttachments reads the list of living attachments under both of its names:
-// cni.dev/valid-attachments of the specification and cni.dev/attachments of older
-// versions of libcni. The value null is an empty list, which libcni writes so. A missing
-// list is an error: it would turn every attachment into garbage.
+// validAttachments returns the list of living attachments.
 func validAttachments(network string, raw map[string]json.RawMessage) ([]attachment.Attachment, error) {
+	list, err := config.ValidAttachments(raw)
 	var out []attachment.Attachment
-	found := false
-	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
-		value, ok := raw[key]
-		if !ok {
-			continue
-		}
-		var list []types.GCAttachment
-		if err := json.Unmarshal(value, &list); err != nil {
-			return nil, config.Invalid("%s: %s: want a list of containerID and ifname", key, value)
-		}
-		found = true
-		for _, a := range list {
-			out = append(out, attachment.Attachment{Network: network, ContainerID: a.ContainerID, IfName: a.IfName})
-		}
+	for _, a := range list {
+		out = append(out, attachment.Attachment{Network: network, ContainerID: a.ContainerID, IfName: a.IfName})
 	}
-	if !found {
-		return nil, config.Invalid("cni.dev/valid-attachments: missing: want a list of containerID and ifname")
-	}
-	return out, nil
+	return out, err
 }
 
 func (p Plugin) status(args *skel.CmdArgs) error {
@@ -485,7 +517,10 @@ func (p Plugin) status(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	conf, err := p.Load(raw)
+	conf, err := p.Configure(raw)
+	if errors.As(err, new(*Damage)) {
+		err = nil // STATUS makes the node NotReady; ADD decides whether it needs them
+	}
 	if err != nil || conf == nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	if err := hostlink.ReadFormer(t, addrs); err != nil {
 		return err
 	}
-	t.Node, err = t.Kernel.NodeAddrs(addresses(&t.View))
+	t.Node, _, err = t.Kernel.NodeAddrs(addresses(&t.View))
 	return err
 }
 

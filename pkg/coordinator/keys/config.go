@@ -46,12 +46,14 @@ type Config struct {
 	FirstTable int  // the lowest table of further NICs, and of replacements for tables in use
 	ToRules    bool // want a rule to each further NIC's subnet, as the older veth does
 	OnlyMAC    bool // apply MACPrefix only
+
+	origins map[string]Origin // of the values that aren't built in, by key
 }
 
 // PolicyRoute is a configured route by the attachment's NIC.
 type PolicyRoute struct {
-	Dst netip.Prefix
-	Gw  netip.Addr
+	Dst netip.Prefix `json:"dst"`
+	Gw  netip.Addr   `json:"gw"`
 }
 
 // Defaults returns the configuration without keys.
@@ -69,13 +71,43 @@ func Defaults() *Config {
 		Detect:        DefaultProbe,
 		ReplyTable:    netstate.ReplyTable,
 		FirstTable:    netstate.ReplyTable + 1,
+		origins:       map[string]Origin{},
 	}
 }
 
-// Load reads the keys of coordinator. It returns nil if mode is disabled.
-func Load(raw map[string]json.RawMessage) (*Config, error) {
+// Load reads the keys of coordinator on a node without defaults. It returns nil if mode is
+// disabled.
+func Load(raw map[string]json.RawMessage) (*Config, error) { return LoadWith(raw, nil) }
+
+// LoadWith reads the keys of coordinator. The value of a key that the chain lacks is the
+// node's default, or else the built-in one. It returns nil if mode is disabled.
+func LoadWith(chain, node map[string]json.RawMessage) (*Config, error) {
 	c := Defaults()
-	err := config.Decode(raw, []config.Key{
+	lacks := func(k config.Key) bool { return !config.Has(chain, k) }
+	if err := c.take(node, lacks); err != nil {
+		return nil, err
+	}
+	all := c.keys()
+	if err := config.Decode(chain, all); err != nil {
+		return nil, err
+	}
+	for _, k := range all {
+		if !lacks(k) {
+			c.origins[k.Name] = Chain
+		}
+	}
+	if c.Mode == "disabled" || c.Mode == "disable" {
+		return nil, nil
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// keys returns the keys of coordinator. They read into c.
+func (c *Config) keys() []config.Key {
+	return []config.Key{
 		{Name: "mode", Value: config.OneOf(&c.Mode, "auto", "underlay", "overlay", "disabled", "disable")},
 		{Name: "podDefaultCNINIC", Value: config.Link(&c.PodDefaultNIC)},
 		{Name: "serviceCIDR", Value: config.Prefixes(&c.ServiceCIDR)},
@@ -99,33 +131,32 @@ func Load(raw map[string]json.RawMessage) (*Config, error) {
 		{Name: "detectIPConflict", Value: config.Bool(&c.DetectIPConflict)},
 		{Name: "detectGateway", Value: config.Bool(&c.DetectGateway)},
 		{Name: "detectOptions", Value: detectOptions(&c.Detect)},
-	})
-	if err != nil {
-		return nil, err
 	}
-	if c.Mode == "disabled" || c.Mode == "disable" {
-		return nil, nil
-	}
-	if err := c.check(); err != nil {
-		return nil, err
-	}
-	return c, nil
 }
 
 // check returns an error if one destination is in policyRoutes and in a key of CIDRs
 // through the node: a table has one route to it.
 func (c *Config) check() error {
 	for _, r := range c.PolicyRoutes {
-		for _, of := range []struct {
-			key   string
-			cidrs []netip.Prefix
-		}{{"serviceCIDR", c.ServiceCIDR}, {"overlayPodCIDR", c.OverlayPodCIDR}, {"hijackCIDR", c.HijackCIDR}} {
+		for _, of := range c.throughNode() {
 			if slices.Contains(of.cidrs, r.Dst) {
-				return config.Invalid("policyRoutes: dst %s: it is in %s too: want it by the NIC or by the node, not both", r.Dst, of.key)
+				return config.Invalid("policyRoutes%s: dst %s: it is in %s%s too: want it by the NIC or by the node, not both",
+					c.whence("policyRoutes"), r.Dst, of.key, c.whence(of.key))
 			}
 		}
 	}
 	return nil
+}
+
+// cidrs are the CIDRs of a key.
+type cidrs struct {
+	key   string
+	cidrs []netip.Prefix
+}
+
+// throughNode returns the destinations that the pod reaches through its node.
+func (c *Config) throughNode() []cidrs {
+	return []cidrs{{"serviceCIDR", c.ServiceCIDR}, {"overlayPodCIDR", c.OverlayPodCIDR}, {"hijackCIDR", c.HijackCIDR}}
 }
 
 // hostTable accepts the number of a table that isn't one of the kernel's own three: the
@@ -262,9 +293,11 @@ func linkAddress(p *netip.Addr) config.Value {
 // Hijacked returns the destinations of one family that the pod reaches through its node.
 func (c *Config) Hijacked(f netstate.Family) []netip.Prefix {
 	var out []netip.Prefix
-	for _, p := range slices.Concat(c.ServiceCIDR, c.OverlayPodCIDR, c.HijackCIDR) {
-		if netstate.FamilyOf(p.Addr()) == f && !slices.Contains(out, p) {
-			out = append(out, p)
+	for _, of := range c.throughNode() {
+		for _, p := range of.cidrs {
+			if netstate.FamilyOf(p.Addr()) == f && !slices.Contains(out, p) {
+				out = append(out, p)
+			}
 		}
 	}
 	return out

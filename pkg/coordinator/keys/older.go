@@ -4,6 +4,7 @@ package keys
 
 import (
 	"encoding/json"
+	"maps"
 
 	"github.com/multihome/multihome/pkg/config"
 	"github.com/multihome/multihome/pkg/netstate"
@@ -19,14 +20,32 @@ func OlderDefaults() *Config {
 	return c
 }
 
-// LoadOlder reads the keys of veth, coordinator's older name. There are two plugins of
-// this name, with different keys for the same setting; LoadOlder understands both. It
-// returns nil if skip_call is set.
-func LoadOlder(raw map[string]json.RawMessage) (*Config, error) {
+// LoadOlder reads the keys of veth, coordinator's older name, on a node without defaults.
+// There are two plugins of this name, with different keys for the same setting; LoadOlder
+// understands both. It returns nil if skip_call is set.
+func LoadOlder(raw map[string]json.RawMessage) (*Config, error) { return LoadOlderWith(raw, nil) }
+
+// stands lists the keys of coordinator that a key of veth stands for. The node's defaults
+// have coordinator's names.
+var stands = map[string][]string{
+	"service_cidr":    {"serviceCIDR"},
+	"cluster_cidr":    {"overlayPodCIDR"},
+	"additional_cidr": {"hijackCIDR"},
+	"rp_filter":       {"podRPFilter", "hostRPFilter"},
+	"move_routes":     {"tunePodRoutes"},
+	"migrate_route":   {"tunePodRoutes"},
+	"hardware_prefix": {"podMACPrefix"},
+	"ip_conflict":     {"detectIPConflict", "detectOptions"},
+}
+
+// LoadOlderWith reads the keys of veth. The value of a key that the chain lacks is the
+// node's default, or else the built-in one. veth takes no mode from the node: it has none
+// but underlay. It returns nil if skip_call is set.
+func LoadOlderWith(chain, node map[string]json.RawMessage) (*Config, error) {
 	c := OlderDefaults()
 	skip := false
 	var moved, migrated *bool
-	err := config.Decode(raw, []config.Key{
+	older := []config.Key{
 		{Name: "service_cidr", Value: config.Prefixes(&c.ServiceCIDR), Also: "service_hijack_subnet"},
 		{Name: "cluster_cidr", Value: config.Prefixes(&c.OverlayPodCIDR), Also: "overlay_hijack_subnet"},
 		{Name: "additional_cidr", Value: config.Prefixes(&c.HijackCIDR), Also: "additional_hijack_subnet"},
@@ -37,7 +56,20 @@ func LoadOlder(raw map[string]json.RawMessage) (*Config, error) {
 		{Name: "hardware_prefix", Value: macPrefix(&c.MACPrefix), Also: "mac_prefix"},
 		{Name: "only_hardware", Value: config.Bool(&c.OnlyMAC), Also: "only_op_mac"},
 		{Name: "ip_conflict", Value: ipConflict(c)},
-	})
+	}
+	given := map[string]Origin{}
+	for _, k := range older {
+		if config.Has(chain, k) {
+			for _, name := range stands[k.Name] {
+				given[name] = Chain
+			}
+		}
+	}
+	if err := c.take(node, func(k config.Key) bool { return k.Name != "mode" && given[k.Name] == "" }); err != nil {
+		return nil, err
+	}
+	maps.Copy(c.origins, given)
+	err := config.Decode(chain, older)
 	if err != nil || skip {
 		return nil, err
 	}
@@ -49,7 +81,7 @@ func LoadOlder(raw map[string]json.RawMessage) (*Config, error) {
 			c.TunePodRoutes = *given
 		}
 	}
-	return c, nil
+	return c, c.check()
 }
 
 // rpFilter accepts {"enabled", "value"} of one forerunner or {"set_host", "value"} of the

@@ -18,6 +18,7 @@ type Config struct {
 	Interfaces   []string // links of the node
 	VLAN         int      // 0: none
 	VLANProtocol string   // as ip(8) prints it
+	As           string   // the VLAN's name, "" for that of its parent with the number
 	BondName     string   // "": none
 	BondMode     string
 	BondOptions  netstate.Details // in the order of netstate.BondOptions
@@ -39,6 +40,7 @@ func Load(raw map[string]json.RawMessage) (*Config, error) {
 	err = config.Decode(raw, []config.Key{
 		{Name: "interfaces", Value: interfaces(&c.Interfaces)},
 		{Name: "vlanID", Value: config.Int(&c.VLAN, 0, 4094)},
+		{Name: "vlanName", Value: config.Interface(&c.As)},
 		{Name: "vlanProtocol", Value: vlanProtocol(&c.VLANProtocol)},
 		{Name: "bond.name", Value: config.Interface(&c.BondName)},
 		{Name: "bond.mode", Value: bondMode(&c.BondMode)},
@@ -66,6 +68,10 @@ func (c *Config) check(hasBond bool) error {
 		return config.Invalid("bond.name: missing: want the name of the bond")
 	case slices.Contains(c.Interfaces, c.BondName):
 		return config.Invalid("bond.name: %s: want another name than those in interfaces", c.BondName)
+	case c.As != "" && c.VLAN == 0:
+		return config.Invalid("vlanName: %s: want a vlanID with it", c.As)
+	case c.As != "" && (c.As == c.BondName || slices.Contains(c.Interfaces, c.As)):
+		return config.Invalid("vlanName: %s: want another name than those of the interfaces and the bond", c.As)
 	case hasBond && c.TooLong() != nil:
 		return c.TooLong()
 	case c.MTU != 0 && c.VLAN == 0 && !hasBond:
@@ -91,8 +97,13 @@ func (c *Config) Parent() string {
 	return c.Interfaces[0]
 }
 
-// VLANName returns the name of the VLAN, like ens192.100.
-func (c *Config) VLANName() string { return c.Parent() + "." + strconv.Itoa(c.VLAN) }
+// VLANName returns the name of the VLAN: that of vlanName, or one like ens192.100.
+func (c *Config) VLANName() string {
+	if c.As != "" {
+		return c.As
+	}
+	return c.Parent() + "." + strconv.Itoa(c.VLAN)
+}
 
 // Links returns the links that ifacer makes, the bond before its VLAN.
 func (c *Config) Links() []string {
