@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Static-ipam is the plugin multihome-ipam under the name that it has in networks which were made for
+// another system.
+package main
+
+import "github.com/multihome/multihome/pkg/ipamcni"
+
+func main() { ipamcni.Main("static-ipam") }
