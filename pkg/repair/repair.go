@@ -33,6 +33,7 @@ import (
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
 	"github.com/multihome/multihome/pkg/records"
 )
 
@@ -44,16 +45,50 @@ type Options struct {
 	DryRun    bool     // change nothing
 	// Did is called for each operation that was done or, with DryRun, would be done.
 	Did func(a attachment.Attachment, op netstate.Op)
+
+	// For Pods; nil functions do nothing.
+	Gentle  bool                                               // see [plugin.How]
+	Living  bool                                               // see [plugin.How]
+	Leave   func(a attachment.Attachment, op netstate.Op) bool // returns true for what isn't to be done
+	Planned func(a attachment.Attachment, plan netstate.Plan)  // is called with what is wanted
 }
 
 // Run repairs every living pod. It goes on after an error, and returns all of them.
 func Run(o Options) error {
-	pods, err := o.pods()
+	confs, err := o.configurations()
 	errs := []error{err}
+	cached, unread := inspect.Cache(o.CacheDirs)
+	cached = slices.DeleteFunc(cached, func(c inspect.Cached) bool { return !o.includes(c.ContainerID) })
+	for _, u := range unread {
+		if o.Only == "" || u.MayBeOf(o.Only) {
+			errs = append(errs, u)
+		}
+	}
+	pods := gather(confs, cached, unread)
+	errs = append(errs, o.unknown(pods))
 	for _, p := range pods {
-		errs = append(errs, o.repair(p))
+		errs = append(errs, p.err, o.repair(p))
 	}
 	return errors.Join(errs...)
+}
+
+// Pods repairs some living pods, by their container IDs. It calls done with each one that has
+// a cached result, and with the error. Unlike Run, it reads nothing of other pods, and doesn't
+// look for attachments without a cached result. It returns the error of the node's
+// configurations.
+func Pods(o Options, containerIDs []string, done func(containerID string, err error)) error {
+	confs, err := o.configurations()
+	cached, unread := inspect.CacheOf(o.CacheDirs, containerIDs)
+	for _, p := range gather(confs, cached, unread) {
+		errs := []error{p.err}
+		for _, u := range unread {
+			if u.MayBeOf(p.containerID) {
+				errs = append(errs, u)
+			}
+		}
+		done(p.containerID, errors.Join(append(errs, o.repair(p))...))
+	}
+	return err
 }
 
 // cachedPod is a pod that the caches hold a result of.
@@ -63,6 +98,7 @@ type cachedPod struct {
 	gone        bool               // the pod is dead; GC cleans up after it
 	attached    []cachedAttachment // by our plugins
 	vague       bool               // see known
+	err         error              // of reading what is cached
 }
 
 // cachedAttachment is an attachment of one of our plugins.
@@ -73,16 +109,10 @@ type cachedAttachment struct {
 	file  string // of the cache
 }
 
-// pods returns the pods in the caches.
-func (o Options) pods() (pods []*cachedPod, err error) {
-	confs, err := o.configurations()
-	errs := []error{err}
-	cached, unread := inspect.Cache(o.CacheDirs)
+// gather returns the pods of cached results.
+func gather(confs configurations, cached []inspect.Cached, unread []*inspect.Unread) (pods []*cachedPod) {
 	byID := map[string]*cachedPod{}
 	for _, c := range cached {
-		if !o.includes(c.ContainerID) {
-			continue
-		}
 		p := byID[c.ContainerID]
 		if p == nil {
 			p = &cachedPod{containerID: c.ContainerID, netns: c.Netns, gone: netns.ID{Path: c.Netns}.Gone()}
@@ -95,17 +125,14 @@ func (o Options) pods() (pods []*cachedPod, err error) {
 		found, sure, err := confs.ofOurs(&c)
 		p.attached = append(p.attached, found...)
 		p.vague = p.vague || !sure
-		errs = append(errs, err)
+		p.err = errors.Join(p.err, err)
 	}
 	for _, u := range unread {
-		if o.Only == "" || u.MayBeOf(o.Only) {
-			errs = append(errs, u)
-		}
 		for _, p := range pods {
 			p.vague = p.vague || u.MayBeOf(p.containerID)
 		}
 	}
-	return pods, errors.Join(append(errs, o.unknown(pods))...)
+	return pods
 }
 
 // includes reports whether a pod is to be repaired.
@@ -250,13 +277,16 @@ func (o Options) repair(p *cachedPod) error {
 		of := catalog.Plugins[a.typ]
 		plan, ops, err := of.Reconcile(&skel.CmdArgs{
 			ContainerID: a.ContainerID, Netns: p.netns, IfName: a.IfName, StdinData: a.stdin,
-		}, o.DryRun, p.vague)
+		}, plugin.How{Dry: o.DryRun, Keep: p.vague, Gentle: o.Gentle, Living: o.Living, Leave: o.leave(a.Attachment)})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s, by %s: %w", words(a.Attachment), a.file, err))
 			continue
 		}
 		for _, op := range ops {
 			o.Did(a.Attachment, op)
+		}
+		if o.Planned != nil {
+			o.Planned(a.Attachment, plan)
 		}
 		k.plans = append(k.plans, planned{a.Attachment, of.Records, plan})
 	}
@@ -266,10 +296,22 @@ func (o Options) repair(p *cachedPod) error {
 	return errors.Join(errs...)
 }
 
+// leave returns what tells the operations of an attachment that aren't to be done.
+func (o Options) leave(a attachment.Attachment) func(netstate.Op) bool {
+	if o.Leave == nil {
+		return nil
+	}
+	return func(op netstate.Op) bool { return o.Leave(a, op) }
+}
+
 // dropStale deletes stale objects in a pod. It reads the notes while the pod is locked,
 // because an ADD may have added an attachment in between.
 func (o Options) dropStale(p *cachedPod, what known) error {
-	k, err := kernel.Open(p.netns)
+	open := kernel.Open
+	if o.Gentle {
+		open = kernel.TryOpen
+	}
+	k, err := open(p.netns)
 	if err != nil {
 		return err
 	}
@@ -284,12 +326,13 @@ func (o Options) dropStale(p *cachedPod, what known) error {
 	if what.noted, err = notes(k, what.plans[0].Pod()); err != nil {
 		return err
 	}
-	ops := what.stale()
+	first := what.plans[0].Attachment
+	ops := slices.DeleteFunc(what.stale(), func(op netstate.Op) bool { return o.Leave != nil && o.Leave(first, op) })
 	if !o.DryRun {
 		err = k.Remove(ops)
 	}
 	for _, op := range ops {
-		o.Did(what.plans[0].Attachment, op)
+		o.Did(first, op)
 	}
 	return err
 }
