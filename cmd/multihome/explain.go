@@ -47,7 +47,11 @@ for each object, such as
 
 Explain makes assumptions for all that the description leaves open, and names them: it
 takes the NIC's address from the configuration of host-local, static or whereabouts,
-the first one there. A described pod needs neither root nor the node.`,
+the first one there. A described pod needs neither root nor the node.
+
+Keys of coordinator and veth that the network lacks have the node's values, if its file
+/etc/cni/multihome/coordinator.json has some, and explain says which. For a described
+pod explain doesn't read that file: name one with --node-defaults.`,
 		Example: `  multihome explain underlay.conflist
   multihome explain underlay.conflist --address 10.6.168.171/16 --gateway 10.6.0.1
   multihome explain vlan.conflist --given 'host: link ens192 mtu 9000 up' --ifname net1 --address 10.7.0.5/16
@@ -70,6 +74,7 @@ the first one there. A described pod needs neither root nor the node.`,
 	flags.StringVar(&o.IfName, "ifname", "eth0", "the NIC's name in the pod")
 	flags.StringVar(&o.ContainerID, "container-id", "", "ID of the pod's sandbox; names and MACs of links are derived from it")
 	flags.StringVar(&f.prevResult, "prev-result", "", "file with the result of the plugins before ours, to use instead of the known one")
+	flags.StringVar(&o.NodeDefaults, "node-defaults", "", "file of the node's defaults; for a pod of this node, its own if this is empty")
 	flags.StringVar(&f.snapshot, "snapshot", "", "file that describes the pod and its node")
 	flags.StringArrayVar(&f.given, "given", nil, "a line of a snapshot; may be repeated")
 	flags.StringSliceVar(&f.addresses, "address", nil, "address of the NIC, with its prefix length")

@@ -52,6 +52,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(doctorCommand(), explainCommand(), installCommand(), labCommand(), lintCommand(), renderCommand(), repairCommand(), showCommand(), traceCommand(), waitCommand())
+	root.AddCommand(doctorCommand(), explainCommand(), installCommand(), labCommand(), lintCommand(), renderCommand(), repairCommand(), showCommand(), traceCommand(), uninstallCommand(), waitCommand())
 	return root
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/multihome/multihome/pkg/ipam"
 	"github.com/multihome/multihome/pkg/manifest"
 	"github.com/multihome/multihome/pkg/netconf"
 )
@@ -53,10 +54,11 @@ func lintCommand() *cobra.Command {
 	var files []string
 	c := &cobra.Command{
 		Use:   "lint -f FILE...",
-		Short: "Print everything that is wrong with SpiderMultusConfigs",
-		Long: `Lint prints a line for each fault of a SpiderMultusConfig or SpiderCoordinator in the
-files: file, line, field, the value, and what is allowed. It needs no cluster. Warnings are
-about objects that work, but perhaps not as they are meant.
+		Short: "Print everything that is wrong with SpiderMultusConfigs and pools",
+		Long: `Lint prints a line for each fault of a SpiderMultusConfig, SpiderCoordinator, SpiderSubnet,
+SpiderIPPool or SpiderReservedIP in the files: file, line, field, the value, and what is
+allowed. It needs no cluster. Warnings are about objects that work, but perhaps not as they
+are meant.
 
 The exit status is 1 if there is a fault that is no warning.`,
 		Example: `  multihome lint -f *.yaml
@@ -68,7 +70,7 @@ The exit status is 1 if there is a fault that is no warning.`,
 			}
 			_, faults := networks(objects)
 			var wrong error
-			for _, f := range faults {
+			for _, f := range append(faults, pools(objects)...) {
 				fmt.Fprintln(c.OutOrStdout(), f)
 				if !f.Warning {
 					wrong = errFindings
@@ -130,10 +132,7 @@ func networks(objects []manifest.Object) (out []netconf.Config, faults []foundFa
 		if o.Kind != netconf.Kind && o.Kind != netconf.CoordinatorKind {
 			continue
 		}
-		var found []netconf.Fault
-		if o.APIVersion != netconf.APIVersion {
-			found = append(found, netconf.Fault{Path: "apiVersion", Message: fmt.Sprintf("%q: want %s", o.APIVersion, netconf.APIVersion)})
-		}
+		found := versionFaults(o)
 		if o.Kind == netconf.CoordinatorKind {
 			c, more := netconf.DecodeCoordinator(o.JSON)
 			defaults, found = c, append(found, more...)
@@ -156,6 +155,28 @@ func networks(objects []manifest.Object) (out []netconf.Config, faults []foundFa
 		out[i] = c.WithDefaults(defaults)
 	}
 	return out, faults
+}
+
+// pools returns the faults of the SpiderSubnets, SpiderIPPools and SpiderReservedIPs among
+// objects.
+func pools(objects []manifest.Object) (faults []foundFault) {
+	for _, o := range objects {
+		switch o.Kind {
+		case ipam.SubnetKind, ipam.PoolKind, ipam.ReservedKind:
+			for _, f := range append(versionFaults(o), ipam.Lint(o.Kind, o.JSON)...) {
+				faults = append(faults, foundFault{f, o.File, o.Line(f.Path)})
+			}
+		}
+	}
+	return faults
+}
+
+// versionFaults returns a fault if an object of our kinds has another version.
+func versionFaults(o manifest.Object) []netconf.Fault {
+	if o.APIVersion == netconf.APIVersion {
+		return nil
+	}
+	return []netconf.Fault{{Path: "apiVersion", Message: fmt.Sprintf("%q: want %s", o.APIVersion, netconf.APIVersion)}}
 }
 
 // attachmentDefinition is a NetworkAttachmentDefinition in a file.

@@ -166,6 +166,21 @@ apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderCoordinator
 metadata: {name: other}
 spec: {vethMTU: 5}
+---
+apiVersion: spiderpool.spidernet.io/v2beta1
+kind: SpiderIPPool
+metadata: {name: pool}
+spec:
+  subnet: 10.6.0.1/16
+  ips:
+  - 10.6.0.5-10.6.0.9
+  - 10.7.0.5
+  gateways: 10.6.0.1
+---
+apiVersion: spiderpool.spidernet.io/v1
+kind: SpiderReservedIP
+metadata: {name: reserved}
+spec: {ips: ["fd00::1", 10.6.0.1]}
 `})
 	if got, err := run("lint", "-f", "good.yaml"); err != nil || got != "" {
 		t.Errorf("%v\n%s", err, got)
@@ -177,6 +192,10 @@ bad.yaml:15: apiVersion: "spiderpool.spidernet.io/v2": want spiderpool.spidernet
 bad.yaml:17: metadata.name: "two": SpiderMultusConfig one wants the NetworkAttachmentDefinition one, too
 bad.yaml:22: metadata.name: "other": want default: a cluster has one SpiderCoordinator
 bad.yaml:23: spec.vethMTU: 5: want a number from 68 to 65535
+bad.yaml:33: spec.gateways: unknown field: want one of ipVersion, subnet, ips, excludeIPs, gateway, vlan, network, routes, podAffinity, namespaceAffinity, nodeAffinity, namespaceName, nodeName, multusName, default, disable
+bad.yaml:32: spec.ips[1]: "10.7.0.5": want addresses of subnet 10.6.0.1/16
+bad.yaml:35: apiVersion: "spiderpool.spidernet.io/v1": want spiderpool.spidernet.io/v2beta1
+bad.yaml:38: spec.ips[1]: "10.6.0.1": want addresses of IPv6: make another SpiderReservedIP for the other family
 `
 	if got, err := run("lint", "-f", "bad.yaml"); !errors.Is(err, errFindings) || got != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got, want)
@@ -186,5 +205,45 @@ bad.yaml:23: spec.vethMTU: 5: want a number from 68 to 65535
 	}
 	if _, err := run("lint", "-f", "missing.yaml"); err == nil || errors.Is(err, errFindings) {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+// TestExampleOfAddresses: examples/addresses and the first example of docs/addresses.md are
+// without a fault, make the same network, and explain reads it.
+func TestExampleOfAddresses(t *testing.T) {
+	example, err := os.ReadFile("../../examples/addresses/lan.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := os.ReadFile("../../docs/addresses.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(document), "## A first example")
+	_, rest, _ = strings.Cut(rest, "```yaml\n")
+	inDocument, _, _ := strings.Cut(rest, "```")
+	files(t, map[string]string{"example.yaml": string(example), "document.yaml": inDocument})
+	var rendered []string
+	for _, file := range []string{"example.yaml", "document.yaml"} {
+		if out, err := run("lint", "-f", file); err != nil || out != "" {
+			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+		nad, err := run("render", "-f", file)
+		if err != nil || !strings.Contains(nad, "default_ipv4_ippool") {
+			t.Fatalf("%s: %v\n%s", file, err, nad)
+		}
+		rendered = append(rendered, nad)
+	}
+	if rendered[0] != rendered[1] {
+		t.Errorf("the network of the example:\n%s\nthat of the document:\n%s", rendered[0], rendered[1])
+	}
+	for _, part := range []string{"subnet: 10.6.0.0/16", "10.6.168.171-10.6.168.180", "gateway: 10.6.0.1", "k8s.v1.cni.cncf.io/networks: lan", "replicas: 3"} {
+		if !strings.Contains(string(example), part) || !strings.Contains(inDocument, part) {
+			t.Errorf("not in both: %s", part)
+		}
+	}
+	files(t, map[string]string{"nad.yaml": rendered[0]})
+	if out, err := run("explain", "nad.yaml", "--address", "10.6.168.171/16"); err != nil || !strings.Contains(out, "10.6.168.171") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }

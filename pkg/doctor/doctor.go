@@ -125,6 +125,7 @@ var checks = []check{
 	{"NICs", findMissingNICs},
 	{"virtual machines", bridged},
 	{"addresses", duplicates},
+	{"pools", pools},
 	{"ways out", waysOut},
 	{"services", services},
 }

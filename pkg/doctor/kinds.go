@@ -11,4 +11,5 @@ var Kinds = []Kind{
 	neighbourTable, moduleMissing, sharedParent,
 	leftover, staleEntries, staleGroup, drifted, nicGone, bridgedNIC,
 	duplicateAddress, noDefaultRoute, noGateway, serviceRange, loadBalancerRange,
+	agentNotReady, agentNotRunning, claimMissing, unclaimedSandbox, heldAddress, addressLost, foreignIPAM,
 }

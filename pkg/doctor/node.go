@@ -15,10 +15,13 @@ import (
 	"github.com/containernetworking/cni/libcni"
 
 	"github.com/multihome/multihome/pkg/catalog"
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/nodeconf"
+	"github.com/multihome/multihome/pkg/plugin"
 	"github.com/multihome/multihome/pkg/survey"
 )
 
@@ -37,7 +40,7 @@ type node struct {
 	kernel   *kernel.Namespaces
 	snapshot *netstate.Snapshot // of the node
 	chains   []survey.Chain
-	programs map[string]string // process IDs in the node's network namespace, by program
+	programs map[string]string // process IDs in the node's network namespace, by program; nil if they can't be seen
 	networks []network
 	pods     []pod // living pods with a NIC of a plugin of ours
 	report   *Report
@@ -59,6 +62,7 @@ type network struct {
 func observe(o Options, only *inspect.Pod) (*node, error) {
 	n := &node{options: o, only: only, snapshot: netstate.NewSnapshot(), report: &Report{Node: []Fact{}, Pods: []Patient{}, Findings: []Finding{}}}
 	n.noteUnreadable("networks", n.readNetworks())
+	n.noteUnreadable("defaults", n.addDefaults(plugin.ReadDefaults(nodeconf.Path)))
 	n.noteUnreadable("programs", n.readPrograms())
 	// Each pod is opened and closed by itself, before the node is opened to stay.
 	n.readPods()
@@ -128,6 +132,38 @@ func (n *node) addNetwork(file string, data []byte) error {
 	return nil
 }
 
+// addDefaults gives the coordinators of the networks the node's values for keys that they
+// lack.
+func (n *node) addDefaults(node plugin.Defaults) error {
+	err := node.Err
+	if err == nil {
+		if err = keys.CheckNode(node.Keys, nil); err != nil {
+			err = fmt.Errorf("%s: %w", node.Path, err)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, network := range n.networks {
+		for _, p := range network.plugins {
+			if t := text(p, "type"); t != "coordinator" && t != "veth" {
+				continue
+			}
+			for name, value := range node.Keys {
+				if _, has := p[name]; has {
+					continue
+				}
+				var decoded any
+				if err := json.Unmarshal(value, &decoded); err != nil {
+					return fmt.Errorf("%s: %s: %w", node.Path, name, err)
+				}
+				p[name] = decoded
+			}
+		}
+	}
+	return nil
+}
+
 // where returns the file in which a network is configured, or else its name.
 func (n network) where() string {
 	if n.file == "" {
@@ -144,11 +180,10 @@ func text(plugin map[string]any, key string) string {
 
 // programNames lists the programs that checks ask for, by the kernel's names for them. The
 // kernel keeps fifteen bytes of a name (TASK_COMM_LEN).
-var programNames = []string{"systemd-network", "NetworkManager", "cilium-agent", "calico-node"}
+var programNames = []string{"systemd-network", "NetworkManager", "cilium-agent", "calico-node", agentProgram}
 
 // readPrograms finds the processes of programNames in the node's network namespace.
 func (n *node) readPrograms() error {
-	n.programs = map[string]string{}
 	if comm, _ := os.ReadFile("/proc/1/comm"); os.Getpid() == 1 || strings.TrimSpace(string(comm)) == "pause" {
 		return errors.New("a container without hostPID doesn't see the node's processes")
 	}
@@ -156,6 +191,7 @@ func (n *node) readPrograms() error {
 	if err != nil {
 		return err
 	}
+	n.programs = map[string]string{}
 	files, err := filepath.Glob("/proc/[0-9]*/comm")
 	for _, file := range files {
 		comm, err := os.ReadFile(file)

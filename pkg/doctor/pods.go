@@ -205,7 +205,7 @@ var serviceRange = Kind{
 	ID: "service-range", Severity: Warning,
 	What: "a pod has no route of ours to the addresses of some Services",
 	Why:  "The pod sends packets for these addresses to its NIC's LAN, where no host has them. The cluster got another service range, or serviceCIDR never contained this one. Doctor reads the addresses that kube-proxy translates on this node; in modes iptables and ipvs, they include addresses of load balancers.",
-	Remedy: `# add their range to serviceCIDR: FILES
+	Remedy: `# add their range to serviceCIDR of the SpiderCoordinator default, or of: FILES
 multihome repairFLAGS`,
 }
 
@@ -213,7 +213,7 @@ var loadBalancerRange = Kind{
 	ID: "load-balancer-range", Severity: Warning,
 	What: "a pod has no route of ours to load balancer addresses, or externalIPs, of Services",
 	Why:  "The pod sends packets for these addresses to its NIC's LAN. If its own node announces them there (layer 2 mode of MetalLB and kube-vip), the pod gets no answer: a macvlan or ipvlan doesn't reach the link that it sits on (macvlan_queue_xmit in drivers/net/macvlan.c). If routers or a cloud lead the addresses to nodes, the packets leave the node only to come back. With a route of ours, the pod reaches them through its node, as other pods do. Doctor reads these addresses from the map service-ips of kube-proxy's mode nftables (pkg/proxy/nftables); those of other modes are in service-range.",
-	Remedy: `# add them, or their range, to hijackCIDR: FILES
+	Remedy: `# add them, or their range, to hijackCIDR of the SpiderCoordinator default, or of: FILES
 multihome repairFLAGS`,
 }
 

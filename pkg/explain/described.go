@@ -68,7 +68,11 @@ func newDescribed(o Options) (*described, error) {
 	p.Node = slices.Clone(o.NodeAddresses)
 	links := kernel.NodeLinksOf(p.Snapshot)
 	for _, a := range netstate.All[netstate.Addr](p.Snapshot, netstate.Host) {
-		if len(o.NodeAddresses) == 0 && links.Own(a.Dev) {
+		if !links.Own(a.Dev) {
+			continue
+		}
+		p.Subnets = append(p.Subnets, a.Prefix)
+		if len(o.NodeAddresses) == 0 {
 			p.Node = append(p.Node, a.Prefix.Addr())
 		}
 	}
@@ -231,6 +235,9 @@ func nodeOf(addrs []netip.Addr) (out []netip.Addr) {
 func (p *described) explain(s step, args *skel.CmdArgs) (e plugin.Explanation, notes []string, err error) {
 	if e, err = s.Simulate(args, p.Described); err != nil {
 		return e, nil, err
+	}
+	if _, takes := e.Conf.(plugin.Defaulted); takes && s.Defaults == nil {
+		notes = append(notes, "assumed: the node has no defaults; --node-defaults names a file of them")
 	}
 	for _, a := range p.assumed {
 		if mentions(e.Ops, a.String()) {

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 
@@ -44,6 +45,10 @@ type Options struct {
 	IfName      string // of the NIC
 	ContainerID string // "": the pod's own, or a made-up one
 	PrevResult  []byte // result of the plugins before ours; nil: the runtime's, or made from the NIC's state
+
+	// NodeDefaults is a file of a node's defaults. "": of a living pod the node's own, of a
+	// described one none.
+	NodeDefaults string
 
 	// For a living pod, whose NIC exists: a name for it (see inspect.Find), and the
 	// directories in which runtimes keep results.
@@ -97,6 +102,11 @@ func Explain(o Options) (*Report, error) {
 	if err := utils.ValidateContainerID(o.ContainerID); o.ContainerID != "" && err != nil {
 		return nil, fmt.Errorf("container ID %q: %w", o.ContainerID, asPlain(err))
 	}
+	if o.NodeDefaults != "" {
+		if _, err := os.Stat(o.NodeDefaults); err != nil { // a node may be without the file, but this one is asked for
+			return nil, err
+		}
+	}
 	var p pod
 	if o.Netns != "" {
 		p, err = newLiving(o)
@@ -116,6 +126,7 @@ func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 	for _, conf := range list.Plugins {
 		s := step{typ: conf.Network.Type, conf: conf.Bytes}
 		s.Plugin, s.ours = catalog.Plugins[s.typ]
+		s.Defaults = o.defaults(s.Defaults)
 		r.begin(s.typ)
 		if !s.ours {
 			notes, err := p.other(s)
@@ -130,6 +141,18 @@ func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 		}
 	}
 	return r, nil
+}
+
+// defaults returns what reads the defaults of the pod's node, given what a plugin has for
+// this node.
+func (o Options) defaults(own func() plugin.Defaults) func() plugin.Defaults {
+	switch {
+	case o.NodeDefaults != "":
+		return func() plugin.Defaults { return plugin.ReadDefaults(o.NodeDefaults) }
+	case o.Netns == "":
+		return nil // this machine may be another one
+	}
+	return own
 }
 
 // explain adds the operations of one of our plugins.
@@ -155,6 +178,9 @@ func (r *Report) explain(o Options, list *libcni.NetworkConfigList, p pod, s ste
 	}
 	r.note(notes...)
 	r.note(remarks(e)...)
+	if c, ok := e.Conf.(*coordinator.Config); ok {
+		r.Settings = append(r.Settings, Settings{r.last(), c.Settings(), len(r.chain) - 1})
+	}
 	for _, op := range e.Ops {
 		for _, command := range r.at.commands(op) {
 			r.Operations = append(r.Operations, Operation{r.last(), op.NS, command, reason(op), len(r.chain) - 1})
@@ -185,6 +211,9 @@ func remarks(e plugin.Explanation) []string {
 		return []string{"its configuration switches it off"}
 	}
 	var out []string
+	if e.Damage != nil {
+		out = append(out, e.Damage.Error()+"; ADD goes on without them, and logs it")
+	}
 	if c, ok := e.Conf.(*coordinator.Config); ok && (c.DetectIPConflict || c.DetectGateway) {
 		out = append(out, "ADD asks the LAN first, and fails if another host has an address of the NIC, or no gateway answers (detectIPConflict, detectGateway); explain does not ask")
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/report"
 )
@@ -20,6 +21,7 @@ type Report struct {
 	ContainerID string      `json:"containerID"`
 	Netns       string      `json:"netns,omitempty"` // path; "": the pod is described
 	Notes       []Note      `json:"notes,omitempty"`
+	Settings    []Settings  `json:"settings,omitempty"`
 	Operations  []Operation `json:"operations"`
 
 	chain []string // the plugins
@@ -30,6 +32,14 @@ type Report struct {
 type Note struct {
 	Plugin string `json:"plugin"`
 	Text   string `json:"note"`
+
+	step int // of the chain
+}
+
+// Settings are the values of the keys of a plugin, each with its origin.
+type Settings struct {
+	Plugin string `json:"plugin"`
+	keys.Settings
 
 	step int // of the chain
 }
@@ -68,6 +78,13 @@ func (r *Report) WriteText(w io.Writer, s report.Style) error {
 		for _, n := range r.Notes {
 			if n.step == i {
 				line("%s", s.Faint("#   "+n.Text))
+			}
+		}
+		for _, of := range r.Settings {
+			if of.step == i {
+				for _, l := range of.Lines() {
+					line("%s", s.Faint("#   "+l))
+				}
 			}
 		}
 		for _, o := range r.Operations {

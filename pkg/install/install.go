@@ -11,7 +11,7 @@
 //
 // Beware: the directories of the files must exist, except those of drop-ins, which
 // [DropIns] makes. Files that are no longer wanted are not removed: no other file is
-// touched.
+// touched. [Remove] removes the plugins.
 package install
 
 import (
@@ -30,6 +30,10 @@ type File struct {
 	Path string // in an existing directory
 	Data []byte
 	Mode fs.FileMode
+	// Yields is set for a program whose name others use, too: it doesn't replace theirs.
+	Yields bool
+	// Other says what is at Path instead, if the file yielded. [Files] sets it.
+	Other string
 }
 
 // unfinished returns the path of the file while it is written. Its name begins with '.',
@@ -51,10 +55,11 @@ func (f File) installed() bool {
 }
 
 // Files installs the files. It calls did for each of them in turn and tells whether it
-// changed the file. It leaves a file with the right content untouched. It writes all
+// changed the file, or what it yielded to. It leaves a file with the right content untouched. It writes all
 // others to the disk before it renames the first of them, so that nearly all errors come
 // before any change.
 func Files(files []File, did func(f File, changed bool)) (err error) {
+	files = slices.Clone(files)
 	unlock, err := lock(files)
 	if err != nil {
 		return err
@@ -69,8 +74,14 @@ func Files(files []File, did func(f File, changed bool)) (err error) {
 			}
 		}
 	}()
-	for _, f := range files {
-		if f.installed() {
+	for i, f := range files {
+		if f.Yields {
+			if f.Other, err = Other(f.Path); err != nil {
+				return err
+			}
+			files[i] = f
+		}
+		if f.Other != "" || f.installed() {
 			continue
 		}
 		changed = append(changed, f)

@@ -14,8 +14,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/multihome/multihome/pkg/catalog"
 	"github.com/multihome/multihome/pkg/install"
 )
+
+// mark is in each plugin of ours: the path of its main package.
+const mark = "\npath\tgithub.com/multihome/multihome/plugins/x\n"
 
 // node is a node's file system: its CNI directory, with somebody else's plugin and
 // an older one of ours in it, and where new ones come from.
@@ -30,8 +34,8 @@ func newNode(t *testing.T) node {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"coordinator", "ifacer", "route", "veth"} {
-		write(t, filepath.Join(n.from, name), "new "+name, 0o644)
+	for _, name := range catalog.Binaries() {
+		write(t, filepath.Join(n.from, name), "new "+name+mark, 0o644)
 	}
 	write(t, filepath.Join(n.to, "macvlan"), "somebody else's", 0o700)
 	write(t, filepath.Join(n.to, "coordinator"), "older", 0o755)
@@ -89,17 +93,21 @@ func files(t *testing.T, dir string) map[string]string {
 
 // installed is what newNode's CNI directory holds afterwards.
 var installed = map[string]string{
-	"macvlan":     "-rwx------ somebody else's",
-	"coordinator": "-rwxr-xr-x new coordinator",
-	"ifacer":      "-rwxr-xr-x new ifacer",
-	"route":       "-rwxr-xr-x new route",
-	"veth":        "-rwxr-xr-x new veth",
+	"macvlan":            "-rwx------ somebody else's",
+	"coordinator":        "-rwxr-xr-x new coordinator" + mark,
+	"ifacer":             "-rwxr-xr-x new ifacer" + mark,
+	"multihome-ipam":     "-rwxr-xr-x new multihome-ipam" + mark,
+	"route":              "-rwxr-xr-x new route" + mark,
+	"spiderpool":         "-rwxr-xr-x new spiderpool" + mark,
+	"static-ipam":        "-rwxr-xr-x new static-ipam" + mark,
+	"static-macvlan-cni": "-rwxr-xr-x new static-macvlan-cni" + mark,
+	"veth":               "-rwxr-xr-x new veth" + mark,
 }
 
 func TestInstall(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o077)) // which must not matter
 	n := newNode(t)
-	for _, want := range [][]string{{"coordinator", "ifacer", "route", "veth"}, nil} {
+	for _, want := range [][]string{catalog.Binaries(), nil} {
 		changed, err := n.install()
 		if err != nil {
 			t.Fatal(err)

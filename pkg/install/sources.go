@@ -14,15 +14,15 @@ import (
 )
 
 // Plugins reads the plugins in directory from, and returns them as files in the node's
-// CNI directory to.
+// CNI directory to. Those whose names other systems use, too, replace no program of others.
 func Plugins(from, to string) ([]File, error) {
 	var files []File
-	for _, name := range catalog.Names() {
+	for _, name := range catalog.Binaries() {
 		data, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, File{Path: filepath.Join(to, name), Data: data, Mode: 0o755})
+		files = append(files, File{Path: filepath.Join(to, name), Data: data, Mode: 0o755, Yields: catalog.IsOthers(name)})
 	}
 	return files, nil
 }

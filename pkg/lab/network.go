@@ -104,7 +104,7 @@ func (n *Network) runs(plugin string) bool {
 // runtimeConf returns the arguments that a runtime of Kubernetes gives to plugins.
 func runtimeConf(pod *Pod, ifname string) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: pod.ContainerID, NetNS: pod.NetNS, IfName: ifname, Args: [][2]string{
-		{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", pod.Name()},
+		{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", pod.Name()}, {"K8S_POD_UID", pod.UID()},
 	}}
 }
 

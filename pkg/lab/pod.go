@@ -21,6 +21,17 @@ type Pod struct {
 	Results     map[string]*types100.Result
 }
 
+// UID is the pod's UID.
+func (p *Pod) UID() string { return PodUID(p.Name()) }
+
+// PodUID is the UID that a pod of this name has or will have.
+func PodUID(name string) string { return containerID(name)[:32] }
+
+func containerID(name string) string {
+	id := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(id[:])
+}
+
 // podsDir is the node's directory of pods' namespaces.
 const podsDir = "/run/netns"
 
@@ -32,11 +43,10 @@ func (l *Lab) NewPod(name string) (*Pod, error) {
 		return nil, err
 	}
 	l.closeLater(n)
-	id := sha256.Sum256([]byte(name))
 	pod := &Pod{
 		Netns:       n,
 		NetNS:       filepath.Join(podsDir, name),
-		ContainerID: hex.EncodeToString(id[:]),
+		ContainerID: containerID(name),
 		Results:     map[string]*types100.Result{},
 	}
 	return pod, l.Node.Pin(n, pod.NetNS)

@@ -3,6 +3,7 @@
 package show
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -20,6 +21,9 @@ func (r *reader) podNICs() []NIC {
 			continue
 		}
 		n := r.nic(inPod, l)
+		for i := range n.Addresses {
+			n.Addresses[i].Source = r.source(l.Name, n.Addresses[i].Prefix)
+		}
 		n.Parent = r.Parents[l.Name]
 		n.Network = r.network(l.Name)
 		n.Table = r.ownTable(l.Name)
@@ -47,10 +51,22 @@ func (r *reader) nic(ns netstate.NS, l netstate.Link) NIC {
 	}
 	for _, a := range all[netstate.Addr](r, ns) {
 		if a.Dev == l.Name {
-			n.Addresses = append(n.Addresses, Address{a.Prefix, a.Dynamic, a.Tentative})
+			n.Addresses = append(n.Addresses, Address{Prefix: a.Prefix, Dynamic: a.Dynamic, Tentative: a.Tentative})
 		}
 	}
 	return n
+}
+
+// source returns where an address of one of the pod's NICs comes from, by the spool.
+func (r *reader) source(nic string, prefix netip.Prefix) *Source {
+	for _, s := range r.of.Sandboxes {
+		for _, a := range s.Addresses {
+			if s.Interface == nic && a.Address == prefix {
+				return &Source{Pool: a.Pool, Network: a.Space, Claim: s.Namespace + "/" + s.Pod}
+			}
+		}
+	}
+	return nil
 }
 
 // network returns the CNI network of a NIC of the pod, "" if no attachment names it.

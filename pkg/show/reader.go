@@ -5,6 +5,7 @@ package show
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/multihome/multihome/pkg/coordinator"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/netstate"
+	"github.com/multihome/multihome/pkg/plugin"
 )
 
 const (
@@ -30,6 +32,7 @@ type reader struct {
 	nodeAddrs map[netip.Addr]string
 	toPod     []netstate.Route // the node's routes to the pod
 	purposes  []purpose
+	settings  []Settings
 
 	// repliesBy is the pod's link by which replies of marked connections leave, "?" if
 	// it is unknown. repliesTable is the table with their route, 0 if there is none.
@@ -59,17 +62,18 @@ func newReader(pod inspect.Pod, state inspect.State) *reader {
 	})
 	r.repliesBy, r.repliesTable = r.replies()
 	for _, a := range pod.Attachments {
-		r.purposes = append(r.purposes, purposes(a.Config)...)
+		values, dsts := settings(a, state.Defaults)
+		r.settings, r.purposes = append(r.settings, values...), append(r.purposes, dsts...)
 	}
 	return r
 }
 
-// purposes returns the destinations that the coordinators of a network lead to the node.
-// It returns none for a configuration that it can't read.
-func purposes(config []byte) (out []purpose) {
-	list, err := libcni.ConfListFromBytes(config)
+// settings returns the settings of the coordinators of an attachment, and the destinations
+// that they lead to the node. It leaves out configurations that it can't read.
+func settings(a inspect.Attachment, node plugin.Defaults) (out []Settings, dsts []purpose) {
+	list, err := libcni.ConfListFromBytes(a.Config)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	for _, p := range list.Plugins {
 		var raw map[string]json.RawMessage
@@ -77,20 +81,26 @@ func purposes(config []byte) (out []purpose) {
 		if !ours || json.Unmarshal(p.Bytes, &raw) != nil {
 			continue
 		}
-		conf, err := of.Load(raw)
+		of.Defaults = func() plugin.Defaults { return node }
+		conf, err := of.Configure(raw)
+		damage := ""
+		if errors.As(err, new(*plugin.Damage)) {
+			damage, err = err.Error(), nil
+		}
 		c, ok := conf.(*coordinator.Config)
 		if err != nil || !ok { // conf is nil if the configuration disables the plugin
 			continue
 		}
+		out = append(out, Settings{IfName: a.IfName, Network: a.Network, Plugin: p.Network.Type, Settings: c.Settings(), Damage: damage})
 		for words, prefixes := range map[string][]netip.Prefix{
 			"Services": c.ServiceCIDR, "overlay pods": c.OverlayPodCIDR, "hijackCIDR": c.HijackCIDR,
 		} {
 			for _, p := range prefixes {
-				out = append(out, purpose{p, words})
+				dsts = append(dsts, purpose{p, words})
 			}
 		}
 	}
-	return out
+	return out, dsts
 }
 
 func (r *reader) pod() Side {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"html"
 	"io"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/report"
 	"github.com/multihome/multihome/pkg/show"
+	"github.com/multihome/multihome/pkg/spool"
 )
 
 var update = flag.Bool("update", false, "rewrite the goldens")
@@ -47,6 +49,30 @@ func TestOutputs(t *testing.T) {
 			}
 			golden(t, "testdata/"+name+suffix, b.String())
 		}
+	}
+}
+
+// TestSources wants of each address of a pool said where it comes from: with and without a
+// network, and of no other address.
+func TestSources(t *testing.T) {
+	pod, state := read(t, "underlay")
+	pod.Sandboxes = []spool.Sandbox{
+		{Namespace: "default", Pod: "web", Interface: "eth0", Addresses: []spool.Address{
+			{Address: netip.MustParsePrefix("10.6.168.171/16"), Pool: "lan", Space: "vlan100"},
+			{Address: netip.MustParsePrefix("fd00:6::171/64"), Pool: "lan6"},
+		}},
+		{Namespace: "default", Pod: "web", Interface: "net1", Addresses: []spool.Address{{Address: netip.MustParsePrefix("10.6.168.171/16"), Pool: "pool-of-net1"}}},
+	}
+	v := show.Of(pod, state)
+	for format, suffix := range map[string]string{"text": ".txt", "json": ".json", "yaml": ".yaml"} {
+		var b bytes.Buffer
+		if err := report.Write(&b, format, v); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(b.String(), "pool-of-net1") {
+			t.Errorf("%s: another NIC's source", format)
+		}
+		golden(t, "testdata/sources"+suffix, b.String())
 	}
 }
 

@@ -24,6 +24,15 @@ func (v View) WriteText(w io.Writer, s report.Style) error {
 	p.line("  " + s.Ours("+") + " is made by multihome; the node is shown only as far as it concerns this pod")
 	p.side("pod", v.Pod)
 	p.side("node", v.Node)
+	for _, of := range v.Settings {
+		p.head(of.IfName+": settings of "+of.Plugin, "network "+of.Network)
+		if of.Damage != "" {
+			p.line("    " + of.Damage)
+		}
+		for _, line := range of.Lines() {
+			p.line("    " + line)
+		}
+	}
 	if len(v.Records) > 0 {
 		p.head("records in /run/multihome", "")
 		p.table(records(v.Records))
@@ -157,7 +166,7 @@ func nicRows(nics []NIC) []row {
 	for _, n := range nics {
 		r := row{ours: n.Ours, cells: []string{n.Name, n.kind(), n.on(), n.MAC, fmt.Sprint(n.MTU), n.tableName(), cmp.Or(n.Meaning, n.Network)}}
 		for _, a := range n.Addresses {
-			r.below = append(r.below, a.text())
+			r.below = append(r.below, a.text()+a.Source.text())
 		}
 		rows = append(rows, r)
 	}
@@ -208,6 +217,18 @@ func (a Address) text() string {
 		s += " tentative"
 	}
 	return s
+}
+
+// text says where an address comes from, "" if that isn't known.
+func (s *Source) text() string {
+	if s == nil {
+		return ""
+	}
+	network := ""
+	if s.Network != "" {
+		network = ", network " + s.Network
+	}
+	return fmt.Sprintf("  from pool %s%s, claim %s", s.Pool, network, s.Claim)
 }
 
 // bothFamilies is a rule with its address family, or with both.

@@ -18,18 +18,31 @@ package show
 import (
 	"net/netip"
 
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
 // View describes a pod, and the part of its node that concerns the pod.
 type View struct {
-	Name        string   `json:"name"`
-	ContainerID string   `json:"containerID,omitempty"`
-	Netns       string   `json:"netns"`
-	Pod         Side     `json:"pod"`
-	Node        Side     `json:"node"`
-	Records     []Record `json:"records,omitempty"`
+	Name        string     `json:"name"`
+	ContainerID string     `json:"containerID,omitempty"`
+	Netns       string     `json:"netns"`
+	Pod         Side       `json:"pod"`
+	Node        Side       `json:"node"`
+	Settings    []Settings `json:"settings,omitempty"`
+	Records     []Record   `json:"records,omitempty"`
+}
+
+// Settings are the values of the keys of a coordinator or veth that an attachment has, each
+// with its origin: the network's configuration, the node's defaults as they are now, or
+// built in.
+type Settings struct {
+	IfName  string `json:"ifName"`
+	Network string `json:"network"`
+	Plugin  string `json:"plugin"`
+	keys.Settings
+	Damage string `json:"damage,omitempty"` // of the node's defaults, which are left out then
 }
 
 // Side describes one of the two network namespaces.
@@ -64,6 +77,14 @@ type Address struct {
 	Prefix    netip.Prefix `json:"prefix"`
 	Dynamic   bool         `json:"dynamic,omitempty"`   // from a router advertisement or DHCP
 	Tentative bool         `json:"tentative,omitempty"` // not usable yet
+	Source    *Source      `json:"source,omitempty"`    // nil unless multihome-ipam gave it
+}
+
+// Source says where an address comes from: docs/addresses.md.
+type Source struct {
+	Pool    string `json:"pool"`              // the SpiderIPPool
+	Network string `json:"network,omitempty"` // spec.network of the pool, or vlanN for spec.vlan N
+	Claim   string `json:"claim"`             // NAMESPACE/NAME of the SpiderEndpoint, which is the pod's
 }
 
 // Rule is an entry of the routing policy database.
@@ -129,7 +150,7 @@ type Record struct {
 // Of describes a pod from its state. It reads nothing itself.
 func Of(pod inspect.Pod, state inspect.State) View {
 	r := newReader(pod, state)
-	v := View{Name: pod.Name, ContainerID: pod.ContainerID, Netns: pod.Netns, Pod: r.pod(), Node: r.node()}
+	v := View{Name: pod.Name, ContainerID: pod.ContainerID, Netns: pod.Netns, Pod: r.pod(), Node: r.node(), Settings: r.settings}
 	for _, record := range pod.Records {
 		v.Records = append(v.Records, Record{record.Network, record.IfName, record.Addresses, record.Table, record.Device, record.Links})
 	}
