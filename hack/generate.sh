@@ -19,16 +19,21 @@ copies() { # copies MODULE PACKAGE DIRECTORY: generates the deep copies of a pac
 	} >"$3/$2/zz_generated.deepcopy.go"
 }
 into() { # into DIRECTORY: generates there, with the paths of the project below it
-	mkdir -p "$1/pkg/netconf" "$1/controlplane/api/v2beta1" "$1/controlplane/api/nad" "$1/deploy/crds" \
-		"$1/deploy/helm/multihome/files" "$1/deploy/kustomize/controlplane"
-	copies . pkg/netconf "$1"
-	copies controlplane api/v2beta1 "$1/controlplane"
-	copies controlplane api/nad "$1/controlplane"
-	(cd controlplane && "$work/controller-gen" crd paths=./api/v2beta1 output:crd:dir="$1/deploy/crds")
+	mkdir -p "$1/deploy/crds" "$1/deploy/helm/multihome/files" "$1/deploy/kustomize/controlplane"
+	for package in pkg/netconf pkg/ipam; do
+		mkdir -p "$1/$package"
+		copies . "$package" "$1"
+	done
+	for package in api/v2beta1 api/v1alpha1 api/staticmacvlan api/nad; do
+		mkdir -p "$1/controlplane/$package"
+		copies controlplane "$package" "$1/controlplane"
+	done
+	(cd controlplane && "$work/controller-gen" crd paths=./api/v2beta1 paths=./api/v1alpha1 paths=./api/staticmacvlan output:crd:dir="$1/deploy/crds")
 	for to in helm/multihome/files kustomize/controlplane; do
 		cat "$1"/deploy/crds/*.yaml >"$1/deploy/$to/crds.yaml"
 		cp deploy/admission/policies.yaml deploy/admission/webhook.yaml "$1/deploy/$to/"
 	done
+	cp deploy/monitoring/rules.yaml "$1/deploy/helm/multihome/files/"
 }
 if [ "${1-}" = -check ]; then
 	into "$work/new"

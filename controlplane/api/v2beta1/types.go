@@ -19,7 +19,10 @@ const CRDAnnotation = "multihome.io/crds"
 
 // AddToScheme registers the kinds.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &SpiderMultusConfig{}, &SpiderMultusConfigList{}, &SpiderCoordinator{}, &SpiderCoordinatorList{})
+	s.AddKnownTypes(GroupVersion,
+		&SpiderMultusConfig{}, &SpiderMultusConfigList{}, &SpiderCoordinator{}, &SpiderCoordinatorList{},
+		&SpiderSubnet{}, &SpiderSubnetList{}, &SpiderIPPool{}, &SpiderIPPoolList{},
+		&SpiderReservedIP{}, &SpiderReservedIPList{}, &SpiderEndpoint{}, &SpiderEndpointList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }
