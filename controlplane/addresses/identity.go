@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package addresses
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/multihome/multihome/controlplane/api/v1alpha1"
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/identities"
+	"github.com/multihome/multihome/pkg/ipam"
+)
+
+// identity returns whose an address of a claim's NIC is, if the pod has a fixed identity.
+func identity(c *v2beta1.SpiderEndpoint, nic string) *v1alpha1.Owner {
+	out := c.Spec.Identity.DeepCopy()
+	if out != nil {
+		out.Interface = nic
+	}
+	return out
+}
+
+// join returns an address as it is with the claim's pod as its second holder, if the claim says
+// that the pod has it; nil: another pod has it, or the pod is its holder. The two pods of one
+// virtual machine may have one address, nobody else.
+func join(c *v2beta1.SpiderEndpoint, a *v1alpha1.IPAddress, h v1alpha1.Holder) *v1alpha1.IPAddress {
+	id := identity(c, h.Interface)
+	if a.HeldBy(h.PodUID) || !ours(id, a) || a.Spec.State == v1alpha1.Quarantined || len(a.Spec.Holders) > 0 && !shared(a) {
+		return nil
+	}
+	return claimed(a, id, h)
+}
+
+// ours reports whether an address has an identity and its NIC, whatever the UIDs.
+func ours(id *v1alpha1.Owner, a *v1alpha1.IPAddress) bool {
+	return identities.Same(id, a.Spec.Identity) && id.Interface == a.Spec.Identity.Interface
+}
+
+// shared reports whether one more pod may have an address that a pod has.
+func shared(a *v1alpha1.IPAddress) bool {
+	return a.Spec.Identity != nil && a.Spec.Identity.Kind == identities.VirtualMachine && len(a.Spec.Holders) == 1
+}
+
+// claimed returns an address as it is with one more holder.
+func claimed(a *v1alpha1.IPAddress, id *v1alpha1.Owner, h v1alpha1.Holder) *v1alpha1.IPAddress {
+	next := a.DeepCopy()
+	next.Spec.State, next.Spec.ReleasedAt = v1alpha1.Allocated, nil
+	next.Spec.Holders = append(next.Spec.Holders, h)
+	next.Spec.Identity = id
+	return next
+}
+
+// keptAddress is what is known about an address that has the identity of a claim.
+type keptAddress struct {
+	*v1alpha1.IPAddress
+	// Migrates says that its holder lives, and is a pod of the same instance of a virtual
+	// machine: the claim's pod is the target of a live migration, or was its source.
+	Migrates bool
+	// Retained says that a new owner of the same name gets it.
+	Retained bool
+}
+
+// inheritance is what a claim does about the addresses of its identity.
+type inheritance struct {
+	Take   []*v1alpha1.IPAddress // as they are to be
+	GiveUp []*v1alpha1.IPAddress // nobody holds them, and the pod can't have them any more
+	Rest   []ipam.Need           // what is to be allocated
+	Wait   string                // why the pod has to wait
+}
+
+// inherited decides what a claim does about the addresses of its identity, which are sorted.
+func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) inheritance {
+	var out inheritance
+	used := map[string]bool{}
+	fits := func(n ipam.Need, a keptAddress) bool {
+		return !used[a.Name] && ours(identity(c, n.Interface), a.IPAddress) && keyOf(a.IPAddress).Addr.Is6() == n.IPv6 &&
+			n.Takes(a.Spec.Pool, keyOf(a.IPAddress).Addr) && a.Spec.State != v1alpha1.Quarantined
+	}
+	for _, n := range needs {
+		id := identity(c, n.Interface)
+		// What the pod has by an earlier attempt comes first, then what others hold: the
+		// address that the machine has is the one to share or to wait for.
+		i := slices.IndexFunc(all, func(a keptAddress) bool { return fits(n, a) && a.HeldBy(c.Spec.PodUID) })
+		if i < 0 {
+			i = slices.IndexFunc(all, func(a keptAddress) bool { return fits(n, a) && len(a.Spec.Holders) > 0 })
+		}
+		if i < 0 {
+			i = slices.IndexFunc(all, func(a keptAddress) bool {
+				return fits(n, a) && (a.Retained || !identities.Another(a.Spec.Identity.UID, id.UID))
+			})
+		}
+		if i < 0 {
+			out.Rest = append(out.Rest, n)
+			continue
+		}
+		a := all[i]
+		used[a.Name] = true
+		switch {
+		case a.HeldBy(c.Spec.PodUID):
+			out.Take = append(out.Take, a.IPAddress)
+		case len(a.Spec.Holders) > 0 && (!shared(a.IPAddress) || !a.Migrates):
+			out.Wait = fmt.Sprintf("address %s of %s %s/%s is kept for this pod, and still belongs to %s: it waits until that node says that it isn't in use there",
+				a.Spec.Address, id.Kind, id.Namespace, id.Name, holders(a.IPAddress))
+			return inheritance{Wait: out.Wait}
+		default:
+			out.Take = append(out.Take, claimed(a.IPAddress, id, holder(c, n.Interface)))
+		}
+	}
+	for _, a := range all {
+		asked := slices.ContainsFunc(needs, func(n ipam.Need) bool { return ours(identity(c, n.Interface), a.IPAddress) })
+		if asked && !used[a.Name] && a.Spec.State == v1alpha1.Reserved && len(a.Spec.Holders) == 0 {
+			out.GiveUp = append(out.GiveUp, a.IPAddress)
+		}
+	}
+	return out
+}
+
+// inherit finds the addresses that are kept for a claim's identity. It returns those that the
+// pod gets, as they are to be, what it needs besides, and why it has to wait. Which addresses
+// there are the cache says, and what they are the API server.
+func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need) ([]*v1alpha1.IPAddress, []ipam.Need, string, error) {
+	id := o.Claim.Spec.Identity
+	if id == nil || len(needs) == 0 {
+		return nil, needs, "", nil
+	}
+	var list v1alpha1.IPAddressList
+	if err := c.Cache.List(ctx, &list, client.MatchingFields{identities.ByOwner: identities.KeyOf(id).String()}); err != nil {
+		return nil, nil, "", err
+	}
+	var all []keptAddress
+	for i := range list.Items {
+		if !identities.Same(id, list.Items[i].Spec.Identity) {
+			continue
+		}
+		a, err := get(ctx, c.Live, client.ObjectKeyFromObject(&list.Items[i]), &v1alpha1.IPAddress{})
+		if err != nil {
+			return nil, nil, "", err
+		}
+		if a == nil || !identities.Same(id, a.Spec.Identity) {
+			continue
+		}
+		k := keptAddress{IPAddress: a}
+		if identities.Another(a.Spec.Identity.UID, id.UID) {
+			policy, err := identities.ReadPolicy(ctx, c.Live, a.Spec.Pool)
+			if err != nil {
+				return nil, nil, "", err
+			}
+			k.Retained = policy.RetainDeleted
+		}
+		if shared(a) {
+			if k.Migrates, err = c.migrates(ctx, o.Pod, a.Spec.Holders[0]); err != nil {
+				return nil, nil, "", err
+			}
+		}
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b keptAddress) int { return keyOf(a.IPAddress).Compare(keyOf(b.IPAddress)) })
+	plan := inherited(o.Claim, needs, all)
+	for _, a := range plan.GiveUp {
+		if err := c.giveUp(ctx, a); err != nil {
+			return nil, nil, "", err
+		}
+	}
+	return plan.Take, plan.Rest, plan.Wait, nil
+}
+
+// migrates reports whether a pod that holds an address lives, and is of the same instance of a
+// virtual machine as another pod.
+func (c *Controller) migrates(ctx context.Context, p *corev1.Pod, h v1alpha1.Holder) (bool, error) {
+	other, err := get(ctx, c.Live, client.ObjectKey{Namespace: h.Namespace, Name: h.Pod}, &corev1.Pod{})
+	if err != nil || !Alive(other) || string(other.UID) != h.PodUID {
+		return false, err
+	}
+	a, b := metav1.GetControllerOfNoCopy(p), metav1.GetControllerOfNoCopy(other)
+	return a != nil && b != nil && a.UID == b.UID, nil
+}
+
+// giveUp takes an address from its identity.
+func (c *Controller) giveUp(ctx context.Context, a *v1alpha1.IPAddress) error {
+	if next := identities.Freed(a); next != nil {
+		return c.Writer.Update(ctx, next)
+	}
+	return c.Delete(ctx, a)
+}
+
+// othersOf returns the pods of the virtual machine that has an address: each has a name of its
+// own, and may wait for the address of a former one.
+func (c *Controller) othersOf(ctx context.Context, a *v1alpha1.IPAddress) []types.NamespacedName {
+	if a.Spec.Identity == nil || a.Spec.Identity.Kind != identities.VirtualMachine {
+		return nil
+	}
+	return c.namesBy(ctx, identities.ByOwner, identities.KeyOf(a.Spec.Identity).String())
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package addresses
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/multihome/multihome/controlplane/api/v1alpha1"
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+)
+
+// patience is how long a name isn't looked at because the cache lacks what was written about
+// it. The events that bring it have the name looked at; without them the API server is asked.
+const patience = time.Second
+
+// written are the versions of the objects that the controller wrote when it gave a pod its
+// addresses.
+type written struct {
+	at        time.Time
+	claim     string
+	addresses map[string]string // by name
+}
+
+// wrote notes what was written for a pod that has its addresses now.
+func (c *Controller) wrote(key types.NamespacedName, claim *v2beta1.SpiderEndpoint, got []*v1alpha1.IPAddress) {
+	w := written{c.Now(), claim.ResourceVersion, map[string]string{}}
+	for _, a := range got {
+		w.addresses[a.Name] = a.ResourceVersion
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writes[key] = w
+}
+
+// behind returns how long to wait for a cache that lacks what this controller wrote about a
+// name; 0 if it has it, or if the wait is over.
+func (c *Controller) behind(o Observed) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w, known := c.writes[o.Key]
+	if !known {
+		return 0
+	}
+	if wait := w.at.Add(patience).Sub(c.Now()); wait > 0 && w.missing(o) {
+		return wait
+	}
+	delete(c.writes, o.Key)
+	return 0
+}
+
+// missing reports whether what was observed is older than what was written.
+func (w written) missing(o Observed) bool {
+	if o.Claim == nil || older(o.Claim.ResourceVersion, w.claim) {
+		return true
+	}
+	for name, version := range w.addresses {
+		if a := o.Addresses[name]; a == nil || older(a.ResourceVersion, version) {
+			return true
+		}
+	}
+	return false
+}
+
+// older compares versions of one object. A version that isn't a number is taken for a newer one.
+func older(a, b string) bool {
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	return err == nil && order < 0
+}

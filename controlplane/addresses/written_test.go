@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package addresses
+
+import (
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/multihome/multihome/controlplane/api/v1alpha1"
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+)
+
+// TestBehind: a name isn't looked at while the cache lacks what was written about it, but not
+// for ever.
+func TestBehind(t *testing.T) {
+	key := types.NamespacedName{Namespace: "ns", Name: "web"}
+	claim := func(version string) *v2beta1.SpiderEndpoint {
+		return &v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}}
+	}
+	address := func(version string) *v1alpha1.IPAddress {
+		return &v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: "10.6.0.1", ResourceVersion: version}}
+	}
+	for name, tt := range map[string]struct {
+		claim   *v2beta1.SpiderEndpoint
+		address *v1alpha1.IPAddress
+		after   time.Duration
+		want    time.Duration
+	}{
+		"all is there":            {claim("20"), address("19"), 0, 0},
+		"all is newer":            {claim("100"), address("21"), 0, 0},
+		"the claim before that":   {claim("9"), address("19"), 0, patience},
+		"no claim":                {nil, address("19"), 0, patience},
+		"no address":              {claim("20"), nil, 0, patience},
+		"the address before that": {claim("20"), address("7"), patience / 4, patience * 3 / 4},
+		"too late":                {claim("9"), nil, patience, 0},
+		"versions aren't numbers": {claim("a"), address("b"), 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Unix(1000, 0)
+			c := &Controller{Now: func() time.Time { return now }}
+			c.init()
+			o := Observed{Key: key, Claim: tt.claim, Addresses: map[string]*v1alpha1.IPAddress{}}
+			if tt.address != nil {
+				o.Addresses["10.6.0.1"] = tt.address
+			}
+			if wait := c.behind(o); wait != 0 {
+				t.Errorf("nothing was written, and it waits for %v", wait)
+			}
+			c.wrote(key, claim("20"), []*v1alpha1.IPAddress{address("19")})
+			now = now.Add(tt.after)
+			if wait := c.behind(o); wait != tt.want {
+				t.Errorf("waits for %v, want %v", wait, tt.want)
+			}
+			if known := len(c.writes) > 0; known != (tt.want > 0) {
+				t.Errorf("remembered: %v", known)
+			}
+		})
+	}
+}

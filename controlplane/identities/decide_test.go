@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package identities_test
+
+import (
+	"testing"
+
+	"k8s.io/utils/ptr"
+
+	"github.com/multihome/multihome/controlplane/api/v1alpha1"
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/identities"
+)
+
+// TestDecide: which addresses are free. The address is of ordinal 4 of StatefulSet web of UID 1.
+func TestDecide(t *testing.T) {
+	is := identities.Owner{UID: "1", Start: 2, Replicas: 3}
+	gone := identities.Owner{Gone: true}
+	another := identities.Owner{UID: "2", Start: 2, Replicas: 3}
+	held := func(a *v1alpha1.IPAddress) {
+		a.Spec.State, a.Spec.Holders = v1alpha1.Allocated, []v1alpha1.Holder{{Pod: "web-4"}}
+	}
+	machine := func(a *v1alpha1.IPAddress) {
+		a.Spec.Identity = &v1alpha1.Owner{Kind: identities.VirtualMachine, Name: "vm", UID: "1"}
+	}
+	for _, x := range []struct {
+		name   string
+		owner  identities.Owner
+		policy identities.Policy
+		change func(*v1alpha1.IPAddress)
+		free   bool
+	}{
+		{"in range", is, identities.Policy{}, nil, false},
+		{"the last one", identities.Owner{UID: "1", Start: 4, Replicas: 1}, identities.Policy{}, nil, false},
+		{"G00010: above", identities.Owner{UID: "1", Start: 2, Replicas: 2}, identities.Policy{}, nil, true},
+		{"below the start", identities.Owner{UID: "1", Start: 5, Replicas: 2}, identities.Policy{}, nil, true},
+		{"no replicas", identities.Owner{UID: "1"}, identities.Policy{}, nil, true},
+		{"no replicas, retained", identities.Owner{UID: "1"}, identities.Policy{RetainScaled: true}, nil, false},
+		{"no replicas, retained when deleted", identities.Owner{UID: "1"}, identities.Policy{RetainDeleted: true}, nil, true},
+		{"a pod holds it", identities.Owner{UID: "1"}, identities.Policy{}, held, false},
+		{"the owner is gone", gone, identities.Policy{}, nil, true},
+		{"the owner is gone, a pod holds it", gone, identities.Policy{}, held, false},
+		{"the owner is gone, retained", gone, identities.Policy{RetainDeleted: true}, nil, false},
+		{"the owner is gone, retained when scaled", gone, identities.Policy{RetainScaled: true}, nil, true},
+		{"X24: another owner of the name", another, identities.Policy{}, nil, true},
+		{"X24: another owner of the name, retained", another, identities.Policy{RetainDeleted: true}, nil, false},
+		{"a machine", is, identities.Policy{}, machine, false},
+		{"an instance without a machine", identities.Owner{}, identities.Policy{}, machine, false},
+		{"a machine that is gone", gone, identities.Policy{}, machine, true},
+	} {
+		a := v1alpha1.IPAddress{Spec: v1alpha1.IPAddressSpec{Pool: "a", State: v1alpha1.Reserved,
+			Identity: &v1alpha1.Owner{Kind: identities.StatefulSet, Name: "web", UID: "1", Ordinal: ptr.To[int32](4)}}}
+		if x.change != nil {
+			x.change(&a)
+		}
+		got := identities.Decide(identities.Observed{Owner: x.owner, Addresses: []v1alpha1.IPAddress{a}, Policies: map[string]identities.Policy{"a": x.policy}})
+		if (len(got) == 1) != x.free {
+			t.Errorf("%s: free: %t, want %t", x.name, len(got) == 1, x.free)
+		}
+	}
+}
+
+// TestDropped: an address of a NIC that the pod of the identity runs without is free, whatever
+// the policy. The address is of net1 of ordinal 4 of StatefulSet web.
+func TestDropped(t *testing.T) {
+	of := func(n int32, runs bool, nics ...string) identities.Pod {
+		return identities.Pod{Identity: &v1alpha1.Owner{Kind: identities.StatefulSet, Name: "web", Ordinal: &n}, Runs: runs, NICs: nics}
+	}
+	for _, x := range []struct {
+		name string
+		pods []identities.Pod
+		held bool
+		free bool
+	}{
+		{"there is no pod", nil, false, false},
+		{"it runs with the NIC", []identities.Pod{of(4, true, "net1")}, false, false},
+		{"it runs without", []identities.Pod{of(4, true, "eth0", "net2")}, false, true},
+		{"it runs without any", []identities.Pod{of(4, true)}, false, true},
+		{"it doesn't run yet", []identities.Pod{of(4, false, "eth0")}, false, false},
+		{"another ordinal runs without", []identities.Pod{of(3, true, "eth0"), of(4, true, "net1")}, false, false},
+		{"one of two doesn't run yet", []identities.Pod{of(4, true, "eth0"), of(4, false, "eth0")}, false, false},
+		{"one of two has it", []identities.Pod{of(4, true, "eth0"), of(4, true, "net1")}, false, false},
+		{"a former pod still holds it", []identities.Pod{of(4, true, "eth0")}, true, false},
+	} {
+		a := v1alpha1.IPAddress{Spec: v1alpha1.IPAddressSpec{Pool: "a", State: v1alpha1.Reserved,
+			Identity: &v1alpha1.Owner{Kind: identities.StatefulSet, Name: "web", UID: "1", Ordinal: ptr.To[int32](4), Interface: "net1"}}}
+		if x.held {
+			a.Spec.Holders = []v1alpha1.Holder{{Pod: "web-4"}}
+		}
+		got := identities.Decide(identities.Observed{
+			Owner: identities.Owner{UID: "1", Replicas: 5}, Addresses: []v1alpha1.IPAddress{a}, Pods: x.pods,
+			Policies: map[string]identities.Policy{"a": {RetainScaled: true, RetainDeleted: true}},
+		})
+		if (len(got) == 1) != x.free {
+			t.Errorf("%s: free: %t, want %t", x.name, len(got) == 1, x.free)
+		}
+	}
+}
+
+// TestPolicy: the pool's annotations, then the subnet's. A value that isn't known retains.
+func TestPolicy(t *testing.T) {
+	with := func(value string) map[string]string {
+		if value == "" {
+			return nil
+		}
+		return map[string]string{identities.WhenScaled: value}
+	}
+	for _, x := range []struct {
+		pool, subnet string
+		retain       bool
+		faults       int
+	}{
+		{"", "", false, 0}, {"Delete", "", false, 0}, {"Retain", "", true, 0}, {"", "Retain", true, 0},
+		{"Delete", "Retain", false, 0}, {"Retain", "Delete", true, 0}, {"retain", "", true, 1}, {"", "keep", true, 0},
+	} {
+		pool, subnet := &v2beta1.SpiderIPPool{}, &v2beta1.SpiderSubnet{}
+		pool.Annotations, subnet.Annotations = with(x.pool), with(x.subnet)
+		if p := identities.PolicyOf(pool, subnet); p.RetainScaled != x.retain || p.RetainDeleted {
+			t.Errorf("pool %q, subnet %q: %+v, want %t", x.pool, x.subnet, p, x.retain)
+		}
+		if n := len(identities.Faults(pool.Annotations)); n != x.faults {
+			t.Errorf("pool %q: %d faults, want %d", x.pool, n, x.faults)
+		}
+	}
+}
