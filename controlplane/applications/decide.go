@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package applications
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"go4.org/netipx"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/multihome/multihome/controlplane/api/v1alpha1"
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/pkg/ipam"
+)
+
+// mostRanges is how many ranges spec.ips of a pool has at most (SubnetSpec.IPs).
+const mostRanges = 1024
+
+// Observed is what is known about a name of an application.
+type Observed struct {
+	App       *App                             // nil: there is none, or its pods name no subnets
+	Pools     []*v2beta1.SpiderIPPool          // that the name has
+	Addresses map[string][]*v1alpha1.IPAddress // by the names of the pools, also of those that aren't there
+	Subnets   map[string]Subnet                // that App or Pools name, as far as they are there
+}
+
+// Subnet is a SpiderSubnet.
+type Subnet struct {
+	Spec ipam.SubnetSpec
+	ipam.Standing
+}
+
+// App is an application whose pods name subnets.
+type App struct {
+	ipam.Application
+	Wanted   []ipam.AutoPool
+	Settings ipam.PoolSettings
+	Replicas int
+	Surge    int // how many more pods there are during a rolling update
+	// Unclear says why Wanted or Settings aren't known: the pools stay as they are.
+	Unclear string
+}
+
+// Plan is what is to be done. Each part can be done without the others.
+type Plan struct {
+	Create []*v2beta1.SpiderIPPool
+	Update []*v2beta1.SpiderIPPool // as they are to be, but for spec.ips
+	Delete []*v2beta1.SpiderIPPool
+	Render []*v2beta1.SpiderIPPool // as they are to be, with spec.ips
+	Grow   []Grow
+	Free   []*v1alpha1.IPAddress // to be deleted
+	Adopt  []*v1alpha1.IPAddress // as they are to be
+	Says   []Says
+}
+
+// Grow is a pool that needs more addresses.
+type Grow struct {
+	Pool string
+	ipam.AutoPool
+	N, Size int
+}
+
+// Says is an event about the application.
+type Says struct{ Reason, Message string }
+
+// Empty reports whether nothing is to be done.
+func (p Plan) Empty() bool {
+	return len(p.Create)+len(p.Update)+len(p.Delete)+len(p.Render)+len(p.Grow)+len(p.Free)+len(p.Adopt) == 0
+}
+
+// Decide returns what is to be done. It expects that what was observed is from the API server
+// if it is to be done; by a cache it only says whether something may be due.
+func Decide(o Observed) Plan {
+	var p Plan
+	if o.App != nil && o.App.Unclear != "" {
+		p.Says = append(p.Says, Says{"PoolsUnclear", o.App.Unclear})
+		for _, pool := range o.Pools {
+			p.render(pool, o.Addresses[pool.Name])
+		}
+		return p
+	}
+	done := map[string]bool{}
+	if o.App != nil {
+		for _, want := range o.App.Wanted {
+			done[o.want(&p, want, done)] = true
+		}
+		if spare := o.App.Settings.Number.Spare(o.App.Replicas); spare < o.App.Surge && len(o.App.Wanted) > 0 {
+			p.Says = append(p.Says, Says{"FewSpareAddresses", fmt.Sprintf(
+				"annotation %s: %s: its pools have %d addresses more than replicas, and a rolling update starts up to %d pods more: these wait until others are gone; want +%d, or a lower maxSurge",
+				ipam.IPNumberAnnotation, o.App.Settings.Number, spare, o.App.Surge, o.App.Surge)})
+		}
+	}
+	for _, pool := range o.Pools {
+		if done[pool.Name] {
+			continue
+		}
+		done[pool.Name] = true
+		o.leave(&p, pool)
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Addresses)) { // of pools that somebody deleted
+		if !done[name] {
+			p.Free = append(p.Free, free(o.Addresses[name])...)
+		}
+	}
+	return p
+}
+
+// want plans for a pool that is wanted. It returns its name.
+func (o Observed) want(p *Plan, want ipam.AutoPool, done map[string]bool) string {
+	subnet, there := o.Subnets[want.Subnet]
+	size := o.App.Settings.Number.Size(o.App.Replicas)
+	pool := o.poolFor(want, done)
+	if pool == nil {
+		name := o.newName(want, done)
+		switch {
+		case !there:
+			p.Says = append(p.Says, Says{"NoSubnet", fmt.Sprintf("there is no SpiderSubnet %s, of which pool %s is to be made: make it, or name another one", want.Subnet, name)})
+		case subnet.Reason != "":
+			p.Says = append(p.Says, Says{"NoSubnet", fmt.Sprintf("pool %s: SpiderSubnet %s: %s", name, want.Subnet, subnet.Reason)})
+		case (subnet.Spec.Version() == 6) != want.IPv6:
+			p.Says = append(p.Says, Says{"NoSubnet", fmt.Sprintf("pool %s: SpiderSubnet %s is of IPv%d: name one of the other family", name, want.Subnet, subnet.Spec.Version())})
+		default:
+			created := &v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{
+				IPVersion: ptr.To(subnet.Spec.Version()), Subnet: subnet.Spec.Subnet, VLAN: subnet.Spec.VLAN, Network: subnet.Spec.Network,
+			}}}
+			o.mark(created, want)
+			p.Create = append(p.Create, created)
+		}
+		return name
+	}
+	next := pool.DeepCopy()
+	if o.mark(next, want); !maps.Equal(next.Labels, pool.Labels) || !maps.Equal(next.Annotations, pool.Annotations) {
+		p.Update = append(p.Update, next)
+	}
+	addresses := o.Addresses[pool.Name]
+	for _, a := range addresses {
+		if owner := ownerOf(want.Application); a.Spec.Application == nil || *a.Spec.Application != owner {
+			adopted := a.DeepCopy()
+			adopted.Spec.Application = &owner
+			p.Adopt = append(p.Adopt, adopted)
+		}
+	}
+	o.resize(p, pool, want, addresses, size)
+	p.render(pool, addresses)
+	return pool.Name
+}
+
+// resize plans how a pool comes to its size.
+func (o Observed) resize(p *Plan, pool *v2beta1.SpiderIPPool, want ipam.AutoPool, addresses []*v1alpha1.IPAddress, size int) {
+	subnet, there := o.Subnets[want.Subnet]
+	may := subnet.Standing.Free
+	if !there || subnet.Reason != "" { // it has what it has
+		may = everything(addresses)
+	}
+	var members []ipam.Member
+	by := map[netip.Addr]*v1alpha1.IPAddress{}
+	for _, a := range addresses {
+		addr, err := netip.ParseAddr(a.Spec.Address)
+		if err != nil || a.Spec.State == v1alpha1.Quarantined {
+			continue
+		}
+		members = append(members, ipam.Member{Addr: addr, Free: isFree(a)})
+		by[addr] = a
+	}
+	grow, giveBack := ipam.Resize(members, size, may)
+	for _, addr := range giveBack {
+		p.Free = append(p.Free, by[addr])
+	}
+	if grow > 0 {
+		p.Grow = append(p.Grow, Grow{pool.Name, want, grow, size})
+	}
+}
+
+// leave plans for a pool that isn't wanted: it shrinks to nothing and goes, or it is kept for
+// an application of the name.
+func (o Observed) leave(p *Plan, pool *v2beta1.SpiderIPPool) {
+	addresses := o.Addresses[pool.Name]
+	former := o.App == nil || ipam.AutoPoolOf(pool.Annotations).Application.UID != o.App.UID
+	if former && pool.Labels[ipam.ReclaimLabel] == "false" {
+		p.render(pool, addresses)
+		return
+	}
+	p.Free = append(p.Free, free(addresses)...)
+	if len(addresses) == 0 {
+		p.Delete = append(p.Delete, pool)
+		return
+	}
+	p.render(pool, addresses)
+}
+
+// poolFor returns the pool that is for a NIC, a family and a subnet: the application's, or one
+// that a former application of the name has left. It is nil if there is none.
+func (o Observed) poolFor(want ipam.AutoPool, done map[string]bool) *v2beta1.SpiderIPPool {
+	var left *v2beta1.SpiderIPPool
+	for _, pool := range o.Pools {
+		is := *ipam.AutoPoolOf(pool.Annotations)
+		uid := is.Application.UID
+		is.Application = want.Application
+		switch {
+		case is != want || done[pool.Name] || !pool.DeletionTimestamp.IsZero():
+		case uid == want.Application.UID:
+			return pool
+		case pool.Labels[ipam.ReclaimLabel] == "false" && left == nil:
+			left = pool
+		}
+	}
+	return left
+}
+
+// newName returns the name of a new pool.
+func (o Observed) newName(want ipam.AutoPool, done map[string]bool) string {
+	for nth := 1; ; nth++ {
+		name := want.Name(nth)
+		if !done[name] && !slices.ContainsFunc(o.Pools, func(p *v2beta1.SpiderIPPool) bool { return p.Name == name }) {
+			return name
+		}
+	}
+}
+
+// mark gives a pool its labels and annotations.
+func (o Observed) mark(pool *v2beta1.SpiderIPPool, want ipam.AutoPool) {
+	if pool.Labels == nil {
+		pool.Labels = map[string]string{}
+	}
+	if pool.Annotations == nil {
+		pool.Annotations = map[string]string{}
+	}
+	maps.Copy(pool.Labels, want.Labels(pool.Spec.Prefix(), o.App.Settings.Reclaim))
+	pool.Annotations[ipam.AutoAnnotation] = want.Annotation()
+	pool.Annotations[ipam.IPNumberAnnotation] = o.App.Settings.Number.String()
+}
+
+// render plans to show in spec.ips which addresses a pool has.
+func (p *Plan) render(pool *v2beta1.SpiderIPPool, addresses []*v1alpha1.IPAddress) {
+	ips := ipam.Text(everything(addresses))
+	ips = ips[:min(len(ips), mostRanges)]
+	if !slices.Equal(ips, pool.Spec.IPs) && pool.DeletionTimestamp.IsZero() {
+		next := pool.DeepCopy()
+		next.Spec.IPs = ips
+		p.Render = append(p.Render, next)
+	}
+}
+
+// everything returns the addresses of IPAddresses.
+func everything(addresses []*v1alpha1.IPAddress) *netipx.IPSet {
+	var texts []string
+	for _, a := range addresses {
+		texts = append(texts, a.Spec.Address)
+	}
+	return ipam.Addresses(texts)
+}
+
+// isFree reports whether an address may be given back.
+func isFree(a *v1alpha1.IPAddress) bool {
+	return a.Spec.State == v1alpha1.Reserved && a.Spec.Identity == nil && len(a.Spec.Holders) == 0
+}
+
+// free returns the addresses that may be given back, the highest first.
+func free(addresses []*v1alpha1.IPAddress) []*v1alpha1.IPAddress {
+	out := slices.DeleteFunc(slices.Clone(addresses), func(a *v1alpha1.IPAddress) bool { return !isFree(a) })
+	slices.SortFunc(out, func(a, b *v1alpha1.IPAddress) int { return strings.Compare(b.Name, a.Name) })
+	return out
+}
+
+// ownerOf returns an application as its IPAddresses name it.
+func ownerOf(a ipam.Application) v1alpha1.Owner {
+	return v1alpha1.Owner{Group: a.Group, Kind: a.Kind, Namespace: a.Namespace, Name: a.Name, UID: a.UID}
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package applications_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/applications"
+	"github.com/multihome/multihome/controlplane/testcluster"
+	"github.com/multihome/multihome/pkg/ipam"
+)
+
+// clones is a kind of another project, with the subresource scale.
+var clones = schema.GroupVersionKind{Group: "apps.kruise.test", Version: "v1alpha1", Kind: "CloneSet"}
+
+// kind installs the kind.
+func (b *bench) kind() {
+	b.Helper()
+	scheme := runtime.NewScheme()
+	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
+		b.Fatal(err)
+	}
+	c, err := client.New(testcluster.Config(b), client.Options{Scheme: scheme})
+	if err != nil {
+		b.Fatal(err)
+	}
+	crd := &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "clonesets." + clones.Group},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: clones.Group, Scope: apiextensionsv1.NamespaceScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: clones.Kind, ListKind: "CloneSetList", Singular: "cloneset", Plural: "clonesets"},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: clones.Version, Served: true, Storage: true,
+				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: ptr.To(true),
+					Properties: map[string]apiextensionsv1.JSONSchemaProps{"spec": {Type: "object", XPreserveUnknownFields: ptr.To(true),
+						Properties: map[string]apiextensionsv1.JSONSchemaProps{"replicas": {Type: "integer"}}}}}},
+				Subresources: &apiextensionsv1.CustomResourceSubresources{
+					Status: &apiextensionsv1.CustomResourceSubresourceStatus{},
+					Scale:  &apiextensionsv1.CustomResourceSubresourceScale{SpecReplicasPath: ".spec.replicas", StatusReplicasPath: ".status.replicas"},
+				}}},
+		},
+	}
+	if err := c.Create(b.Context(), crd); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := c.Delete(context.Background(), crd); err != nil {
+			b.Error(err)
+		}
+	})
+	b.eventually("the kind", func() error {
+		if err := c.Get(b.Context(), client.ObjectKeyFromObject(crd), crd); err != nil {
+			return err
+		}
+		for _, x := range crd.Status.Conditions {
+			if x.Type == apiextensionsv1.Established && x.Status == apiextensionsv1.ConditionTrue {
+				return nil
+			}
+		}
+		return errors.New("it isn't established")
+	})
+}
+
+// cloneSet makes an object of the kind, and n pods of it, as its controller would.
+func (b *bench) cloneSet(name string, n int, annotations map[string]string) *unstructured.Unstructured {
+	b.Helper()
+	u := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": int64(n)}}}
+	u.SetGroupVersionKind(clones)
+	u.SetNamespace(b.ns)
+	u.SetName(name)
+	texts := map[string]any{}
+	for k, v := range annotations {
+		texts[k] = v
+	}
+	_ = unstructured.SetNestedMap(u.Object, texts, "spec", "template", "metadata", "annotations")
+	b.eventually("making "+name, func() error { return b.c.Create(b.Context(), u) }) // discovery may be late
+	for i := range n {
+		b.clone(u, i, annotations)
+	}
+	return u
+}
+
+func (b *bench) clone(of *unstructured.Unstructured, i int, annotations map[string]string) *corev1.Pod {
+	b.Helper()
+	t := template(of.GetName(), annotations)
+	p := &corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
+	p.Namespace, p.Name = b.ns, fmt.Sprintf("%s-%c", of.GetName(), 'a'+i)
+	p.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(of, clones)}
+	b.create(p)
+	return p
+}
+
+// TestT00001: pods of a third-party controller take addresses of a pool, any, and give them back.
+func TestT00001(t *testing.T) {
+	b := newBench(t)
+	b.kind()
+	b.node("node1")
+	b.network("lan")
+	b.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: "10.6.0.0/16", IPs: []string{"10.6.0.10-10.6.0.12"}}}})
+	b.start(nil)
+	b.machines()
+	annotations := map[string]string{ipam.NetworksAnnotation: "lan", "ipam.spidernet.io/ippool": `{"ipv4":["pool"]}`}
+	set := b.cloneSet("clones", 3, annotations)
+	b.running("clones", 3)
+	b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "clones-b"}})
+	b.clone(set, 3, annotations)
+	got := b.running("clones", 3)
+	if got["clones-d"] != "10.6.0.11/16" && got["clones-d"] != "10.6.0.10/16" && got["clones-d"] != "10.6.0.12/16" {
+		t.Errorf("they have %v", got)
+	}
+	if err := b.c.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.ns), client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	b.used("pool", 0)
+}
+
+// used waits until a pool says how many of its addresses are allocated.
+func (b *bench) used(pool string, want int64) {
+	b.Helper()
+	b.eventually("pool "+pool, func() error {
+		p := &v2beta1.SpiderIPPool{}
+		if err := b.c.Get(b.Context(), client.ObjectKey{Name: pool}, p); err != nil {
+			return err
+		}
+		if p.Status.AllocatedIPCount == nil || *p.Status.AllocatedIPCount != want {
+			return fmt.Errorf("status %+v, want %d", p.Status, want)
+		}
+		return nil
+	})
+}
+
+// TestT00002: a third-party controller's pods get a pool of a subnet: of a fixed number of
+// addresses, or, if the settings name the kind, of as many more than replicas as they want.
+func TestT00002(t *testing.T) {
+	for _, named := range []bool{false, true} {
+		t.Run(fmt.Sprintf("the settings name the kind: %t", named), func(t *testing.T) {
+			b := newBench(t)
+			b.kind()
+			b.node("node1")
+			b.network("lan")
+			b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
+			b.start(nil, func(o *applications.Options) {
+				if named {
+					o.Kinds = []schema.GroupVersionKind{clones}
+				}
+			})
+			b.machines()
+			fixed := with(subnets("s"), ipam.IPNumberAnnotation, "3")
+			set := b.cloneSet("fixed", 2, fixed)
+			b.pools(set, "auto-fixed-v4-net1-UID 10.6.0.10-10.6.0.12")
+			b.running("fixed", 2)
+			b.clone(set, 2, fixed)
+			b.running("fixed", 3)
+			more := b.clone(set, 3, fixed)
+			b.waits(more.Name, "no IPv4 address for net1: pool auto-fixed-v4-net1-")
+			b.waits(more.Name, "3 of 3 addresses are in use")
+			b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "fixed-a"}})
+			b.running("fixed", 3)
+			b.counts("s", 3)
+
+			scaled := b.cloneSet("scaled", 2, with(subnets("s"), ipam.IPNumberAnnotation, "+1"))
+			if !named {
+				b.says(scaled, "PoolsUnclear", "want a fixed number, such as 5, or the kind in the chart's controlplane.applicationKinds")
+				b.counts("s", 3)
+			} else {
+				b.running("scaled", 2)
+				b.size("auto-scaled", 3)
+				patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":4}}`))
+				if err := b.c.Patch(t.Context(), scaled, patch); err != nil {
+					t.Fatal(err)
+				}
+				b.size("auto-scaled", 5)
+				b.counts("s", 8)
+			}
+			for _, u := range []*unstructured.Unstructured{set, scaled} {
+				b.delete(u)
+			}
+			if err := b.c.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.ns), client.GracePeriodSeconds(0)); err != nil {
+				t.Fatal(err)
+			}
+			b.counts("s", 0)
+			b.eventually("the pools are gone", func() error {
+				var pools v2beta1.SpiderIPPoolList
+				if err := b.c.List(t.Context(), &pools); err != nil || len(pools.Items) == 0 {
+					return err
+				}
+				return errors.New(strings.TrimSpace(pools.Items[0].Name))
+			})
+		})
+	}
+}
