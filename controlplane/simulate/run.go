@@ -1,0 +1,930 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	controller "github.com/multihome/multihome/controlplane/addresses"
+	"github.com/multihome/multihome/controlplane/api/nad"
+	"github.com/multihome/multihome/controlplane/api/v1alpha1"
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/pkg/ipam"
+)
+
+// user is whoever changes objects: people, workload controllers, the node lifecycle.
+type user struct {
+	late []lateRequest
+}
+
+// nicsOf returns the NICs of a simulated pod, each with its pool: its network has the pool's
+// name.
+func nicsOf(p *corev1.Pod) []v2beta1.EndpointNIC {
+	var out []v2beta1.EndpointNIC
+	for i, pool := range strings.Split(p.Annotations["k8s.v1.cni.cncf.io/networks"], ",") {
+		out = append(out, v2beta1.EndpointNIC{Interface: fmt.Sprintf("net%d", i+1), IPv4Pools: []string{pool}})
+	}
+	return out
+}
+
+// Result is how a schedule ended.
+type Result struct {
+	Broken string // the invariant that doesn't hold, "" if all do
+	Trace  []string
+	Steps  int
+	Served int // pods that ran with addresses
+}
+
+// Random runs one schedule at random. The same seed gives the same schedule.
+func Random(seed uint64, s Settings) Result {
+	return run(random{rand.New(rand.NewPCG(seed, 1))}, s)
+}
+
+func run(pick chooser, s Settings) Result {
+	w := &world{Settings: s, pick: pick, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	w.api, w.goesWrong = newServer(w), goesWrong{true, true, true, true}
+	// Worlds differ in how slow their caches are, how often requests fail, how much happens.
+	w.follow = []int{40, 10, 3}[pick.choose(make1(3))]
+	w.faultRate = []int{8, 25, 80}[pick.choose(make1(3))]
+	w.disturbance = []int{15, 40, 100}[pick.choose(make1(3))]
+	w.twoLead = w.chance(2)
+	w.deleted = []kind{claims, addresses}[pick.choose(make1(2))]
+	w.build()
+	defer w.end()
+	steps := 0
+	for ; steps < s.Steps && w.broken == ""; steps++ {
+		w.act()
+	}
+	if w.broken == "" {
+		w.calmDown()
+	}
+	return Result{Broken: w.broken, Trace: w.trace, Steps: steps, Served: w.served}
+}
+
+// end ends all tasks.
+func (w *world) end() {
+	for _, m := range w.machines {
+		if m.up {
+			m.off()
+		}
+	}
+	for _, p := range w.ctrls {
+		p.crash()
+	}
+}
+
+// build makes the cluster as it is at first.
+func (w *world) build() {
+	must(w.api.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "test"}}))
+	for i := range w.Pools {
+		must(w.api.create(&nad.NetworkAttachmentDefinition{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "test", Name: fmt.Sprintf("p%d", i)},
+			Spec:       nad.Spec{Config: fmt.Sprintf(`{"cniVersion":"1.0.0","name":"lan","type":"macvlan","ipam":{"type":"multihome-ipam","default_ipv4_ippool":["p%d"]}}`, i)},
+		}))
+		first := fmt.Sprintf("10.%d.0.1", i)
+		last := fmt.Sprintf("10.%d.0.%d", i, w.Addresses)
+		must(w.api.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p%d", i)}, Spec: ipam.PoolSpec{
+			SubnetSpec: ipam.SubnetSpec{Subnet: fmt.Sprintf("10.%d.0.0/16", i), IPs: []string{first + "-" + last}},
+		}}))
+	}
+	for i := range w.Machines {
+		w.newMachine(fmt.Sprintf("node%d", i))
+	}
+	for i := range w.Controllers {
+		p := &process{w: w, name: fmt.Sprintf("controller %d", i), most: 3}
+		p.leads = func() bool { return w.leader == i || w.twoLead }
+		w.ctrls = append(w.ctrls, p)
+		w.startController(p)
+	}
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// newMachine makes a machine and its Node.
+func (w *world) newMachine(node string) {
+	w.names++
+	m := &machine{w: w, node: node, id: fmt.Sprintf("m%d", w.names)}
+	w.machines = append(w.machines, m)
+	m.register()
+	m.power()
+	m.startAgent()
+}
+
+// register makes the Node of a machine.
+func (m *machine) register() {
+	must(m.w.api.create(&corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: m.node},
+		Status:     corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{MachineID: m.id}},
+	}))
+}
+
+// startController starts a controller that knows nothing yet.
+func (w *world) startController(p *process) {
+	w.names++
+	p.up = true
+	p.die = p.crash
+	p.view = newView(w.api, func(kind) int {
+		if w.calm || !w.Lists {
+			return 0
+		}
+		return w.pick.choose([]int{17, 2, 1, 1})
+	})
+	cache, current, writer := p.clients()
+	c := &controller.Controller{
+		Cache: cache, Live: current, Writer: writer,
+		Now: func() time.Time { return w.now },
+		Each: func(n int, f func(int) error) error {
+			var errs []error
+			for i := range n {
+				errs = append(errs, f(i))
+			}
+			return errors.Join(errs...)
+		},
+		Wake:     func(key types.NamespacedName) { p.add(key.String()) },
+		Identity: fmt.Sprint(w.names),
+	}
+	p.handle = func(what string) {
+		ns, pod, isPod := strings.Cut(what, "/")
+		if !isPod {
+			if c.ReconcileNode(context.Background(), what) != nil {
+				p.later = append(p.later, what)
+			}
+			return
+		}
+		if wait, err := c.Reconcile(context.Background(), types.NamespacedName{Namespace: ns, Name: pod}); err != nil || wait > 0 {
+			p.later = append(p.later, what)
+		}
+	}
+	p.events = func(k kind, e event) {
+		switch k {
+		case pods, claims:
+			p.add(e.key.String())
+			if k == claims {
+				former, _ := e.former.(*v2beta1.SpiderEndpoint)
+				now, _ := e.now.(*v2beta1.SpiderEndpoint)
+				c.OnClaim(former, now)
+			}
+		case addresses:
+			former, _ := e.former.(*v1alpha1.IPAddress)
+			now, _ := e.now.(*v1alpha1.IPAddress)
+			c.OnAddress(former, now)
+			for _, a := range []*v1alpha1.IPAddress{former, now} {
+				if a == nil {
+					continue
+				}
+				for _, h := range a.Spec.Holders {
+					p.add(h.Namespace + "/" + h.Pod)
+				}
+			}
+		case pools, subnets, reserved:
+			must(c.OnPools(context.Background()))
+		case spools:
+			former, _ := e.former.(*v1alpha1.NodeSpool)
+			now, _ := e.now.(*v1alpha1.NodeSpool)
+			c.OnSpool(former, now)
+			p.add(e.key.Name)
+			for _, n := range []*v1alpha1.NodeSpool{former, now} {
+				if n != nil {
+					for _, s := range n.Status.Sandboxes {
+						p.add(s.Namespace + "/" + s.Pod)
+					}
+				}
+			}
+		}
+	}
+	for k := range kinds {
+		for _, key := range sortedKeys(p.view.objects[k]) {
+			p.events(k, event{key, nil, p.view.objects[k][key]})
+		}
+	}
+	w.note("%s: starts", p.name)
+}
+
+func sortedKeys(o objects) []types.NamespacedName {
+	keys := make([]types.NamespacedName, 0, len(o))
+	for key := range o {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, compareKeys)
+	return keys
+}
+
+func compareKeys(a, b types.NamespacedName) int {
+	if c := strings.Compare(a.Namespace, b.Namespace); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Name, b.Name)
+}
+
+// action is something that can happen next.
+type action struct {
+	weight int
+	do     func()
+}
+
+// act lets one thing happen.
+func (w *world) act() {
+	w.acts++
+	var actions []action
+	if !w.chance(w.disturbance) {
+		actions = w.processes()
+	}
+	if len(actions) == 0 {
+		actions = w.faults()
+	}
+	weights := make([]int, len(actions))
+	for i, a := range actions {
+		weights[i] = a.weight
+	}
+	actions[w.pick.choose(weights)].do()
+}
+
+// all returns the processes that are up.
+func (w *world) all() []*process {
+	var out []*process
+	for _, p := range w.ctrls {
+		if p.up {
+			out = append(out, p)
+		}
+	}
+	for _, m := range w.machines {
+		if m.up {
+			out = append(out, m.kubelet)
+			if m.agent.up {
+				out = append(out, m.agent)
+			}
+		}
+	}
+	return out
+}
+
+// processes returns what the processes can do next.
+func (w *world) processes() []action {
+	var out []action
+	for _, p := range w.all() {
+		if p.paused > w.acts && !w.calm {
+			continue
+		}
+		p.tasks = slices.DeleteFunc(p.tasks, func(t *task) bool { return t.done })
+		for _, t := range p.tasks {
+			if w.ready(t) {
+				out = append(out, action{40, func() { w.run(t) }})
+			}
+		}
+		if len(p.queue) > 0 && len(p.tasks) < p.most && (p.leads == nil || p.leads()) {
+			out = append(out, action{40, func() { p.begin(p.queue[0]) }})
+		}
+		if p.cutOff == nil || !p.cutOff() {
+			for k := range kinds {
+				if p.view.at[k] < len(w.api.log[k]) && (p.deaf[k] <= w.acts || w.calm) {
+					out = append(out, action{w.follow, func() { p.follow(k) }})
+				}
+			}
+		}
+	}
+	for _, p := range w.ctrls {
+		if p.up && p.paused <= w.acts && len(p.later) > 0 && !w.calm {
+			out = append(out, action{2, p.again})
+		}
+	}
+	for _, m := range w.machines {
+		if !m.up {
+			continue
+		}
+		m.calls = slices.DeleteFunc(m.calls, func(t *task) bool { return t.done })
+		for _, t := range m.calls {
+			if w.ready(t) {
+				out = append(out, action{40, func() { w.run(t) }})
+			}
+		}
+		for _, uid := range m.todo() {
+			out = append(out, action{20, func() { m.kubelet.add(uid) }})
+		}
+		if m.agentIdle() && !w.calm {
+			// An event makes it look; else it does so now and then.
+			weight := 1
+			if m.looked() != m.seen {
+				weight = 20
+			}
+			out = append(out, action{weight, m.look})
+		}
+	}
+	return out
+}
+
+// ready reports whether a task can go on.
+func (w *world) ready(t *task) bool {
+	return (t.blocked == nil || !t.blocked()) && (t.stalled <= w.acts || w.calm)
+}
+
+// while returns the act until which something takes that is slow.
+func (w *world) while() int { return w.acts + []int{50, 300, 1200}[w.pick.choose(make1(3))] }
+
+// stall keeps a task from going on for a while: a process that the kernel doesn't run, a
+// garbage collection, a slow disk. What it has decided on gets old.
+func (w *world) stall(t *task) {
+	t.stalled = w.while()
+	w.note("%s: stalls", t.name)
+}
+
+// pause stops all of a process for a while.
+func (w *world) pause() {
+	all := w.all()
+	if len(all) == 0 {
+		return
+	}
+	p := all[w.pick.choose(make1(len(all)))]
+	p.paused = w.while()
+	w.note("%s: pauses", p.name)
+}
+
+// deafen has a watch of a process tell nothing for a while.
+func (w *world) deafen() {
+	k := []kind{pods, nodes, claims, addresses, spools}[w.pick.choose(make1(5))]
+	p := w.ctrls[w.pick.choose(make1(len(w.ctrls)))]
+	p.deaf[k] = w.while()
+	w.note("%s: the watch of %s tells nothing", p.name, k.resource().Resource)
+}
+
+// killPlugin kills a process of a plugin, as a runtime does that is stopped.
+func (w *world) killPlugin() {
+	var all []*task
+	for _, m := range w.machines {
+		for _, t := range m.calls {
+			if !t.done {
+				all = append(all, t)
+			}
+		}
+	}
+	if len(all) > 0 {
+		t := all[w.pick.choose(make1(len(all)))]
+		t.kill()
+		w.note("%s: killed", t.name)
+	}
+}
+
+// stallOne stalls a task.
+func (w *world) stallOne() {
+	var all []*task
+	for _, p := range w.all() {
+		all = append(all, p.tasks...)
+	}
+	for _, m := range w.machines {
+		all = append(all, m.calls...)
+	}
+	if len(all) > 0 {
+		w.stall(all[w.pick.choose(make1(len(all)))])
+	}
+}
+
+// begin starts a task for something in the queue, unless one for it is running.
+func (p *process) begin(what string) {
+	p.queue = slices.DeleteFunc(p.queue, func(q string) bool { return q == what })
+	name := p.name + " " + what
+	if slices.ContainsFunc(p.tasks, func(t *task) bool { return t.name == name && !t.done }) {
+		p.later = append(p.later, what)
+		return
+	}
+	t := p.w.start(name, func() { p.handle(what) })
+	t.die = p.die
+	p.tasks = append(p.tasks, t)
+}
+
+// follow takes in the next event of a kind.
+func (p *process) follow(k kind) {
+	if e, ok := p.view.next(p.w.api, k); ok && p.events != nil {
+		p.events(k, e)
+	}
+}
+
+// check checks, when a sandbox has got an address, that no other one has it.
+func (w *world) check(s *sandbox) {
+	w.served++
+	for _, m := range w.machines {
+		for _, other := range m.sandboxes {
+			if other.uid == s.uid {
+				continue
+			}
+			for _, list := range s.addresses {
+				for _, k := range list {
+					if other.has(k) {
+						w.broken = fmt.Sprintf("%s is in sandbox %s of pod %s (%s) and in %s of %s (%s)", k, s.id, s.pod, s.uid, other.id, other.pod, other.uid)
+						w.note("BROKEN: %s", w.broken)
+					}
+				}
+			}
+		}
+	}
+}
+
+// faults returns what users do, and what goes wrong.
+func (w *world) faults() []action {
+	var out []action
+	podKeys := sortedKeys(w.api.objects[pods])
+	if len(podKeys) < w.Pods {
+		out = append(out, action{8, w.createPod})
+	}
+	if len(podKeys) > 0 {
+		out = append(out,
+			action{6, func() { w.deletePod(w.one(podKeys)) }},
+			action{1, func() { w.forceDelete(w.one(podKeys)) }},
+			action{1, func() { w.finish(w.one(podKeys)) }})
+	}
+	if len(w.user.late) > 0 {
+		out = append(out, action{4, func() {
+			l := w.user.late[0]
+			w.user.late = w.user.late[1:]
+			w.note("late: %s: %v", l.what, l.do())
+		}})
+	}
+	out = append(out,
+		action{8, w.stallOne},
+		action{2, w.pause},
+		action{4, w.deafen},
+		action{2, w.killPlugin},
+		action{2, func() {
+			w.leader = w.pick.choose(make1(w.Controllers))
+			w.note("controller %d leads", w.leader)
+		}},
+		action{1, func() {
+			w.twoLead = !w.twoLead
+			w.note("all controllers believe that they lead: %v", w.twoLead)
+		}})
+	for _, p := range w.ctrls {
+		if p.up {
+			out = append(out, action{1, p.crash})
+		} else {
+			out = append(out, action{6, func() { w.startController(p) }})
+		}
+	}
+	out = append(out, action{2, func() { w.now = w.now.Add(time.Duration(1+w.pick.choose([]int{1, 1, 1, 1})*5) * time.Second) }})
+	for i, m := range w.machines {
+		if len(m.failed) > 0 {
+			out = append(out, action{6, func() { m.failed = map[string]bool{} }})
+		}
+		out = append(out, w.machineFaults(m, i == w.last(m.node))...)
+	}
+	// Users delete claims (with their namespaces) or IPAddresses, in one world not both: of an
+	// address whose two records are deleted while nobody leads nothing is known until its node
+	// says so.
+	for _, k := range []kind{w.deleted, spools} {
+		if keys := sortedKeys(w.api.objects[k]); len(keys) > 0 && w.UserDeletes {
+			out = append(out, action{1, func() {
+				key := w.one(keys)
+				w.note("user: deletes %s %s", k.resource().Resource, key)
+				_ = w.api.remove(k, key, nil)
+			}})
+		}
+	}
+	return out
+}
+
+// again has the process look again at what it left for later.
+func (p *process) again() {
+	for _, what := range p.later {
+		p.add(what)
+	}
+	p.later = nil
+}
+
+func (w *world) one(keys []types.NamespacedName) types.NamespacedName {
+	weights := make([]int, len(keys))
+	for i := range weights {
+		weights[i] = 1
+	}
+	return keys[w.pick.choose(weights)]
+}
+
+// last returns the index of the newest machine of a name.
+func (w *world) last(node string) int {
+	at := -1
+	for i, m := range w.machines {
+		if m.node == node {
+			at = i
+		}
+	}
+	return at
+}
+
+func (w *world) createPod() {
+	var ready []string
+	for _, key := range sortedKeys(w.api.objects[nodes]) {
+		n := w.api.objects[nodes][key].(*corev1.Node)
+		if len(n.Spec.Taints) == 0 {
+			ready = append(ready, key.Name)
+		}
+	}
+	if len(ready) == 0 {
+		return
+	}
+	weights := make([]int, len(ready))
+	for i := range weights {
+		weights[i] = 1
+	}
+	pool := func() string { return fmt.Sprintf("p%d", w.pick.choose(make1(w.Pools))) }
+	// Few names: most pods have the name of one that was there before.
+	name := fmt.Sprintf("pod%d", w.pick.choose(make1(w.Pods+w.Pods/4+1)))
+	node, wanted := ready[w.pick.choose(weights)], pool()
+	if w.Pools > 1 && w.chance(3) {
+		wanted += "," + pool()
+	}
+	w.makePod(name, node, wanted)
+}
+
+// makePod makes a pod on a node.
+func (w *world) makePod(name, node, networks string) {
+	w.now = w.now.Add(time.Second)
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "test", Name: name, Annotations: map[string]string{"k8s.v1.cni.cncf.io/networks": networks}},
+		Spec:       corev1.PodSpec{NodeName: node},
+	}
+	if err := w.api.create(p); err == nil {
+		w.note("user: makes pod %s (%s) on %s: %s", p.Name, p.UID, p.Spec.NodeName, networks)
+	}
+}
+
+// make1 returns n equal weights.
+func make1(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = 1
+	}
+	return out
+}
+
+// deletePod deletes a pod as a user does: its kubelet ends it.
+func (w *world) deletePod(key types.NamespacedName) {
+	p := deepCopy(w.api.objects[pods][key]).(*corev1.Pod)
+	if p.DeletionTimestamp != nil {
+		return
+	}
+	now := metav1.NewTime(w.now)
+	p.DeletionTimestamp = &now
+	w.note("user: deletes pod %s (%s)", p.Name, p.UID)
+	w.api.put(pods, key, p)
+}
+
+func (w *world) forceDelete(key types.NamespacedName) {
+	w.note("user: deletes pod %s (%s) by force", key.Name, w.api.objects[pods][key].GetUID())
+	_ = w.api.remove(pods, key, nil)
+}
+
+func (w *world) finish(key types.NamespacedName) {
+	p := deepCopy(w.api.objects[pods][key]).(*corev1.Pod)
+	p.Status.Phase = corev1.PodSucceeded
+	w.note("pod %s (%s) has finished", p.Name, p.UID)
+	w.api.put(pods, key, p)
+}
+
+// machineFaults returns what can happen to a machine. Only the newest one of a name has the Node.
+func (w *world) machineFaults(m *machine, newest bool) []action {
+	var out []action
+	key := types.NamespacedName{Name: m.node}
+	node, _ := w.api.objects[nodes][key].(*corev1.Node)
+	has := newest && node != nil && node.Status.NodeInfo.MachineID == m.id
+	if m.up {
+		for _, s := range m.sandboxes {
+			if !s.overdue && !s.ready {
+				out = append(out, action{1, func() { s.overdue = true; w.note("%s: the runtime waits no longer for %s", m.node, s.id) }})
+			}
+		}
+		if m.agent.up {
+			out = append(out, action{1, m.agent.crash})
+		} else {
+			out = append(out, action{6, m.startAgent})
+		}
+		if m.cut {
+			out = append(out, action{2, func() { m.cut = false; w.note("%s: is connected again", m.node) }})
+		}
+	}
+	if m.up && has && len(node.Spec.Taints) > 0 {
+		out = append(out, action{2, func() { w.untaint(m) }})
+	}
+	// These are rare, and of one machine at a time.
+	if !w.chance(20 * len(w.machines)) {
+		return out
+	}
+	switch {
+	case m.up && has:
+		out = append(out,
+			action{5, func() { m.cut = true; w.note("%s: is cut off", m.node) }},
+			action{5, m.off},
+			action{2, m.restartKubelet},
+			action{3, func() { // a sandbox dies
+				for _, s := range m.sandboxes {
+					if s.ready && !s.dead {
+						w.note("%s: sandbox %s of %s dies", m.node, s.id, s.pod)
+						s.dead = true
+						break
+					}
+				}
+			}})
+		if w.UserDeletes {
+			out = append(out, action{1, func() {
+				w.note("user: deletes the spool of %s", m.node)
+				m.files.contents = map[string][]byte{}
+				m.files.version++
+			}})
+		}
+	case !m.up && has:
+		out = append(out, action{10, func() { m.power(); m.startAgent() }}, action{5, func() { w.deleteNode(m) }},
+			action{5, func() { w.taint(m) }})
+	case newest && node == nil:
+		out = append(out, action{10, func() { w.newMachine(m.node) }}, action{5, func() {
+			m.cut = false
+			m.register()
+			m.power()
+			m.startAgent()
+		}})
+	}
+	if !w.protects(StoppedNodes) && m.up && has {
+		out = append(out, action{5, func() { w.deleteNode(m) }})
+	}
+	return out
+}
+
+// taint marks a Node as out of service, and deletes its pods.
+func (w *world) taint(m *machine) {
+	w.note("user: marks %s out of service", m.node)
+	w.mark(m, corev1.Taint{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute})
+	w.fenced(m)
+}
+
+// untaint takes the mark away.
+func (w *world) untaint(m *machine) {
+	w.note("user: takes the mark from %s", m.node)
+	w.mark(m)
+}
+
+func (w *world) mark(m *machine, taints ...corev1.Taint) {
+	key := types.NamespacedName{Name: m.node}
+	n := w.api.objects[nodes][key].(*corev1.Node).DeepCopy()
+	n.Spec.Taints = taints
+	w.api.put(nodes, key, n)
+}
+
+// deleteNode deletes a Node, and its pods, as the pod garbage collector does.
+func (w *world) deleteNode(m *machine) {
+	w.note("user: deletes Node %s", m.node)
+	_ = w.api.remove(nodes, types.NamespacedName{Name: m.node}, nil)
+	w.fenced(m)
+}
+
+// fenced deletes the pods of a node by force.
+func (w *world) fenced(m *machine) {
+	for _, key := range sortedKeys(w.api.objects[pods]) {
+		if w.api.objects[pods][key].(*corev1.Pod).Spec.NodeName == m.node {
+			w.forceDelete(key)
+		}
+	}
+}
+
+// calmDown lets everything come to rest without faults, and looks whether something is lost;
+// then deletes all pods, and looks whether something is left.
+func (w *world) calmDown() {
+	w.note("no more faults")
+	w.calm, w.leader = true, 0
+	for _, l := range w.user.late {
+		w.note("late: %s: %v", l.what, l.do())
+	}
+	for i, m := range w.machines {
+		if i != w.last(m.node) {
+			continue
+		}
+		m.cut = false
+		node, _ := w.api.objects[nodes][types.NamespacedName{Name: m.node}].(*corev1.Node)
+		switch {
+		case m.up && !m.agent.up:
+			m.startAgent()
+		case !m.up && node != nil && len(node.Spec.Taints) == 0:
+			m.power()
+			m.startAgent()
+		}
+	}
+	for i, p := range w.ctrls { // at last one leads
+		switch {
+		case i > 0 && p.up:
+			p.crash()
+		case i == 0 && !p.up:
+			w.startController(p)
+		}
+	}
+	if w.rest(); w.broken == "" {
+		w.complete()
+	}
+	for _, key := range sortedKeys(w.api.objects[pods]) {
+		w.deletePod(key)
+		if node := w.api.objects[pods][key].(*corev1.Pod).Spec.NodeName; w.off(node) {
+			w.forceDelete(key)
+		}
+	}
+	if w.rest(); w.broken == "" {
+		w.empty()
+	}
+}
+
+// off reports whether no machine is up as a node.
+func (w *world) off(node string) bool {
+	m := w.machines[w.last(node)]
+	return !m.up
+}
+
+// rest lets everything run until nothing changes any more.
+func (w *world) rest() {
+	quiet := 0
+	for round := range 400 {
+		before := w.state()
+		for n := 0; w.goes(); n++ {
+			if n == endless && w.scope != nil && !w.calm { // as long as something stands still
+				break
+			}
+			if n == 20000 {
+				w.broken = "it doesn't come to rest: something goes on and on"
+			}
+			if w.broken != "" {
+				return
+			}
+		}
+		if w.state() == before {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		if quiet == 4 || quiet == 2 && w.scope != nil {
+			return
+		}
+		if w.scope != nil && !w.calm {
+			if w.wait(); round == unrest { // two controllers that lead may say different things for ever
+				return
+			}
+			continue
+		}
+		w.now = w.now.Add(30 * time.Second)
+		for _, p := range w.ctrls[:1] {
+			p.again()
+			for _, k := range []kind{pods, claims} { // the collector
+				for _, key := range sortedKeys(p.view.objects[k]) {
+					p.add(key.String())
+				}
+			}
+			for _, key := range sortedKeys(p.view.objects[spools]) {
+				p.add(key.Name)
+			}
+			for _, key := range sortedKeys(p.view.objects[addresses]) {
+				for _, h := range p.view.objects[addresses][key].(*v1alpha1.IPAddress).Spec.Holders {
+					p.add(h.Namespace + "/" + h.Pod)
+				}
+			}
+		}
+		for _, m := range w.machines {
+			if !m.up {
+				continue
+			}
+			m.agent.add("all")
+			m.failed = map[string]bool{}
+			for _, s := range m.sandboxes { // a pod that isn't to run any more: its ADD is over by now
+				if !m.runs(m.pod(s.uid)) {
+					s.overdue = true
+				}
+			}
+		}
+	}
+	w.broken = "it doesn't come to rest"
+}
+
+// goes lets something go on, and reports whether there was something.
+func (w *world) goes() bool {
+	if w.scope != nil {
+		return w.next()
+	}
+	actions := w.processes()
+	if len(actions) > 0 {
+		actions[w.pick.choose(make1(len(actions)))].do()
+	}
+	return len(actions) > 0
+}
+
+// wait lets time pass: who waits for something looks again, and what was killed starts.
+func (w *world) wait() {
+	w.now = w.now.Add(15 * time.Second)
+	w.revive()
+	for _, p := range w.ctrls {
+		p.again()
+	}
+	for _, m := range w.machines {
+		if m.up {
+			m.look()
+			m.failed = map[string]bool{}
+		}
+	}
+}
+
+// state is what changes until there is rest.
+func (w *world) state() string {
+	s := fmt.Sprint(w.api.rv)
+	for k := range kinds {
+		s += fmt.Sprint(" ", len(w.api.log[k]))
+	}
+	for _, m := range w.machines {
+		if m.up {
+			s += fmt.Sprint(" ", m.files.version, len(m.sandboxes))
+		}
+	}
+	return s
+}
+
+// complete checks that every pod that can have its addresses has them, and that no more are
+// out than pods have.
+func (w *world) complete() {
+	out := map[string]bool{}
+	for _, key := range sortedKeys(w.api.objects[pods]) {
+		p := w.api.objects[pods][key].(*corev1.Pod)
+		if p.Status.Phase == corev1.PodSucceeded || w.off(p.Spec.NodeName) {
+			continue
+		}
+		c, _ := w.api.objects[claims][key].(*v2beta1.SpiderEndpoint)
+		if c == nil || c.Spec.PodUID != w.uidOf(p.Name, string(p.UID)) {
+			w.broken = fmt.Sprintf("pod %s (%s) has no claim", key, p.UID)
+			return
+		}
+		for name := range controller.Named(c) {
+			out[name] = true
+		}
+		if c.Status.Phase != v2beta1.Allocated && w.room(p) {
+			w.broken = fmt.Sprintf("pod %s (%s) has no addresses, and its pools have some", key, p.UID)
+			return
+		}
+	}
+	for _, m := range w.machines { // what a sandbox has isn't lost, whatever its claim says
+		for _, s := range m.sandboxes {
+			for _, keys := range s.addresses {
+				for _, k := range keys {
+					out[k.String()] = true
+				}
+			}
+		}
+	}
+	for _, key := range sortedKeys(w.api.objects[addresses]) {
+		if !out[key.Name] {
+			h := w.api.objects[addresses][key].(*v1alpha1.IPAddress).Spec.Holders
+			if p, _ := w.api.objects[pods][types.NamespacedName{Namespace: h[0].Namespace, Name: h[0].Pod}].(*corev1.Pod); p != nil && w.uidOf(p.Name, string(p.UID)) == h[0].PodUID {
+				continue // a living pod's, which a former claim may have told it
+			}
+			w.broken = fmt.Sprintf("address %s is lost: it is held by %+v", key.Name, h)
+			return
+		}
+	}
+	for name := range out {
+		if w.api.objects[addresses][types.NamespacedName{Name: name}] == nil {
+			w.broken = fmt.Sprintf("address %s is named by a claim and has no IPAddress", name)
+			return
+		}
+	}
+}
+
+// room reports whether the pools of a pod have addresses for all of its NICs.
+func (w *world) room(p *corev1.Pod) bool {
+	free := map[string]int{}
+	for i := range w.Pools {
+		free[fmt.Sprintf("p%d", i)] = w.Addresses
+	}
+	for _, o := range w.api.objects[addresses] {
+		free[o.(*v1alpha1.IPAddress).Spec.Pool]--
+	}
+	for _, n := range nicsOf(p) {
+		if free[n.IPv4Pools[0]]--; free[n.IPv4Pools[0]] < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// empty checks that nothing is left of pods that are gone.
+func (w *world) empty() {
+	for _, k := range []kind{claims, addresses} {
+		for _, key := range sortedKeys(w.api.objects[k]) {
+			w.broken = fmt.Sprintf("%s %s is left, and all pods are gone", k.resource().Resource, key)
+			return
+		}
+	}
+	for _, key := range sortedKeys(w.api.objects[spools]) {
+		if n := w.api.objects[spools][key].(*v1alpha1.NodeSpool); len(n.Spec.Ask) > 0 && !w.off(key.Name) {
+			w.broken = fmt.Sprintf("NodeSpool %s still asks for %v", key.Name, n.Spec.Ask)
+			return
+		}
+	}
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/multihome/multihome/controlplane/api/nad"
+	"github.com/multihome/multihome/controlplane/api/staticmacvlan"
+	"github.com/multihome/multihome/controlplane/api/v1alpha1"
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
+)
+
+// kind is a kind of object in the simulated API server.
+type kind int
+
+const (
+	pods kind = iota
+	nodes
+	claims
+	addresses
+	spools
+	pools
+	subnets
+	reserved
+	namespaceKind
+	nads
+	vlans
+	kinds
+)
+
+func kindOf(o any) kind {
+	switch o.(type) {
+	case *corev1.Pod, *corev1.PodList:
+		return pods
+	case *corev1.Node, *corev1.NodeList:
+		return nodes
+	case *v2beta1.SpiderEndpoint, *v2beta1.SpiderEndpointList:
+		return claims
+	case *v1alpha1.IPAddress, *v1alpha1.IPAddressList:
+		return addresses
+	case *v1alpha1.NodeSpool, *v1alpha1.NodeSpoolList:
+		return spools
+	case *v2beta1.SpiderIPPool, *v2beta1.SpiderIPPoolList:
+		return pools
+	case *v2beta1.SpiderSubnet, *v2beta1.SpiderSubnetList:
+		return subnets
+	case *v2beta1.SpiderReservedIP, *v2beta1.SpiderReservedIPList:
+		return reserved
+	case *corev1.Namespace:
+		return namespaceKind
+	case *nad.NetworkAttachmentDefinition:
+		return nads
+	case *staticmacvlan.VLANSubnet, *staticmacvlan.VLANSubnetList:
+		return vlans
+	}
+	panic(fmt.Sprintf("%T: no kind of the simulation", o))
+}
+
+// resource returns the name of a kind in errors.
+func (k kind) resource() schema.GroupResource {
+	return schema.GroupResource{Resource: [...]string{"pods", "nodes", "spiderendpoints", "ipaddresses", "nodespools", "spiderippools", "spidersubnets", "spiderreservedips", "namespaces", "network-attachment-definitions", "vlansubnets"}[k]}
+}
+
+// objects are the objects of a kind, which nobody changes: each write replaces one.
+type objects map[types.NamespacedName]client.Object
+
+// event is a change of an object: former is nil if it is new, now if it is deleted.
+type event struct {
+	key         types.NamespacedName
+	former, now client.Object
+}
+
+// server is an API server with its etcd.
+type server struct {
+	w       *world
+	objects [kinds]objects
+	log     [kinds][]event
+	rv, uid int
+}
+
+func newServer(w *world) *server {
+	s := &server{w: w}
+	for k := range s.objects {
+		s.objects[k] = objects{}
+	}
+	return s
+}
+
+// put replaces an object; now is nil if it is deleted.
+func (s *server) put(k kind, key types.NamespacedName, now client.Object) {
+	former := s.objects[k][key]
+	if now == nil {
+		delete(s.objects[k], key)
+	} else {
+		s.rv++
+		now.SetResourceVersion(strconv.Itoa(s.rv))
+		s.objects[k][key] = now
+	}
+	s.log[k] = append(s.log[k], event{key, former, now})
+}
+
+// create makes an object.
+func (s *server) create(o client.Object) error {
+	k, key := kindOf(o), client.ObjectKeyFromObject(o)
+	if s.objects[k][key] != nil && (k != addresses || s.w.protects(CreateByName)) {
+		return apierrors.NewAlreadyExists(k.resource(), key.Name)
+	}
+	s.uid++
+	o.SetUID(types.UID(fmt.Sprintf("%s-%d", k.resource().Resource, s.uid)))
+	o.SetGeneration(1)
+	if t := o.GetCreationTimestamp(); t.IsZero() {
+		o.SetCreationTimestamp(metav1.NewTime(s.w.now))
+	}
+	stored := deepCopy(o)
+	if c, ok := stored.(*v2beta1.SpiderEndpoint); ok {
+		c.Status = v2beta1.SpiderEndpointStatus{}
+	}
+	if c, ok := stored.(*v1alpha1.NodeSpool); ok {
+		c.Status = v1alpha1.NodeSpoolStatus{}
+	}
+	s.put(k, key, stored)
+	o.SetResourceVersion(stored.GetResourceVersion())
+	return nil
+}
+
+// update replaces an object, or its status only.
+func (s *server) update(o client.Object, status bool) error {
+	k, key := kindOf(o), client.ObjectKeyFromObject(o)
+	former := s.objects[k][key]
+	switch {
+	case former == nil:
+		return apierrors.NewNotFound(k.resource(), key.Name)
+	case s.w.protects(Preconditions) && (o.GetUID() != former.GetUID() || o.GetResourceVersion() != former.GetResourceVersion()):
+		return apierrors.NewConflict(k.resource(), key.Name, errors.New("the object has been modified"))
+	}
+	next := deepCopy(o)
+	switch n := next.(type) {
+	case *v2beta1.SpiderEndpoint:
+		f := former.(*v2beta1.SpiderEndpoint)
+		if status {
+			n.Spec = *f.Spec.DeepCopy()
+		} else {
+			n.Status = *f.Status.DeepCopy()
+			n.Generation = f.Generation + 1
+		}
+	case *v1alpha1.NodeSpool:
+		f := former.(*v1alpha1.NodeSpool)
+		if status {
+			n.Spec = *f.Spec.DeepCopy()
+		} else {
+			n.Status = *f.Status.DeepCopy()
+		}
+	}
+	rv := former.GetResourceVersion()
+	s.put(k, key, next)
+	if a, ok := next.(*v1alpha1.IPAddress); ok && !s.w.protects(Renewed) && a.Spec.Attempt != former.(*v1alpha1.IPAddress).Spec.Attempt {
+		next.SetResourceVersion(rv)
+	}
+	o.SetResourceVersion(next.GetResourceVersion())
+	o.SetGeneration(next.GetGeneration())
+	return nil
+}
+
+// remove deletes an object, if it is as the preconditions say.
+func (s *server) remove(k kind, key types.NamespacedName, p *metav1.Preconditions) error {
+	former := s.objects[k][key]
+	if former == nil {
+		return apierrors.NewNotFound(k.resource(), key.Name)
+	}
+	if p != nil && s.w.protects(Preconditions) &&
+		(p.UID != nil && *p.UID != former.GetUID() || p.ResourceVersion != nil && *p.ResourceVersion != former.GetResourceVersion()) {
+		return apierrors.NewConflict(k.resource(), key.Name, errors.New("the object has been modified"))
+	}
+	s.put(k, key, nil)
+	return nil
+}
+
+// writes is a client as a process has one: each request is a step, and may go wrong.
+type writes struct {
+	client.Client // nil: of its methods only those below are called
+	p             *process
+}
+
+func (c writes) Create(_ context.Context, o client.Object, _ ...client.CreateOption) error {
+	return c.p.request("create "+name(o), func() error { return c.p.w.api.create(o) })
+}
+
+func (c writes) Update(_ context.Context, o client.Object, _ ...client.UpdateOption) error {
+	return c.p.request("update "+name(o), func() error { return c.p.w.api.update(o, false) })
+}
+
+func (c writes) Delete(_ context.Context, o client.Object, opts ...client.DeleteOption) error {
+	var d client.DeleteOptions
+	d.ApplyOptions(opts)
+	return c.p.request("delete "+name(o), func() error {
+		return c.p.w.api.remove(kindOf(o), client.ObjectKeyFromObject(o), d.Preconditions)
+	})
+}
+
+func (c writes) Status() client.SubResourceWriter { return statusWrites{p: c.p} }
+
+type statusWrites struct {
+	client.SubResourceWriter // nil, too
+	p                        *process
+}
+
+func (c statusWrites) Update(_ context.Context, o client.Object, _ ...client.SubResourceUpdateOption) error {
+	return c.p.request("update the status of "+name(o), func() error { return c.p.w.api.update(o, true) })
+}
+
+// live reads from the API server.
+type live struct{ p *process }
+
+func (r live) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	defer r.p.w.withoutUIDs(into)
+	if !r.p.w.protects(LiveReads) {
+		return r.p.view.get(key, into)
+	}
+	return r.p.request("get "+kindOf(into).resource().Resource+" "+key.Name, func() error {
+		return read(r.p.w.api.objects[kindOf(into)], key, into)
+	})
+}
+
+func (r live) List(_ context.Context, into client.ObjectList, opts ...client.ListOption) error {
+	defer r.p.w.withoutUIDs(into)
+	return r.p.request("list "+kindOf(into).resource().Resource, func() error {
+		return list(r.p.w.api.objects[kindOf(into)], into, opts)
+	})
+}
+
+// view is what a process has seen of the API server: its cache.
+type view struct {
+	objects [kinds]objects
+	at      [kinds]int // the next event in the server's log
+}
+
+// newView lists everything: as it is, or as it was a while ago, as a list from a watch cache
+// of another API server may be (kubernetes.io, "Semantics for get and list": resourceVersion
+// 0 means any version).
+func newView(s *server, behind func(k kind) int) *view {
+	v := &view{}
+	for k := range kinds {
+		v.objects[k] = maps.Clone(s.objects[k])
+		v.at[k] = len(s.log[k])
+		for range min(behind(k), v.at[k]) {
+			v.at[k]--
+			e := s.log[k][v.at[k]]
+			if e.former == nil {
+				delete(v.objects[k], e.key)
+			} else {
+				v.objects[k][e.key] = e.former
+			}
+		}
+	}
+	return v
+}
+
+// next takes in the next event of a kind.
+func (v *view) next(s *server, k kind) (event, bool) {
+	if v.at[k] == len(s.log[k]) {
+		return event{}, false
+	}
+	e := s.log[k][v.at[k]]
+	v.at[k]++
+	if e.now == nil {
+		delete(v.objects[k], e.key)
+	} else {
+		v.objects[k][e.key] = e.now
+	}
+	return e, true
+}
+
+func (v *view) get(key client.ObjectKey, into client.Object) error {
+	return read(v.objects[kindOf(into)], key, into)
+}
+
+// cached reads from a view.
+type cached struct{ p *process }
+
+func (c cached) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
+	defer c.p.w.withoutUIDs(into)
+	return c.p.view.get(key, into)
+}
+
+func (c cached) List(_ context.Context, into client.ObjectList, opts ...client.ListOption) error {
+	defer c.p.w.withoutUIDs(into)
+	return list(c.p.view.objects[kindOf(into)], into, opts)
+}
+
+// read copies an object.
+func read(from objects, key types.NamespacedName, into client.Object) error {
+	o := from[key]
+	if o == nil {
+		return apierrors.NewNotFound(kindOf(into).resource(), key.Name)
+	}
+	switch into := into.(type) {
+	case *corev1.Pod:
+		o.(*corev1.Pod).DeepCopyInto(into)
+	case *corev1.Node:
+		o.(*corev1.Node).DeepCopyInto(into)
+	case *v2beta1.SpiderEndpoint:
+		o.(*v2beta1.SpiderEndpoint).DeepCopyInto(into)
+	case *v1alpha1.IPAddress:
+		o.(*v1alpha1.IPAddress).DeepCopyInto(into)
+	case *v1alpha1.NodeSpool:
+		o.(*v1alpha1.NodeSpool).DeepCopyInto(into)
+	case *corev1.Namespace:
+		o.(*corev1.Namespace).DeepCopyInto(into)
+	case *nad.NetworkAttachmentDefinition:
+		o.(*nad.NetworkAttachmentDefinition).DeepCopyInto(into)
+	default:
+		panic(fmt.Sprintf("%T: can't be read here", into))
+	}
+	return nil
+}
+
+// list copies the objects that the options select, in the order of their names.
+func list(from objects, into client.ObjectList, opts []client.ListOption) error {
+	var l client.ListOptions
+	l.ApplyOptions(opts)
+	var keys []types.NamespacedName
+	for key, o := range from {
+		if (l.Namespace == "" || l.Namespace == key.Namespace) && selected(o, l) {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, compareKeys)
+	for _, key := range keys {
+		o := deepCopy(from[key])
+		switch into := into.(type) {
+		case *corev1.PodList:
+			into.Items = append(into.Items, *o.(*corev1.Pod))
+		case *v2beta1.SpiderEndpointList:
+			into.Items = append(into.Items, *o.(*v2beta1.SpiderEndpoint))
+		case *v1alpha1.IPAddressList:
+			into.Items = append(into.Items, *o.(*v1alpha1.IPAddress))
+		case *v1alpha1.NodeSpoolList:
+			into.Items = append(into.Items, *o.(*v1alpha1.NodeSpool))
+		case *v2beta1.SpiderIPPoolList:
+			into.Items = append(into.Items, *o.(*v2beta1.SpiderIPPool))
+		case *v2beta1.SpiderSubnetList:
+			into.Items = append(into.Items, *o.(*v2beta1.SpiderSubnet))
+		case *v2beta1.SpiderReservedIPList:
+			into.Items = append(into.Items, *o.(*v2beta1.SpiderReservedIP))
+		default:
+			panic(fmt.Sprintf("%T: can't be listed here", into))
+		}
+	}
+	return nil
+}
+
+// selected reports whether an object is in the index entry that is asked for, or on the node.
+func selected(o client.Object, l client.ListOptions) bool {
+	if l.FieldSelector == nil {
+		return true
+	}
+	for _, r := range l.FieldSelector.Requirements() {
+		switch o := o.(type) {
+		case *corev1.Pod:
+			if r.Field == "spec.nodeName" && o.Spec.NodeName != r.Value {
+				return false
+			}
+		case *v1alpha1.IPAddress:
+			if !slices.ContainsFunc(o.Spec.Holders, func(h v1alpha1.Holder) bool { return h.PodUID == r.Value || h.Namespace+"/"+h.Pod == r.Value }) {
+				return false
+			}
+		case *v2beta1.SpiderEndpoint:
+			if o.Spec.PodUID != r.Value {
+				return false
+			}
+		case *v1alpha1.NodeSpool:
+			if !slices.ContainsFunc(o.Status.Sandboxes, func(s v1alpha1.Sandbox) bool { return s.Namespace+"/"+s.Pod == r.Value }) &&
+				!slices.ContainsFunc(o.Status.Wants, func(s v1alpha1.Want) bool { return s.Namespace+"/"+s.Pod == r.Value }) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func deepCopy(o client.Object) client.Object { return o.DeepCopyObject().(client.Object) }
+
+func name(o client.Object) string { return kindOf(o).resource().Resource + " " + o.GetName() }
+
+// timeout is the answer of a server that didn't answer in time.
+func timeout(what string) error {
+	return apierrors.NewTimeoutError(fmt.Sprintf("%s: no answer", what), int(time.Second))
+}
