@@ -12,6 +12,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
+	"github.com/multihome/multihome/pkg/ipam"
 	"github.com/multihome/multihome/pkg/netconf"
 )
 
@@ -89,6 +90,12 @@ func example(list string, i int) any {
 	switch list {
 	case "trunk":
 		return map[string]any{"id": int64(i)}
+	case "ips", "excludeIPs":
+		return fmt.Sprintf("10.6.%d.%d", i/200, i%200)
+	case "routes":
+		return map[string]any{"dst": fmt.Sprintf("10.7.%d.0/24", i), "gw": "10.6.0.1"}
+	case "matchExpressions":
+		return map[string]any{"key": fmt.Sprintf("a%d", i), "operator": "Exists"}
 	case "policyRoutes":
 		return map[string]any{"dst": fmt.Sprintf("10.1.%d.0/24", i), "gw": "10.6.0.1"}
 	case "hijackCIDR", "overlayPodCIDR", "serviceCIDR":
@@ -101,8 +108,11 @@ func example(list string, i int) any {
 
 // base is a good spec of each type, in which a value is made wrong.
 func base(plural string, field any) map[string]any {
-	if plural == "spidercoordinators" {
+	switch plural {
+	case "spidercoordinators", "spiderreservedips":
 		return map[string]any{}
+	case "spidersubnets", "spiderippools":
+		return map[string]any{"subnet": "10.6.0.0/16"}
 	}
 	pools := func() map[string]any { return map[string]any{"ipv4": []any{"a"}} }
 	switch field {
@@ -142,6 +152,9 @@ func put(in any, path []any, value any) any {
 	if m["dst"] == nil && (name == "dst" || name == "gw") {
 		m["dst"], m["gw"] = "10.1.0.0/16", "10.6.0.1"
 	}
+	if m["key"] == nil && (name == "key" || name == "operator" || name == "values") {
+		m["key"], m["operator"], m["values"] = "a", "In", []any{"b"}
+	}
 	m[name] = put(m[name], path[1:], value)
 	return m
 }
@@ -154,14 +167,18 @@ func first(in any) any {
 }
 
 // TestBounds makes one value after the other wrong, for each bound of the schema. The API
-// server refuses it and names the field, and so do netconf's faults.
+// server refuses it and names the field, and so do the faults of netconf or ipam.
 func TestBounds(t *testing.T) {
 	c := newCluster(t)
-	for _, of := range []struct{ plural, kind, name string }{
-		{"spidermultusconfigs", netconf.Kind, "net"}, {"spidercoordinators", netconf.CoordinatorKind, "default"},
+	for _, of := range []struct {
+		plural, kind, name string
+		bounds             int // at least
+	}{
+		{"spidermultusconfigs", netconf.Kind, "net", 20}, {"spidercoordinators", netconf.CoordinatorKind, "default", 20},
+		{"spidersubnets", ipam.SubnetKind, "net", 12}, {"spiderippools", ipam.PoolKind, "net", 20}, {"spiderreservedips", ipam.ReservedKind, "net", 3},
 	} {
 		all := violations(schema(t, of.plural), nil)
-		if len(all) < 20 {
+		if len(all) < of.bounds {
 			t.Fatalf("%s: %d bounds", of.plural, len(all))
 		}
 		for _, w := range all {
@@ -185,18 +202,21 @@ func TestBounds(t *testing.T) {
 					t.Fatal(err)
 				}
 				var faults []netconf.Fault
-				if of.kind == netconf.CoordinatorKind {
+				switch of.kind {
+				case netconf.CoordinatorKind:
 					_, faults = netconf.DecodeCoordinator(text)
-				} else {
+				case netconf.Kind:
 					config, found := netconf.Decode(text)
 					faults = append(found, config.Validate()...)
+				default:
+					faults = ipam.Lint(of.kind, text)
 				}
 				for _, f := range faults {
 					if !f.Warning && (f.Path == path || strings.HasPrefix(path, f.Path+"[") || strings.HasPrefix(path, f.Path+".")) {
 						return
 					}
 				}
-				t.Errorf("netconf names no %s: %v", path, faults)
+				t.Errorf("no fault names %s: %v", path, faults)
 			})
 		}
 	}

@@ -14,21 +14,23 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/multihome/multihome/pkg/ipam"
 	"github.com/multihome/multihome/pkg/netconf"
 )
 
-// FuzzHandler has any object, of both kinds, created and updated: nothing panics, and what
+// FuzzHandler has any object, of each kind, created and updated: nothing panics, and what
 // is refused has a reason.
 func FuzzHandler(f *testing.F) {
 	for _, s := range []string{
 		`{"metadata": {"name": "a", "annotations": {"multus.spidernet.io/cr-name": "b"}}, "spec": {"cniType": "macvlan", "macvlan": {"master": ["ens192"], "vlanID": 5}}}`,
 		`{"metadata": {"deletionTimestamp": "x"}}`, `{"metadata": {"deletionTimestamp": 5}}`, `{"metadata": [], "spec": 5}`, `[]`, `null`, ``, `{"spec": {"customCNI": "{}"}}`,
+		`{"metadata": {"name": "a"}, "spec": {"subnet": "10.6.0.0/16", "ips": ["10.6.0.1-10.6.0.9"], "gateway": "10.6.0.1"}}`,
 		`{"metadata": {"name": "default"}, "spec": {"hijackCIDR": ["0.0.0.0/0"], "policyRoutes": [{"dst": "x"}]}}`,
 	} {
 		f.Add([]byte(s), []byte(`{"spec": {}}`))
 	}
 	f.Fuzz(func(t *testing.T, now, former []byte) {
-		for _, kind := range []string{netconf.Kind, netconf.CoordinatorKind, "Pod", ""} {
+		for _, kind := range []string{netconf.Kind, netconf.CoordinatorKind, ipam.PoolKind, ipam.SubnetKind, ipam.ReservedKind, "Pod", ""} {
 			for _, op := range []admissionv1.Operation{admissionv1.Create, admissionv1.Update} {
 				r := (&handler{reader: broken{}}).Handle(t.Context(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 					Operation: op, Kind: metav1.GroupVersionKind{Kind: kind},

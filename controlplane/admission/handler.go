@@ -18,6 +18,7 @@ import (
 
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/networks"
+	"github.com/multihome/multihome/pkg/ipam"
 	"github.com/multihome/multihome/pkg/netconf"
 )
 
@@ -26,7 +27,7 @@ const (
 	lookUpLimit = time.Second // for what needs the cluster; the API server waits for 3
 )
 
-// handler answers reviews of a SpiderMultusConfig or SpiderCoordinator.
+// handler answers reviews of the kinds that people write.
 type handler struct{ reader client.Reader }
 
 // object is what decides whether an object is checked.
@@ -58,6 +59,10 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 	if update && readable && reflect.DeepEqual(now.Spec, former.Spec) && sameAnnotations(now, former) {
 		return admission.Allowed("")
 	}
+	var was []byte
+	if update {
+		was = req.OldObject.Raw
+	}
 	switch req.Kind.Kind {
 	case netconf.Kind:
 		c, faults := netconf.Decode(raw)
@@ -70,6 +75,12 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 	case netconf.CoordinatorKind:
 		_, faults := netconf.DecodeCoordinator(raw)
 		return answer(faults)
+	case ipam.PoolKind:
+		return answer(h.pool(ctx, raw, was))
+	case ipam.SubnetKind:
+		return answer(h.subnet(ctx, raw, was))
+	case ipam.ReservedKind:
+		return answer(reserved(raw, was))
 	}
 	return admission.Allowed("")
 }
@@ -96,7 +107,7 @@ func (h *handler) rivals(ctx context.Context, c netconf.Config) []netconf.Fault 
 	defer cancel()
 	var others v2beta1.SpiderMultusConfigList
 	if err := h.reader.List(ctx, &others, client.InNamespace(c.Namespace)); err != nil {
-		return []netconf.Fault{{Path: path, Message: "not checked whether another SpiderMultusConfig has it: " + err.Error(), Warning: true}}
+		return []netconf.Fault{unchecked(path, "another SpiderMultusConfig has it", err)}
 	}
 	wanted := name(c.Name, c.Annotations)
 	for _, o := range others.Items {

@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/pkg/ipam"
 	"github.com/multihome/multihome/pkg/netconf"
 )
 
@@ -39,7 +40,7 @@ func warned(warnings []string, text string) bool {
 	return slices.ContainsFunc(warnings, func(w string) bool { return strings.HasSuffix(w, text) })
 }
 
-// TestRules gives every object of pkg/netconf/testdata/faults.yaml to the API server, with
+// TestRules gives every object of the faults.yaml to the API server, with
 // definitions and policies alone; to the webhook; and to what the condition is made of.
 func TestRules(t *testing.T) {
 	c := newCluster(t)
@@ -47,8 +48,7 @@ func TestRules(t *testing.T) {
 	h := &handler{reader: c}
 	for _, r := range rows(t) {
 		t.Run(r.Case, func(t *testing.T) {
-			o := r.object(c)
-			refused, warnings := c.dryRun(o)
+			o, former, refused, warnings := r.try(t, c)
 			for _, want := range r.API {
 				if !strings.Contains(refused, want) {
 					t.Errorf("the API server doesn't say %q: %s", want, refused)
@@ -63,7 +63,11 @@ func TestRules(t *testing.T) {
 				t.Errorf("the API server refuses it: %s", refused)
 			}
 			bad := false
-			response := h.Handle(t.Context(), review(t, admissionv1.Create, o, nil))
+			of := admissionv1.Create
+			if former != nil {
+				of = admissionv1.Update
+			}
+			response := h.Handle(t.Context(), review(t, of, o, former))
 			said := condition(t, o)
 			for _, want := range r.Faults {
 				if path, warning, ok := strings.Cut(want, ": warning: "); ok {
@@ -76,7 +80,7 @@ func TestRules(t *testing.T) {
 				if response.Allowed || !strings.Contains(response.Result.Message, want) {
 					t.Errorf("the webhook doesn't say %q: %+v", want, response.Result)
 				}
-				if o.GetKind() == netconf.Kind && !strings.Contains(said, want) {
+				if former == nil && !strings.Contains(said, want) {
 					t.Errorf("the condition doesn't say %q: %s", want, said)
 				}
 			}
@@ -100,6 +104,13 @@ func condition(t testing.TB, o *unstructured.Unstructured) string {
 	text, err := json.Marshal(o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	switch kind := o.GetKind(); kind {
+	case ipam.PoolKind, ipam.SubnetKind, ipam.ReservedKind:
+		return joined(ipam.Lint(kind, text))
+	case netconf.CoordinatorKind:
+		_, faults := netconf.DecodeCoordinator(text)
+		return joined(faults)
 	}
 	var smc v2beta1.SpiderMultusConfig
 	if json.Unmarshal(text, &smc) != nil {
@@ -162,6 +173,9 @@ func TestEveryRuleHasACase(t *testing.T) {
 	for _, r := range rows(t) {
 		said = append(append(said, r.API...), r.Advice...)
 	}
+	for _, w := range writers {
+		said = append(said, w.refused)
+	}
 	text := strings.Join(append(said, renamed), "\n")
 	count := 0
 	check := func(where, message, expression string) {
@@ -188,7 +202,7 @@ func TestEveryRuleHasACase(t *testing.T) {
 			walk(path+"[]", *s.Items.Schema)
 		}
 	}
-	for _, plural := range []string{"spidermultusconfigs", "spidercoordinators"} {
+	for _, plural := range []string{"spidermultusconfigs", "spidercoordinators", "spidersubnets", "spiderippools", "spiderreservedips"} {
 		walk("spec", schema(t, plural))
 	}
 	for _, o := range deployed(t, "policies.yaml") {
@@ -362,6 +376,24 @@ func TestExamples(t *testing.T) {
 	if odd == 0 {
 		t.Error("no example has the block macvlan for ipvlan")
 	}
+	files, err = filepath.Glob("../../examples/*/*.yaml")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%d files: %v", len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range documents(t, text) {
+			if d["apiVersion"] != netconf.APIVersion {
+				continue
+			}
+			if refused, warnings := c.dryRun(c.object(d)); refused != "" || len(warnings) > 0 {
+				t.Errorf("%s: %s%q", file, refused, warnings)
+			}
+		}
+	}
 }
 
 // served waits until the webhook refuses what only it can see.
@@ -386,7 +418,7 @@ func TestWebhook(t *testing.T) {
 			continue
 		}
 		t.Run(row.Case, func(t *testing.T) {
-			refused, _ := c.dryRun(row.object(c))
+			_, _, refused, _ := row.try(t, c)
 			for _, want := range row.Faults {
 				if !strings.Contains(refused, "admission webhook") || !strings.Contains(refused, want) {
 					t.Errorf("%q: want %q", refused, want)
@@ -405,7 +437,7 @@ func TestWebhook(t *testing.T) {
 	t.Run("the webhook is down", func(t *testing.T) {
 		r.stop()
 		for _, row := range rows(t) {
-			refused, _ := c.dryRun(row.object(c))
+			_, _, refused, _ := row.try(t, c)
 			if (refused == "") != (len(row.API) == 0) || strings.Contains(refused, "webhook") {
 				t.Errorf("%s: %s", row.Case, refused)
 			}
@@ -525,6 +557,7 @@ func TestConfiguration(t *testing.T) {
 	}
 	scopes := map[string]admissionregistrationv1.ScopeType{
 		"spidermultusconfigs": admissionregistrationv1.NamespacedScope, "spidercoordinators": admissionregistrationv1.ClusterScope,
+		"spidersubnets": admissionregistrationv1.ClusterScope, "spiderippools": admissionregistrationv1.ClusterScope, "spiderreservedips": admissionregistrationv1.ClusterScope,
 	}
 	for _, w := range v.Webhooks {
 		s := w.ClientConfig.Service

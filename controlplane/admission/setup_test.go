@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/multihome/multihome/controlplane/pools"
 	"github.com/multihome/multihome/controlplane/testcluster"
 	"github.com/multihome/multihome/pkg/netconf"
 )
@@ -141,22 +142,33 @@ func (c *cluster) selector() *metav1.LabelSelector {
 	return &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": c.namespace}}
 }
 
-// policies puts deploy/admission/policies.yaml in force, in the test's namespace.
+// label selects objects in no namespace, which the test marks.
+func (c *cluster) label() *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchLabels: map[string]string{"test": c.namespace}}
+}
+
+// policies puts deploy/admission/policies.yaml in force, in the test's namespace, and for
+// objects in no namespace with the test's label.
 func (c *cluster) policies(t testing.TB) {
 	t.Helper()
+	matched := map[string]*admissionregistrationv1.MatchResources{} // by policy
 	for _, o := range deployed(t, "policies.yaml") {
 		if o["kind"] == "ValidatingAdmissionPolicy" {
 			p := &admissionregistrationv1.ValidatingAdmissionPolicy{}
 			convert(t, o, p)
 			p.Name += "-" + c.namespace
 			c.make(t, p)
+			matched[p.Name] = &admissionregistrationv1.MatchResources{NamespaceSelector: c.selector()}
+			if *p.Spec.MatchConstraints.ResourceRules[0].Scope == admissionregistrationv1.ClusterScope {
+				matched[p.Name] = &admissionregistrationv1.MatchResources{ObjectSelector: c.label()}
+			}
 			continue
 		}
 		b := &admissionregistrationv1.ValidatingAdmissionPolicyBinding{}
 		convert(t, o, b)
 		b.Name += "-" + c.namespace
 		b.Spec.PolicyName += "-" + c.namespace
-		b.Spec.MatchResources = &admissionregistrationv1.MatchResources{NamespaceSelector: c.selector()}
+		b.Spec.MatchResources = matched[b.Spec.PolicyName]
 		c.make(t, b)
 	}
 	until(t, "policies in force", func() bool {
@@ -173,12 +185,12 @@ func (c *cluster) network(name string, annotations map[string]string, spec map[s
 	return o
 }
 
-// object completes an object: a SpiderMultusConfig is in the test's namespace, and a
-// SpiderCoordinator has the label that the test's webhook selects by.
+// object completes an object: a SpiderMultusConfig is in the test's namespace, and one of
+// another kind, which is in none, has the label that the test's webhook selects by.
 func (c *cluster) object(o map[string]any) *unstructured.Unstructured {
 	u := &unstructured.Unstructured{Object: runtime.DeepCopyJSON(o)}
 	u.SetAPIVersion(netconf.APIVersion)
-	if u.GetKind() == netconf.CoordinatorKind {
+	if u.GetKind() != "" && u.GetKind() != netconf.Kind {
 		u.SetLabels(map[string]string{"test": c.namespace})
 		return u
 	}
@@ -205,8 +217,8 @@ func (c *cluster) webhook(t testing.TB, address string) *admissionregistrationv1
 		w := &v.Webhooks[i]
 		url := "https://" + address + *w.ClientConfig.Service.Path
 		w.ClientConfig.URL, w.ClientConfig.Service = &url, nil
-		if strings.Contains(w.Name, "coordinators") {
-			w.ObjectSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"test": c.namespace}}
+		if *w.Rules[0].Scope == admissionregistrationv1.ClusterScope {
+			w.ObjectSelector = c.label()
 		} else {
 			w.NamespaceSelector = c.selector()
 		}
@@ -238,7 +250,7 @@ func (c *cluster) serve(t testing.TB, change func(*ctrl.Options, *Options)) *rep
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Add(mgr, o); err != nil {
+	if err := errors.Join(pools.Index(t.Context(), mgr), Add(mgr, o)); err != nil {
 		t.Fatal(err)
 	}
 	return c.start(t, mgr, o)
@@ -261,27 +273,53 @@ func (c *cluster) start(t testing.TB, mgr manager.Manager, o Options) *replica {
 	return &replica{address: fmt.Sprintf("127.0.0.1:%d", o.Port), stop: stop}
 }
 
-// row is a case of pkg/netconf/testdata/faults.yaml.
+// row is a case of testdata/faults.yaml of pkg/netconf or pkg/ipam.
 type row struct {
 	Case, Kind     string
 	Metadata, Spec map[string]any
-	Faults         []string // what webhook and condition say
-	API            []string // what the API server says by schema, CEL and policies
-	Advice         []string // what it warns of
-	Only           string   // why it says nothing
+	Was            map[string]any // the former spec: the case is a change
+	Faults         []string       // what webhook and condition say
+	API            []string       // what the API server says by schema, CEL and policies
+	Advice         []string       // what it warns of
+	Only           string         // why it says nothing
 }
 
 func rows(t testing.TB) []row {
 	t.Helper()
-	text, err := os.ReadFile("../../pkg/netconf/testdata/faults.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out []row
-	if err := yaml.UnmarshalStrict(text, &out); err != nil {
-		t.Fatal(err)
+	for _, pkg := range []string{"netconf", "ipam"} {
+		text, err := os.ReadFile("../../pkg/" + pkg + "/testdata/faults.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []row
+		if err := yaml.UnmarshalStrict(text, &list); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, list...)
 	}
 	return out
+}
+
+// try gives the object of a row to the API server, which stores nothing but what is to be
+// changed. It returns that too.
+func (r row) try(t testing.TB, c *cluster) (o, former *unstructured.Unstructured, refused string, warnings []string) {
+	t.Helper()
+	o = r.object(c)
+	if r.Was == nil {
+		refused, warnings = c.dryRun(o)
+		return o, nil, refused, warnings
+	}
+	was := r
+	was.Spec = r.Was
+	former = was.object(c)
+	former.SetGenerateName("test-")
+	former.SetName("")
+	c.make(t, former)
+	o.SetName(former.GetName())
+	o.SetResourceVersion(former.GetResourceVersion())
+	refused, warnings = c.try(func() error { return c.Update(context.Background(), o, client.DryRunAll) })
+	return o, former, refused, warnings
 }
 
 // object returns the object of a row.

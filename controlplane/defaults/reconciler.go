@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/metrics"
 )
 
 const (
@@ -162,6 +163,8 @@ func (r *reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 	next := resync
 	if s.err() != nil {
 		next = again
+	} else {
+		metrics.DefaultsFound()
 	}
 	return ctrl.Result{RequeueAfter: next}, nil
 }

@@ -5,8 +5,6 @@ package networks
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/multihome/multihome/controlplane/api/nad"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/conditions"
 )
 
 const (
@@ -213,36 +212,24 @@ func Status(c *v2beta1.SpiderMultusConfig, v Verdict, d Decision, now metav1.Tim
 		out.NetworkAttachmentDefinition = d.NAD.Name
 	}
 	ready := metav1.Condition{
-		Type: v2beta1.Ready, Status: metav1.ConditionFalse, Reason: v.Reason, Message: short(v.Message),
+		Type: v2beta1.Ready, Status: metav1.ConditionFalse, Reason: v.Reason, Message: v.Message,
 		ObservedGeneration: c.Generation, LastTransitionTime: now,
 	}
 	if v.Reason == v2beta1.Written {
 		ready.Status = metav1.ConditionTrue
 	}
-	meta.SetStatusCondition(&out.Conditions, ready)
+	conditions.Set(&out.Conditions, ready)
 	if v.Warnings == "" {
 		meta.RemoveStatusCondition(&out.Conditions, v2beta1.Unadvised)
 	} else {
-		meta.SetStatusCondition(&out.Conditions, metav1.Condition{
-			Type: v2beta1.Unadvised, Status: metav1.ConditionTrue, Reason: v2beta1.Unadvised, Message: short(v.Warnings),
+		conditions.Set(&out.Conditions, metav1.Condition{
+			Type: v2beta1.Unadvised, Status: metav1.ConditionTrue, Reason: v2beta1.Unadvised, Message: v.Warnings,
 			ObservedGeneration: c.Generation, LastTransitionTime: now,
 		})
 	}
 	return out
 }
 
-// short cuts a message to a length that a condition can have (metav1.Condition).
-func short(message string) string {
-	const most = 4096
-	if len(message) <= most {
-		return message
-	}
-	return strings.ToValidUTF8(message[:most], "") + "..."
-}
-
 func equalStatus(a, b v2beta1.SpiderMultusConfigStatus) bool {
-	return a.NetworkAttachmentDefinition == b.NetworkAttachmentDefinition &&
-		slices.EqualFunc(a.Conditions, b.Conditions, func(x, y metav1.Condition) bool {
-			return x.Type == y.Type && x.Status == y.Status && x.Reason == y.Reason && x.Message == y.Message && x.ObservedGeneration == y.ObservedGeneration
-		})
+	return a.NetworkAttachmentDefinition == b.NetworkAttachmentDefinition && conditions.Same(a.Conditions, b.Conditions)
 }

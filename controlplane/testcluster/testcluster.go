@@ -23,6 +23,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/multihome/multihome/controlplane/api/nad"
+	"github.com/multihome/multihome/controlplane/api/staticmacvlan"
+	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 )
 
@@ -46,7 +48,7 @@ func Config(t testing.TB) *rest.Config {
 func Scheme(t testing.TB) *runtime.Scheme {
 	t.Helper()
 	s := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v2beta1.AddToScheme, nad.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v2beta1.AddToScheme, v1alpha1.AddToScheme, staticmacvlan.AddToScheme, nad.AddToScheme} {
 		if err := add(s); err != nil {
 			t.Fatal(err)
 		}
