@@ -26,7 +26,7 @@ IMAGE         = localhost/multihome:dev
 IMAGE_ARCHES  = amd64 arm64
 
 # Packages whose tests make no system call, where the race detector is quick.
-PURE = ./pkg/netstate/... ./pkg/netconf/... ./pkg/manifest/... ./pkg/plugin/... ./pkg/config/... ./pkg/attachment/... ./pkg/coordinator/... ./pkg/route/... ./pkg/owntable/... ./pkg/hostlink/... ./pkg/canvas/... ./plugins/...
+PURE = ./pkg/netstate/... ./pkg/netconf/... ./pkg/ipam/... ./pkg/manifest/... ./pkg/plugin/... ./pkg/config/... ./pkg/attachment/... ./pkg/coordinator/... ./pkg/route/... ./pkg/owntable/... ./pkg/hostlink/... ./pkg/canvas/... ./plugins/...
 
 # How long each fuzz target runs in `make test`.
 FUZZTIME = 2s
@@ -34,7 +34,7 @@ FUZZTIME = 2s
 # The cases that `make e2e` runs, as a pattern of go test -run: C0000[1-4], restart, ...
 CASES = .
 
-.PHONY: build cni-plugins demo test checks test-uml e2e fault bench bench-scale generate generated test-controlplane lint race fuzz fmt clean image deploy-check deploy-tests root
+.PHONY: build cni-plugins demo demo-cluster test checks test-uml e2e fault bench bench-scale bench-addresses generate generated test-controlplane simulate lint race fuzz fmt clean image deploy-check deploy-tests root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -48,7 +48,7 @@ cni-plugins: ## macvlan, host-local and others of the CNI project, into bin/cni/
 image: ## an OCI image and its list of contents, bin/image/multihome.{tar,cdx.json}
 	@rm -rf bin/image
 	$(foreach a,$(IMAGE_ARCHES),CGO_ENABLED=0 GOOS=linux GOARCH=$a go build $(RELEASE) -o bin/image/linux-$a/ ./plugins/... ./cmd/multihome && \
-		GOOS=linux GOARCH=$a $(CONTROLPLANE) go -C controlplane build -ldflags "-s -w" -o $(CURDIR)/bin/image/linux-$a/ ./cmd/multihome-controller && ) \
+		GOOS=linux GOARCH=$a $(CONTROLPLANE) go -C controlplane build -ldflags "-s -w" -o $(CURDIR)/bin/image/linux-$a/ ./cmd/multihome-controller ./cmd/multihome-agent && ) \
 	go -C integration/deploy run ./image -name $(IMAGE) -binaries $(CURDIR)/bin/image -o $(CURDIR)/bin/image/multihome
 
 deploy-check: root build cni-plugins deploy-tests ## the image, the chart, the kustomizations, the examples
@@ -62,6 +62,11 @@ deploy-tests: image
 demo: root build cni-plugins ## a pod on a macvlan NIC, built and shown in namespaces
 	bin/multihome lab --cni-path bin,bin/cni
 
+# Here, too.
+demo-cluster: root ## pods with addresses in a cluster of two nodes, made here without containers
+	@hack/packages.sh
+	hack/demo-cluster
+
 test: root ## everything, with a count at the end
 	@hack/packages.sh
 	@$(MAKE) --no-print-directory build cni-plugins
@@ -71,7 +76,7 @@ test: root ## everything, with a count at the end
 	go vet -tags uml ./integration/uml
 	go vet -tags e2e ./integration/e2e
 	$(CONTROLPLANE) go -C controlplane vet ./...
-	@hack/test.sh $(GOTESTSUM) host uml controlplane checks
+	@hack/test.sh $(GOTESTSUM) host,older uml controlplane checks
 
 # The part of `make test` that is no test on this kernel.
 checks: lint generated race deploy-tests fuzz
@@ -79,7 +84,7 @@ checks: lint generated race deploy-tests fuzz
 test-uml: root ## the tests that need bonds and VLANs, on a user-mode Linux kernel
 	@hack/packages.sh
 	@$(MAKE) --no-print-directory build cni-plugins
-	@hack/test.sh $(GOTESTSUM) uml
+	@hack/test.sh $(GOTESTSUM) uml,older
 
 # Runs for hours; `make test` runs a sample of it.
 fault: root ## makes each system call of each plugin fail in turn, and kills the plugin there
@@ -97,11 +102,16 @@ e2e: root ## pods in a Kubernetes cluster of two nodes, made here, with a table 
 
 bench: root ## compares whole processes with a minimal program; FORMER=DIR: and with the plugins there
 	@hack/packages.sh
+	@$(MAKE) --no-print-directory cni-plugins CNI_PLUGINS=main/macvlan
 	go run ./integration/bench $(if $(FORMER),-former $(FORMER))
 	CGO_ENABLED=0 go run -exec "$(CURDIR)/hack/uml.sh" ./integration/bench -ifacer $(if $(FORMER),-former $(FORMER))
 
 bench-scale: root ## measures how ADD grows with node and pod, as a table and a plot
 	go run ./integration/bench -scale docs/performance-scale.svg
+
+bench-addresses: ## measures how fast pods get addresses, and what the controller needs for it
+	$(CONTROLPLANE) go -C controlplane build -o ../bin/ ./cmd/multihome-controller ./bench
+	hack/with-apiserver bin/bench -controller bin/multihome-controller
 
 generate: ## the CustomResourceDefinitions and deep copies, of the Go types
 	@hack/generate.sh
@@ -111,6 +121,12 @@ generated:
 
 test-controlplane: ## the tests of controlplane/, with a Kubernetes API made here
 	@hack/test.sh $(GOTESTSUM) controlplane
+
+# How many schedules `make simulate` runs.
+SCHEDULES = 100000
+
+simulate: ## the control plane in a simulated cluster: at random, all schedules of small scopes, and without each protection
+	$(CONTROLPLANE) go -C controlplane test -count=1 -timeout 24h -v ./simulate -schedules $(SCHEDULES) -all
 
 lint: ## golangci-lint by .golangci.yml
 	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci go run $(GOLANGCI_LINT) run ./...

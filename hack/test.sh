@@ -4,9 +4,11 @@
 # Runs tests with the given gotestsum. It ends with the number of tests that passed,
 # failed and were skipped, and the names of those that failed or were cut off. The other
 # arguments choose the tests: "host" runs all on this kernel, "uml" runs those that need
-# other drivers on a user-mode Linux kernel, "controlplane" runs those of controlplane/ with
-# a Kubernetes API, "fault" injects every fault on both kernels
-# (the first two inject a sample), and "checks" runs the Makefile's target of that name.
+# other drivers on a user-mode Linux kernel, "older" runs there what also has to hold on an
+# older kernel, "controlplane" runs those of controlplane/ with a Kubernetes API, "fault"
+# injects every fault on both kernels (the first two inject a sample), and "checks" runs the
+# Makefile's target of that name. Each argument runs beside the others; host,older runs one
+# kind after the other.
 # A skipped test fails the run: hack/packages.sh installs, or the Makefile builds,
 # everything that tests need.
 set -eu
@@ -47,9 +49,9 @@ tests() { # tests KIND: runs all tests of a kind
 	failed=0
 	case $1 in
 	host) run host ./... ;;
-	uml)
-		on_uml uml
-		# That kernel is also older (6.1), so the tests of the engine and of trace, and the
+	uml) on_uml uml ;;
+	older)
+		# The user-mode kernel is also older (6.1), so the tests of the engine and of trace, and the
 		# traffic tests of each mode, run there again. It has almost nothing of nf_tables,
 		# so tests of nf_tables can't run there.
 		export CGO_ENABLED=0
@@ -66,8 +68,9 @@ tests() { # tests KIND: runs all tests of a kind
 		export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
 		# One package at a time: they share the server, and its one SpiderCoordinator.
 		run controlplane -p 1 $(go -C controlplane list ./... | grep -v /cmd/)
-		# These look after all namespaces: they have an API of their own.
-		run controllers ./cmd/...
+		# These look after all namespaces, and try the policies: each has an API of its own.
+		run controllers ./cmd/multihome-controller
+		run agents ./cmd/multihome-agent
 		;;
 	fault)
 		longest=24h
@@ -79,18 +82,26 @@ tests() { # tests KIND: runs all tests of a kind
 	return "$failed"
 }
 
-# The output of the first kind is shown as it runs. The user-mode kernel has one
-# processor, and the other tests wait half of their time: so the other kinds run beside
+in_turn() { # in_turn KIND,KIND: one after the other
+	worst=0
+	for kind in $(echo "$1" | tr , ' '); do
+		tests "$kind" || worst=$?
+	done
+	return "$worst"
+}
+
+# The output of the first argument's kinds is shown as they run. The user-mode kernel has
+# one processor, and the other tests wait half of their time: so the other kinds run beside
 # the first, and their output is shown later.
 status=0
 beside=
-for kind in "$@"; do
-	[ "$kind" != "$1" ] || continue
-	(tests "$kind" >".cache/$kind.log" 2>&1) &
-	beside="$beside $kind:$!"
+for kinds in "$@"; do
+	[ "$kinds" != "$1" ] || continue
+	(in_turn "$kinds" >".cache/$kinds.log" 2>&1) &
+	beside="$beside $kinds:$!"
 done
 trap 'for b in $beside; do kill "${b#*:}" 2>/dev/null || true; done' INT TERM
-tests "$1" || status=$?
+in_turn "$1" || status=$?
 for b in $beside; do
 	if wait "${b#*:}"; then :; else
 		status=$?

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -21,8 +23,10 @@ import (
 	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/doctor"
 	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/records"
 	"github.com/multihome/multihome/pkg/report"
+	"github.com/multihome/multihome/pkg/spool"
 )
 
 // ward is a node that doctor examines, with its own /etc, /opt and programs.
@@ -453,6 +457,181 @@ var ailments = map[string]ailment{
 		cause:  "ip link add kube-ipvs0 type bridge; ip addr add 10.112.0.10/32 dev kube-ipvs0",
 		byHand: conflist(strings.Replace(fixture.Chained, `"10.96.0.0/12"`, `"10.96.0.0/12", "10.112.0.0/12"`, 1)),
 	},
+	"networks need an agent that was never ready": {
+		id: "agent-not-ready", severity: doctor.Problem, what: "lan.conflist come by it",
+		do:     func(t *testing.T, p *ward, s *lab.Scene) { t.Helper(); pooled(t, p, s, "multihome-ipam") },
+		byHand: func(t *testing.T, _ *ward, s *lab.Scene) { t.Helper(); fixture.AgentReady(t, s.Lab) },
+	},
+	"the agent ended": {
+		id: "agent-not-running", severity: doctor.Warning, what: "multihome-agent doesn't run",
+		do:     func(t *testing.T, _ *ward, s *lab.Scene) { t.Helper(); fixture.AgentReady(t, s.Lab) },
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { p.runs("multihome-agent", "") },
+	},
+	"a claim has no address": {
+		id: "claim-missing", severity: doctor.Problem, what: "pod default/web: pool lan has 0 of 10 addresses free",
+		do: spooled(func(d *spool.Directory, box spool.Sandbox) error {
+			return old(spool.Pod{UID: box.UID}.File(), spool.PutPod(d, spool.Pod{Namespace: "default", Name: "web", UID: box.UID, Reason: "pool lan has 0 of 10 addresses free"}))
+		}),
+		byHand: spooled(claimed),
+	},
+	"a NIC isn't in the claim": {
+		id: "claim-missing", severity: doctor.Problem, what: "pod default/web, NIC eth0 of network macvlan-ens192: its claim lacks this NIC",
+		do: spooled(func(d *spool.Directory, box spool.Sandbox) error {
+			return write(d, spool.Want{Namespace: "default", Pod: "web", UID: box.UID, ContainerID: box.ContainerID, Interface: lab.NIC, Call: "1", Network: "macvlan-ens192", Netns: box.Netns})
+		}),
+		byHand: spooled(claimed),
+	},
+	"a claim was deleted": {
+		id: "sandbox-without-claim", severity: doctor.Warning, what: "eth0 of pod default/web in container",
+		do:     spooled(func(d *spool.Directory, box spool.Sandbox) error { return write(d, box) }),
+		byHand: spooled(claimed),
+	},
+	"a pod died without DEL while no agent ran": {
+		id: "address-held", severity: doctor.Warning, what: "its namespace is gone, and 10.6.168.171, fd00:6::171 isn't given back yet",
+		do: spooled(func(d *spool.Directory, box spool.Sandbox) error {
+			box.Netns = netns.ID{Path: "/run/netns/nobody", Inode: 1}
+			return write(d, box)
+		}),
+		byHand: spooled(forgotten),
+	},
+	"a process outlives its pod": {
+		id: "address-held", severity: doctor.Warning, what: "processes have 10.6.168.171, fd00:6::171, and /run/netns/nobody",
+		do: func(t *testing.T, p *ward, s *lab.Scene) {
+			t.Helper()
+			spooled(func(d *spool.Directory, box spool.Sandbox) error {
+				box.Netns.Path = "/run/netns/nobody"
+				return write(d, box)
+			})(t, p, s)
+			p.sh("nsenter --net=/run/netns/web sleep 600 >/dev/null 2>&1 & echo $! >$DIR/keeper.pid")
+			t.Cleanup(func() { p.sh("kill $(cat $DIR/keeper.pid) 2>/dev/null || true") })
+		},
+		byHand: func(t *testing.T, p *ward, s *lab.Scene) {
+			t.Helper()
+			p.sh("kill $(cat $DIR/keeper.pid)")
+			spooled(forgotten)(t, p, s)
+		},
+	},
+	"DEL left a link": {
+		id: "address-held", severity: doctor.Warning, what: "DEL was called, and its namespace still has 10.99.0.1",
+		do: func(t *testing.T, p *ward, s *lab.Scene) {
+			t.Helper()
+			fixture.Sh(t, s.Web.Netns, "ip link add eth9 type bridge; ip addr add 10.99.0.1/24 dev eth9")
+			spooled(func(d *spool.Directory, box spool.Sandbox) error {
+				box.Interface, box.Addresses = "eth9", []spool.Address{{Address: netip.MustParsePrefix("10.99.0.1/24")}}
+				if err := write(d, box); err != nil {
+					return err
+				}
+				return old(box.GoneFile(), spool.Del(d, box.ContainerID, "eth9"))
+			})(t, p, s)
+		},
+		byHand: func(t *testing.T, _ *ward, s *lab.Scene) { t.Helper(); fixture.Sh(t, s.Web.Netns, "ip link del eth9") },
+	},
+	"an address was removed in the pod": {
+		id: "address-lost", severity: doctor.Problem, what: "its namespace lacks 10.6.168.99",
+		do: spooled(func(d *spool.Directory, box spool.Sandbox) error {
+			box.Addresses = append(box.Addresses, spool.Address{Address: netip.MustParsePrefix("10.6.168.99/16")})
+			return errors.Join(write(d, box), claimed(d, box))
+		}),
+		byHand: spooled(forgotten),
+	},
+	"another system's IPAM beside our agent": {
+		id: "foreign-ipam", severity: doctor.Problem, what: "/opt/cni/bin/spiderpool of /etc/cni/net.d/lan.conflist is a file of 8 bytes that isn't a plugin of ours",
+		do: func(t *testing.T, p *ward, s *lab.Scene) {
+			t.Helper()
+			pooled(t, p, s, "spiderpool")
+			fixture.AgentReady(t, s.Lab)
+			p.write("opt/cni/bin/spiderpool", "foreign\n")
+		},
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { p.sh("cp $(dirname $MULTIHOME)/spiderpool /opt/cni/bin") },
+	},
+	"another system's IPAM alone": {
+		id: "foreign-ipam", severity: doctor.Note, what: "/opt/cni/bin/spiderpool of /etc/cni/net.d/lan.conflist is ",
+		do: func(t *testing.T, p *ward, s *lab.Scene) {
+			t.Helper()
+			pooled(t, p, s, "spiderpool")
+			p.write("opt/cni/bin/spiderpool", "foreign\n")
+		},
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { p.sh("rm /opt/cni/bin/spiderpool") },
+	},
+}
+
+// pooled writes a network into the node's directory of configurations that takes its addresses
+// from pools.
+func pooled(t *testing.T, p *ward, s *lab.Scene, ipam string) {
+	t.Helper()
+	p.write("etc/cni/net.d/lan.conflist", fixture.WithIPAM(t, s.LANs[0].Conflist(fixture.Chained), fixture.Keys{"type": ipam}))
+}
+
+// spooled runs f with the node's spool, and with what ADD would have left there for the scene's
+// first pod.
+func spooled(f func(d *spool.Directory, box spool.Sandbox) error) func(t *testing.T, p *ward, s *lab.Scene) {
+	return func(t *testing.T, _ *ward, s *lab.Scene) {
+		t.Helper()
+		fixture.InSpool(t, s.Lab, func(d *spool.Directory) error {
+			id, err := netns.Identify("/run/netns/web")
+			if err != nil {
+				return err
+			}
+			return f(d, spool.Sandbox{
+				Namespace: "default", Pod: "web", UID: s.Web.UID(), ContainerID: s.Web.ContainerID, Interface: lab.NIC, Call: "1",
+				Network: "macvlan-ens192", Netns: id, Addresses: fixture.SpoolNIC(s.LANs[0], lab.NIC, "macvlan-ens192", 0).Addresses,
+			})
+		})
+	}
+}
+
+// claimed brings the claim of a sandbox to the node, as the agent does.
+func claimed(d *spool.Directory, box spool.Sandbox) error {
+	return spool.PutPod(d, spool.Pod{Namespace: box.Namespace, Name: box.Pod, UID: box.UID, NICs: []spool.NIC{{Interface: box.Interface, Network: box.Network, Addresses: box.Addresses}}})
+}
+
+// forgotten removes what is known of a sandbox, as the agent does when nothing has its addresses.
+func forgotten(d *spool.Directory, box spool.Sandbox) error { return spool.Forget(d, box) }
+
+// write writes a want or a sandbox of a while ago into the spool.
+func write(d *spool.Directory, entry interface{ File() string }) error {
+	contents, err := json.Marshal(entry)
+	if err != nil {
+		return err
+	}
+	return old(entry.File(), d.Write(entry.File(), contents))
+}
+
+// old makes a file of the spool an old one, unless there was an error.
+func old(file string, err error) error {
+	then := time.Now().Add(-time.Minute)
+	return errors.Join(err, os.Chtimes(filepath.Join(spool.Dir, file), then, then))
+}
+
+// TestDoctorOfPools: doctor finds nothing where pods have addresses of pools, and all of them
+// when the agent's files are lost; show says from which pools the addresses are.
+func TestDoctorOfPools(t *testing.T) {
+	t.Parallel()
+	l := fixture.NewLab(t, lab.Ens192())
+	lan := l.LANs[0]
+	fixture.AgentReady(t, l)
+	network, err := l.Network(fixture.WithIPAM(t, lan.Conflist(fixture.Chained), fixture.Keys{"type": "multihome-ipam"}), fixture.CNIPath()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"web", "app"} {
+		fixture.InSpool(t, l, func(d *spool.Directory) error {
+			return spool.PutPod(d, spool.Pod{Namespace: "default", Name: name, UID: lab.PodUID(name), NICs: []spool.NIC{fixture.SpoolNIC(lan, lab.NIC, "macvlan-ens192", i)}})
+		})
+	}
+	if _, err := l.NewScene(t.Context(), network); err != nil {
+		t.Fatal(err)
+	}
+	p := newWard(t, l)
+	p.runs("multihome-agent", "")
+	if r := p.doctor(); len(r.Pods) != 2 || len(r.Findings)+len(r.Unseen) > 0 {
+		t.Errorf("%+v", r)
+	}
+	p.sh(`$MULTIHOME show web | grep '^ *10.6.168.171/16  from pool lan, claim default/web$'`)
+	p.sh("rm /run/multihome/ipam/pods/*")
+	if r := p.doctor(); len(findingsOf(r, "sandbox-without-claim")) != 2 || len(r.Findings) != 2 || r.Findings[0].Pod == "" {
+		t.Errorf("%+v", r)
+	}
 }
 
 // kubeProxyIptables returns the rules that kube-proxy makes in mode iptables for a

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -66,6 +67,9 @@ func run(rounds int, onlyIfacer bool, former, plot string) error {
 	}
 	if plot != "" {
 		return b.scale(ctx, rounds/4, plot)
+	}
+	if b.macvlan, err = copied("bin/cni", dir, "macvlan"); err != nil {
+		return fmt.Errorf("%w: run it by `make bench`", err)
 	}
 	var nodes []*node
 	defer func() {
@@ -113,6 +117,8 @@ func run(rounds int, onlyIfacer bool, former, plot string) error {
 type plugins struct {
 	suffix                     string // of the names of their nodes
 	coordinator, route, ifacer program
+	multihomeIPAM              program // this and the next: "" in builds that have none
+	staticMacvlan              program
 }
 
 // formerSuffix is the suffix of the build of -former.
@@ -125,7 +131,7 @@ func (b *bench) install(ctx context.Context, dir, former string) error {
 	const module = "github.com/multihome/multihome/"
 	linked := filepath.Join(dir, "linked")
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", linked+"/",
-		module+"integration/bench/echo", module+"integration/bench/floor", module+"plugins/coordinator", module+"plugins/route", module+"plugins/ifacer")
+		module+"integration/bench/echo", module+"integration/bench/floor", module+"plugins/coordinator", module+"plugins/route", module+"plugins/ifacer", module+"plugins/multihome-ipam", module+"plugins/static-macvlan-cni", module+"plugins/static-ipam")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
@@ -145,6 +151,12 @@ func (b *bench) install(ctx context.Context, dir, former string) error {
 		p := plugins{suffix: of.suffix}
 		for name, into := range map[string]*program{"coordinator": &p.coordinator, "route": &p.route, "ifacer": &p.ifacer} {
 			if *into, err = copied(of.from, of.to, name); err != nil {
+				return err
+			}
+		}
+		// static-macvlan-cni calls the other one.
+		for name, into := range map[string]*program{"multihome-ipam": &p.multihomeIPAM, "static-macvlan-cni": &p.staticMacvlan, "static-ipam": new(program)} {
+			if *into, err = copied(of.from, of.to, name); err != nil && (of.suffix == "" || !errors.Is(err, fs.ErrNotExist)) {
 				return err
 			}
 		}

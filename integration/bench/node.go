@@ -65,6 +65,9 @@ func (n *node) wire() error {
 	if err := n.EnableForwarding(); err != nil {
 		return err
 	}
+	if err := n.openSpool(); err != nil {
+		return err
+	}
 	return n.SetServices(testbed.Service{
 		ClusterIP: netip.MustParseAddrPort("10.96.0.10:53"),
 		Endpoint:  netip.MustParseAddrPort("10.6.0.53:53"),
@@ -101,6 +104,9 @@ func (n *node) crowd(ctx context.Context) (*testbed.Netns, error) {
 	}
 	if err == nil {
 		err = n.addRoutes(ctx, 0, hostRoutes)
+	}
+	if err == nil {
+		err = n.fillSpool(otherPods)
 	}
 	if err != nil {
 		others.Close()

@@ -38,6 +38,7 @@ type call struct {
 	keys    map[string]any // the plugin's own keys; nil for coordinator's usual ones
 	link    string         // name of the host end, for floor
 	args    []string
+	env     []string // beside CNI's
 }
 
 // command returns the process of a call, with the environment and input of a runtime.
@@ -59,6 +60,7 @@ func (p program) command(c call) (*exec.Cmd, error) {
 	cmd.Stdin = bytes.NewReader(stdin)
 	cmd.Stdout, cmd.Stderr = &bytes.Buffer{}, &bytes.Buffer{}
 	cmd.Env = append(os.Environ(), "CNI_COMMAND="+c.command, "CNI_PATH=/opt/cni/bin")
+	cmd.Env = append(cmd.Env, c.env...)
 	if c.pod != nil {
 		cmd.Env = append(cmd.Env, "CNI_CONTAINERID="+c.pod.id, "CNI_NETNS="+c.pod.Path(), "CNI_IFNAME="+cmp.Or(c.nic, "eth0"),
 			"FLOOR_LINK="+c.link, "FLOOR_NODE="+join(nodeAddresses), "FLOOR_POD="+join(c.pod.addresses))

@@ -12,6 +12,7 @@ import (
 // bench holds the programs and the measurements.
 type bench struct {
 	echo, floor program
+	macvlan     program   // of the CNI project
 	plugins     []plugins // of this tree, and of -former
 	samples     map[figure]sample
 }
@@ -27,7 +28,7 @@ const settle = 15 * time.Millisecond
 
 // round measures everything once on one node, with new pods, in a random order.
 func (b *bench) round(n *node, memory bool) error {
-	const pods = 10
+	const pods = 12
 	var free []*pod
 	defer func() {
 		for _, p := range free {
@@ -43,6 +44,12 @@ func (b *bench) round(n *node, memory bool) error {
 	}
 	r := &roundOn{b, n, free, ""}
 	parts := []func(*pod) error{r.coordinatorLife, r.bareDeletion, r.kernelsWork, r.kernelsWorkWithoutNFT, r.echoes, r.furtherNIC, r.byBridge, r.routeBridge, r.routeSBR}
+	if n.multihomeIPAM != "" {
+		parts = append(parts, r.ipam)
+	}
+	if n.staticMacvlan != "" {
+		parts = append(parts, r.staticMacvlan)
+	}
 	if memory {
 		parts = append(parts, r.peakMemory)
 	}
@@ -140,23 +147,22 @@ func (r *roundOn) overlayNIC() error {
 
 // byBridge measures coordinator with hostLink macvlan, on a node that has the macvlan.
 func (r *roundOn) byBridge(p *pod) error {
-	return r.lifeAgain("coordinator", " by the bridge", r.node.coordinator, p, map[string]any{"serviceCIDR": serviceCIDR, "hostLink": "macvlan"})
+	return r.lifeAgain("coordinator", " by the bridge", r.node.coordinator, call{pod: p, prev: p.result, keys: map[string]any{"serviceCIDR": serviceCIDR, "hostLink": "macvlan"}})
 }
 
 // routeBridge measures route with a bridge, on a node that has the macvlan.
 func (r *roundOn) routeBridge(p *pod) error {
-	return r.lifeAgain("route", " by the bridge", r.node.route, p, map[string]any{"master": nic, "bridge": nic + ".host"})
+	return r.lifeAgain("route", " by the bridge", r.node.route, call{pod: p, prev: p.result, keys: map[string]any{"master": nic, "bridge": nic + ".host"}})
 }
 
 // routeSBR measures route with a routing table for the NIC.
 func (r *roundOn) routeSBR(p *pod) error {
-	return r.lifeAgain("route", " of a table", r.node.route, p, map[string]any{"sbr": true})
+	return r.lifeAgain("route", " of a table", r.node.route, call{pod: p, prev: p.result, keys: map[string]any{"sbr": true}})
 }
 
 // lifeAgain measures ADD and DEL of an attachment, after an ADD and DEL that it doesn't
 // measure.
-func (r *roundOn) lifeAgain(name, how string, plugin program, p *pod, keys map[string]any) error {
-	c := call{pod: p, prev: p.result, keys: keys}
+func (r *roundOn) lifeAgain(name, how string, plugin program, c call) error {
 	for _, command := range []string{"ADD", "DEL"} {
 		c.command = command
 		if _, _, err := plugin.time(r.node, c); err != nil {

@@ -69,12 +69,21 @@ func lines(node string) []line {
 		other("route: DEL by the bridge", of("route", "DEL by the bridge"), "DEL", target{}),
 		add("route: ADD of a table", of("route", "ADD of a table"), target{}),
 		other("route: DEL of a table", of("route", "DEL of a table"), "DEL", target{}),
+		other("multihome-ipam: ADD", of("multihome-ipam", "ADD"), "ADD", target{1.3, "echo"}),
+		other("multihome-ipam: CHECK", of("multihome-ipam", "CHECK"), "CHECK", target{}),
+		other("multihome-ipam: STATUS", of("multihome-ipam", "STATUS"), "STATUS", target{}),
+		other("multihome-ipam: DEL", of("multihome-ipam", "DEL"), "DEL", target{1.2, "echo"}),
+		other("macvlan with static-ipam: ADD", of("macvlan", "ADD"), "ADD", target{}),
+		other("static-macvlan-cni: ADD", of("static-macvlan-cni", "ADD"), "ADD", target{}),
+		other("macvlan with static-ipam: DEL", of("macvlan", "DEL"), "DEL", target{}),
+		other("static-macvlan-cni: DEL", of("static-macvlan-cni", "DEL"), "DEL", target{}),
 	}
 }
 
 const (
-	memoryTarget = 20  // MiB
-	binaryTarget = 6.0 // MB
+	memoryTarget     = 20  // MiB
+	binaryTarget     = 6.0 // MB
+	ipamBinaryTarget = 3.5 // MB
 )
 
 // busierTarget is the target for the growth of ADD from the empty to the busy node: its ratio
@@ -110,20 +119,28 @@ func (b *bench) print(out io.Writer) error {
 			}
 		}
 	}
-	binaries := []program{b.echo}
-	for _, p := range b.plugins {
-		binaries = append(binaries, p.coordinator)
+	type binary struct {
+		program
+		suffix string
+		most   float64 // MB; 0 for no target
 	}
-	for i, p := range binaries {
-		info, err := os.Stat(string(p))
+	binaries := []binary{{b.echo, "", 0}}
+	for _, p := range b.plugins {
+		binaries = append(binaries, binary{p.coordinator, p.suffix, binaryTarget})
+		if p.multihomeIPAM != "" {
+			binaries = append(binaries, binary{p.multihomeIPAM, p.suffix, ipamBinaryTarget})
+		}
+	}
+	for _, p := range binaries {
+		info, err := os.Stat(string(p.program))
 		if err != nil {
 			return err
 		}
-		size, target, suffix := float64(info.Size())/1e6, "\t", ""
-		if i > 0 {
-			target, suffix = verdict(size, binaryTarget, "≤ %.0f MB"), b.plugins[i-1].suffix
+		size, target := float64(info.Size())/1e6, "\t"
+		if p.most > 0 {
+			target = verdict(size, p.most, "≤ %.1f MB")
 		}
-		fmt.Fprintf(w, "binary: %s%s\t\t%.2f MB\t\t\t\t\t%s\n", info.Name(), suffix, size, target)
+		fmt.Fprintf(w, "binary: %s%s\t\t%.2f MB\t\t\t\t\t%s\n", info.Name(), p.suffix, size, target)
 	}
 	return w.Flush()
 }
@@ -138,6 +155,9 @@ func header(out io.Writer) *tabwriter.Writer {
 // printLine writes a line of the table.
 func (b *bench) printLine(w io.Writer, l line) {
 	s := b.samples[l.of]
+	if s == nil {
+		return // a former build has no such plugin
+	}
 	ratio := func(to figure) float64 { return s.median() / b.samples[to].median() }
 	column := func(to figure) string {
 		if b.samples[to] == nil {

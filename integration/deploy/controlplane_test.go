@@ -3,6 +3,7 @@
 package deploy
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -39,7 +40,7 @@ func byName(t *testing.T, manifests string) map[string]map[string]any {
 	return out
 }
 
-// controlplane returns the objects that controlplane.enabled adds to the chart.
+// controlplane returns the objects that controlplane.enabled adds to the chart, or changes.
 func controlplane(t *testing.T) map[string]map[string]any {
 	t.Helper()
 	with, err := helmTemplate("controlplane: {enabled: true}")
@@ -51,8 +52,10 @@ func controlplane(t *testing.T) map[string]map[string]any {
 		t.Fatal(err)
 	}
 	added := byName(t, with)
-	for id := range byName(t, without) {
-		delete(added, id)
+	for id, o := range byName(t, without) {
+		if reflect.DeepEqual(o, added[id]) {
+			delete(added, id)
+		}
 	}
 	return added
 }
@@ -84,6 +87,11 @@ func TestControlplaneElsewhere(t *testing.T) {
 	for id, o := range byName(t, text) {
 		if strings.Contains(id, " kube-system/") && !strings.HasSuffix(id, "-cidrs") {
 			t.Errorf("%s is in kube-system", id)
+		}
+		if strings.HasPrefix(id, "ValidatingAdmissionPolicy ") {
+			if policy, err := yaml.Marshal(o); err != nil || strings.Contains(string(policy), "kube-system:multihome-") {
+				t.Errorf("%s: %v: another installation's account may write", id, err)
+			}
 		}
 		if strings.HasPrefix(id, "ValidatingWebhookConfiguration") {
 			if webhook, err := yaml.Marshal(o); err != nil || strings.Contains(string(webhook), "kube-system") {
@@ -146,7 +154,67 @@ func TestControlplaneHasFewRights(t *testing.T) {
 			}
 		}
 	}
-	if roles != 3 {
+	if roles != 4 {
 		t.Errorf("%d roles", roles)
+	}
+}
+
+// The DaemonSet's container that stays is the agent, which has the rights of the node that it
+// needs, each by its name. It runs on every node, as a node without it is not ready.
+func TestAgent(t *testing.T) {
+	text, err := helmTemplate("{controlplane: {enabled: true}, seLinuxOptions: {type: spc_t}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := yaml.Marshal(byName(t, text)["DaemonSet kube-system/multihome"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d appsv1.DaemonSet
+	if err := yaml.UnmarshalStrict(o, &d); err != nil {
+		t.Fatal(err)
+	}
+	pod := d.Spec.Template.Spec
+	if !pod.HostNetwork || !pod.HostPID || pod.HostIPC || pod.ServiceAccountName != "multihome-agent" || pod.AutomountServiceAccountToken != nil ||
+		pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+		t.Errorf("%+v", pod)
+	}
+	for _, taint := range []corev1.Taint{
+		{Key: corev1.TaintNodeNotReady, Effect: corev1.TaintEffectNoExecute}, {Key: corev1.TaintNodeNetworkUnavailable, Effect: corev1.TaintEffectNoSchedule},
+		{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoExecute}, {Key: "mine", Value: "x", Effect: corev1.TaintEffectNoSchedule},
+	} {
+		if !slices.ContainsFunc(pod.Tolerations, func(one corev1.Toleration) bool { return one.ToleratesTaint(&taint) && one.TolerationSeconds == nil }) {
+			t.Errorf("it doesn't run on a node with the taint %s", taint.ToString())
+		}
+	}
+	if pod.InitContainers[0].Name != "install" || len(pod.InitContainers[0].SecurityContext.Capabilities.Add) > 0 {
+		t.Errorf("%+v", pod.InitContainers)
+	}
+	if len(pod.Containers) != 1 {
+		t.Fatalf("%+v", pod.Containers)
+	}
+	c := pod.Containers[0]
+	s := c.SecurityContext
+	if s.Privileged != nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || s.SELinuxOptions.Type != "spc_t" ||
+		!slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || !slices.Equal(s.Capabilities.Add, []corev1.Capability{"NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"}) {
+		t.Errorf("%+v", s)
+	}
+	for _, m := range c.VolumeMounts {
+		i := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+		if at := pod.Volumes[i].HostPath.Path; at != m.MountPath && "/var"+at != m.MountPath {
+			t.Errorf("%s of the node is at %s", at, m.MountPath)
+		}
+		// Namespaces of pods that start later must be seen, too.
+		if strings.HasSuffix(m.MountPath, "netns") && *m.MountPropagation != corev1.MountPropagationHostToContainer {
+			t.Errorf("%+v", m)
+		}
+	}
+	for _, path := range []string{"/run", "/var/lib/cni", "/etc/cni/net.d"} { // mending needs them
+		if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == path }) {
+			t.Errorf("it doesn't see the node's %s", path)
+		}
+	}
+	if c.LivenessProbe == nil || c.ReadinessProbe == nil || c.Resources.Limits.Memory().IsZero() {
+		t.Errorf("it isn't looked after: %+v", c)
 	}
 }

@@ -4,8 +4,9 @@
 # Builds the programs of the cluster of `make e2e` into .cache/e2e/bin, each
 # by its own module file and only if that has changed, and the image that its pods
 # run. It downloads only Go modules. The first time it takes 10 minutes on two
-# processors, nearly all of it for Kubernetes. With the argument control-plane it
-# builds only what hack/with-apiserver runs.
+# processors, nearly all of it for Kubernetes. With an argument it builds only a part:
+# control-plane, what hack/with-apiserver runs; workloads, that with --workloads;
+# demo-cluster, what `make demo-cluster` runs.
 set -euo pipefail
 cd "$(dirname "$0")"
 out=$(readlink -f ../..)/.cache/e2e
@@ -22,8 +23,10 @@ build() {
 	key=$(cat "$module"/go.{mod,sum} build.sh | sha256sum)
 	test "$(cat "$out/$name.built" 2>/dev/null)" != "$key" || return 0
 	echo "e2e: building $name, which takes minutes the first time"
+	SECONDS=0
 	(cd "$module" && go build -tags "$tags" -ldflags "$flags" -o "$out/bin/" "$@")
 	echo "$key" >"$out/$name.built"
+	echo "e2e: built $name in $SECONDS s"
 }
 
 # version MODULE PATH: prints the version of a module in go.mod.
@@ -37,15 +40,19 @@ build control-plane kubernetes "" "$set_version" \
 build etcd etcd "" "" tool
 test ! -e "$out/bin/server" || mv "$out/bin/server" "$out/bin/etcd" # go names it after its directory
 test "${1:-}" != control-plane || exit 0
-build kubernetes kubernetes "" "$set_version" tool # builds only what control-plane is not
+build scheduler kubernetes "" "$set_version" k8s.io/kubernetes/cmd/kube-scheduler
+test "${1:-}" != workloads || exit 0
+build proxy kubernetes "" "$set_version" k8s.io/kubernetes/cmd/kube-proxy
+build multus multus "" "" tool
+test "${1:-}" != demo-cluster || exit 0
+build kubernetes kubernetes "" "$set_version" tool # builds only what those above are not
 containerd=github.com/containerd/containerd/v2
 build containerd containerd no_btrfs,no_zfs,no_devmapper,no_aufs "-X $containerd/version.Version=$(version containerd $containerd)" tool
-build multus multus "" "" tool
 build helm helm "" "" tool
 
-# Two images, in the form of `docker save`: one for the tests' pods, whose only
-# file is the program of integration/e2e/app, and Debian's busybox, with the image name
-# that examples/ uses.
+# Three images, in the form of `docker save`: one for the tests' pods, whose only
+# file is the program of integration/e2e/app; Debian's busybox, and that program as a server,
+# with the image names that examples/ uses.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -62,11 +69,15 @@ EOF_CONFIG
 }
 
 go build -ldflags "-s -w" -o "$work/app/app" ./app
+mkdir "$work/web"
+cp "$work/app/app" "$work/web"
 mkdir -p "$work"/busybox/{bin,tmp}
 cp /bin/busybox "$work/busybox/bin"
-for applet in sh hostname httpd; do ln -s busybox "$work/busybox/bin/$applet"; done
-example=$(sed -n 's/^ *image: *//p' ../../examples/*.yaml | sort -u)
-echo "[$(image localhost/app:1 app '["/app"]'), $(image "$example" busybox null)]" >"$work/manifest.json"
-tar -C "$work" -cf "$out/image.tar" manifest.json {app,busybox}.{json,tar}
+for applet in sh hostname httpd sleep; do ln -s busybox "$work/busybox/bin/$applet"; done
+images_of() { sed -n 's/^ *image: *//p' "$@" | sort -u; }
+example=$(images_of ../../examples/*.yaml ../../examples/static-macvlan/*.yml)
+server=$(images_of ../../examples/fixed-addresses/*.yaml)
+echo "[$(image localhost/app:1 app '["/app"]'), $(image "$example" busybox null), $(image "$server" web '["/app", "serve"]')]" >"$work/manifest.json"
+tar -C "$work" -cf "$out/image.tar" manifest.json {app,busybox,web}.{json,tar}
 
 go test -c -tags e2e -o "$out/bin/e2e.test" .

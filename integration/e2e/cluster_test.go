@@ -33,7 +33,7 @@ func setUp() error {
 	for _, name := range []string{"router", "client", "neighbour", "node1", "node2"} {
 		n, err := testbed.OpenNetns(name, "/run/netns/"+name)
 		if err == nil {
-			err = serve(n)
+			_, err = serve(n)
 		}
 		if err != nil {
 			return fmt.Errorf("is this in a cluster of cluster.sh? %w", err)

@@ -83,7 +83,7 @@ func printTable() {
 
 func cases() []testCase {
 	var all []testCase
-	for _, some := range [][]testCase{coordinatorCases, otherPluginCases, serviceCases(), manifestCases, networkCases, exampleCases, nodeCases, notCoveredCases} {
+	for _, some := range [][]testCase{coordinatorCases, otherPluginCases, serviceCases(), manifestCases, networkCases, addressCases, guideCases, mendingCases, exampleCases, nodeCases, notCoveredCases} {
 		all = append(all, some...)
 	}
 	return all
@@ -92,7 +92,7 @@ func cases() []testCase {
 // notCoveredCases are the cases of spiderpool's list without a test here, and known
 // limits.
 var notCoveredCases = []testCase{
-	{name: "C00019", notCovered: "conflicting addresses of a StatefulSet's pod are kept: there is no IPAM plugin of ours yet"},
+	{name: "C00019", notCovered: "conflicting addresses of a StatefulSet's pod are kept: on the API server in controlplane/addresses, TestConflictFixed"},
 	{name: "N00001", notCovered: "a VLAN is made: needs 8021q; on another kernel in integration/uml"},
 	{name: "N00002", notCovered: "a VLAN that exists is taken: needs 8021q; on another kernel in integration/uml"},
 	{name: "N00003", notCovered: "a VLAN that is down is set up: needs 8021q; on another kernel in integration/uml"},

@@ -26,7 +26,7 @@ var manifestCases = []testCase{
 // ours are the plugins that the DaemonSet installs; the other list has the directories
 // of the nodes where the cluster looks for plugins.
 var (
-	ours    = catalog.Names()
+	ours    = catalog.Binaries()
 	cniBins = []string{"/opt/cni/bin", "/var/lib/cni/bin"}
 )
 

@@ -135,14 +135,17 @@ func askAll(t *testing.T, questions []question) {
 	}
 }
 
-// serve starts a server at port 8080 of a machine.
-func serve(n *testbed.Netns) error {
-	return n.Do(func() error {
+// serve starts a server at port 8080 of a machine, or of a pod that has none, until it is
+// closed.
+func serve(n *testbed.Netns) (server io.Closer, err error) {
+	err = n.Do(func() error {
 		l, err := net.Listen("tcp", ":8080")
 		if err != nil {
 			return err
 		}
-		go http.Serve(l, answer.Handler(n.Name())) //nolint:errcheck // it ends with the process
+		server = l
+		go http.Serve(l, answer.Handler(n.Name())) //nolint:errcheck // it ends with the listener
 		return nil
 	})
+	return server, err
 }

@@ -104,6 +104,7 @@ func (m *matrix) run(verb string, s strike) struck {
 			out.unheard = out.unheard || strings.Contains(line, "write pipe:") && len(what) > 1
 		}
 	}
+	out.unheard = out.unheard && err != nil // Go writes again after EINTR
 	out.what = verb + " with " + strings.Join(what, ", ")
 	out.all = len(what) == max(len(s.fail), 1)
 	switch {

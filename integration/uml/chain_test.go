@@ -266,7 +266,10 @@ func (c *chained) in(n *testbed.Netns, script string) string {
 }
 
 func (c *chained) conf(pod int) *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: fmt.Sprint("pod", pod), NetNS: c.pods[pod].Path(), IfName: "eth0"}
+	name := fmt.Sprint("pod", pod)
+	return &libcni.RuntimeConf{ContainerID: name, NetNS: c.pods[pod].Path(), IfName: "eth0", Args: [][2]string{
+		{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", name}, {"K8S_POD_UID", name},
+	}}
 }
 
 // try runs a verb on the node; run does the same for a verb that must succeed.

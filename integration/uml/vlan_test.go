@@ -28,6 +28,20 @@ func TestVLAN(t *testing.T) {
 	}
 }
 
+// TestVLANName makes a VLAN with a name of its own, as a VLANSubnet has. The same VLAN by another
+// name is refused.
+func TestVLANName(t *testing.T) {
+	n := two(t)
+	const named = `{"interfaces": ["ens192"], "vlanID": 100, "vlanName": "mv1.100"}`
+	n.add(named)
+	n.shows("ip link show type vlan", `mv1\.100@ens192: <[^>]*\bUP\b`)
+	n.check(named)
+	before := n.state()
+	n.add(named)
+	n.same("ADD again", before)
+	n.addRefused(vlan100, "mv1.100 already has")
+}
+
 // TestVLANDown checks that an existing VLAN that is down is set up.
 func TestVLANDown(t *testing.T) {
 	n := two(t)

@@ -23,10 +23,10 @@ func TestMain(m *testing.M) {
 	// Who is started with one of these ignored, as by nohup, hands that on, and a shell can't
 	// change it. A signal that is caught here is the default there.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
-	build := exec.Command("../e2e/build.sh", "control-plane")
+	build := exec.Command("../e2e/build.sh", "workloads")
 	build.Stdout, build.Stderr = os.Stdout, os.Stderr
 	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "integration/e2e/build.sh control-plane:", err)
+		fmt.Fprintln(os.Stderr, "integration/e2e/build.sh workloads:", err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -142,7 +142,7 @@ func TestStreamsAndStatus(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{}, {"--controllers"}, {"--controllers", "two", "true"}, {"--controllers", "1"}, {"--help"}} {
 		r := start(t, "", nil, args...)
-		if status := r.end(t); status != 2 || !strings.HasPrefix(r.stderr.String(), "with-apiserver [--controllers N] COMMAND...") {
+		if status := r.end(t); status != 2 || !strings.HasPrefix(r.stderr.String(), "with-apiserver [--controllers N] [--workloads] COMMAND...") {
 			t.Errorf("%q: exit status %d, standard error:\n%s", args, status, &r.stderr)
 		}
 	}
@@ -214,6 +214,41 @@ kubectl get smc one two | grep -E '^two +macvlan +two +True '
 `)
 	if status := r.end(t); status != 0 {
 		t.Errorf("exit status %d\n%s\n%s", status, &r.stdout, &r.stderr)
+	}
+}
+
+// TestWorkloads has a node, to which the pods of a Deployment are bound; without --workloads it
+// has no pods.
+func TestWorkloads(t *testing.T) {
+	t.Parallel()
+	const deployment = `
+kubectl apply -f - <<EOF
+{apiVersion: v1, kind: Node, metadata: {name: node1}}
+EOF
+kubectl patch node node1 --subresource status --type merge -p '{"status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "2"}}}'
+kubectl apply -f - <<EOF
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {tolerations: [{operator: Exists}], containers: [{name: web, image: web}]}
+EOF
+kubectl expose deployment web --port 80
+`
+	with := start(t, "", nil, "--workloads", "bash", "-euxc", deployment+`
+until test "$(kubectl get pods -l app=web -o 'jsonpath={.items[*].spec.nodeName}')" = "node1 node1"; do sleep 0.2; done
+until kubectl get endpointslices -l kubernetes.io/service-name=web -o name | grep web; do sleep 0.2; done
+`)
+	without := start(t, "", nil, "bash", "-euxc", deployment+"sleep 2; kubectl get pods -A -o name")
+	if status := with.end(t); status != 0 {
+		t.Errorf("exit status %d\n%s\n%s", status, &with.stdout, &with.stderr)
+	}
+	if status, out := without.end(t), without.stdout.String(); status != 0 || strings.Contains(out, "pod/") {
+		t.Errorf("without --workloads: exit status %d\n%s\n%s", status, out, &without.stderr)
 	}
 }
 

@@ -46,6 +46,24 @@ var calls = map[int32]struct {
 	unix.SYS_EXECVE:      {"execve", program},
 }
 
+// reads lists further system calls, by which plugins read files. Most plugins read theirs, if
+// any, as a small part of what they do.
+var reads = map[int32]string{
+	unix.SYS_READ:       "read",
+	unix.SYS_FSTAT:      "fstat",
+	unix.SYS_FSTATFS:    "fstatfs",
+	unix.SYS_GETDENTS64: "getdents64",
+}
+
+// numberReads adds them to the calls that are numbered.
+func numberReads() {
+	for nr, name := range reads {
+		call := calls[nr]
+		call.name, call.about = name, descriptor
+		calls[nr] = call
+	}
+}
+
 // describe describes a call in a few words. If a child of the command makes the call, it adds
 // the child's name.
 func (c *call) describe(root int) string {

@@ -3,16 +3,17 @@
 // Command inject runs a command and makes some of its system calls fail, or kills the command
 // before one of them. Tests use it.
 //
-//	inject [-list FILE] [-fail N=ERRNO,...] [-kill N] COMMAND...
+//	inject [-reads] [-list FILE] [-fail N=ERRNO,...] [-kill N] COMMAND...
 //
 //	inject -list calls true                   # number the calls
 //	inject -fail 3=ENOMEM,4=EBUSY COMMAND     # the third and fourth call fail
 //	inject -kill 5 COMMAND                    # kill it before the fifth call
 //
-// It numbers the system calls by which the command reads or changes the kernel's state, over
-// all threads and children. A call that fails never reaches the kernel. FILE gets a line for
-// each call: its number, its name, its subject, and the fault. Inject exits with the status of
-// the command, with 137 if that was killed, and with 125 if it can't do its work.
+// It numbers the system calls by which the command reads or changes the kernel's state (with
+// -reads also those by which it reads files), over all threads and children. A call that fails
+// never reaches the kernel. FILE gets a line for each call: its number, its name, its subject,
+// and the fault. Inject exits with the status of the command, with 137 if that was killed, and
+// with 125 if it can't do its work.
 //
 // Beware: it needs root, and a kernel with seccomp user notifications. With several threads, a
 // call may get another number in each run.
@@ -36,14 +37,23 @@ import (
 const status = 125
 
 func main() {
-	if os.Args[0] == stage {
+	switch os.Args[0] {
+	case stageReads:
+		numberReads()
+		fallthrough
+	case stage:
 		must(become(os.Args[1:]))
 	}
 	list := flag.String("list", "", "file for a line about every call")
 	fail := flag.String("fail", "", "numbers of calls to fail, and the errors, as in 3=ENOMEM,4=EBUSY")
 	kill := flag.Int("kill", 0, "number of the call before which to kill the command; 0 for none")
+	alsoReads := flag.Bool("reads", false, "number also the calls that read files")
 	flag.Parse()
-	s := &supervisor{kill: *kill, fail: map[int]syscall.Errno{}}
+	s := &supervisor{stage: stage, kill: *kill, fail: map[int]syscall.Errno{}}
+	if *alsoReads {
+		s.stage = stageReads
+		numberReads()
+	}
 	must(s.failing(*fail))
 	if *list != "" {
 		var err error
@@ -91,8 +101,9 @@ func errno(name string) (syscall.Errno, error) {
 	return 0, fmt.Errorf("%q: want the name of an error, such as ENOMEM", name)
 }
 
-// stage is the name of this program in the command's process, before it becomes the command.
-const stage = "inject-stage"
+// These are the names of this program in the command's process, before it becomes the command:
+// without -reads, and with it.
+const stage, stageReads = "inject-stage", "inject-stage-reads"
 
 // control is the descriptor of the socket between supervisor and stage.
 const control = 3
@@ -130,7 +141,7 @@ func (s *supervisor) run(argv []string) (code int, err error) {
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "control")
 	cmd := exec.Command("/proc/self/exe", argv...)
-	cmd.Args[0] = stage
+	cmd.Args[0] = s.stage
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

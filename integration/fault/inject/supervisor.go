@@ -68,6 +68,8 @@ type supervisor struct {
 	kill int
 	list *os.File // nil for none
 
+	stage string // the name of this program in the command's process
+
 	pid      int // of the command
 	listener int
 	count    int

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/multihome/multihome/pkg/testbed"
+)
+
+// mendingCases test what a node's agent keeps right by itself.
+var mendingCases = []testCase{
+	{name: "mending", what: "rules, routes, neighbours and nftables of living pods are deleted, the node gets another address and loses it: the agent brings back what they need; without one they stay broken", run: mending},
+	{name: "service-cidr", what: "a second ServiceCIDR is added: living pods reach a Service in it", run: serviceCIDR},
+}
+
+// kernelRules brings back the kernel's own rules, which ip rule flush deletes, too.
+const kernelRules = "; for f in -4 -6; do ip $f rule add pref 32766 lookup main; done; ip -4 rule add pref 32767 lookup default"
+
+func mending(t *testing.T) {
+	installControlplane(t)
+	lanNetwork(t, 1, 20)
+	deployment(t, "mended", "node1", 2)
+	pods := deployedBy(t, "mended", 2)
+	withAddresses(t, pods...)
+	p := pods[0]
+	for _, p := range pods {
+		reachable(t, p)
+	}
+	node := machines["node1"]
+	flush := "ip -4 rule flush; ip -6 rule flush" + kernelRules
+
+	agents(t, "node2")
+	run(t, node, "sh", "-c", flush)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		if broken(p) == nil {
+			t.Fatal("the control: nobody mends, and everything works")
+		}
+	}
+	agents(t, "")
+	comesBack(t, "an agent starts again", pods...)
+
+	for _, s := range []struct {
+		what, script string
+		at           *testbed.Netns
+	}{
+		{"ip route flush table 500 on the node", "ip -4 route flush table 500; ip -6 route flush table 500", node},
+		{"the neighbours on the node", "ip neigh flush nud permanent; ip -6 neigh flush nud permanent", node},
+		{"ip rule flush in a pod", flush, p.Netns},
+		{"nft flush ruleset in a pod", "nft flush ruleset", p.Netns},
+		{"ip rule flush on the node", flush, node},
+	} {
+		time.Sleep(2 * time.Second) // what is mended three times within a minute counts as a fight: these are others
+		run(t, s.at, "sh", "-c", s.script)
+		comesBack(t, s.what, pods...)
+	}
+
+	another := netip.MustParseAddr("10.6.0.77")
+	run(t, node, "ip", "addr", "add", another.String()+"/16", "dev", "ens192")
+	asks := question{from: p.Netns, to: netip.AddrPortFrom(another, 8080), answers: "node1", sees: of(another, p.first())}
+	within(t, 30*time.Second, func() error { _, err := asks.ask(); return err })
+	run(t, node, "ip", "addr", "del", another.String()+"/16", "dev", "ens192")
+	within(t, 30*time.Second, func() error {
+		if has := run(t, p.Netns, "ip", "route", "get", another.String()); !strings.Contains(has, "dev eth0") {
+			return fmt.Errorf("the pod still looks for %s at its node: %s", another, has)
+		}
+		return nil
+	})
+	comesBack(t, "an address that the node lost", pods...)
+}
+
+// broken returns an error if a pod doesn't reach, or isn't reached.
+func broken(p *pod) error {
+	for _, q := range append(p.asked(), p.asking()...) {
+		if _, err := q.ask(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// comesBack waits until all traffic of the pods works again, and prints how long that took.
+func comesBack(t *testing.T, after string, pods ...*pod) {
+	t.Helper()
+	began := time.Now()
+	for _, p := range pods {
+		within(t, time.Minute, func() error { return broken(p) })
+	}
+	fmt.Printf("mending: after %s all requests are answered again, the last of them after %.1f s\n", after, time.Since(began).Seconds())
+}
+
+func serviceCIDR(t *testing.T) {
+	installControlplane(t)
+	lanNetworkWith(t, 1, 20, "{}")
+	applyText(t, "apiVersion: spiderpool.spidernet.io/v2beta1\nkind: SpiderCoordinator\nmetadata: {name: default}\nspec: {}\n")
+	within(t, 30*time.Second, func() error {
+		if phase := tool(t, "", "kubectl", "get", "spidercoordinator", "default", "-o", "jsonpath={.status.phase}"); phase != "Synced" {
+			return fmt.Errorf("phase %q", phase)
+		}
+		return nil
+	})
+	deployment(t, "served", "node1", 1)
+	pods := deployedBy(t, "served", 1)
+	withAddresses(t, pods...)
+	p := pods[0]
+	askAll(t, []question{{from: p.Netns, to: netip.AddrPortFrom(of(p.first()[0], webService), 80)}})
+
+	const cidr = "10.99.0.0/24"
+	applyText(t, "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: further}\nspec: {cidrs: ["+cidr+"]}\n")
+	t.Cleanup(func() { tool(t, "", "kubectl", "delete", "servicecidr", "further", "--wait=false") })
+	var s service
+	within(t, 30*time.Second, func() error { // until the API server has seen it
+		ready := tool(t, "", "kubectl", "get", "servicecidr", "further", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+		if ready != "True" {
+			return fmt.Errorf("ServiceCIDR further: Ready %q", ready)
+		}
+		return nil
+	})
+	s = newService(t, "further", "web", object{"clusterIP": "10.99.0.10", "ipFamilyPolicy": "SingleStack", "ipFamilies": []string{"IPv4"}})
+	began := time.Now()
+	q := question{from: p.Netns, to: netip.AddrPortFrom(s.addrs[0], 80)}
+	within(t, time.Minute, func() error { _, err := q.ask(); return err })
+	fmt.Printf("service-cidr: a living pod reached a Service of the second ServiceCIDR %.1f s after the Service was made\n", time.Since(began).Seconds())
+	wantIn(t, run(t, p.Netns, "ip", "route", "get", s.addrs[0].String()), "dev veth0")
+}
