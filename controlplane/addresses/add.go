@@ -201,7 +201,10 @@ func Add(ctx context.Context, mgr ctrl.Manager, settings ipam.Settings) (*Contro
 	err = ctrl.NewControllerManagedBy(mgr).Named("stocks").
 		Watches(&v2beta1.SpiderIPPool{}, all).Watches(&v2beta1.SpiderSubnet{}, all).Watches(&v2beta1.SpiderReservedIP{}, all).
 		Watches(&staticmacvlan.VLANSubnet{}, all).
-		Complete(reconcile.Func(func(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) { return ctrl.Result{}, c.OnPools(ctx) }))
+		Complete(reconcile.Func(func(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+			c.lead()
+			return ctrl.Result{}, c.OnPools(ctx)
+		}))
 	if err != nil {
 		return nil, err
 	}

@@ -65,6 +65,8 @@ type Controller struct {
 	Settings ipam.Settings
 	// Owners finds the application of a pod.
 	Owners owners.Finder
+	// Restocked is called when what subnets can hand out has changed; nil: nobody asks.
+	Restocked func()
 
 	synced func(context.Context) bool
 
@@ -111,14 +113,19 @@ func (c *Controller) init() {
 	}
 }
 
+// lead notes that the controller leads: it is called to act.
+func (c *Controller) lead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.init()
+	c.leads = true
+}
+
 // Reconcile brings a name of a pod in line. It decides by the cache, and if there is
 // something to do, again by what the API server has, step by step. It returns how long to
 // wait before it is to be called again if nothing else happens; 0: not at all.
 func (c *Controller) Reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
-	c.mu.Lock()
-	c.init()
-	c.leads = true
-	c.mu.Unlock()
+	c.lead()
 	o, err := c.observe(ctx, c.Cache, key)
 	if err != nil {
 		return 0, err

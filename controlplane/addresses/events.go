@@ -150,6 +150,9 @@ func (c *Controller) OnPools(ctx context.Context) error {
 		stocks[name] = ipam.Stock{Space: s.Space, Free: s.Free, Auto: c.pools.auto[name] != nil}
 	}
 	c.ledger.SetPools(stocks)
+	if c.Restocked != nil && !reflect.DeepEqual(former.ofSubnets(), c.pools.ofSubnets()) {
+		c.Restocked()
+	}
 	if reflect.DeepEqual(former.views, c.pools.views) && reflect.DeepEqual(former.subnets, c.pools.subnets) && reflect.DeepEqual(former.vlans, c.pools.vlans) {
 		c.serve(types.NamespacedName{})
 		return nil

@@ -71,6 +71,15 @@ func poolsOf(list []v2beta1.SpiderIPPool, subnets []v2beta1.SpiderSubnet, reserv
 	return out
 }
 
+// ofSubnets returns what subnets can hand out.
+func (p pools) ofSubnets() map[string]ipam.Standing {
+	out := map[string]ipam.Standing{}
+	for _, s := range p.subnets {
+		out[s.Name] = p.standing[ipam.SubnetPool+s.Name]
+	}
+	return out
+}
+
 // spaceOf returns the network of a pool.
 func (c *Controller) spaceOf(pool string) string {
 	c.mu.Lock()

@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/multihome/multihome/controlplane/addresses"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
@@ -203,13 +204,22 @@ func Add(mgr ctrl.Manager, stock *addresses.Controller, options Options) error {
 		o.SetGroupVersionKind(gvk)
 		recorder.Eventf(o, nil, corev1.EventTypeWarning, reason, "Reserve", "%s", message)
 	}
+	// Restocked is called with the stock's lock held, and must not wait. One event in the channel
+	// stands for all that came before it is read.
+	restocked := make(chan event.TypedGenericEvent[client.Object], 1)
+	stock.Restocked = func() {
+		select {
+		case restocked <- event.TypedGenericEvent[client.Object]{Object: &v2beta1.SpiderSubnet{}}:
+		default:
+		}
+	}
 	b := builder.TypedControllerManagedBy[Key](mgr).Named("applications").
 		Watches(&v2beta1.SpiderIPPool{}, mapped(ofPool)).
 		Watches(&v1alpha1.IPAddress{}, mapped(ofAddress), builder.WithPredicates(counts)).
 		Watches(&v1alpha1.IPAddress{}, r.lacking()).
 		Watches(&corev1.Pod{}, mapped(r.ofUnknown)).
 		Watches(&v2beta1.SpiderSubnet{}, r.all()).
-		Watches(&v2beta1.SpiderReservedIP{}, r.all())
+		WatchesRawSource(source.TypedChannel(restocked, r.all()))
 	for _, o := range builtIn() {
 		b = b.Watches(o, mapped(r.ofWorkload))
 	}
@@ -272,8 +282,8 @@ func (r *Reconciler) ofUnknown(o client.Object) (Key, bool) {
 	return k, ok && !third
 }
 
-// all has all applications reconciled that have pools, when it is known what became of the
-// subnets.
+// all has all applications reconciled that have pools, when a subnet or what it can hand out
+// has changed.
 func (r *Reconciler) all() handler.TypedEventHandler[client.Object, Key] {
 	all := func(ctx context.Context, q workqueue.TypedRateLimitingInterface[Key]) {
 		var pools v2beta1.SpiderIPPoolList
@@ -300,6 +310,9 @@ func (r *Reconciler) all() handler.TypedEventHandler[client.Object, Key] {
 			}
 		},
 		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q workqueue.TypedRateLimitingInterface[Key]) {
+			all(ctx, q)
+		},
+		GenericFunc: func(ctx context.Context, _ event.GenericEvent, q workqueue.TypedRateLimitingInterface[Key]) {
 			all(ctx, q)
 		},
 	}
