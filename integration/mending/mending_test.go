@@ -86,8 +86,8 @@ var damages = map[string]struct {
 	onNode, inPod string
 	quiet         bool // it breaks no connection by itself
 }{
-	"ip rule flush on the node":     {onNode: "for v in -4 -6; do ip $v rule flush; ip $v rule add pref 32766 lookup main; ip $v rule add pref 32767 lookup default 2>/dev/null || true; done"},
-	"ip rule flush in the pod":      {inPod: "for v in -4 -6; do ip $v rule flush; ip $v rule add pref 32766 lookup main; ip $v rule add pref 32767 lookup default 2>/dev/null || true; done"},
+	"ip rule flush on the node":     {onNode: "for v in -4 -6; do ip $v rule flush; done"},
+	"ip rule flush in the pod":      {inPod: "for v in -4 -6; do ip $v rule flush; done"},
 	"ip route flush table 500":      {onNode: "for v in -4 -6; do ip $v route flush table 500; done"},
 	"nft flush ruleset in the pod":  {inPod: "nft flush ruleset"},
 	"tables in the pod are flushed": {inPod: "for v in -4 -6; do for n in 99 100 101; do ip $v route flush table $n; done; done"},

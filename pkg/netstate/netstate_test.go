@@ -484,3 +484,41 @@ func TestAllAfterChanges(t *testing.T) {
 	s = c
 	has("net1", "net2")
 }
+
+// TestWantMain: the kernel's rule for table main is wanted where it was flushed, and where it is;
+// nothing is said of a family whose rules weren't read.
+func TestWantMain(t *testing.T) {
+	const main = "host: -6 rule pref 32766 from all lookup main proto kernel"
+	const local = "host: -6 rule pref 0 from all lookup local proto kernel"
+	for name, tt := range map[string]struct {
+		have []string
+		want string
+	}{
+		"not read":              {[]string{"host: rule pref 1000 from all lookup 500 proto multihome"}, ""},
+		"there":                 {[]string{local, main}, main},
+		"flushed":               {[]string{local, "host: -6 rule pref 1000 from all lookup 500"}, main},
+		"only for some packets": {[]string{local, "host: -6 rule pref 9 from all fwmark 0x1/0x1 lookup main"}, main},
+		"of another family":     {[]string{local, "host: rule pref 32766 from all lookup main"}, main},
+		"at another priority":   {[]string{"pod: rule pref 5 from all lookup local", "pod: rule pref 9 from all lookup main"}, "pod: rule pref 9 from all lookup main"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewSnapshot()
+			for _, line := range tt.have {
+				ns, o, err := Parse(line)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Put(ns, o)
+			}
+			var p Plan
+			p.WantMain(s)
+			var got []string
+			for _, item := range p.Present {
+				got = append(got, Line(item.NS, item.Object))
+			}
+			if got := strings.Join(got, "\n"); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

@@ -82,5 +82,32 @@ func (r Rule) String() string {
 	return b.String()
 }
 
+// WantMain wants the rule by which all packets look up table main, in each namespace and
+// family whose rules are in the snapshot. The kernel makes it with the namespace
+// (fib_default_rules_init in net/ipv4/fib_rules.c, fib6_rules_net_init in
+// net/ipv6/fib6_rules.c), and `ip rule flush` deletes it: without it no packet leaves the
+// namespace, whatever else is there. A rule to main of another priority does as well.
+func (p *Plan) WantMain(s *Snapshot) {
+	for _, ns := range []NS{Host, Pod} {
+		for _, f := range Families {
+			read := false // the kernel's rule for table local can be moved, but ip rule flush leaves it
+			main := Rule{Family: f, Priority: mainPriority, Table: TableMain, Proto: ProtoKernel}
+			for _, r := range All[Rule](s, ns) {
+				all := Rule{Family: f, Priority: r.Priority, Table: r.Table, Proto: r.Proto}
+				read = read || r == all && r.Table == TableLocal
+				if r == all && r.Table == TableMain {
+					main = r
+				}
+			}
+			if read {
+				p.WantShared(ns, "the way to all that no other table has", main)
+			}
+		}
+	}
+}
+
+// mainPriority is the priority of the kernel's rule for table main.
+const mainPriority = 32766
+
 // Families lists both address families. The kernel is asked for each by itself.
 var Families = []Family{IPv4, IPv6}

@@ -106,6 +106,7 @@ type Task struct {
 
 	former  map[netip.Addr]attachment.Attachment // pods whose addresses the attachment takes over
 	earlier []netstate.Op                        // operations of the plugins before this one, in an explanation
+	living  bool                                 // Reconcile has the attachment
 	how     How                                  // of Reconcile
 
 	version string   // of CNI

@@ -61,6 +61,9 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 		return none, nil, err
 	}
 	t.Snapshot.Assume(t.earlier) // Complete read the state before them
+	if t.living {
+		plan.WantMain(t.Snapshot)
+	}
 	if err := t.refuseNodes(); err != nil {
 		return none, nil, err
 	}
@@ -335,7 +338,7 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, how How) (netstate.Plan, []netstat
 		return netstate.Plan{}, nil, err
 	}
 	defer t.close()
-	t.how = how
+	t.living, t.how = true, how
 	plan, ops, err := p.prepare(t, conf)
 	if err == nil && how.Living {
 		err = p.refuseBare(t, conf, plan)
