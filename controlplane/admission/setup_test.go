@@ -117,7 +117,7 @@ func convert(t testing.TB, o map[string]any, into any) {
 // until waits for what has to come.
 func until(t testing.TB, what string, there func() bool) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !there(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !there(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not within 30 seconds: %s", what)
 		}

@@ -265,7 +265,7 @@ func (b *bench) delete(o client.Object) {
 func (b *bench) eventually(what string, f func() error) {
 	b.Helper()
 	var err error
-	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}
