@@ -135,12 +135,12 @@ func TestSelection(t *testing.T) {
 			for name, s := range x.pools {
 				for _, list := range []*[]string{&s.NamespaceName, &s.MultusName} {
 					for i, text := range *list {
-						(*list)[i] = strings.ReplaceAll(text, "NAMESPACE", b.ns)
+						(*list)[i] = strings.ReplaceAll(text, "NAMESPACE", b.NS)
 					}
 				}
-				b.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: s})
+				b.Create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: s})
 			}
-			b.network("net", x.keys)
+			b.Network("net", x.keys)
 			b.start(nil)
 			all := networks("net")
 			if x.networks != "" {
@@ -150,11 +150,11 @@ func TestSelection(t *testing.T) {
 				all[k] = v
 			}
 			p := &corev1.Pod{
-				ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "p", Annotations: all, Labels: map[string]string{"app": "p"}},
+				ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "p", Annotations: all, Labels: map[string]string{"app": "p"}},
 				Spec: corev1.PodSpec{NodeName: "node1", Containers: []corev1.Container{{Name: "c", Image: "i"}, {Name: "d", Image: "i"}},
 					TerminationGracePeriodSeconds: ptr.To[int64](0), AutomountServiceAccountToken: ptr.To(false)},
 			}
-			b.create(p)
+			b.Create(p)
 			if x.waits != "" {
 				b.waits("p", x.waits)
 				b.warned("p", x.waits)
@@ -172,10 +172,10 @@ func TestSelection(t *testing.T) {
 
 func (b *bench) nodeIn(name, zone string) {
 	b.Helper()
-	b.node(name)
+	b.Node(name)
 	n := &corev1.Node{}
 	n.Name = name
-	if err := b.c.Patch(b.Context(), n, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{"zone":%q}}}`, zone))); err != nil {
+	if err := b.C.Patch(b.Context(), n, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{"zone":%q}}}`, zone))); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -184,22 +184,22 @@ func (b *bench) nodeIn(name, zone string) {
 func (b *bench) annotate(annotations map[string]string) {
 	b.Helper()
 	ns := &corev1.Namespace{}
-	b.eventually("the namespace", func() error {
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: b.ns}, ns); err != nil {
+	b.Eventually("the namespace", func() error {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: b.NS}, ns); err != nil {
 			return err
 		}
 		ns.Annotations = annotations
 		ns.Labels["team"] = "red"
-		return b.c.Update(b.Context(), ns)
+		return b.C.Update(b.Context(), ns)
 	})
 }
 
 // warned waits for an event about a pod.
 func (b *bench) warned(pod, want string) {
 	b.Helper()
-	b.eventually("an event about "+pod, func() error {
+	b.Eventually("an event about "+pod, func() error {
 		var events corev1.EventList
-		if err := b.c.List(b.Context(), &events, client.InNamespace(b.ns)); err != nil {
+		if err := b.C.List(b.Context(), &events, client.InNamespace(b.NS)); err != nil {
 			return err
 		}
 		for _, e := range events.Items {
@@ -215,11 +215,11 @@ func (b *bench) warned(pod, want string) {
 // tried again, the pool of the first loses no address.
 func TestA00016(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5")
 	empty := b.pool("b", "10.2.0.0/16", "10.2.0.5")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
-	b.network("b", `,"default_ipv4_ippool":["b"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("b", `,"default_ipv4_ippool":["b"]`)
 	b.start(nil)
 	b.pod("holder", "node1", networks("b"))
 	b.ready("holder")
@@ -243,12 +243,12 @@ func TestA00016(t *testing.T) {
 // change updates a pool.
 func (b *bench) change(p *v2beta1.SpiderIPPool, f func()) {
 	b.Helper()
-	b.eventually("the change of pool "+p.Name, func() error {
-		if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+	b.Eventually("the change of pool "+p.Name, func() error {
+		if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
 			return err
 		}
 		f()
-		return b.c.Update(b.Context(), p)
+		return b.C.Update(b.Context(), p)
 	})
 }
 
@@ -256,9 +256,9 @@ func (b *bench) change(p *v2beta1.SpiderIPPool, f func()) {
 // one when there is one: by a larger pool, or by a pod that goes.
 func TestE00008(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	p := b.pool("a", "10.1.0.0/16", "10.1.0.5")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	b.pod("first", "node1", networks("a"))
 	b.ready("first")
@@ -275,14 +275,14 @@ func TestE00008(t *testing.T) {
 // out nothing.
 func TestD00004(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	p := b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.6")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	first := b.pod("first", "node1", networks("a"))
 	b.ready("first")
-	b.eventually("the finalizer", func() error {
-		if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+	b.Eventually("the finalizer", func() error {
+		if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
 			return err
 		}
 		if len(p.Finalizers) == 0 {
@@ -290,8 +290,8 @@ func TestD00004(t *testing.T) {
 		}
 		return nil
 	})
-	b.delete(p)
-	b.eventually("the deletion in the controller's cache", func() error {
+	b.Delete(p)
+	b.Eventually("the deletion in the controller's cache", func() error {
 		now := &v2beta1.SpiderIPPool{}
 		if err := b.ctl.Cache.Get(b.Context(), client.ObjectKeyFromObject(p), now); err != nil {
 			return err
@@ -303,36 +303,36 @@ func TestD00004(t *testing.T) {
 	})
 	b.pod("second", "node1", networks("a"))
 	b.waits("second", "pool a: it is being deleted: it is gone when its last address is back")
-	b.delete(first)
+	b.Delete(first)
 	time.Sleep(300 * time.Millisecond)
-	if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+	if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
 		t.Fatalf("the pool is gone before its address is back: %v", err)
 	}
 	b.withdraw("first")
-	b.eventually("the pool's end", func() error {
-		if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(p), p); err == nil {
+	b.Eventually("the pool's end", func() error {
+		if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(p), p); err == nil {
 			return fmt.Errorf("it is there, with finalizers %v", p.Finalizers)
 		}
 		return nil
 	})
-	b.waits("second", `no IPv4 pool for net1 (default_ipv4_ippool of NetworkAttachmentDefinition `+b.ns+`/a): pool a: `)
+	b.waits("second", `no IPv4 pool for net1 (default_ipv4_ippool of NetworkAttachmentDefinition `+b.NS+`/a): pool a: `)
 }
 
 // TestD00005: a disabled pool hands out nothing, and takes back.
 func TestD00005(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	p := b.pool("a", "10.1.0.0/16", "10.1.0.5")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	first := b.pod("first", "node1", networks("a"))
 	b.ready("first")
 	b.change(p, func() { p.Spec.Disable = ptr.To(true) })
 	b.pod("second", "node1", networks("a"))
 	b.waits("second", "pool a: spec.disable is true")
-	b.delete(first)
+	b.Delete(first)
 	b.withdraw("first")
-	b.eventually("the address", func() error {
+	b.Eventually("the address", func() error {
 		if n := b.count(); n > 0 {
 			return fmt.Errorf("%d are out", n)
 		}
@@ -346,14 +346,14 @@ func TestD00005(t *testing.T) {
 // I00005: the subnet's gateway changes, and a pod that has its addresses keeps its gateway.
 func TestS00001(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	reserved := &v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "printer"}, Spec: ipam.ReservedSpec{IPs: []string{"10.1.0.5"}}}
 	subnet := &v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: ipam.SubnetSpec{
 		Subnet: "10.1.0.0/16", IPs: []string{"10.1.0.1-10.1.0.9"}, ExcludeIPs: []string{"10.1.0.7", "10.1.0.1"}, Gateway: ptr.To("10.1.0.1"),
 	}}
-	b.create(reserved, subnet)
+	b.Create(reserved, subnet)
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.7")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	b.pod("first", "node1", networks("a"))
 	if got := b.ready("first"); got != "net1 10.1.0.6/16" {
@@ -361,20 +361,20 @@ func TestS00001(t *testing.T) {
 	}
 	b.pod("second", "node1", networks("a"))
 	b.waits("second", "pool a: 1 of 1 addresses are in use")
-	if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(subnet), subnet); err != nil {
+	if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(subnet), subnet); err != nil {
 		t.Fatal(err)
 	}
 	subnet.Spec.Gateway, subnet.Spec.ExcludeIPs = ptr.To("10.1.0.2"), []string{"10.1.0.7", "10.1.0.2"} // S00004: .7 never
-	if err := b.c.Update(b.Context(), subnet); err != nil {
+	if err := b.C.Update(b.Context(), subnet); err != nil {
 		t.Fatal(err)
 	}
-	b.delete(reserved)
+	b.Delete(reserved)
 	if got := b.ready("second"); got != "net1 10.1.0.5/16" {
 		t.Errorf("second has %s", got)
 	}
 	for _, name := range []string{"first", "second"} {
 		c := &v2beta1.SpiderEndpoint{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: name}, c); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: name}, c); err != nil {
 			t.Fatal(err)
 		}
 		if got := c.Status.Current.IPs[0].IPv4Gateway; got != "10.1.0.1" {
@@ -386,21 +386,21 @@ func TestS00001(t *testing.T) {
 // TestS00003: an address in use that is reserved afterwards stays its pod's.
 func TestS00003(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	p := b.pod("first", "node1", networks("a"))
 	b.ready("first")
-	b.create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "late"}, Spec: ipam.ReservedSpec{IPs: []string{"10.1.0.5"}}})
+	b.Create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "late"}, Spec: ipam.ReservedSpec{IPs: []string{"10.1.0.5"}}})
 	b.pod("second", "node1", networks("a"))
 	b.waits("second", "pool a: nobody can get 10.1.0.5: they are reserved")
 	if got := b.ready("first"); got != "net1 10.1.0.5/16" {
 		t.Errorf("first has %s", got)
 	}
-	b.delete(p)
+	b.Delete(p)
 	b.withdraw("first")
-	b.eventually("the address", func() error {
+	b.Eventually("the address", func() error {
 		if n := b.count(); n > 0 {
 			return fmt.Errorf("%d are out", n)
 		}
@@ -411,12 +411,12 @@ func TestS00003(t *testing.T) {
 // TestLaterNetwork: the NetworkAttachmentDefinition comes after the pod.
 func TestLaterNetwork(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.9")
 	b.start(nil)
 	b.pod("p", "node1", networks("a"))
-	b.waits("p", "NetworkAttachmentDefinition "+b.ns+"/a of the pod's annotations isn't there (yet)")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.waits("p", "NetworkAttachmentDefinition "+b.NS+"/a of the pod's annotations isn't there (yet)")
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	if got := b.ready("p"); got != "net1 10.1.0.5/16" {
 		t.Errorf("p has %s", got)
 	}
@@ -426,28 +426,28 @@ func TestLaterNetwork(t *testing.T) {
 // of a pod that has its addresses.
 func TestWants(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.9")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	p, q := b.pod("p", "node1", nil), b.pod("q", "node1", networks("a"))
 	b.ready("q")
 	want := func(p *corev1.Pod, nic string) v1alpha1.Want {
-		return v1alpha1.Want{Namespace: b.ns, Pod: p.Name, PodUID: string(p.UID), Interface: nic, Network: "lan", DefaultIPv4IPPool: []string{"a"}}
+		return v1alpha1.Want{Namespace: b.NS, Pod: p.Name, PodUID: string(p.UID), Interface: nic, Network: "lan", DefaultIPv4IPPool: []string{"a"}}
 	}
 	b.reports("node1", func(s *v1alpha1.NodeSpoolStatus) { s.Wants = []v1alpha1.Want{want(p, "eth0"), want(q, "net7")} })
 	if got := b.ready("p"); !regexp.MustCompile(`^eth0 10\.1\.0\.[67]/16$`).MatchString(got) {
 		t.Errorf("p has %s", got)
 	}
-	b.eventually("q's second NIC", func() error {
+	b.Eventually("q's second NIC", func() error {
 		if got := b.ready("q"); !regexp.MustCompile(`^net1 10\.1\.0\.5/16, net7 10\.1\.0\.[67]/16$`).MatchString(got) {
 			return fmt.Errorf("q has %s", got)
 		}
 		return nil
 	})
 	b.reports("node1", func(s *v1alpha1.NodeSpoolStatus) { s.Wants = nil })
-	b.delete(p)
-	b.delete(q)
+	b.Delete(p)
+	b.Delete(q)
 	b.withdraw("p")
 	b.withdraw("q")
 	b.free()
@@ -456,19 +456,19 @@ func TestWants(t *testing.T) {
 // reports writes what the agent of a node says.
 func (b *bench) reports(node string, f func(*v1alpha1.NodeSpoolStatus)) {
 	b.Helper()
-	b.eventually("the report of "+node, func() error {
+	b.Eventually("the report of "+node, func() error {
 		s := &v1alpha1.NodeSpool{ObjectMeta: metav1.ObjectMeta{Name: node}}
-		err := b.c.Get(b.Context(), client.ObjectKeyFromObject(s), s)
+		err := b.C.Get(b.Context(), client.ObjectKeyFromObject(s), s)
 		if client.IgnoreNotFound(err) != nil {
 			return err
 		}
 		if err != nil {
-			if err := b.c.Create(b.Context(), s); err != nil {
+			if err := b.C.Create(b.Context(), s); err != nil {
 				return err
 			}
 		}
 		s.Status.BootID, s.Status.MachineID = "boot", "machine-of-"+node
 		f(&s.Status)
-		return b.c.Status().Update(b.Context(), s)
+		return b.C.Status().Update(b.Context(), s)
 	})
 }

@@ -36,7 +36,7 @@ import (
 // runs speaks for the controller of StatefulSets, the scheduler and the agents: it makes the
 // pods of StatefulSets on node1, and withdraws what pods have that are gone.
 func (b *bench) runs() {
-	b.node("node1")
+	b.Node("node1")
 	ctx, cancel := context.WithCancel(b.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -53,7 +53,7 @@ func (b *bench) runs() {
 func (b *bench) follow(ctx context.Context) {
 	var sets appsv1.StatefulSetList
 	var list corev1.PodList
-	if b.c.List(ctx, &sets, client.InNamespace(b.ns)) != nil || b.c.List(ctx, &list, client.InNamespace(b.ns)) != nil {
+	if b.C.List(ctx, &sets, client.InNamespace(b.NS)) != nil || b.C.List(ctx, &list, client.InNamespace(b.NS)) != nil {
 		return
 	}
 	for i := range sets.Items {
@@ -67,32 +67,32 @@ func (b *bench) follow(ctx context.Context) {
 		}
 		for j := range list.Items {
 			if p := &list.Items[j]; metav1.IsControlledBy(p, s) && !want[p.Name] {
-				_ = b.c.Delete(ctx, p, client.GracePeriodSeconds(0), client.Preconditions{UID: &p.UID})
+				_ = b.C.Delete(ctx, p, client.GracePeriodSeconds(0), client.Preconditions{UID: &p.UID})
 			}
 		}
 		for name := range want {
 			p := &corev1.Pod{ObjectMeta: s.Spec.Template.ObjectMeta, Spec: s.Spec.Template.Spec}
-			p.Namespace, p.Name, p.Spec.NodeName = b.ns, name, "node1"
+			p.Namespace, p.Name, p.Spec.NodeName = b.NS, name, "node1"
 			p.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(s, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}
-			_ = b.c.Create(ctx, p)
+			_ = b.C.Create(ctx, p)
 		}
 	}
 }
 
 func (b *bench) withdrawAll(ctx context.Context) {
 	var list v2beta1.SpiderEndpointList
-	if b.c.List(ctx, &list, client.InNamespace(b.ns)) != nil {
+	if b.C.List(ctx, &list, client.InNamespace(b.NS)) != nil {
 		return
 	}
 	for i := range list.Items {
 		c := &list.Items[i]
 		p := &corev1.Pod{}
-		err := b.c.Get(ctx, client.ObjectKeyFromObject(c), p)
+		err := b.C.Get(ctx, client.ObjectKeyFromObject(c), p)
 		if c.Status.Withdrawn != nil || err != nil && !apierrors.IsNotFound(err) || err == nil && pods.UID(p) == c.Spec.PodUID {
 			continue
 		}
 		c.Status.Withdrawn = &v2beta1.Withdrawn{BootID: "boot", MachineID: c.Spec.MachineID}
-		_ = b.c.Status().Update(ctx, c)
+		_ = b.C.Status().Update(ctx, c)
 	}
 }
 
@@ -101,7 +101,7 @@ func (b *bench) set(name string, start, replicas int32) *appsv1.StatefulSet {
 	b.Helper()
 	labels := map[string]string{"app": name}
 	s := &appsv1.StatefulSet{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name},
 		Spec: appsv1.StatefulSetSpec{
 			Replicas: &replicas, Ordinals: &appsv1.StatefulSetOrdinals{Start: start}, Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
@@ -113,14 +113,14 @@ func (b *bench) set(name string, start, replicas int32) *appsv1.StatefulSet {
 			},
 		},
 	}
-	b.create(s)
+	b.Create(s)
 	return s
 }
 
 func (b *bench) scale(name string, replicas int32) {
 	b.Helper()
 	patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas))
-	if err := b.c.Patch(b.Context(), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name}}, patch); err != nil {
+	if err := b.C.Patch(b.Context(), &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name}}, patch); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -130,10 +130,10 @@ func (b *bench) have(names ...string) map[string]string {
 	b.Helper()
 	out := map[string]string{}
 	for _, name := range names {
-		b.eventually("pod "+name, func() error {
+		b.Eventually("pod "+name, func() error {
 			p, c := &corev1.Pod{}, &v2beta1.SpiderEndpoint{}
 			for _, o := range []client.Object{p, c} {
-				if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: name}, o); err != nil {
+				if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: name}, o); err != nil {
 					return err
 				}
 			}
@@ -150,9 +150,9 @@ func (b *bench) have(names ...string) map[string]string {
 // states waits until there are IPAddresses in these states, and no others: Reserved 2, ...
 func (b *bench) states(want string) {
 	b.Helper()
-	b.eventually("addresses "+want, func() error {
+	b.Eventually("addresses "+want, func() error {
 		var list v1alpha1.IPAddressList
-		if err := b.c.List(b.Context(), &list); err != nil {
+		if err := b.C.List(b.Context(), &list); err != nil {
 			return err
 		}
 		counts := map[string]int{}
@@ -174,8 +174,8 @@ func (b *bench) states(want string) {
 func fixed(t *testing.T, ips string, annotations map[string]string, change ...func(*ipam.PoolSpec)) *bench {
 	b := newBench(t)
 	b.runs()
-	b.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: annotations}, Spec: v4(1, ips, change...)})
-	b.network("net", `,"default_ipv4_ippool":["a"]`)
+	b.Create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "a", Annotations: annotations}, Spec: v4(1, ips, change...)})
+	b.Network("net", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	return b
 }
@@ -184,11 +184,11 @@ func fixed(t *testing.T, ips string, annotations map[string]string, change ...fu
 func (b *bench) restarted(names ...string) map[string]string {
 	b.Helper()
 	for _, name := range names {
-		b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name}})
+		b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name}})
 	}
-	b.eventually("the pods are there again", func() error {
+	b.Eventually("the pods are there again", func() error {
 		for _, name := range names {
-			if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: name}, &corev1.Pod{}); err != nil {
+			if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: name}, &corev1.Pod{}); err != nil {
 				return err
 			}
 		}
@@ -260,20 +260,20 @@ func TestDroppedNIC(t *testing.T) {
 	first := b.have("web-0", "web-1")
 	for _, list := range []string{"net,net", "net", ""} {
 		set = set.DeepCopy()
-		if err := b.c.Get(t.Context(), client.ObjectKeyFromObject(set), set); err != nil {
+		if err := b.C.Get(t.Context(), client.ObjectKeyFromObject(set), set); err != nil {
 			t.Fatal(err)
 		}
 		set.Spec.Template.Annotations = networks(list)
-		if err := b.c.Update(t.Context(), set); err != nil {
+		if err := b.C.Update(t.Context(), set); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"web-0", "web-1"} {
-			b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name}})
+			b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name}})
 		}
 		var states string
 		switch list {
 		case "net,net":
-			b.eventually("both NICs", func() error {
+			b.Eventually("both NICs", func() error {
 				if got := b.have("web-0", "web-1"); strings.Count(got["web-0"]+got["web-1"], "net2") != 2 {
 					return fmt.Errorf("they have %v", got)
 				}
@@ -303,14 +303,14 @@ func (b *bench) kubelet(names ...string) {
 	b.Helper()
 	for _, name := range names {
 		p := &corev1.Pod{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: name}, p); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: name}, p); err != nil {
 			b.Fatal(err)
 		}
 		p.Status.Phase = corev1.PodRunning
-		if err := b.c.Status().Update(b.Context(), p); err != nil {
+		if err := b.C.Status().Update(b.Context(), p); err != nil {
 			b.Fatal(err)
 		}
-		b.eventually("the cache", func() error {
+		b.Eventually("the cache", func() error {
 			now := &corev1.Pod{}
 			if err := b.ctl.Cache.Get(b.Context(), client.ObjectKeyFromObject(p), now); err != nil || now.Status.Phase != corev1.PodRunning {
 				return errors.Join(err, errors.New("it is late"))
@@ -318,11 +318,11 @@ func (b *bench) kubelet(names ...string) {
 			return nil
 		})
 		set := &appsv1.StatefulSet{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: name[:strings.LastIndex(name, "-")]}, set); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: name[:strings.LastIndex(name, "-")]}, set); err != nil {
 			b.Fatal(err)
 		}
 		set.Status.Replicas++
-		if err := b.c.Status().Update(b.Context(), set); err != nil {
+		if err := b.C.Status().Update(b.Context(), set); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -335,7 +335,7 @@ func TestDeletedSet(t *testing.T) {
 			b := fixed(t, "10.1.0.5-10.1.0.20", map[string]string{identities.WhenDeleted: policy})
 			former := b.set("web", 0, 2)
 			first := b.have("web-0", "web-1")
-			b.delete(former)
+			b.Delete(former)
 			left := ""
 			if policy == identities.Retain {
 				left = "Reserved 2"
@@ -343,8 +343,8 @@ func TestDeletedSet(t *testing.T) {
 			b.states(left)
 			b.pod("other", "node1", networks("net"))
 			b.have("other")
-			b.eventually("the former one is gone", func() error {
-				if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(former), &appsv1.StatefulSet{}); !apierrors.IsNotFound(err) {
+			b.Eventually("the former one is gone", func() error {
+				if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(former), &appsv1.StatefulSet{}); !apierrors.IsNotFound(err) {
 					return errors.Join(errors.New("it is there"), err)
 				}
 				return nil
@@ -357,7 +357,7 @@ func TestDeletedSet(t *testing.T) {
 				t.Errorf("the new StatefulSet has the addresses of the former one, %v", got)
 			}
 			var list v1alpha1.IPAddressList
-			if err := b.c.List(t.Context(), &list); err != nil {
+			if err := b.C.List(t.Context(), &list); err != nil {
 				t.Fatal(err)
 			}
 			for _, a := range list.Items {
@@ -433,7 +433,7 @@ func TestReport1(t *testing.T) {
 func (b *bench) unique() {
 	b.Helper()
 	var list v2beta1.SpiderEndpointList
-	if err := b.c.List(b.Context(), &list); err != nil {
+	if err := b.C.List(b.Context(), &list); err != nil {
 		b.Fatal(err)
 	}
 	whose := map[string]string{}
@@ -454,7 +454,7 @@ func TestReport5(t *testing.T) {
 	for range rounds {
 		p := b.pod("llama2-master-0", "node1", networks("net"))
 		b.have("llama2-master-0")
-		b.delete(p)
+		b.Delete(p)
 	}
 	b.states("")
 }
@@ -498,9 +498,9 @@ func (b *bench) machine(kind, name string) *unstructured.Unstructured {
 	o := &unstructured.Unstructured{}
 	o.SetAPIVersion("kubevirt.io/v1")
 	o.SetKind(kind)
-	o.SetNamespace(b.ns)
+	o.SetNamespace(b.NS)
 	o.SetName(name)
-	b.eventually(kind+" "+name, func() error { return b.c.Create(b.Context(), o) })
+	b.Eventually(kind+" "+name, func() error { return b.C.Create(b.Context(), o) })
 	return o
 }
 
@@ -508,12 +508,12 @@ func (b *bench) machine(kind, name string) *unstructured.Unstructured {
 func (b *bench) launcher(name string, vmi *unstructured.Unstructured) *corev1.Pod {
 	b.Helper()
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name, Annotations: networks("net,net"), OwnerReferences: []metav1.OwnerReference{
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name, Annotations: networks("net,net"), OwnerReferences: []metav1.OwnerReference{
 			{APIVersion: "kubevirt.io/v1", Kind: "VirtualMachineInstance", Name: vmi.GetName(), UID: vmi.GetUID(), Controller: ptr.To(true)},
 		}},
 		Spec: corev1.PodSpec{NodeName: "node1", Containers: []corev1.Container{{Name: "c", Image: "i"}}, TerminationGracePeriodSeconds: ptr.To[int64](0), AutomountServiceAccountToken: ptr.To(false)},
 	}
-	b.create(p)
+	b.Create(p)
 	return p
 }
 
@@ -523,9 +523,9 @@ func (b *bench) launcher(name string, vmi *unstructured.Unstructured) *corev1.Po
 func TestMachine(t *testing.T) {
 	b := newBench(t)
 	b.kubevirt()
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.20")
-	b.network("net", `,"default_ipv4_ippool":["a"]`)
+	b.Network("net", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	vm, vmi := b.machine("VirtualMachine", "vm"), b.machine("VirtualMachineInstance", "vm")
 	first := b.launcher("virt-launcher-vm-a", vmi)
@@ -535,9 +535,9 @@ func TestMachine(t *testing.T) {
 	}
 	holders := func(want ...string) {
 		t.Helper()
-		b.eventually("the holders", func() error {
+		b.Eventually("the holders", func() error {
 			var list v1alpha1.IPAddressList
-			if err := b.c.List(t.Context(), &list); err != nil {
+			if err := b.C.List(t.Context(), &list); err != nil {
 				return err
 			}
 			if len(list.Items) != 2 {
@@ -562,14 +562,14 @@ func TestMachine(t *testing.T) {
 	holders(first.Name, target.Name)
 	third := b.launcher("virt-launcher-vm-c", vmi)
 	b.waits(third.Name, "still belongs to pod")
-	b.delete(third)
-	b.delete(first)
+	b.Delete(third)
+	b.Delete(first)
 	b.withdraw(first.Name)
 	holders(target.Name)
 
-	b.delete(vmi)
-	b.eventually("the instance is gone", func() error {
-		if err := b.c.Get(t.Context(), client.ObjectKeyFromObject(target), &corev1.Pod{}); !apierrors.IsNotFound(err) {
+	b.Delete(vmi)
+	b.Eventually("the instance is gone", func() error {
+		if err := b.C.Get(t.Context(), client.ObjectKeyFromObject(target), &corev1.Pod{}); !apierrors.IsNotFound(err) {
 			return errors.Join(errors.New("its pod is there"), err)
 		}
 		return nil
@@ -581,8 +581,8 @@ func TestMachine(t *testing.T) {
 	if got := b.ready(again.Name); got != has {
 		t.Errorf("restarted, it has %s, want %s", got, has)
 	}
-	b.delete(vm)
-	b.delete(vmi)
+	b.Delete(vm)
+	b.Delete(vmi)
 	b.withdraw(again.Name)
 	b.states("")
 }

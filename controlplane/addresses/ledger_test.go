@@ -19,7 +19,7 @@ import (
 // says waits until the ledger is as it is wanted.
 func (b *bench) says(what string, want metrics.Ledger) {
 	b.Helper()
-	b.eventually(what, func() error {
+	b.Eventually(what, func() error {
 		if diff := cmp.Diff(want, b.ctl.Ledger()); diff != "" {
 			return fmt.Errorf("(-want +got):\n%s", diff)
 		}
@@ -50,10 +50,10 @@ func timed(t *testing.T) uint64 {
 // in the subnet's name.
 func TestLedger(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("lan", "10.6.0.1/16", "10.6.168.171-10.6.168.172")
-	b.network("lan", `,"default_ipv4_ippool":["lan"]`)
-	b.create(
+	b.Network("lan", `,"default_ipv4_ippool":["lan"]`)
+	b.Create(
 		&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: ipam.SubnetSpec{Subnet: "10.7.0.0/16", IPs: []string{"10.7.0.1-10.7.0.9"}}},
 		&v2beta1.SpiderIPPool{
 			ObjectMeta: metav1.ObjectMeta{Name: "auto-web", Annotations: map[string]string{ipam.AutoAnnotation: `{"subnet": "s"}`}},
@@ -72,7 +72,7 @@ func TestLedger(t *testing.T) {
 	before := timed(t)
 	first := b.pod("first", "node1", networks("lan,lan"))
 	b.ready("first")
-	b.eventually("its time", func() error {
+	b.Eventually("its time", func() error {
 		if n := timed(t) - before; n != 1 {
 			return fmt.Errorf("the time of %d pods is known, want 1", n)
 		}
@@ -85,7 +85,7 @@ func TestLedger(t *testing.T) {
 		Pools:   map[string]metrics.Stock{"lan": full, "subnet/s": subnet},
 		Waiting: map[string]int{"PoolExhausted": 1, "Waiting": 1},
 	})
-	b.delete(first)
+	b.Delete(first)
 	b.says("a pod that is gone, and a node that says nothing", metrics.Ledger{
 		Pools:   map[string]metrics.Stock{"lan": full, "subnet/s": subnet},
 		Waiting: map[string]int{"PoolExhausted": 1, "Waiting": 1, "NotWithdrawn": 1},

@@ -72,7 +72,7 @@ func (m *machines) remove(uid string) {
 func (m *machines) round(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := m.b.c
+	c := m.b.C
 	var spools v1alpha1.NodeSpoolList
 	var claims v2beta1.SpiderEndpointList
 	var pods corev1.PodList
@@ -81,12 +81,12 @@ func (m *machines) round(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.List(ctx, &pods, client.InNamespace(m.b.ns)); err != nil {
+	if err := c.List(ctx, &pods, client.InNamespace(m.b.NS)); err != nil {
 		return err
 	}
 	of := map[string]*v2beta1.SpiderEndpoint{} // by the pod's UID
 	for i := range claims.Items {
-		if claims.Items[i].Namespace == m.b.ns {
+		if claims.Items[i].Namespace == m.b.NS {
 			of[claims.Items[i].Spec.PodUID] = &claims.Items[i]
 		}
 	}
@@ -137,7 +137,7 @@ func (m *machines) bind(ctx context.Context, p *corev1.Pod) error {
 	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil { // as the DaemonSet controller writes it
 		node = a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
 	}
-	return m.b.c.SubResource("binding").Create(ctx, p, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}})
+	return m.b.C.SubResource("binding").Create(ctx, p, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}})
 }
 
 // start gives a pod its sandbox, and says that it runs.
@@ -159,7 +159,7 @@ func (m *machines) start(ctx context.Context, p *corev1.Pod, claim *v2beta1.Spid
 	}
 	p.Status.Phase = corev1.PodRunning
 	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
-	return m.b.c.Status().Update(ctx, p)
+	return m.b.C.Status().Update(ctx, p)
 }
 
 // answer says of which pods, of those asked for, nothing is left on a node.
@@ -176,5 +176,5 @@ func (m *machines) answer(ctx context.Context, s *v1alpha1.NodeSpool, alive map[
 		return nil
 	}
 	next.Status.MachineID = "machine-of-" + s.Name
-	return m.b.c.Status().Update(ctx, next)
+	return m.b.C.Status().Update(ctx, next)
 }

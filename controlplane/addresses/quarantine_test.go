@@ -99,8 +99,8 @@ func (b *bench) report(node string, p *corev1.Pod, withdrawn bool, addrs ...stri
 	b.Helper()
 	s := &v1alpha1.NodeSpool{}
 	s.Name = node
-	if err := b.c.Get(b.Context(), client.ObjectKey{Name: node}, s); err != nil {
-		b.create(s)
+	if err := b.C.Get(b.Context(), client.ObjectKey{Name: node}, s); err != nil {
+		b.Create(s)
 	}
 	s.Status.MachineID = "machine-of-" + node
 	s.Status.Conflicts = nil
@@ -109,7 +109,7 @@ func (b *bench) report(node string, p *corev1.Pod, withdrawn bool, addrs ...stri
 			Namespace: p.Namespace, Pod: p.Name, PodUID: string(p.UID), Interface: "net1", Address: a, MAC: foreign, Withdrawn: withdrawn,
 		})
 	}
-	if err := b.c.Status().Update(b.Context(), s); err != nil {
+	if err := b.C.Status().Update(b.Context(), s); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -118,9 +118,9 @@ func (b *bench) report(node string, p *corev1.Pod, withdrawn bool, addrs ...stri
 func (b *bench) is(addr, state, holder string) {
 	b.Helper()
 	name := ipam.Key{Addr: netip.MustParseAddr(addr)}.String()
-	b.eventually("IPAddress "+name, func() error {
+	b.Eventually("IPAddress "+name, func() error {
 		a := &v1alpha1.IPAddress{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: name}, a); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: name}, a); err != nil {
 			return err
 		}
 		got := ""
@@ -137,7 +137,7 @@ func (b *bench) is(addr, state, holder string) {
 // has waits until a pod's claim says that it has these.
 func (b *bench) has(name, want string) {
 	b.Helper()
-	b.eventually("pod "+name, func() error {
+	b.Eventually("pod "+name, func() error {
 		if got := b.ready(name); got != want {
 			return fmt.Errorf("it has %s, want %s", got, want)
 		}
@@ -150,10 +150,10 @@ func (b *bench) has(name, want string) {
 // when the first pod is gone, until an hour has passed.
 func TestConflict(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("lan", "10.6.0.0/16", "10.6.168.171-10.6.168.173")
 	b.pool("lan6", "fd00:6::/64", "fd00:6::171-fd00:6::180")
-	b.network("lan", `,"default_ipv4_ippool":["lan"],"default_ipv6_ippool":["lan6"]`)
+	b.Network("lan", `,"default_ipv4_ippool":["lan"],"default_ipv6_ippool":["lan6"]`)
 	b.start(nil)
 	p := b.pod("first", "node1", networks("lan,lan"))
 	b.has("first", "net1 10.6.168.171/16 fd00:6::171/64, net2 10.6.168.172/16 fd00:6::172/64")
@@ -172,14 +172,14 @@ func TestConflict(t *testing.T) {
 	collect := func(age time.Duration) {
 		t.Helper()
 		a := &v1alpha1.IPAddress{}
-		if err := b.c.Get(t.Context(), client.ObjectKey{Name: "10.6.168.171"}, a); err != nil {
+		if err := b.C.Get(t.Context(), client.ObjectKey{Name: "10.6.168.171"}, a); err != nil {
 			t.Fatal(err)
 		}
 		a.Spec.Quarantine.Since = metav1.NewTime(time.Now().Add(-age))
-		if err := b.c.Update(t.Context(), a); err != nil {
+		if err := b.C.Update(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
-		b.eventually("the cache", func() error {
+		b.Eventually("the cache", func() error {
 			now := &v1alpha1.IPAddress{}
 			if err := b.ctl.Cache.Get(t.Context(), client.ObjectKeyFromObject(a), now); err != nil || now.ResourceVersion != a.ResourceVersion {
 				return errors.Join(err, errors.New("it is late"))
@@ -201,9 +201,9 @@ func TestConflict(t *testing.T) {
 // nor when that is gone.
 func TestConflictHeld(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("lan", "10.6.0.0/16", "10.6.168.171")
-	b.network("lan", `,"default_ipv4_ippool":["lan"]`)
+	b.Network("lan", `,"default_ipv4_ippool":["lan"]`)
 	b.start(nil)
 	p := b.pod("first", "node1", networks("lan"))
 	b.has("first", "net1 10.6.168.171/16")
@@ -212,7 +212,7 @@ func TestConflictHeld(t *testing.T) {
 	b.waits("first", "no IPv4 address for net1: pool lan: 1 of 1 addresses are in use")
 	b.has("first", "net1 10.6.168.171/16") // it isn't replaced by nothing
 	b.pool("more", "10.6.0.0/16", "10.6.168.174")
-	b.delete(p)
+	b.Delete(p)
 	b.withdraw("first")
 	b.is("10.6.168.171", v1alpha1.Quarantined, "")
 	b.pod("second", "node1", networks("lan"))
@@ -222,9 +222,9 @@ func TestConflictHeld(t *testing.T) {
 // TestConflictProxy: a machine that answers for all addresses doesn't empty the pool.
 func TestConflictProxy(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("lan", "10.6.0.0/16", "10.6.168.171-10.6.168.174")
-	b.network("lan", `,"default_ipv4_ippool":["lan"]`)
+	b.Network("lan", `,"default_ipv4_ippool":["lan"]`)
 	b.start(nil)
 	p := b.pod("first", "node1", networks("lan"))
 	for _, a := range []string{"10.6.168.171", "10.6.168.172"} {
@@ -249,33 +249,33 @@ func TestConflictFixed(t *testing.T) {
 	b.has("web-0", "net1 192.168.1.2/24")
 	b.has("named", "net1 192.168.1.100/24")
 	web := &corev1.Pod{}
-	if err := b.c.Get(t.Context(), types.NamespacedName{Namespace: b.ns, Name: "web-0"}, web); err != nil {
+	if err := b.C.Get(t.Context(), types.NamespacedName{Namespace: b.NS, Name: "web-0"}, web); err != nil {
 		t.Fatal(err)
 	}
 	s := &v1alpha1.NodeSpool{}
 	s.Name = "node1"
-	b.create(s)
+	b.Create(s)
 	for _, x := range []struct {
 		p    *corev1.Pod
 		addr string
 	}{{web, "192.168.1.2"}, {named, "192.168.1.100"}} {
 		s.Status.Conflicts = append(s.Status.Conflicts, v1alpha1.Conflict{
-			Namespace: b.ns, Pod: x.p.Name, PodUID: string(x.p.UID), Interface: "net1", Address: x.addr, Network: "vlan100", MAC: foreign,
+			Namespace: b.NS, Pod: x.p.Name, PodUID: string(x.p.UID), Interface: "net1", Address: x.addr, Network: "vlan100", MAC: foreign,
 		})
 	}
-	if err := b.c.Status().Update(t.Context(), s); err != nil {
+	if err := b.C.Status().Update(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	b.event("web-0", "AddressConflict", "address 192.168.1.2 of net1 is in use by another machine, with MAC "+foreign+". The pod gets no other one: it is fixed")
 	b.event("named", "AddressConflict", "The pod gets no other one: the pod names it")
 	for _, name := range []string{"192.168.1.2.vlan100", "192.168.1.100.vlan100"} {
 		a := &v1alpha1.IPAddress{}
-		if err := b.c.Get(t.Context(), client.ObjectKey{Name: name}, a); err != nil || a.Spec.State != v1alpha1.Allocated {
+		if err := b.C.Get(t.Context(), client.ObjectKey{Name: name}, a); err != nil || a.Spec.State != v1alpha1.Allocated {
 			t.Errorf("%s: %+v, %v", name, a.Spec, err)
 		}
 	}
 	var claims v2beta1.SpiderEndpointList
-	if err := b.c.List(t.Context(), &claims, client.InNamespace(b.ns)); err != nil || len(claims.Items) != 2 {
+	if err := b.C.List(t.Context(), &claims, client.InNamespace(b.NS)); err != nil || len(claims.Items) != 2 {
 		t.Errorf("%d claims, %v", len(claims.Items), err)
 	}
 }

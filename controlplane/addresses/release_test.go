@@ -34,7 +34,7 @@ func TestRelease(t *testing.T) {
 			b.changeNode("node1", func(n *corev1.Node) {
 				n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse}}
 			})
-		}, func(b *bench, _ *corev1.Pod) { b.delete(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}) }},
+		}, func(b *bench, _ *corev1.Pod) { b.Delete(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}) }},
 		{"a node marked as out of service", func(b *bench, _ *corev1.Pod) {
 			b.taint("node1", corev1.TaintNodeUnreachable)
 		}, func(b *bench, _ *corev1.Pod) { b.taint("node1", corev1.TaintNodeOutOfService) }},
@@ -45,48 +45,48 @@ func TestRelease(t *testing.T) {
 		}},
 		{"another machine can't withdraw", func(b *bench, _ *corev1.Pod) {
 			c := &v2beta1.SpiderEndpoint{}
-			b.eventually("a word of another machine", func() error {
-				if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: "first"}, c); err != nil {
+			b.Eventually("a word of another machine", func() error {
+				if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: "first"}, c); err != nil {
 					return err
 				}
 				c.Status.Withdrawn = &v2beta1.Withdrawn{BootID: "boot", MachineID: "another"}
-				return b.c.Status().Update(b.Context(), c)
+				return b.C.Status().Update(b.Context(), c)
 			})
 		}, func(b *bench, _ *corev1.Pod) { b.withdraw("first") }},
 		{"the claim is deleted by hand: the node is asked, and answers", func(b *bench, first *corev1.Pod) {
-			b.delete(&v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "first"}})
+			b.Delete(&v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "first"}})
 			b.asked("node1", first)
 		}, func(b *bench, first *corev1.Pod) {
 			b.reports("node1", func(s *v1alpha1.NodeSpoolStatus) { s.Withdrawn = []string{string(first.UID)} })
 		}},
 		{"the claim is deleted by hand: the node is deleted", func(b *bench, first *corev1.Pod) {
-			b.delete(&v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "first"}})
+			b.Delete(&v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "first"}})
 			b.asked("node1", first)
-		}, func(b *bench, _ *corev1.Pod) { b.delete(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}) }},
+		}, func(b *bench, _ *corev1.Pod) { b.Delete(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}) }},
 		{"claim and IPAddress are deleted by hand", func(b *bench, first *corev1.Pod) {
-			b.delete(&v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "first"}})
-			b.delete(&v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: "10.1.0.5"}})
+			b.Delete(&v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "first"}})
+			b.Delete(&v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: "10.1.0.5"}})
 			b.asked("node1", first)
 			b.holds("10.1.0.5", "first")
 		}, func(b *bench, first *corev1.Pod) {
 			b.reports("node1", func(s *v1alpha1.NodeSpoolStatus) { s.Withdrawn = []string{string(first.UID)} })
 		}},
 		{"the IPAddress is deleted by hand", func(b *bench, _ *corev1.Pod) {
-			b.delete(&v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: "10.1.0.5"}})
+			b.Delete(&v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: "10.1.0.5"}})
 		}, func(b *bench, _ *corev1.Pod) { b.withdraw("first") }},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			b := newBench(t)
-			b.node("node1")
-			b.node("node2")
+			b.Node("node1")
+			b.Node("node2")
 			b.pool("a", "10.1.0.0/16", "10.1.0.5")
-			b.network("a", `,"default_ipv4_ippool":["a"]`)
+			b.Network("a", `,"default_ipv4_ippool":["a"]`)
 			b.start(nil)
 			first := b.pod("first", "node1", networks("a"))
 			b.ready("first")
 			b.pod("second", "node2", networks("a"))
 			b.waits("second", "1 of 1 addresses are in use")
-			b.delete(first)
+			b.Delete(first)
 			x.keeps(b, first)
 			time.Sleep(kept)
 			b.waits("second", "1 of 1 addresses are in use")
@@ -102,34 +102,34 @@ func TestRelease(t *testing.T) {
 // changeNode changes the status of a node.
 func (b *bench) changeNode(name string, f func(*corev1.Node)) {
 	b.Helper()
-	b.eventually("node "+name, func() error {
+	b.Eventually("node "+name, func() error {
 		n := &corev1.Node{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: name}, n); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: name}, n); err != nil {
 			return err
 		}
 		f(n)
-		return b.c.Status().Update(b.Context(), n)
+		return b.C.Status().Update(b.Context(), n)
 	})
 }
 
 func (b *bench) taint(node, key string) {
 	b.Helper()
-	b.eventually("node "+node, func() error {
+	b.Eventually("node "+node, func() error {
 		n := &corev1.Node{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: node}, n); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: node}, n); err != nil {
 			return err
 		}
 		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoExecute})
-		return b.c.Update(b.Context(), n)
+		return b.C.Update(b.Context(), n)
 	})
 }
 
 // asked waits until a node is asked about a pod.
 func (b *bench) asked(node string, p *corev1.Pod) {
 	b.Helper()
-	b.eventually("the question about "+p.Name, func() error {
+	b.Eventually("the question about "+p.Name, func() error {
 		s := &v1alpha1.NodeSpool{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: node}, s); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: node}, s); err != nil {
 			return err
 		}
 		if !slices.Contains(s.Spec.Ask, string(p.UID)) {
@@ -142,9 +142,9 @@ func (b *bench) asked(node string, p *corev1.Pod) {
 // holds waits until a pod holds an address.
 func (b *bench) holds(name, pod string) {
 	b.Helper()
-	b.eventually("address "+name, func() error {
+	b.Eventually("address "+name, func() error {
 		a := &v1alpha1.IPAddress{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: name}, a); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: name}, a); err != nil {
 			return err
 		}
 		if got := a.Spec.Holders[0].Pod; got != pod {
@@ -158,33 +158,33 @@ func (b *bench) holds(name, pod string) {
 // So is the address of a sandbox that only its node knows of.
 func TestHands(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.9")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	p := b.pod("p", "node1", networks("a"))
 	b.ready("p")
 	b.reports("node1", func(s *v1alpha1.NodeSpoolStatus) {
 		s.Sandboxes = []v1alpha1.Sandbox{
-			{Namespace: b.ns, Pod: "p", PodUID: string(p.UID), Interface: "net1", Addresses: []v1alpha1.Held{{Address: "10.1.0.5", Pool: "a"}}},
-			{Namespace: b.ns, Pod: "unknown", PodUID: "uid", Interface: "net1", Addresses: []v1alpha1.Held{{Address: "10.1.0.6", Pool: "a"}}},
+			{Namespace: b.NS, Pod: "p", PodUID: string(p.UID), Interface: "net1", Addresses: []v1alpha1.Held{{Address: "10.1.0.5", Pool: "a"}}},
+			{Namespace: b.NS, Pod: "unknown", PodUID: "uid", Interface: "net1", Addresses: []v1alpha1.Held{{Address: "10.1.0.6", Pool: "a"}}},
 		}
 	})
 	b.holds("10.1.0.6", "unknown")
 	former := &v1alpha1.IPAddress{}
-	if err := b.c.Get(b.Context(), client.ObjectKey{Name: "10.1.0.5"}, former); err != nil {
+	if err := b.C.Get(b.Context(), client.ObjectKey{Name: "10.1.0.5"}, former); err != nil {
 		t.Fatal(err)
 	}
-	b.delete(former)
+	b.Delete(former)
 	b.holds("10.1.0.5", "p")
 	claim := &v2beta1.SpiderEndpoint{}
-	if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: "p"}, claim); err != nil {
+	if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: "p"}, claim); err != nil {
 		t.Fatal(err)
 	}
-	b.delete(claim)
-	b.eventually("another claim", func() error {
+	b.Delete(claim)
+	b.Eventually("another claim", func() error {
 		now := &v2beta1.SpiderEndpoint{}
-		if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(claim), now); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(claim), now); err != nil {
 			return err
 		}
 		if now.UID == claim.UID {
@@ -200,7 +200,7 @@ func TestHands(t *testing.T) {
 		t.Errorf("q has %s", got)
 	}
 	b.reports("node1", func(s *v1alpha1.NodeSpoolStatus) { s.Sandboxes, s.Withdrawn = nil, []string{"uid"} })
-	b.eventually("the unknown sandbox's address is free", func() error {
+	b.Eventually("the unknown sandbox's address is free", func() error {
 		if all := b.addressesOf(); all["10.1.0.6"] != "" {
 			return fmt.Errorf("%v", all)
 		}
@@ -212,15 +212,15 @@ func TestHands(t *testing.T) {
 // node has withdrawn.
 func TestReport10(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.node("node2")
+	b.Node("node1")
+	b.Node("node2")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	stop := b.start(nil)
 	first := b.pod("first", "node1", networks("a"))
 	b.ready("first")
 	stop()
-	b.delete(first)
+	b.Delete(first)
 	b.pod("second", "node2", networks("a"))
 	b.start(nil)
 	b.waits("second", "1 of 1 addresses are in use")
@@ -234,34 +234,34 @@ func TestReport10(t *testing.T) {
 // free. G00002: a pod of the same name in another namespace keeps its address.
 func TestG00001(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.9")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	b.pod("p", "node1", networks("a"))
 	b.ready("p")
-	mine := b.ns
-	defer func() { b.ns = mine }()
-	b.ns = testcluster.Namespace(t, b.c)
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	mine := b.NS
+	defer func() { b.NS = mine }()
+	b.NS = testcluster.Namespace(t, b.C)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	p := b.pod("p", "node1", networks("a"))
 	b.ready("p")
-	b.delete(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: b.ns}})
+	b.Delete(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: b.NS}})
 	b.asked("node1", p)
 	time.Sleep(kept)
 	if n := b.count(); n != 2 {
 		t.Errorf("%d addresses are taken, want 2", n)
 	}
 	b.reports("node1", func(s *v1alpha1.NodeSpoolStatus) { s.Withdrawn = []string{string(p.UID)} })
-	b.eventually("one address", func() error {
+	b.Eventually("one address", func() error {
 		if all := b.addressesOf(); len(all) != 1 || all["10.1.0.5"] == "" {
 			return fmt.Errorf("addresses %v", all)
 		}
 		return nil
 	})
-	b.eventually("no more questions", func() error {
+	b.Eventually("no more questions", func() error {
 		s := &v1alpha1.NodeSpool{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: "node1"}, s); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: "node1"}, s); err != nil {
 			return err
 		}
 		if len(s.Spec.Ask) > 0 {
@@ -275,20 +275,20 @@ func TestG00001(t *testing.T) {
 // go when the node says that nothing has them.
 func TestG00005(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.9")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	b.pod("p", "node1", networks("a"))
 	b.ready("p")
 	b.machines()
 	for addr, pod := range map[string]string{"10.1.0.8": "never", "10.1.0.9": "p"} {
-		b.create(&v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: addr}, Spec: v1alpha1.IPAddressSpec{
+		b.Create(&v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: addr}, Spec: v1alpha1.IPAddressSpec{
 			Address: addr, Pool: "a", State: v1alpha1.Allocated,
-			Holders: []v1alpha1.Holder{{Namespace: b.ns, Pod: pod, PodUID: "other", Interface: "net1", Node: "node1", MachineID: "machine-of-node1"}},
+			Holders: []v1alpha1.Holder{{Namespace: b.NS, Pod: pod, PodUID: "other", Interface: "net1", Node: "node1", MachineID: "machine-of-node1"}},
 		}})
 	}
-	b.eventually("p's address alone", func() error {
+	b.Eventually("p's address alone", func() error {
 		if all := b.addressesOf(); len(all) != 1 || all["10.1.0.5"] != "p" {
 			return fmt.Errorf("addresses %v", all)
 		}
@@ -301,9 +301,9 @@ func TestG00005(t *testing.T) {
 // address, which the machines look after.
 func TestReport2(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.6")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	m := b.machines()
 	p := b.pod("p", "node1", networks("a"))
@@ -314,7 +314,7 @@ func TestReport2(t *testing.T) {
 		if i%10 == 0 {
 			m.hang("node1", true)
 		}
-		b.delete(p)
+		b.Delete(p)
 		p = b.pod("p", "node1", networks("a"))
 		if i%10 == 0 {
 			time.Sleep(50 * time.Millisecond)
@@ -324,23 +324,23 @@ func TestReport2(t *testing.T) {
 	b.readyAs("p", p)
 	q := b.pod("q", "node1", networks("a"))
 	b.readyAs("q", q)
-	b.eventually("two addresses", func() error {
+	b.Eventually("two addresses", func() error {
 		if n := b.count(); n != 2 {
 			return fmt.Errorf("%d", n)
 		}
 		return nil
 	})
-	b.delete(p)
-	b.delete(q)
+	b.Delete(p)
+	b.Delete(q)
 	b.free()
 }
 
 // readyAs waits until a pod of a name and UID has its addresses.
 func (b *bench) readyAs(name string, p *corev1.Pod) {
 	b.Helper()
-	b.eventually("pod "+name, func() error {
+	b.Eventually("pod "+name, func() error {
 		c := &v2beta1.SpiderEndpoint{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: name}, c); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: name}, c); err != nil {
 			return err
 		}
 		if c.Spec.PodUID != string(p.UID) || c.Status.Phase != v2beta1.Allocated || len(addresses.Missing(c)) > 0 {
@@ -355,9 +355,9 @@ func (b *bench) readyAs(name string, p *corev1.Pod) {
 func TestX30(t *testing.T) {
 	const pods, rounds = 40, 4
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.1-10.1.0.40")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	m := b.machines()
 	for round := range rounds {
@@ -373,7 +373,7 @@ func TestX30(t *testing.T) {
 			b.readyAs(p.Name, p)
 		}
 		for _, p := range all {
-			b.delete(p)
+			b.Delete(p)
 		}
 		stop()
 	}
@@ -387,10 +387,10 @@ func TestX30(t *testing.T) {
 func TestReport9(t *testing.T) {
 	const pods, nics = 128, 16
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.1.0-10.1.8.247") // 2,040 addresses
 	b.pool("b", "10.2.0.0/16", "10.2.0.1-10.2.0.8")
-	b.network("a", `,"default_ipv4_ippool":["a","b"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a","b"]`)
 	b.start(nil)
 	list := "a"
 	for range nics - 1 {
@@ -404,7 +404,7 @@ func TestReport9(t *testing.T) {
 		t.Errorf("%d addresses are out, want %d", n, pods*nics)
 	}
 	b.each(pods, func(i int) {
-		b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: fmt.Sprint("p", i)}})
+		b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: fmt.Sprint("p", i)}})
 		b.withdraw(fmt.Sprint("p", i))
 	})
 	b.free()
@@ -414,24 +414,24 @@ func TestReport9(t *testing.T) {
 // deleted without a grace period, both while the object of the first stays.
 func TestG00006(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.7")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	b.machines()
 	for i, phase := range []corev1.PodPhase{corev1.PodSucceeded, corev1.PodFailed, corev1.PodRunning} {
 		p := b.pod(fmt.Sprint("p", i), "node1", networks("a"))
 		b.readyAs(p.Name, p)
 		if phase == corev1.PodRunning {
-			b.delete(p)
+			b.Delete(p)
 			continue
 		}
-		b.eventually("the phase", func() error {
-			if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+		b.Eventually("the phase", func() error {
+			if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
 				return err
 			}
 			p.Status.Phase = phase
-			return b.c.Status().Update(b.Context(), p)
+			return b.C.Status().Update(b.Context(), p)
 		})
 	}
 	b.free()
@@ -440,21 +440,21 @@ func TestG00006(t *testing.T) {
 // TestStaticPod: the claim of a static pod has the UID that CNI sees.
 func TestStaticPod(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5")
-	b.network("a", `,"default_ipv4_ippool":["a"]`)
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	annotations := networks("a")
 	annotations[corev1.MirrorPodAnnotationKey], annotations["kubernetes.io/config.hash"] = "hash", "hash"
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "static-node1", Annotations: annotations},
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "static-node1", Annotations: annotations},
 		Spec: corev1.PodSpec{NodeName: "node1", Containers: []corev1.Container{{Name: "c", Image: "i"}},
 			TerminationGracePeriodSeconds: ptr.To[int64](0), AutomountServiceAccountToken: ptr.To(false)},
 	}
-	b.create(p)
+	b.Create(p)
 	b.ready(p.Name)
 	a := &v1alpha1.IPAddress{}
-	if err := b.c.Get(b.Context(), client.ObjectKey{Name: "10.1.0.5"}, a); err != nil {
+	if err := b.C.Get(b.Context(), client.ObjectKey{Name: "10.1.0.5"}, a); err != nil {
 		t.Fatal(err)
 	}
 	if got := a.Spec.Holders[0].PodUID; got != "hash" {

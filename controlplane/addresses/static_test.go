@@ -39,9 +39,9 @@ func static(vlan, ip, mac string) map[string]string {
 // newStatic returns a bench with the seed's network and VLANSubnet, a node and a controller.
 func newStatic(t *testing.T, change ...func(*ipam.VLANSubnetSpec)) *bench {
 	b := newBench(t)
-	b.node("node1")
-	b.create(&nad.NetworkAttachmentDefinition{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "static-macvlan-cni"},
+	b.Node("node1")
+	b.Create(&nad.NetworkAttachmentDefinition{
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "static-macvlan-cni"},
 		Spec:       nad.Spec{Config: `{"cniVersion":"0.3.1","name":"static-macvlan-cni","type":"static-macvlan-cni","ipam":{"type":"static-ipam"}}`},
 	})
 	b.vlanSubnet("mv1.100", 100, "192.168.1.0/24", change...)
@@ -55,7 +55,7 @@ func (b *bench) vlanSubnet(name string, vlan int, cidr string, change ...func(*i
 	for _, f := range change {
 		f(&v.Spec)
 	}
-	b.create(v)
+	b.Create(v)
 	return v
 }
 
@@ -69,7 +69,7 @@ func (b *bench) statefulSetFrom(start int32, name string, annotations map[string
 	b.Helper()
 	labels := map[string]string{"app": name}
 	set := &appsv1.StatefulSet{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name},
 		Spec: appsv1.StatefulSetSpec{
 			Ordinals: &appsv1.StatefulSetOrdinals{Start: start}, Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
@@ -78,10 +78,10 @@ func (b *bench) statefulSetFrom(start int32, name string, annotations map[string
 			},
 		},
 	}
-	b.create(set)
+	b.Create(set)
 	for _, i := range ordinals {
-		b.create(&corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: fmt.Sprintf("%s-%d", name, i), Labels: labels, Annotations: annotations,
+		b.Create(&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: fmt.Sprintf("%s-%d", name, i), Labels: labels, Annotations: annotations,
 				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}},
 			Spec: set.Spec.Template.Spec,
 		})
@@ -92,7 +92,7 @@ func (b *bench) statefulSetFrom(start int32, name string, annotations map[string
 func (b *bench) macs(name string) string {
 	b.Helper()
 	c := &v2beta1.SpiderEndpoint{}
-	if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: name}, c); err != nil {
+	if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: name}, c); err != nil {
 		b.Fatal(err)
 	}
 	var out []string
@@ -105,9 +105,9 @@ func (b *bench) macs(name string) string {
 // event waits for an event on a pod.
 func (b *bench) event(pod, reason, want string) {
 	b.Helper()
-	b.eventually("event of "+pod, func() error {
+	b.Eventually("event of "+pod, func() error {
 		var list eventsv1.EventList
-		if err := b.c.List(b.Context(), &list, client.InNamespace(b.ns)); err != nil {
+		if err := b.C.List(b.Context(), &list, client.InNamespace(b.NS)); err != nil {
 			return err
 		}
 		var seen []string
@@ -142,7 +142,7 @@ func TestS4Static(t *testing.T) {
 		t.Errorf("samplepod2 has %s, want %s", got, want)
 	}
 	a := &v1alpha1.IPAddress{}
-	if err := b.c.Get(t.Context(), client.ObjectKey{Name: "192.168.1.100.vlan100"}, a); err != nil || a.Spec.Pool != "vlansubnet/mv1.100" {
+	if err := b.C.Get(t.Context(), client.ObjectKey{Name: "192.168.1.100.vlan100"}, a); err != nil || a.Spec.Pool != "vlansubnet/mv1.100" {
 		t.Errorf("%+v, %v", a.Spec, err)
 	}
 }
@@ -154,9 +154,9 @@ func TestX21Conflict(t *testing.T) {
 	first := b.pod("samplepod1", "node1", static("mv1.100", "192.168.1.100", ""))
 	b.ready("samplepod1")
 	b.pod("second", "node1", static("mv1.100", "192.168.1.100/24", ""))
-	b.waits("second", "net1 waits: 192.168.1.100 is held by "+b.ns+"/samplepod1")
-	b.event("second", "Conflict", "held by "+b.ns+"/samplepod1")
-	b.delete(first)
+	b.waits("second", "net1 waits: 192.168.1.100 is held by "+b.NS+"/samplepod1")
+	b.event("second", "Conflict", "held by "+b.NS+"/samplepod1")
+	b.Delete(first)
 	b.pod("other", "node1", static("mv1.100", "auto", ""))
 	b.ready("other")
 	b.waits("second", "held by")
@@ -214,8 +214,8 @@ func TestStaticLists(t *testing.T) {
 		t.Errorf("web-b has %s, want %s", got, want)
 	}
 	b.pod("web-c", "node1", list)
-	b.waits("web-c", fmt.Sprintf("net1 waits: 192.168.1.9 is held by %s/web-a, 192.168.1.5 is held by %s/web-b", b.ns, b.ns))
-	b.delete(first)
+	b.waits("web-c", fmt.Sprintf("net1 waits: 192.168.1.9 is held by %s/web-a, 192.168.1.5 is held by %s/web-b", b.NS, b.NS))
+	b.Delete(first)
 	b.withdraw("web-a")
 	if got, want := b.ready("web-c")+" "+b.macs("web-c"), `net1 192.168.1.9/24 net1 "0a:00:00:00:00:09" mv1.100 on eth0 100 bridge clean true`; got != want {
 		t.Errorf("web-c has %s, want %s", got, want)
@@ -234,11 +234,11 @@ func TestStaticLists(t *testing.T) {
 		}
 	}
 	b.waits("db-3", "it has 3 addresses, the first of which is pod 0's, and this is pod 3 of the StatefulSet")
-	b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "db-0"}})
+	b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "db-0"}})
 	b.withdraw("db-0")
-	b.delete(&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "db"}})
-	b.eventually("the address of db-0 is free", func() error {
-		err := b.c.Get(t.Context(), client.ObjectKey{Name: "192.168.1.19.vlan100"}, &v1alpha1.IPAddress{})
+	b.Delete(&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "db"}})
+	b.Eventually("the address of db-0 is free", func() error {
+		err := b.C.Get(t.Context(), client.ObjectKey{Name: "192.168.1.19.vlan100"}, &v1alpha1.IPAddress{})
 		if !apierrors.IsNotFound(err) {
 			return errors.Join(errors.New("its IPAddress is there"), err)
 		}
@@ -256,11 +256,11 @@ func TestStaticMACs(t *testing.T) {
 	first := b.pod("first", "node1", static("mv1.100", "192.168.1.100", mac))
 	b.ready("first")
 	b.pod("any", "node1", static("mv1.100", "auto", "0A:00:27:00:00:01"))
-	b.event("any", "Conflict", fmt.Sprintf("net1 waits: MAC %s is held by %s/first in VLANSubnet mv1.100", mac, b.ns))
+	b.event("any", "Conflict", fmt.Sprintf("net1 waits: MAC %s is held by %s/first in VLANSubnet mv1.100", mac, b.NS))
 	b.pod("named", "node1", static("mv1.100", "192.168.1.101", mac))
-	b.event("named", "Conflict", fmt.Sprintf("net1 waits: MAC %s is held by %s/first in VLANSubnet mv1.100", mac, b.ns))
+	b.event("named", "Conflict", fmt.Sprintf("net1 waits: MAC %s is held by %s/first in VLANSubnet mv1.100", mac, b.NS))
 	b.pod("same", "node1", static("mv1.100", "192.168.1.100", mac))
-	b.event("same", "Conflict", fmt.Sprintf("net1 waits: 192.168.1.100 is held by %s/first", b.ns))
+	b.event("same", "Conflict", fmt.Sprintf("net1 waits: 192.168.1.100 is held by %s/first", b.NS))
 	b.pod("list", "node1", static("mv1.100", "192.168.1.102-192.168.1.103", mac+"-0a:00:27:00:00:03"))
 	if got, want := b.ready("list")+" "+b.macs("list"), `net1 192.168.1.103/24 net1 "0a:00:27:00:00:03" mv1.100 on eth0 100 bridge clean true`; got != want {
 		t.Errorf("list has %s, want %s", got, want)
@@ -270,11 +270,11 @@ func TestStaticMACs(t *testing.T) {
 	if n := b.count(); n != 3 { // who waits has nothing
 		t.Errorf("%d addresses are out, want 3", n)
 	}
-	b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "named"}})
-	b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "same"}})
-	b.delete(first)
+	b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "named"}})
+	b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "same"}})
+	b.Delete(first)
 	time.Sleep(300 * time.Millisecond)
-	b.waits("any", "is held by "+b.ns+"/first") // its node hasn't said anything
+	b.waits("any", "is held by "+b.NS+"/first") // its node hasn't said anything
 	b.withdraw("first")
 	if got, want := b.ready("any")+" "+b.macs("any"), `net1 192.168.1.2/24 net1 "`+mac+`" mv1.100 on eth0 100 bridge clean true`; got != want {
 		t.Errorf("any has %s, want %s", got, want)
@@ -291,10 +291,10 @@ func TestStaticMACsAtOnce(t *testing.T) {
 	})
 	for left := pods; left > 0; left-- {
 		var has []string
-		b.eventually("one pod has the MAC, the others wait", func() error {
+		b.Eventually("one pod has the MAC, the others wait", func() error {
 			has = nil
 			var list v2beta1.SpiderEndpointList
-			if err := b.c.List(t.Context(), &list, client.InNamespace(b.ns)); err != nil {
+			if err := b.C.List(t.Context(), &list, client.InNamespace(b.NS)); err != nil {
 				return err
 			}
 			waiting := 0
@@ -318,7 +318,7 @@ func TestStaticMACsAtOnce(t *testing.T) {
 			b.stop()
 			b.start(nil)
 		}
-		b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: has[0]}})
+		b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: has[0]}})
 		b.withdraw(has[0])
 	}
 	b.free()
@@ -342,10 +342,10 @@ func TestStaticNICs(t *testing.T) {
 	b.ready("one")
 	b.pod("more", "node1", static("mv2.200,mv1.100", "auto,auto", ""))
 	b.waits("more", "no IPv4 address for net2: pool vlansubnet/mv1.100: 2 of 2 addresses are in use")
-	b.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "lan"}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{
+	b.Create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "lan"}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{
 		Subnet: "192.168.1.0/24", IPs: []string{"192.168.1.2-192.168.1.9"}, VLAN: ptr.To(100),
 	}}})
-	b.network("lan", `,"default_ipv4_ippool":["lan"]`)
+	b.Network("lan", `,"default_ipv4_ippool":["lan"]`)
 	b.pod("pooled", "node1", networks("lan"))
 	b.waits("pooled", "VLANSubnet mv1.100 has 192.168.1.2-192.168.1.3 too, and has addresses in use")
 }

@@ -71,7 +71,7 @@ func (b *bench) table(path string) string {
 // columns of the seed. A VLANSubnet with a namespace is taken, too.
 func TestS4Example(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.start(nil)
 	for _, file := range []string{"static-macvlan-cni", "vlan-subnet", "pod-1", "pod-2"} {
 		text, err := os.ReadFile(filepath.Join("../../examples/static-macvlan", file+".yml"))
@@ -82,13 +82,13 @@ func TestS4Example(t *testing.T) {
 		if err := yaml.Unmarshal(text, o); err != nil {
 			t.Fatal(err)
 		}
-		o.SetNamespace(b.ns)
+		o.SetNamespace(b.NS)
 		if o.GetKind() == "Pod" {
 			if err := unstructured.SetNestedField(o.Object, "node1", "spec", "nodeName"); err != nil {
 				t.Fatal(err)
 			}
 		}
-		b.create(o)
+		b.Create(o)
 	}
 	if got := b.ready("samplepod1"); got != "net1 192.168.1.100/24" {
 		t.Errorf("samplepod1 has %s", got)
@@ -99,7 +99,7 @@ func TestS4Example(t *testing.T) {
 	if got, want := b.table("/vlansubnets"), "NAME MASTER CIDR\nmv1.100 eth0 192.168.1.0/24"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got, want := b.table("/namespaces/"+b.ns+"/staticpods"), "NAME VLAN POD-ID IP MAC"; got != want {
+	if got, want := b.table("/namespaces/"+b.NS+"/staticpods"), "NAME VLAN POD-ID IP MAC"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -112,7 +112,7 @@ func TestVLANSubnetRules(t *testing.T) {
 		t.Helper()
 		v := &staticmacvlan.VLANSubnet{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: good}
 		change(&v.Spec)
-		if err := b.c.Create(t.Context(), v); err == nil || !strings.Contains(err.Error(), want) {
+		if err := b.C.Create(t.Context(), v); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -130,11 +130,11 @@ func TestVLANSubnetRules(t *testing.T) {
 	v := b.vlanSubnet("mv1.100", 100, "192.168.1.0/24")
 	v.Spec.CIDR = "192.168.2.0/24"
 	v.Spec.Gateway = ""
-	if err := b.c.Update(t.Context(), v); err == nil || !strings.Contains(err.Error(), "want 192.168.1.0/24, as it was") {
+	if err := b.C.Update(t.Context(), v); err == nil || !strings.Contains(err.Error(), "want 192.168.1.0/24, as it was") {
 		t.Errorf("%v", err)
 	}
 	v.Spec.CIDR, v.Spec.VLAN = "192.168.1.0/24", 200
-	if err := b.c.Update(t.Context(), v); err == nil || !strings.Contains(err.Error(), "make another VLANSubnet for another VLAN") {
+	if err := b.C.Update(t.Context(), v); err == nil || !strings.Contains(err.Error(), "make another VLANSubnet for another VLAN") {
 		t.Errorf("%v", err)
 	}
 }

@@ -62,7 +62,7 @@ func workloads(t *testing.T) {
 // node, whatever n is.
 func (b *bench) workload(kind, name string, n int32, annotations map[string]string) client.Object {
 	b.Helper()
-	m := metav1.ObjectMeta{Namespace: b.ns, Name: name}
+	m := metav1.ObjectMeta{Namespace: b.NS, Name: name}
 	selector := &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}
 	template := corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: selector.MatchLabels, Annotations: annotations},
@@ -90,14 +90,14 @@ func (b *bench) workload(kind, name string, n int32, annotations map[string]stri
 	default:
 		b.Fatalf("no kind %s", kind)
 	}
-	b.create(o)
+	b.Create(o)
 	return o
 }
 
 // end deletes a workload and its pods.
 func (b *bench) end(o client.Object) {
 	b.Helper()
-	if err := b.c.Delete(b.Context(), o, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+	if err := b.C.Delete(b.Context(), o, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -105,7 +105,7 @@ func (b *bench) end(o client.Object) {
 // patch changes a workload by a merge patch.
 func (b *bench) patch(o client.Object, format string, args ...any) {
 	b.Helper()
-	if err := b.c.Patch(b.Context(), o, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, format, args...))); err != nil {
+	if err := b.C.Patch(b.Context(), o, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, format, args...))); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -114,7 +114,7 @@ func (b *bench) patch(o client.Object, format string, args ...any) {
 func (b *bench) podsOf(app string) []corev1.Pod {
 	b.Helper()
 	var list corev1.PodList
-	if err := b.c.List(b.Context(), &list, client.InNamespace(b.ns), client.MatchingLabels{"app": app}); err != nil {
+	if err := b.C.List(b.Context(), &list, client.InNamespace(b.NS), client.MatchingLabels{"app": app}); err != nil {
 		b.Fatal(err)
 	}
 	return list.Items
@@ -125,14 +125,14 @@ func (b *bench) podsOf(app string) []corev1.Pod {
 func (b *bench) running(app string, n int, want string) []corev1.Pod {
 	b.Helper()
 	var all []corev1.Pod
-	b.eventually("the pods of "+app, func() error {
+	b.Eventually("the pods of "+app, func() error {
 		all = b.podsOf(app)
 		if len(all) != n {
 			return fmt.Errorf("%d pods, want %d", len(all), n)
 		}
 		for i := range all {
 			c := &v2beta1.SpiderEndpoint{}
-			if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(&all[i]), c); err != nil {
+			if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(&all[i]), c); err != nil {
 				return err
 			}
 			if all[i].Status.Phase != corev1.PodRunning || c.Spec.PodUID != string(all[i].UID) || c.Status.Phase != v2beta1.Allocated {
@@ -150,7 +150,7 @@ func (b *bench) running(app string, n int, want string) []corev1.Pod {
 // taken waits until as many addresses are out as the pods have, and no others.
 func (b *bench) taken(n int) {
 	b.Helper()
-	b.eventually("the addresses that are out", func() error {
+	b.Eventually("the addresses that are out", func() error {
 		if all := b.addressesOf(); len(all) != n {
 			return fmt.Errorf("%d, want %d: %v", len(all), n, all)
 		}
@@ -177,11 +177,11 @@ func TestWorkloads(t *testing.T) {
 			t.Run(kind.id+": "+kind.name+", "+family.name, func(t *testing.T) {
 				b := newBench(t)
 				for i := range n {
-					b.node(fmt.Sprint("node", i+1))
+					b.Node(fmt.Sprint("node", i+1))
 				}
 				b.pool("a", "10.1.0.0/16", "10.1.0.1-10.1.0.3")
 				b.pool("b", "fd00:2::/64", "fd00:2::1-fd00:2::3")
-				b.network("net", "")
+				b.Network("net", "")
 				b.start(nil)
 				b.machines()
 				annotations := networks("net")
@@ -206,7 +206,7 @@ func TestWorkloads(t *testing.T) {
 func (b *bench) succeed(p *corev1.Pod) {
 	b.Helper()
 	p = p.DeepCopy()
-	if err := b.c.SubResource("status").Patch(b.Context(), p, client.RawPatch(types.MergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`))); err != nil {
+	if err := b.C.SubResource("status").Patch(b.Context(), p, client.RawPatch(types.MergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`))); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -233,18 +233,18 @@ func TestPoolsChanged(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			b := newBench(t)
-			b.node("node1")
+			b.Node("node1")
 			for i, name := range []string{"a", "b", "c", "d"} {
 				b.pool(name, fmt.Sprintf("10.%d.0.0/16", i+1), fmt.Sprintf("10.%d.0.1-10.%d.0.9", i+1, i+1))
 			}
-			b.network("net", "")
+			b.Network("net", "")
 			b.start(nil)
 			b.machines()
 			annotations := networks(x.networks)
 			annotations[x.key] = x.former
 			o := b.workload(x.kind, "w", 2, annotations)
 			for _, p := range b.running("w", 2, x.wantFormer) {
-				b.delete(&p)
+				b.Delete(&p)
 			}
 			b.running("w", 2, x.wantFormer)
 			b.taken(2 * x.nics)
@@ -266,11 +266,11 @@ func TestL00007(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(zones)) {
 		b.nodeIn(name, zones[name])
 	}
-	b.create(
+	b.Create(
 		&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v4(1, "10.1.0.1-10.1.0.9", func(s *ipam.PoolSpec) { s.NodeAffinity = labels("zone", "a") })},
 		&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: v4(2, "10.2.0.1-10.2.0.9", func(s *ipam.PoolSpec) { s.NodeAffinity = labels("zone", "b") })},
 	)
-	b.network("net", `,"default_ipv4_ippool":["a","b"]`)
+	b.Network("net", `,"default_ipv4_ippool":["a","b"]`)
 	b.start(nil)
 	b.machines()
 	o := b.workload("DaemonSet", "w", 0, networks("net"))
@@ -289,14 +289,14 @@ func TestL00007(t *testing.T) {
 func TestL00008(t *testing.T) {
 	workloads(t)
 	b := newBench(t)
-	b.node("node1")
-	b.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v4(1, "10.1.0.1-10.1.0.9", func(s *ipam.PoolSpec) { s.PodAffinity = labels("app", "w") })})
-	b.network("net", `,"default_ipv4_ippool":["a"]`)
+	b.Node("node1")
+	b.Create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v4(1, "10.1.0.1-10.1.0.9", func(s *ipam.PoolSpec) { s.PodAffinity = labels("app", "w") })})
+	b.Network("net", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	b.machines()
 	all := []client.Object{b.workload("StatefulSet", "w", 2, networks("net")), b.workload("StatefulSet", "other", 1, networks("net"))}
 	for _, p := range b.running("w", 2, `net1 10\.1\.0\.\d/16`) {
-		b.delete(&p)
+		b.Delete(&p)
 	}
 	b.running("w", 2, `net1 10\.1\.0\.\d/16`)
 	b.waits("other-0", "pool a: ")
@@ -311,21 +311,21 @@ func TestL00008(t *testing.T) {
 func TestX12(t *testing.T) {
 	workloads(t)
 	b := newBench(t)
-	b.node("node1")
-	b.create(
-		&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v4(1, "10.1.0.1-10.1.0.9", func(s *ipam.PoolSpec) { s.MultusName = []string{b.ns + "/net"} })},
+	b.Node("node1")
+	b.Create(
+		&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: v4(1, "10.1.0.1-10.1.0.9", func(s *ipam.PoolSpec) { s.MultusName = []string{b.NS + "/net"} })},
 		&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: v4(2, "10.2.0.1-10.2.0.9", func(s *ipam.PoolSpec) { s.MultusName = []string{"net"} })},
 	)
-	mine := b.ns
-	b.ns = "kube-system"
-	b.network("net", `,"default_ipv4_ippool":["a","b"]`)
+	mine := b.NS
+	b.NS = "kube-system"
+	b.Network("net", `,"default_ipv4_ippool":["a","b"]`)
 	t.Cleanup(func() {
 		network := &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "net"}}
-		if err := b.c.Delete(context.Background(), network); err != nil {
+		if err := b.C.Delete(context.Background(), network); err != nil {
 			t.Error(err)
 		}
 	})
-	b.ns = mine
+	b.NS = mine
 	b.start(nil)
 	b.machines()
 	o := b.workload("StatefulSet", "w", 2, networks("kube-system/net"))
@@ -339,10 +339,10 @@ func TestX12(t *testing.T) {
 func TestG00012(t *testing.T) {
 	workloads(t)
 	b := newBench(t)
-	b.node("node1")
-	b.node("node2")
+	b.Node("node1")
+	b.Node("node2")
 	b.pool("a", "10.1.0.0/16", "10.1.0.1-10.1.0.11")
-	b.network("net", `,"default_ipv4_ippool":["a"]`)
+	b.Network("net", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	b.machines()
 	for range 2 {
@@ -360,7 +360,7 @@ func TestG00012(t *testing.T) {
 		for _, o := range all {
 			b.end(o)
 		}
-		b.delete(bare)
+		b.Delete(bare)
 	}
 	b.free()
 }
@@ -408,7 +408,7 @@ func (b *bench) collector() (c *collector, stop func()) {
 	}
 	c = &collector{woken: map[types.NamespacedName]bool{}}
 	c.Controller = addresses.Controller{
-		Cache: mgr.GetCache(), Live: b.c, Writer: b.c, Now: time.Now, Identity: "collector",
+		Cache: mgr.GetCache(), Live: b.C, Writer: b.C, Now: time.Now, Identity: "collector",
 		Each: func(n int, f func(int) error) error {
 			for i := range n {
 				if err := f(i); err != nil {
@@ -448,14 +448,14 @@ func (c *collector) round(b *bench) int {
 // another pod of the name has it: the collector frees nothing.
 func TestX29(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5")
-	b.network("net", `,"default_ipv4_ippool":["a"]`)
+	b.Network("net", `,"default_ipv4_ippool":["a"]`)
 	stop := b.start(nil)
 	p := b.pod("p", "node1", networks("net"))
 	b.readyAs("p", p)
 	stop()
-	b.delete(p)
+	b.Delete(p)
 	b.withdraw("p")
 	c, stop := b.collector()
 	stop()
@@ -464,7 +464,7 @@ func TestX29(t *testing.T) {
 	p = b.pod("p", "node1", networks("net"))
 	b.readyAs("p", p)
 	former := &v1alpha1.IPAddress{}
-	if err := b.c.Get(b.Context(), client.ObjectKey{Name: "10.1.0.5"}, former); err != nil {
+	if err := b.C.Get(b.Context(), client.ObjectKey{Name: "10.1.0.5"}, former); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -474,7 +474,7 @@ func TestX29(t *testing.T) {
 	}
 	b.readyAs("p", p)
 	now := &v1alpha1.IPAddress{}
-	if err := b.c.Get(b.Context(), client.ObjectKey{Name: "10.1.0.5"}, now); err != nil {
+	if err := b.C.Get(b.Context(), client.ObjectKey{Name: "10.1.0.5"}, now); err != nil {
 		t.Fatal(err)
 	}
 	if now.ResourceVersion != former.ResourceVersion {
@@ -490,9 +490,9 @@ func TestReport1Workloads(t *testing.T) {
 	const rounds = 50
 	workloads(t)
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.1-10.1.0.4")
-	b.network("net", `,"default_ipv4_ippool":["a"]`)
+	b.Network("net", `,"default_ipv4_ippool":["a"]`)
 	b.start(nil)
 	c, _ := b.collector()
 	m := b.machines()
@@ -522,7 +522,7 @@ func TestReport1Workloads(t *testing.T) {
 // fill waits until n of n+1 pods run.
 func (b *bench) fill(n int, apps ...string) {
 	b.Helper()
-	b.eventually("the pods", func() error {
+	b.Eventually("the pods", func() error {
 		var all, run int
 		for _, app := range apps {
 			for _, p := range b.podsOf(app) {

@@ -25,11 +25,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/config"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/multihome/multihome/controlplane/addresses"
-	"github.com/multihome/multihome/controlplane/api/nad"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/applications"
@@ -60,139 +57,47 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// bench is a namespace of a test on the real API server, with the controllers that give
-// addresses and pools, and with nodes (see machines).
-type bench struct {
-	*testing.T
-	c  client.WithWatch
-	ns string
-}
+// bench is a bench with the controllers that give addresses and pools, and with nodes (see
+// machines).
+type bench struct{ *testcluster.Bench }
 
-func newBench(t *testing.T) *bench {
-	c := testcluster.Client(t)
-	b := &bench{t, c, testcluster.Namespace(t, c)}
-	t.Cleanup(b.clear)
-	return b
-}
+func newBench(t *testing.T) *bench { return &bench{testcluster.NewBench(t, workloads()...)} }
 
-// clear deletes what isn't in the namespace, and first what would bring it back.
-func (b *bench) clear() {
-	ctx := context.Background()
-	for _, o := range workloads() {
-		if err := b.c.DeleteAllOf(ctx, o, client.InNamespace(b.ns), client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
-			b.Error(err)
-		}
-	}
-	for _, o := range []client.Object{&corev1.Pod{}, &v2beta1.SpiderEndpoint{}} {
-		if err := b.c.DeleteAllOf(ctx, o, client.InNamespace(b.ns), client.GracePeriodSeconds(0)); err != nil {
-			b.Error(err)
-		}
-	}
-	for _, o := range []client.Object{&v1alpha1.IPAddress{}, &v2beta1.SpiderIPPool{}, &v2beta1.SpiderSubnet{}, &v2beta1.SpiderReservedIP{}, &v1alpha1.NodeSpool{}, &corev1.Node{}} {
-		if err := b.c.DeleteAllOf(ctx, o); err != nil {
-			b.Error(err)
-		}
-	}
-	var left v2beta1.SpiderIPPoolList
-	if err := b.c.List(ctx, &left); err != nil {
-		b.Error(err)
-	}
-	for i := range left.Items { // its controller has ended
-		p := left.Items[i].DeepCopy()
-		p.Finalizers = nil
-		if err := client.IgnoreNotFound(b.c.Patch(ctx, p, client.MergeFrom(&left.Items[i]))); err != nil {
-			b.Error(err)
-		}
-	}
-}
-
-// start starts the controllers, which lead without an election.
+// start starts the controllers.
 func (b *bench) start(wrap func(*rest.Config), change ...func(*applications.Options)) (stop func()) {
 	b.Helper()
-	conf := testcluster.Config(b)
-	if wrap != nil {
-		wrap(conf)
-	}
-	byObject := applications.ByObject()
-	byObject[&corev1.Pod{}] = cache.ByObject{Transform: addresses.StripPod}
-	mgr, err := ctrl.NewManager(conf, ctrl.Options{
-		Scheme: testcluster.Scheme(b), Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
-		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
-		Cache:      cache.Options{ByObject: byObject},
+	cached := applications.ByObject()
+	cached[&corev1.Pod{}] = cache.ByObject{Transform: addresses.StripPod}
+	return b.Run(wrap, cached, func(ctx context.Context, mgr ctrl.Manager) error {
+		for _, index := range []func(context.Context, ctrl.Manager) error{pools.Index, addresses.Index, applications.Index, identities.Index} {
+			if err := index(ctx, mgr); err != nil {
+				return err
+			}
+		}
+		if err := pools.Add(mgr); err != nil {
+			return err
+		}
+		if err := identities.Add(mgr); err != nil {
+			return err
+		}
+		stock, err := addresses.Add(ctx, mgr, ipam.Settings{MultusNamespace: "kube-system"})
+		if err != nil {
+			return err
+		}
+		options := applications.Options{Number: ipam.Number{N: 1, More: true}}
+		for _, f := range change {
+			f(&options)
+		}
+		return applications.Add(mgr, stock, options)
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(b.Context())
-	for _, index := range []func(context.Context, ctrl.Manager) error{pools.Index, addresses.Index, applications.Index, identities.Index} {
-		if err := index(ctx, mgr); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if err := pools.Add(mgr); err != nil {
-		b.Fatal(err)
-	}
-	if err := identities.Add(mgr); err != nil {
-		b.Fatal(err)
-	}
-	stock, err := addresses.Add(ctx, mgr, ipam.Settings{MultusNamespace: "kube-system"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	options := applications.Options{Number: ipam.Number{N: 1, More: true}}
-	for _, f := range change {
-		f(&options)
-	}
-	if err := applications.Add(mgr, stock, options); err != nil {
-		b.Fatal(err)
-	}
-	var done sync.WaitGroup
-	done.Go(func() {
-		if err := mgr.Start(ctx); err != nil {
-			b.Error(err)
-		}
-	})
-	var once sync.Once
-	stop = func() { once.Do(func() { cancel(); done.Wait() }) }
-	b.Cleanup(stop)
-	return stop
-}
-
-// create creates objects, each in the namespace if it is in one.
-func (b *bench) create(objects ...client.Object) {
-	b.Helper()
-	for _, o := range objects {
-		if err := b.c.Create(b.Context(), o); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func (b *bench) node(name string) {
-	b.Helper()
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	b.create(n)
-	n.Status.NodeInfo.MachineID = "machine-of-" + name
-	if err := b.c.Status().Update(b.Context(), n); err != nil {
-		b.Fatal(err)
-	}
 }
 
 // subnet makes a SpiderSubnet.
 func (b *bench) subnet(name, cidr string, ips ...string) *v2beta1.SpiderSubnet {
 	b.Helper()
 	s := &v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: ipam.SubnetSpec{Subnet: cidr, IPs: ips}}
-	b.create(s)
+	b.Create(s)
 	return s
-}
-
-// network makes a NetworkAttachmentDefinition.
-func (b *bench) network(name string) {
-	b.Helper()
-	b.create(&nad.NetworkAttachmentDefinition{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name},
-		Spec:       nad.Spec{Config: fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"plugins":[{"type":"macvlan","master":"eth0","ipam":{"type":"spiderpool"}}]}`, name)},
-	})
 }
 
 // subnets returns annotations for NICs net1, net2, ... of network lan, each with a subnet.
@@ -230,22 +135,22 @@ func selector(name string) *metav1.LabelSelector {
 func (b *bench) deployment(name string, replicas int, annotations map[string]string) *appsv1.Deployment {
 	b.Helper()
 	d := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name},
 		Spec:       appsv1.DeploymentSpec{Replicas: ptr.To(int32(replicas)), Selector: selector(name), Template: template(name, annotations)},
 	}
-	b.create(d)
+	b.Create(d)
 	return d
 }
 
 // change changes an object of the API server until that succeeds.
 func change[T client.Object](b *bench, o T, f func(T)) {
 	b.Helper()
-	b.eventually("changing "+o.GetName(), func() error {
-		if err := b.c.Get(b.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+	b.Eventually("changing "+o.GetName(), func() error {
+		if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(o), o); err != nil {
 			return err
 		}
 		f(o)
-		return b.c.Update(b.Context(), o)
+		return b.C.Update(b.Context(), o)
 	})
 }
 
@@ -254,36 +159,17 @@ func (b *bench) scale(d *appsv1.Deployment, replicas int) {
 	change(b, d, func(d *appsv1.Deployment) { d.Spec.Replicas = ptr.To(int32(replicas)) })
 }
 
-func (b *bench) delete(o client.Object) {
-	b.Helper()
-	if err := b.c.Delete(b.Context(), o, client.GracePeriodSeconds(0), client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// eventually tries until there is no error.
-func (b *bench) eventually(what string, f func() error) {
-	b.Helper()
-	var err error
-	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err = f(); err == nil {
-			return
-		}
-	}
-	b.Fatalf("%s: %v", what, err)
-}
-
 // pools waits until there are pools, and their IPAddresses, as described: NAME RANGES of each.
 // In a name, UID stands for the last group of the UID of the application.
 func (b *bench) pools(app client.Object, want ...string) {
 	b.Helper()
 	uid := string(app.GetUID())
 	slices.Sort(want)
-	b.eventually("pools", func() error {
+	b.Eventually("pools", func() error {
 		var pools v2beta1.SpiderIPPoolList
 		var all v1alpha1.IPAddressList
 		for _, list := range []client.ObjectList{&pools, &all} {
-			if err := b.c.List(b.Context(), list); err != nil {
+			if err := b.C.List(b.Context(), list); err != nil {
 				return err
 			}
 		}
@@ -313,9 +199,9 @@ func (b *bench) pools(app client.Object, want ...string) {
 // size waits until the pool whose name begins so has so many addresses, and shows them.
 func (b *bench) size(prefix string, want int64) {
 	b.Helper()
-	b.eventually("size of pool "+prefix, func() error {
+	b.Eventually("size of pool "+prefix, func() error {
 		var pools v2beta1.SpiderIPPoolList
-		if err := b.c.List(b.Context(), &pools); err != nil {
+		if err := b.C.List(b.Context(), &pools); err != nil {
 			return err
 		}
 		for _, p := range pools.Items {
@@ -323,7 +209,7 @@ func (b *bench) size(prefix string, want int64) {
 				continue
 			}
 			var all v1alpha1.IPAddressList
-			if err := b.c.List(b.Context(), &all, client.MatchingFields{v1alpha1.ByPool: p.Name}); err != nil {
+			if err := b.C.List(b.Context(), &all, client.MatchingFields{v1alpha1.ByPool: p.Name}); err != nil {
 				return err
 			}
 			if int64(len(all.Items)) != want || p.Status.TotalIPCount == nil || *p.Status.TotalIPCount != want {
@@ -339,18 +225,18 @@ func (b *bench) size(prefix string, want int64) {
 func (b *bench) pod(name string, annotations map[string]string) *corev1.Pod {
 	b.Helper()
 	t := template(name, annotations)
-	t.Namespace, t.Name = b.ns, name
+	t.Namespace, t.Name = b.NS, name
 	p := &corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
-	b.create(p)
+	b.Create(p)
 	return p
 }
 
 // counts waits until a subnet says how many of its addresses are in pools.
 func (b *bench) counts(subnet string, want int64) {
 	b.Helper()
-	b.eventually("subnet "+subnet, func() error {
+	b.Eventually("subnet "+subnet, func() error {
 		s := &v2beta1.SpiderSubnet{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: subnet}, s); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: subnet}, s); err != nil {
 			return err
 		}
 		if s.Status.AllocatedIPCount == nil || *s.Status.AllocatedIPCount != want {
@@ -364,15 +250,15 @@ func (b *bench) counts(subnet string, want int64) {
 func (b *bench) running(app string, n int) map[string]string {
 	b.Helper()
 	var out map[string]string
-	b.eventually(fmt.Sprintf("%d pods of %s", n, app), func() error {
+	b.Eventually(fmt.Sprintf("%d pods of %s", n, app), func() error {
 		out = map[string]string{}
 		var pods corev1.PodList
-		if err := b.c.List(b.Context(), &pods, client.InNamespace(b.ns), client.MatchingLabels{"app": app}); err != nil {
+		if err := b.C.List(b.Context(), &pods, client.InNamespace(b.NS), client.MatchingLabels{"app": app}); err != nil {
 			return err
 		}
 		for _, p := range pods.Items {
 			c := &v2beta1.SpiderEndpoint{}
-			err := b.c.Get(b.Context(), client.ObjectKeyFromObject(&p), c)
+			err := b.C.Get(b.Context(), client.ObjectKeyFromObject(&p), c)
 			if err == nil && p.Status.Phase == corev1.PodRunning && p.DeletionTimestamp.IsZero() && c.Spec.PodUID == string(p.UID) && c.Status.Phase == v2beta1.Allocated {
 				var parts []string
 				for _, nic := range c.Status.Current.IPs {
@@ -392,9 +278,9 @@ func (b *bench) running(app string, n int) map[string]string {
 // says waits until an event about an object has a reason and a part of a message.
 func (b *bench) says(o client.Object, reason, part string) {
 	b.Helper()
-	b.eventually("event "+reason, func() error {
+	b.Eventually("event "+reason, func() error {
 		var events corev1.EventList
-		if err := b.c.List(b.Context(), &events, client.InNamespace(b.ns)); err != nil {
+		if err := b.C.List(b.Context(), &events, client.InNamespace(b.NS)); err != nil {
 			return err
 		}
 		var all []string
@@ -413,9 +299,9 @@ func (b *bench) says(o client.Object, reason, part string) {
 // waits waits until a claim says why it has no addresses.
 func (b *bench) waits(pod, want string) {
 	b.Helper()
-	b.eventually("pod "+pod, func() error {
+	b.Eventually("pod "+pod, func() error {
 		c := &v2beta1.SpiderEndpoint{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Namespace: b.ns, Name: pod}, c); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Namespace: b.NS, Name: pod}, c); err != nil {
 			return err
 		}
 		for _, cond := range c.Status.Conditions {
@@ -450,7 +336,7 @@ func (b *bench) round(ctx context.Context, owner map[string]string) error {
 	var claims v2beta1.SpiderEndpointList
 	var pods corev1.PodList
 	for _, list := range []client.ObjectList{&claims, &pods} {
-		if err := b.c.List(ctx, list, client.InNamespace(b.ns)); err != nil {
+		if err := b.C.List(ctx, list, client.InNamespace(b.NS)); err != nil {
 			return err
 		}
 	}
@@ -479,7 +365,7 @@ func (b *bench) round(ctx context.Context, owner map[string]string) error {
 				node = a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
 			}
 			writes.Go(func() error {
-				return b.c.SubResource("binding").Create(ctx, p, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}})
+				return b.C.SubResource("binding").Create(ctx, p, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}})
 			})
 		case alive[uid] && p.Status.Phase != corev1.PodRunning && claim != nil && claim.Status.Phase == v2beta1.Allocated && claim.Status.Withdrawn == nil:
 			for name := range addresses.Named(claim) {
@@ -490,7 +376,7 @@ func (b *bench) round(ctx context.Context, owner map[string]string) error {
 			}
 			p.Status.Phase = corev1.PodRunning
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
-			writes.Go(func() error { return b.c.Status().Update(ctx, p) })
+			writes.Go(func() error { return b.C.Status().Update(ctx, p) })
 		}
 	}
 	for uid, claim := range of {
@@ -498,7 +384,7 @@ func (b *bench) round(ctx context.Context, owner map[string]string) error {
 			continue
 		}
 		claim.Status.Withdrawn = &v2beta1.Withdrawn{BootID: "boot", MachineID: claim.Spec.MachineID}
-		writes.Go(func() error { return b.c.Status().Update(ctx, claim) })
+		writes.Go(func() error { return b.C.Status().Update(ctx, claim) })
 	}
 	return writes.Wait()
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/testcluster"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -30,8 +31,8 @@ func workloads() []client.Object {
 // of the pods, after scaling to 3, and with +0.
 func TestSeed002(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("subnet-test-ens192", "10.6.0.1/16", "10.6.168.171-10.6.168.180")
 	b.subnet("subnet-test-ens224", "10.7.0.1/16", "10.7.168.171-10.7.168.180")
 	b.start(nil)
@@ -42,7 +43,7 @@ func TestSeed002(t *testing.T) {
 	b.running("test-app", 2)
 	b.counts("subnet-test-ens192", 3)
 	b.counts("subnet-test-ens224", 3)
-	if err := b.c.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.ns), client.GracePeriodSeconds(0)); err != nil {
+	if err := b.C.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.NS), client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
 	b.running("test-app", 2)
@@ -56,7 +57,7 @@ func TestSeed002(t *testing.T) {
 	})
 	b.running("test-app", 3)
 	b.counts("subnet-test-ens192", 3)
-	b.delete(d)
+	b.Delete(d)
 	b.pools(d)
 	b.counts("subnet-test-ens192", 0)
 }
@@ -65,12 +66,12 @@ func TestSeed002(t *testing.T) {
 // it.
 func TestI00003(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
-	meta := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: b.ns, Name: name} }
+	meta := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: b.NS, Name: name} }
 	of := func(name string) corev1.PodTemplateSpec { return template(name, subnets("s")) }
 	job := func(name string) corev1.PodTemplateSpec {
 		p := of(name)
@@ -88,14 +89,14 @@ func TestI00003(t *testing.T) {
 		{sts, "10.6.0.10-10.6.0.12", 2, func() { change(b, sts, func(s *appsv1.StatefulSet) { s.Spec.Replicas = ptr.To[int32](3) }) }, "10.6.0.10-10.6.0.13"},
 		{&appsv1.ReplicaSet{ObjectMeta: meta("rs"), Spec: appsv1.ReplicaSetSpec{Replicas: ptr.To[int32](1), Selector: selector("rs"), Template: of("rs")}}, "10.6.0.10-10.6.0.11", 1, nil, ""},
 		{&appsv1.DaemonSet{ObjectMeta: meta("ds"), Spec: appsv1.DaemonSetSpec{Selector: selector("ds"), Template: of("ds")}}, "10.6.0.10-10.6.0.11", 1,
-			func() { b.node("node2") }, "10.6.0.10-10.6.0.12"},
+			func() { b.Node("node2") }, "10.6.0.10-10.6.0.12"},
 		{&batchv1.Job{ObjectMeta: meta("job"), Spec: batchv1.JobSpec{Completions: ptr.To[int32](3), Parallelism: ptr.To[int32](2), Template: job("job")}}, "10.6.0.10-10.6.0.13", 2, nil, ""},
 		{&batchv1.CronJob{ObjectMeta: meta("cron"), Spec: batchv1.CronJobSpec{Schedule: "0 0 1 1 *", JobTemplate: batchv1.JobTemplateSpec{Spec: batchv1.JobSpec{Template: job("cron")}}}},
 			"10.6.0.10-10.6.0.11", 0, nil, ""},
 	} {
 		t.Run(x.o.GetName(), func(t *testing.T) {
-			b := &bench{t, b.c, b.ns}
-			b.create(x.o)
+			b := &bench{&testcluster.Bench{T: t, C: b.C, NS: b.NS}}
+			b.Create(x.o)
 			name := "auto-" + x.o.GetName() + "-v4-net1-UID "
 			b.pools(x.o, name+x.range1)
 			b.running(x.o.GetName(), x.pods)
@@ -103,7 +104,7 @@ func TestI00003(t *testing.T) {
 				x.then()
 				b.pools(x.o, name+x.range2)
 			}
-			b.delete(x.o)
+			b.Delete(x.o)
 			b.pools(x.o)
 			b.counts("s", 0)
 		})
@@ -113,17 +114,17 @@ func TestI00003(t *testing.T) {
 // TestCronJobsPods: I00003: the pods of a CronJob's Job are served from the CronJob's pool.
 func TestCronJobsPods(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
 	p := template("cron", subnets("s"))
 	p.Spec.RestartPolicy = corev1.RestartPolicyNever
 	spec := batchv1.JobSpec{Template: p}
-	cron := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "cron"}, Spec: batchv1.CronJobSpec{Schedule: "0 0 1 1 *", JobTemplate: batchv1.JobTemplateSpec{Spec: spec}}}
-	b.create(cron)
-	b.create(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "cron-1", OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(cron, batchv1.SchemeGroupVersion.WithKind("CronJob"))}}, Spec: spec})
+	cron := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "cron"}, Spec: batchv1.CronJobSpec{Schedule: "0 0 1 1 *", JobTemplate: batchv1.JobTemplateSpec{Spec: spec}}}
+	b.Create(cron)
+	b.Create(&batchv1.Job{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "cron-1", OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(cron, batchv1.SchemeGroupVersion.WithKind("CronJob"))}}, Spec: spec})
 	for pod, has := range b.running("cron", 1) {
 		if has != "10.6.0.10/16" && has != "10.6.0.11/16" {
 			t.Errorf("pod %s has %s, want one of the CronJob's pool", pod, has)
@@ -135,8 +136,8 @@ func TestCronJobsPods(t *testing.T) {
 // TestI00006: made and deleted again and again, an application leaves the subnet as it was.
 func TestI00006(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.12")
 	b.start(nil)
 	b.machines()
@@ -144,13 +145,13 @@ func TestI00006(t *testing.T) {
 		d := b.deployment("app", 2, subnets("s"))
 		b.running("app", 2)
 		b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.12")
-		b.delete(d)
-		b.eventually("the pods are gone", func() error {
+		b.Delete(d)
+		b.Eventually("the pods are gone", func() error {
 			var pods corev1.PodList
-			if err := b.c.List(t.Context(), &pods, client.InNamespace(b.ns)); err != nil || len(pods.Items) == 0 {
+			if err := b.C.List(t.Context(), &pods, client.InNamespace(b.NS)); err != nil || len(pods.Items) == 0 {
 				return err
 			}
-			return b.c.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.ns), client.GracePeriodSeconds(0))
+			return b.C.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.NS), client.GracePeriodSeconds(0))
 		})
 	}
 	b.pools(&corev1.Pod{})
@@ -160,8 +161,8 @@ func TestI00006(t *testing.T) {
 // TestI00008: scaled up and down in quick succession, a pool ends at replicas + N.
 func TestI00008(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
@@ -184,17 +185,17 @@ func TestI00008(t *testing.T) {
 // pool ends at replicas + N.
 func TestReport4(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
 	d := b.deployment("app", 0, subnets("s"))
 	for round := range 50 {
 		b.scale(d, 10)
-		b.eventually("some are up", func() error {
+		b.Eventually("some are up", func() error {
 			var claims v2beta1.SpiderEndpointList
-			if err := b.c.List(t.Context(), &claims, client.InNamespace(b.ns)); err != nil || len(claims.Items) >= 6 {
+			if err := b.C.List(t.Context(), &claims, client.InNamespace(b.NS)); err != nil || len(claims.Items) >= 6 {
 				return err
 			}
 			return errors.New("fewer than 6")
@@ -209,8 +210,8 @@ func TestReport4(t *testing.T) {
 // TestX18: A shrinks while B grows in a full subnet.
 func TestX18(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.19")
 	b.start(nil)
 	b.machines()
@@ -231,8 +232,8 @@ func TestX18(t *testing.T) {
 // TestX19: 30 applications at once in a subnet that just fits them.
 func TestX19(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.1.1-10.6.1.60")
 	b.start(nil)
 	b.machines()
@@ -249,29 +250,29 @@ func TestX19(t *testing.T) {
 // TestI00011: reserved addresses are skipped, and given back when they are reserved later.
 func TestI00011(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: ipam.ReservedSpec{IPs: []string{"10.6.0.11"}}})
+	b.Create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "r"}, Spec: ipam.ReservedSpec{IPs: []string{"10.6.0.11"}}})
 	b.start(nil)
 	b.machines()
 	d := b.deployment("app", 1, with(subnets("s"), ipam.IPNumberAnnotation, "+2"))
 	b.running("app", 1)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10,10.6.0.12-10.6.0.13")
-	b.create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "r2"}, Spec: ipam.ReservedSpec{IPs: []string{"10.6.0.12"}}})
+	b.Create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "r2"}, Spec: ipam.ReservedSpec{IPs: []string{"10.6.0.12"}}})
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10,10.6.0.13-10.6.0.14")
 }
 
 // TestI00012: I00012, I00021: several NICs, and applications of one name in two namespaces.
 func TestI00012(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
+	b.Node("node1")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.subnet("s6", "fd00:6::/64", "fd00:6::10-fd00:6::30")
 	other := newBench(t)
 	b.start(nil)
 	for _, x := range []*bench{b, other} {
-		x.network("lan")
+		x.Network("lan", "")
 		x.machines()
 	}
 	both := `[{"interface":"net1","ipv4":["s"],"ipv6":["s6"]},{"interface":"net2","ipv4":["s"]}]`
@@ -293,8 +294,8 @@ func TestI00012(t *testing.T) {
 // TestI00013: the annotation subnet is for all NICs.
 func TestI00013(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
@@ -307,8 +308,8 @@ func TestI00013(t *testing.T) {
 // application. One of the same kind and name takes it over, another kind doesn't.
 func TestI00015(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
@@ -316,24 +317,24 @@ func TestI00015(t *testing.T) {
 	d := b.deployment("app", 2, stays())
 	b.running("app", 2)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.12")
-	b.delete(d)
+	b.Delete(d)
 	b.running("app", 0)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.12")
-	sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "app"}, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](1), Selector: selector("app"), Template: template("app", subnets("s"))}}
-	b.create(sts)
+	sts := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "app"}, Spec: appsv1.StatefulSetSpec{Replicas: ptr.To[int32](1), Selector: selector("app"), Template: template("app", subnets("s"))}}
+	b.Create(sts)
 	if got := b.running("app", 1); got["app-0"] != "10.6.0.13/16" && got["app-0"] != "10.6.0.14/16" {
 		t.Errorf("I00016: the StatefulSet's pod has %s, want an address that the Deployment's pool hasn't", got["app-0"])
 	}
-	b.delete(sts)
+	b.Delete(sts)
 	b.running("app", 0)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.12")
 	again := b.deployment("app", 3, stays())
 	b.running("app", 3)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.13") // its name is that of the first one's UID
-	b.delete(again)
+	b.Delete(again)
 	b.running("app", 0)
 	var pools v2beta1.SpiderIPPoolList
-	if err := b.c.List(t.Context(), &pools); err != nil || len(pools.Items) != 1 || pools.Items[0].Labels["ipam.spidernet.io/owner-application-uid"] != string(again.UID) {
+	if err := b.C.List(t.Context(), &pools); err != nil || len(pools.Items) != 1 || pools.Items[0].Labels["ipam.spidernet.io/owner-application-uid"] != string(again.UID) {
 		t.Fatalf("%v, pools %v", err, pools.Items)
 	}
 	change(b, &pools.Items[0], func(p *v2beta1.SpiderIPPool) { p.Labels[ipam.ReclaimLabel] = "true" })
@@ -345,14 +346,14 @@ func TestI00015(t *testing.T) {
 func TestI00017(t *testing.T) {
 	b := newBench(t)
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.network("lan")
+	b.Network("lan", "")
 	b.start(nil)
 	name := strings.Repeat("long.name-", 25) + "abc"
 	d := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name},
 		Spec:       appsv1.DeploymentSpec{Replicas: ptr.To[int32](0), Selector: selector("x"), Template: template("x", subnets("s"))},
 	}
-	b.create(d)
+	b.Create(d)
 	b.pools(d, "auto-"+name[:227]+"-v4-net1-UID 10.6.0.10")
 }
 
@@ -360,8 +361,8 @@ func TestI00017(t *testing.T) {
 // is deleted comes again.
 func TestI00018(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
@@ -369,16 +370,16 @@ func TestI00018(t *testing.T) {
 	b.running("app", 1)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.11")
 	var pools v2beta1.SpiderIPPoolList
-	if err := b.c.List(t.Context(), &pools); err != nil {
+	if err := b.C.List(t.Context(), &pools); err != nil {
 		t.Fatal(err)
 	}
 	p := &pools.Items[0]
 	change(b, p, func(p *v2beta1.SpiderIPPool) { p.Spec.IPs = []string{"10.6.0.20-10.6.0.29"} })
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.11")
-	b.delete(p)
-	b.eventually("another pool", func() error {
+	b.Delete(p)
+	b.Eventually("another pool", func() error {
 		now := &v2beta1.SpiderIPPool{}
-		if err := b.c.Get(t.Context(), client.ObjectKeyFromObject(p), now); err != nil || now.UID != p.UID {
+		if err := b.C.Get(t.Context(), client.ObjectKeyFromObject(p), now); err != nil || now.UID != p.UID {
 			return err
 		}
 		return errors.New("the same pool")
@@ -389,8 +390,8 @@ func TestI00018(t *testing.T) {
 // TestI00020: nobody else gets the spare address of an application's pool.
 func TestI00020(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.11")
 	b.start(nil)
 	b.machines()
@@ -399,7 +400,7 @@ func TestI00020(t *testing.T) {
 	uid := string(d.UID)
 	pool := "auto-app-v4-net1-" + uid[strings.LastIndex(uid, "-")+1:]
 	b.pod("thief", map[string]string{ipam.NetworksAnnotation: "lan", ipam.IPPoolAnnotation: `{"ipv4":["` + pool + `"]}`})
-	b.waits("thief", "pool "+pool+": it is the pool of Deployment "+b.ns+"/app: want annotation ipam.spidernet.io/subnets, from which each application gets a pool of its own")
+	b.waits("thief", "pool "+pool+": it is the pool of Deployment "+b.NS+"/app: want annotation ipam.spidernet.io/subnets, from which each application gets a pool of its own")
 	b.pod("bare", subnets("s"))
 	b.waits("bare", "no IPv4 address for net1: SpiderSubnet s: 2 of 2 addresses are in use")
 	other := b.deployment("other", 1, subnets("s"))
@@ -409,8 +410,8 @@ func TestI00020(t *testing.T) {
 // TestI00023: a bare pod gets its address straight from the subnet; it counts there.
 func TestI00023(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	s := b.subnet("s", "10.6.0.0/16", "10.6.0.1-10.6.0.12")
 	change(b, s, func(s *v2beta1.SpiderSubnet) {
 		s.Spec.ExcludeIPs, s.Spec.Gateway = []string{"10.6.0.1"}, ptr.To("10.6.0.1")
@@ -422,11 +423,11 @@ func TestI00023(t *testing.T) {
 		t.Errorf("it has %v", got)
 	}
 	c := &v2beta1.SpiderEndpoint{}
-	if err := b.c.Get(t.Context(), client.ObjectKeyFromObject(p), c); err != nil || c.Status.Current.IPs[0].IPv4Gateway != "10.6.0.1" || c.Status.Current.IPs[0].IPv4Pool != "subnet/s" {
+	if err := b.C.Get(t.Context(), client.ObjectKeyFromObject(p), c); err != nil || c.Status.Current.IPs[0].IPv4Gateway != "10.6.0.1" || c.Status.Current.IPs[0].IPv4Pool != "subnet/s" {
 		t.Errorf("%v, claim %+v", err, c.Status.Current)
 	}
 	b.counts("s", 1)
-	b.delete(p)
+	b.Delete(p)
 	b.counts("s", 0)
 	b.pod("lost", subnets("t"))
 	b.waits("lost", "SpiderSubnet t: there is no such SpiderSubnet")
@@ -435,13 +436,13 @@ func TestI00023(t *testing.T) {
 // TestHostNetwork: an application in the nodes' network has no pool.
 func TestHostNetwork(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	of := template("host", subnets("s"))
 	of.Spec.HostNetwork = true
-	b.create(&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "host"}, Spec: appsv1.DeploymentSpec{Selector: selector("host"), Template: of}})
+	b.Create(&appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "host"}, Spec: appsv1.DeploymentSpec{Selector: selector("host"), Template: of}})
 	d := b.deployment("app", 0, subnets("s")) // made later, and has its pool
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10")
 }
@@ -451,8 +452,8 @@ func TestHostNetwork(t *testing.T) {
 // resizes.
 func TestChanges(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("a", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.subnet("z", "10.7.0.0/16", "10.7.0.10-10.7.0.30")
 	b.start(nil)
@@ -479,8 +480,8 @@ func TestChanges(t *testing.T) {
 // TestSurge: with +0 a rolling update waits for an address, says so, and goes on.
 func TestSurge(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
@@ -491,7 +492,7 @@ func TestSurge(t *testing.T) {
 		d.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: ptr.To(intstr.FromInt32(1)), MaxUnavailable: ptr.To(intstr.FromInt32(1))}
 		d.Spec.Template.Labels["version"] = "2"
 	})
-	b.eventually("other pods", func() error {
+	b.Eventually("other pods", func() error {
 		for name := range b.running("app", 2) {
 			if first[name] != "" {
 				return fmt.Errorf("%s is still there", name)
@@ -506,8 +507,8 @@ func TestSurge(t *testing.T) {
 // pool grows by one, the pod gets that, and the address stays in quarantine.
 func TestConflict(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 	b.start(nil)
 	b.machines()
@@ -518,18 +519,18 @@ func TestConflict(t *testing.T) {
 			continue
 		}
 		p := &corev1.Pod{}
-		if err := b.c.Get(t.Context(), client.ObjectKey{Namespace: b.ns, Name: name}, p); err != nil {
+		if err := b.C.Get(t.Context(), client.ObjectKey{Namespace: b.NS, Name: name}, p); err != nil {
 			t.Fatal(err)
 		}
 		s := &v1alpha1.NodeSpool{ObjectMeta: metav1.ObjectMeta{Name: "node1"}}
-		b.create(s)
+		b.Create(s)
 		s.Status = v1alpha1.NodeSpoolStatus{MachineID: "machine-of-node1", Conflicts: []v1alpha1.Conflict{
-			{Namespace: b.ns, Pod: name, PodUID: string(p.UID), Interface: "net1", Address: "10.6.0.10", MAC: "02:00:00:00:00:09"},
+			{Namespace: b.NS, Pod: name, PodUID: string(p.UID), Interface: "net1", Address: "10.6.0.10", MAC: "02:00:00:00:00:09"},
 		}}
-		if err := b.c.Status().Update(t.Context(), s); err != nil {
+		if err := b.C.Status().Update(t.Context(), s); err != nil {
 			t.Fatal(err)
 		}
-		b.eventually("another address", func() error {
+		b.Eventually("another address", func() error {
 			if got := b.running("app", 2)[name]; got != "10.6.0.12/16" {
 				return fmt.Errorf("it has %s", got)
 			}
@@ -538,7 +539,7 @@ func TestConflict(t *testing.T) {
 	}
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.12")
 	a := &v1alpha1.IPAddress{}
-	if err := b.c.Get(t.Context(), client.ObjectKey{Name: "10.6.0.10"}, a); err != nil || a.Spec.State != v1alpha1.Quarantined {
+	if err := b.C.Get(t.Context(), client.ObjectKey{Name: "10.6.0.10"}, a); err != nil || a.Spec.State != v1alpha1.Quarantined {
 		t.Errorf("%+v, %v", a.Spec, err)
 	}
 }

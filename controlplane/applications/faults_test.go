@@ -43,8 +43,8 @@ func (f *faults) RoundTrip(r *http.Request) (*http.Response, error) {
 // an address, each address is in one pool, and the counts are right.
 func TestX20(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.40")
 	b.machines()
 	f := &faults{}
@@ -59,7 +59,7 @@ func TestX20(t *testing.T) {
 	for round, n := range []int{6, 1, 5, 3} {
 		b.scale(x, n)
 		from := f.writes.Load()
-		b.eventually("some writes", func() error {
+		b.Eventually("some writes", func() error {
 			if f.writes.Load() < from+int64(3+round) {
 				return errors.New("not yet")
 			}
@@ -76,11 +76,11 @@ func TestX20(t *testing.T) {
 	b.size("auto-y-v4-net1", 3)
 	b.counts("s", 11)
 	var all v1alpha1.IPAddressList
-	if err := b.c.List(t.Context(), &all); err != nil || len(all.Items) != 11 {
+	if err := b.C.List(t.Context(), &all); err != nil || len(all.Items) != 11 {
 		t.Errorf("%v, %d IPAddresses, want 11", err, len(all.Items))
 	}
 	for _, o := range []*appsv1.Deployment{x, y} {
-		b.delete(o)
+		b.Delete(o)
 	}
 	b.pools(x)
 	b.counts("s", 0)

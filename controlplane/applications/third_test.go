@@ -62,7 +62,7 @@ func (b *bench) kind() {
 			b.Error(err)
 		}
 	})
-	b.eventually("the kind", func() error {
+	b.Eventually("the kind", func() error {
 		if err := c.Get(b.Context(), client.ObjectKeyFromObject(crd), crd); err != nil {
 			return err
 		}
@@ -80,14 +80,14 @@ func (b *bench) cloneSet(name string, n int, annotations map[string]string) *uns
 	b.Helper()
 	u := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"replicas": int64(n)}}}
 	u.SetGroupVersionKind(clones)
-	u.SetNamespace(b.ns)
+	u.SetNamespace(b.NS)
 	u.SetName(name)
 	texts := map[string]any{}
 	for k, v := range annotations {
 		texts[k] = v
 	}
 	_ = unstructured.SetNestedMap(u.Object, texts, "spec", "template", "metadata", "annotations")
-	b.eventually("making "+name, func() error { return b.c.Create(b.Context(), u) }) // discovery may be late
+	b.Eventually("making "+name, func() error { return b.C.Create(b.Context(), u) }) // discovery may be late
 	for i := range n {
 		b.clone(u, i, annotations)
 	}
@@ -98,9 +98,9 @@ func (b *bench) clone(of *unstructured.Unstructured, i int, annotations map[stri
 	b.Helper()
 	t := template(of.GetName(), annotations)
 	p := &corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}
-	p.Namespace, p.Name = b.ns, fmt.Sprintf("%s-%c", of.GetName(), 'a'+i)
+	p.Namespace, p.Name = b.NS, fmt.Sprintf("%s-%c", of.GetName(), 'a'+i)
 	p.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(of, clones)}
-	b.create(p)
+	b.Create(p)
 	return p
 }
 
@@ -108,21 +108,21 @@ func (b *bench) clone(of *unstructured.Unstructured, i int, annotations map[stri
 func TestT00001(t *testing.T) {
 	b := newBench(t)
 	b.kind()
-	b.node("node1")
-	b.network("lan")
-	b.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: "10.6.0.0/16", IPs: []string{"10.6.0.10-10.6.0.12"}}}})
+	b.Node("node1")
+	b.Network("lan", "")
+	b.Create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "pool"}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: "10.6.0.0/16", IPs: []string{"10.6.0.10-10.6.0.12"}}}})
 	b.start(nil)
 	b.machines()
 	annotations := map[string]string{ipam.NetworksAnnotation: "lan", "ipam.spidernet.io/ippool": `{"ipv4":["pool"]}`}
 	set := b.cloneSet("clones", 3, annotations)
 	b.running("clones", 3)
-	b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "clones-b"}})
+	b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "clones-b"}})
 	b.clone(set, 3, annotations)
 	got := b.running("clones", 3)
 	if got["clones-d"] != "10.6.0.11/16" && got["clones-d"] != "10.6.0.10/16" && got["clones-d"] != "10.6.0.12/16" {
 		t.Errorf("they have %v", got)
 	}
-	if err := b.c.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.ns), client.GracePeriodSeconds(0)); err != nil {
+	if err := b.C.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.NS), client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
 	b.used("pool", 0)
@@ -131,9 +131,9 @@ func TestT00001(t *testing.T) {
 // used waits until a pool says how many of its addresses are allocated.
 func (b *bench) used(pool string, want int64) {
 	b.Helper()
-	b.eventually("pool "+pool, func() error {
+	b.Eventually("pool "+pool, func() error {
 		p := &v2beta1.SpiderIPPool{}
-		if err := b.c.Get(b.Context(), client.ObjectKey{Name: pool}, p); err != nil {
+		if err := b.C.Get(b.Context(), client.ObjectKey{Name: pool}, p); err != nil {
 			return err
 		}
 		if p.Status.AllocatedIPCount == nil || *p.Status.AllocatedIPCount != want {
@@ -150,8 +150,8 @@ func TestT00002(t *testing.T) {
 		t.Run(fmt.Sprintf("the settings name the kind: %t", named), func(t *testing.T) {
 			b := newBench(t)
 			b.kind()
-			b.node("node1")
-			b.network("lan")
+			b.Node("node1")
+			b.Network("lan", "")
 			b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
 			b.start(nil, func(o *applications.Options) {
 				if named {
@@ -168,7 +168,7 @@ func TestT00002(t *testing.T) {
 			more := b.clone(set, 3, fixed)
 			b.waits(more.Name, "no IPv4 address for net1: pool auto-fixed-v4-net1-")
 			b.waits(more.Name, "3 of 3 addresses are in use")
-			b.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.ns, Name: "fixed-a"}})
+			b.Delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "fixed-a"}})
 			b.running("fixed", 3)
 			b.counts("s", 3)
 
@@ -180,22 +180,22 @@ func TestT00002(t *testing.T) {
 				b.running("scaled", 2)
 				b.size("auto-scaled", 3)
 				patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":4}}`))
-				if err := b.c.Patch(t.Context(), scaled, patch); err != nil {
+				if err := b.C.Patch(t.Context(), scaled, patch); err != nil {
 					t.Fatal(err)
 				}
 				b.size("auto-scaled", 5)
 				b.counts("s", 8)
 			}
 			for _, u := range []*unstructured.Unstructured{set, scaled} {
-				b.delete(u)
+				b.Delete(u)
 			}
-			if err := b.c.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.ns), client.GracePeriodSeconds(0)); err != nil {
+			if err := b.C.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.NS), client.GracePeriodSeconds(0)); err != nil {
 				t.Fatal(err)
 			}
 			b.counts("s", 0)
-			b.eventually("the pools are gone", func() error {
+			b.Eventually("the pools are gone", func() error {
 				var pools v2beta1.SpiderIPPoolList
-				if err := b.c.List(t.Context(), &pools); err != nil || len(pools.Items) == 0 {
+				if err := b.C.List(t.Context(), &pools); err != nil || len(pools.Items) == 0 {
 					return err
 				}
 				return errors.New(strings.TrimSpace(pools.Items[0].Name))

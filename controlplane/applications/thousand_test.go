@@ -25,8 +25,8 @@ var thousand = flag.Int("thousand", 40, "to how many pods TestX17 scales; 1000 i
 // count just that.
 func TestX17(t *testing.T) {
 	b := newBench(t)
-	b.node("node1")
-	b.network("lan")
+	b.Node("node1")
+	b.Network("lan", "")
 	n := *thousand
 	b.subnet("s1", "10.6.0.0/16", fmt.Sprintf("10.6.1.0-10.6.%d.%d", 1+n/256, n%256)) // n + 1 addresses
 	b.subnet("s2", "10.7.0.0/16", fmt.Sprintf("10.7.1.0-10.7.%d.%d", 1+n/256, n%256))
@@ -47,7 +47,7 @@ func TestX17(t *testing.T) {
 		b.counts("s2", int64(replicas+1))
 		t.Logf("%d replicas: the pods after %s, pools and counts after %s", replicas, pods.Round(time.Second/10), time.Since(begin).Round(time.Second/10))
 	}
-	b.delete(d)
+	b.Delete(d)
 	b.counts("s1", 0)
 	b.counts("s2", 0)
 }
@@ -71,7 +71,7 @@ func (b *bench) all(want int) {
 		var claims v2beta1.SpiderEndpointList
 		var pods corev1.PodList
 		for _, list := range []client.ObjectList{&claims, &pods} {
-			if err := b.c.List(b.Context(), list, client.InNamespace(b.ns)); err != nil {
+			if err := b.C.List(b.Context(), list, client.InNamespace(b.NS)); err != nil {
 				return err
 			}
 		}
@@ -106,7 +106,7 @@ func (b *bench) sizes(want int64, prefixes ...string) {
 	b.Helper()
 	b.long("pools", func() error {
 		var all v1alpha1.IPAddressList
-		if err := b.c.List(b.Context(), &all); err != nil {
+		if err := b.C.List(b.Context(), &all); err != nil {
 			return err
 		}
 		counts := map[string]int64{}
