@@ -184,7 +184,7 @@ func list(ops []string) string {
 }
 
 func (m *Mender) fight(p mend.Pod, object string) {
-	note := fmt.Sprintf("%s: another program takes it away or changes it again and again. It was restored three times within a minute, and is left alone now, to be tried again later. "+
+	note := fmt.Sprintf("%s: another program takes it away or changes it again and again. It was restored ten times within a minute, and is left alone now, to be tried again later. "+
 		"Find that program on node %s: systemd-networkd needs the drop-in of `multihome install`; `ip monitor` and `nft monitor` say when it happens", object, m.node)
 	m.log.Info("a fight", "pod", p.String(), "object", object)
 	m.event(p, corev1.EventTypeWarning, "NetworkFight", note)

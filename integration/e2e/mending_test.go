@@ -54,7 +54,6 @@ func mending(t *testing.T) {
 		{"nft flush ruleset in a pod", "nft flush ruleset", p.Netns},
 		{"ip rule flush on the node", flush, node},
 	} {
-		time.Sleep(2 * time.Second) // what is mended three times within a minute counts as a fight: these are others
 		run(t, s.at, "sh", "-c", s.script)
 		comesBack(t, s.what, pods...)
 	}

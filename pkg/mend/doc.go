@@ -12,7 +12,7 @@
 // [State] decides, and knows no clock but the one it is given. [Run] acts, and is thin.
 //
 // Three things keep it from doing harm. A look that finds nothing wakes nobody, so what it
-// writes itself is looked at once more and then forgotten. What it mends three times in a
+// writes itself is looked at once more and then forgotten. What it mends ten times in a
 // minute is in a fight with another program: it leaves that alone for a while. And a pod of
 // which nothing is left on the node may be in the middle of a DEL: it isn't made anew until
 // no plugin works on it.

@@ -38,7 +38,8 @@ const (
 	bare = 5 * time.Second
 	// An object that was mended fights times within fightIn is left alone for truce, and for
 	// twice as long each time, up to longTruce. After calm without a fight it is forgotten.
-	fights    = 3
+	// Who flushes by hand, or by a script that waits for its traffic, is slower than that.
+	fights    = 10
 	fightIn   = time.Minute
 	truce     = time.Minute
 	longTruce = 32 * time.Minute

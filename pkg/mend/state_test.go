@@ -338,8 +338,8 @@ func FuzzState(f *testing.F) {
 					o = id + o
 				}
 				times := append(mended[o], d)
-				if n := len(times); n > 3 && times[n-1]-times[n-4] < fightIn {
-					t.Errorf("%s: mended at %v", o, times[n-4:])
+				if n := len(times); n > fights && times[n-1]-times[n-1-fights] < fightIn {
+					t.Errorf("%s: mended at %v", o, times[n-1-fights:])
 				}
 				mended[o] = times
 			}
