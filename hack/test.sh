@@ -75,6 +75,7 @@ tests() { # tests KIND: runs all tests of a kind
 	fault)
 		longest=24h
 		run fault-host ./integration/fault -run '^TestFaults$' -faults-for 0
+		run fault-mending ./integration/mending -run '^TestFaults$' -strikes 0
 		UML_TIMEOUT=86400 on_uml fault-uml -run '^TestFaults$' -faults-for 0
 		;;
 	checks) make --no-print-directory --keep-going checks || failed=$? ;;

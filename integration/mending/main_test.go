@@ -61,6 +61,7 @@ type mender struct {
 
 	mu    sync.Mutex
 	lines []string
+	ended bool // it says nothing more
 }
 
 // start starts a mender on a node, and waits until it has looked at all pods.
@@ -109,6 +110,16 @@ func (m *mender) listen(out io.Reader) {
 		m.lines = append(m.lines, lines.Text())
 		m.mu.Unlock()
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+}
+
+// hasEnded reports whether the mender has ended by itself.
+func (m *mender) hasEnded() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.ended
 }
 
 // kill ends the mender at once.

@@ -5,6 +5,7 @@ package netstate
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -86,7 +87,8 @@ func (r Rule) String() string {
 // family whose rules are in the snapshot. The kernel makes it with the namespace
 // (fib_default_rules_init in net/ipv4/fib_rules.c, fib6_rules_net_init in
 // net/ipv6/fib6_rules.c), and `ip rule flush` deletes it: without it no packet leaves the
-// namespace, whatever else is there. A rule to main of another priority does as well.
+// namespace, and the kernel refuses routes by gateways that only main leads to: it comes first.
+// A rule to main of another priority does as well.
 func (p *Plan) WantMain(s *Snapshot) {
 	for _, ns := range []NS{Host, Pod} {
 		for _, f := range Families {
@@ -100,7 +102,7 @@ func (p *Plan) WantMain(s *Snapshot) {
 				}
 			}
 			if read {
-				p.WantShared(ns, "the way to all that no other table has", main)
+				p.Present = slices.Insert(p.Present, 0, Item{NS: ns, Object: main, Why: "the way to all that no other table has", Shared: true})
 			}
 		}
 	}

@@ -105,7 +105,7 @@ type Task struct {
 	Log    *slog.Logger
 
 	former  map[netip.Addr]attachment.Attachment // pods whose addresses the attachment takes over
-	earlier []netstate.Op                        // operations of the plugins before this one, in an explanation
+	earlier []netstate.Op                        // operations that were not applied: see Explain and How
 	living  bool                                 // Reconcile has the attachment
 	how     How                                  // of Reconcile
 

@@ -308,8 +308,9 @@ func (p Plugin) check(args *skel.CmdArgs) error {
 
 // How says how Reconcile works.
 type How struct {
-	Dry  bool // applies nothing
-	Keep bool // removes nothing: the configuration may not be the newest
+	Dry     bool          // applies nothing
+	Earlier []netstate.Op // with Dry: what it would have applied for other attachments of the pod
+	Keep    bool          // removes nothing: the configuration may not be the newest
 	// Gentle doesn't wait for another plugin that works on the pod: the error is
 	// [netns.ErrBusy].
 	Gentle bool
@@ -338,7 +339,7 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, how How) (netstate.Plan, []netstat
 		return netstate.Plan{}, nil, err
 	}
 	defer t.close()
-	t.living, t.how = true, how
+	t.living, t.how, t.earlier = true, how, how.Earlier
 	plan, ops, err := p.prepare(t, conf)
 	if err == nil && how.Living {
 		err = p.refuseBare(t, conf, plan)

@@ -273,17 +273,21 @@ func (o Options) repair(p *cachedPod) error {
 	}
 	k := known{vague: p.vague}
 	var errs []error
+	var would []netstate.Op // be applied, if it weren't dry
 	for _, a := range p.attached {
 		of := catalog.Plugins[a.typ]
 		plan, ops, err := of.Reconcile(&skel.CmdArgs{
 			ContainerID: a.ContainerID, Netns: p.netns, IfName: a.IfName, StdinData: a.stdin,
-		}, plugin.How{Dry: o.DryRun, Keep: p.vague, Gentle: o.Gentle, Living: o.Living, Leave: o.leave(a.Attachment)})
+		}, plugin.How{Dry: o.DryRun, Earlier: would, Keep: p.vague, Gentle: o.Gentle, Living: o.Living, Leave: o.leave(a.Attachment)})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s, by %s: %w", words(a.Attachment), a.file, err))
 			continue
 		}
 		for _, op := range ops {
 			o.Did(a.Attachment, op)
+		}
+		if o.DryRun {
+			would = append(would, ops...)
 		}
 		if o.Planned != nil {
 			o.Planned(a.Attachment, plan)

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mending
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/multihome/multihome/integration/fixture"
+)
+
+var strikes = flag.Int("strikes", 3, "how many system calls of the mender TestFaults strikes in each mode, drawn at random; 0 for all")
+
+// flushed is what happens to a node and a pod. The rule for table default is the kernel's.
+var flushed = []string{"ip rule flush on the node", "ip route flush table 500", "ip rule flush in the pod", "nft flush ruleset in the pod",
+	"tables in the pod are flushed", "neighbours of the veth are deleted"}
+
+const defaultRule = "ip rule add pref 32767 lookup default proto kernel;"
+
+// TestFaults has a node and a pod flushed, and the mender killed before each of its system calls,
+// or the call fails. The same mender, or the next one if it has ended, makes all as it was.
+func TestFaults(t *testing.T) {
+	for mode, chain := range map[string]string{"veth": fixture.Chained, "macvlan": strings.Replace(fixture.Chained, "{", `{"hostLink": "macvlan", `, 1)} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := fixture.NewSite(t, fixture.TwoLANs["dual"], chain)
+			state := func() fixture.State {
+				out := s.State(t).Unlike(fixture.Passing).Unnumbered()
+				slices.Sort(out)
+				return out
+			}
+			list := filepath.Join(t.TempDir(), "calls")
+			// strike has a mender mend by inject, until the calls are done or it has ended.
+			strike := func(flags ...string) *mender {
+				for _, what := range flushed {
+					if d := damages[what]; d.onNode != "" {
+						fixture.Sh(t, s.Node.Netns, d.onNode)
+					} else if mode == "veth" || !strings.Contains(d.inPod, "veth0") {
+						fixture.Sh(t, s.Web.Netns, d.inPod)
+					}
+				}
+				fixture.Sh(t, s.Node.Netns, defaultRule)
+				fixture.Sh(t, s.Web.Netns, defaultRule)
+				if !drifts(t, s) {
+					t.Fatal("the control: nothing is to be mended")
+				}
+				m := launch(t, s.Lab, append([]string{fixture.Inject(), "-list", list}, flags...)...)
+				m.eventually("the end of the first look", func() bool { return m.hasEnded() || len(m.said("behind 0")) > 0 })
+				return m
+			}
+			m := strike()
+			m.eventually("a node without drift", func() bool { return !drifts(t, s) })
+			m.kill()
+			s.Check(t)
+			whole := state()
+			text, err := os.ReadFile(list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			calls := strings.Count(string(text), "\n")
+			order := rand.Perm(calls)
+			if *strikes > 0 {
+				order = order[:*strikes]
+			}
+			killed, failed := 0, 0
+			for _, n := range order {
+				call := strconv.Itoa(n + 1)
+				for _, flags := range [][]string{{"-kill", call}, {"-fail", call + "=ENOBUFS"}} {
+					what := fmt.Sprintf("%s of %d calls", strings.Join(flags, " "), calls)
+					m := strike(flags...)
+					switch {
+					case !m.hasEnded():
+						failed++
+					case flags[0] == "-kill":
+						killed++
+						fallthrough
+					default:
+						m = launch(t, s.Lab)
+					}
+					m.eventually("a node without drift after "+what, func() bool { return !drifts(t, s) })
+					m.kill()
+					fixture.Same(t, what, whole, state())
+				}
+			}
+			t.Logf("faults: mending, %s: %d calls, %d faults injected, %d kills survived", mode, calls, failed, killed)
+			if killed == 0 || failed == 0 {
+				t.Error("the control: no strike has hit")
+			}
+		})
+	}
+}
