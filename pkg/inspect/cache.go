@@ -3,6 +3,7 @@
 package inspect
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ type Cached struct {
 	ContainerID string          `json:"containerId"`
 	Network     string          `json:"networkName"`
 	IfName      string          `json:"ifName"`
-	Netns       string          `json:"netns"`
+	Netns       string          `json:"netns"` // libcni has written it since 1.2; until then it is that of the result
 	Args        [][2]string     `json:"cniArgs"`
 	Config      []byte          `json:"config"` // of the network
 	Result      json.RawMessage `json:"result"` // of the chain
@@ -125,7 +126,20 @@ func (c *Cached) read() error {
 	if name := c.Network + "-" + c.ContainerID + "-" + c.IfName; name != filepath.Base(c.File) {
 		return fmt.Errorf("it is of %s, whose file is %s", c.IfName, name)
 	}
+	c.Netns = cmp.Or(c.Netns, c.sandbox())
 	return nil
+}
+
+// sandbox returns the namespace that the result says the NIC is in; "" if it says none.
+func (c *Cached) sandbox() string {
+	if result := c.result(); result != nil {
+		for _, i := range result.Interfaces {
+			if i.Name == c.IfName {
+				return i.Sandbox
+			}
+		}
+	}
+	return ""
 }
 
 // List returns the configuration of the network, nil if it is of a single plugin.

@@ -109,11 +109,11 @@ func (p *Pod) note(a Attachment) {
 }
 
 // kubernetesName returns the pod's namespace and name from CNI_ARGS, as kubelet's runtimes
-// set it.
+// set it. Podman sets the name alone.
 func (c *Cached) kubernetesName() string {
 	namespace, name := c.Arg("K8S_POD_NAMESPACE"), c.Arg("K8S_POD_NAME")
-	if name == "" {
-		return ""
+	if namespace == "" || name == "" {
+		return name
 	}
 	return namespace + "/" + name
 }

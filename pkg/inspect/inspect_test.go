@@ -77,6 +77,28 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestOlderCache reads what libcni before 1.2 writes, as podman 4.3 has it: without the
+// namespace, which is in the result alone.
+func TestOlderCache(t *testing.T) {
+	const entry = `{"kind": "cniCacheV1", "containerId": "abc1", "ifName": "eth0", "networkName": "lan", %s
+		"cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAME", "web"]],
+		"result": {"cniVersion": "1.0.0", "interfaces": [{"name": "vethabc"}, {"name": "veth0", "sandbox": "/other"}, {"name": "eth0", "sandbox": "/run/netns/web"}]}}`
+	for added, want := range map[string]string{"": "/run/netns/web", `"netns": "/newer",`: "/newer"} {
+		dir := t.TempDir()
+		results := ResultsOf(dir)
+		if err := os.Mkdir(results, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(results, "lan-abc1-eth0"), fmt.Appendf(nil, entry, added), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p, err := Find("abc1", []string{dir})
+		if err != nil || p.Netns != want || p.Name != "web" {
+			t.Errorf("with %q: %+v, %v, want web in %s", added, p, err, want)
+		}
+	}
+}
+
 // process starts a process in a namespace, and returns its ID.
 func process(t *testing.T, n *testbed.Netns) int {
 	t.Helper()
