@@ -4,7 +4,7 @@
 # Installs the Debian packages that the tests need and this machine lacks; with
 # the argument e2e also those for the cluster of `make e2e`. The plugins themselves
 # need none of them: the tests read the kernel's state with these programs, and so
-# independently of the plugins.
+# independently of the plugins, and run containers by podman.
 set -eu
 
 missing=
@@ -22,6 +22,9 @@ need user-mode-linux linux.uml             # for hack/uml.sh
 need kmod /sbin/modprobe                   # for hack/uml.sh
 need gcc gcc                          # for go test -race
 need libc6-dev /usr/include/stdlib.h  # for go test -race
+need podman podman
+need containernetworking-plugins /usr/lib/cni/macvlan # for podman; netavark would satisfy it, too
+need crun crun                        # for podman; runc needs cgroups
 if [ "${1:-}" = e2e ]; then
 	need runc runc
 	need openssl openssl
