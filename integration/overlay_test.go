@@ -134,6 +134,28 @@ func TestOverlayPodsOnABridge(t *testing.T) {
 	}
 }
 
+// TestOverlayRouteOfFlannel has overlayPodCIDR be the cluster network, to which Flannel's plugin
+// has given the pod a route already: that stays, and stays Flannel's.
+func TestOverlayRouteOfFlannel(t *testing.T) {
+	t.Parallel()
+	const route = "10.244.0.0/16 via 10.244.1.1 dev eth0"
+	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], strings.Replace(fixture.Chained, "{", `{"overlayPodCIDR": ["10.244.0.0/16"], `, 1))
+	s.Overlay(t, "flannel")
+	fixture.Sh(t, s.Web.Netns, "ip route add "+route)
+	routes := func() string { return fixture.Sh(t, s.Web.Netns, "ip route show 10.244.0.0/16 table main") }
+	before := routes()
+	net1 := s.ByHand(t, 1, "net1", []netip.Prefix{netip.MustParsePrefix("10.7.168.201/16")}, netip.MustParseAddr("10.7.0.1"))
+	net1.Call("ADD", fixture.Keys{"overlayPodCIDR": []string{"10.244.0.0/16"}}).Fine(t)
+	net1.Call("CHECK", fixture.Keys{"overlayPodCIDR": []string{"10.244.0.0/16"}}).Fine(t)
+	if got := routes(); got != before {
+		t.Errorf("the route is %q, want %q", got, before)
+	}
+	net1.Call("DEL").Fine(t)
+	if got := routes(); got != before {
+		t.Errorf("after DEL the route is %q, want %q", got, before)
+	}
+}
+
 // TestWrongModes uses modes that don't fit the pod: nothing is changed.
 func TestWrongModes(t *testing.T) {
 	t.Parallel()

@@ -168,6 +168,10 @@ func TestDiff(t *testing.T) {
 			pod: route 10.6.0.5 dev eth0 proto multihome scope link
 			host: rule pref 1000 from all lookup 500 proto multihome`,
 	}, {
+		name: "what somebody else does with a source that the kernel chooses is good",
+		have: eth0 + `pod: route 10.244.0.0/16 via 10.6.0.1 dev eth0`,
+		want: `pod: route 10.244.0.0/16 via 10.6.0.1 dev eth0 proto multihome src 10.6.0.172`,
+	}, {
 		name: "a neighbour that was learnt becomes permanent",
 		have: eth0 + `pod: neigh 10.6.0.5 dev eth0 lladdr 02:00:00:00:00:01`,
 		want: `pod: neigh 10.6.0.5 dev eth0 lladdr 02:00:00:00:00:01 nud permanent`,
@@ -271,6 +275,10 @@ func TestDiffConflicts(t *testing.T) {
 		"a route that isn't ours", "pod: link eth0 up\npod: link veth0 up\npod: route 10.6.0.5 dev eth0 scope link",
 		`pod: route 10.6.0.5 dev veth0 proto multihome scope link`,
 		"pod: route 10.6.0.5 dev eth0 scope link is in the way of 10.6.0.5 dev veth0 proto multihome scope link",
+	}, {
+		"a route that isn't ours, with another source", "pod: link eth0 up\npod: route 10.6.0.5 dev eth0 scope link src 10.6.0.9",
+		`pod: route 10.6.0.5 dev eth0 proto multihome scope link src 10.6.0.172`,
+		"pod: route 10.6.0.5 dev eth0 scope link src 10.6.0.9 is in the way of 10.6.0.5 dev eth0 proto multihome scope link src 10.6.0.172",
 	}} {
 		t.Run(tt.name, func(t *testing.T) {
 			ops, err := Diff(Plan{Present: parse(t, tt.want)}, snapshot(t, tt.have))

@@ -81,9 +81,13 @@ func (r Route) Device() string { return r.Dev }
 func (r Route) Owned() bool    { return r.Proto.Ours() }
 
 // filledFrom leaves the protocol open. A foreign route that does the same as ours
-// keeps its owner.
+// keeps its owner, also if it leaves the source to the kernel: Flannel gives its pods such
+// routes to the cluster network.
 func (r Route) filledFrom(have Object) Object {
-	r.Proto = have.(Route).Proto
+	h := have.(Route)
+	if r.Proto = h.Proto; !h.Owned() && !h.Src.IsValid() {
+		r.Src = netip.Addr{}
+	}
 	return r
 }
 
