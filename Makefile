@@ -34,6 +34,9 @@ FUZZTIME = 2s
 # The cases that `make e2e` runs, as a pattern of go test -run: C0000[1-4], restart, ...
 CASES = .
 
+# The kinds of cluster in which it runs them; without any, all that have such a case.
+CLUSTERS =
+
 .PHONY: build cni-plugins demo demo-cluster test checks test-uml e2e fault bench bench-scale bench-addresses generate generated test-controlplane simulate lint race fuzz fmt clean image deploy-check deploy-tests root
 
 build: ## the plugins and the command, into bin/
@@ -93,12 +96,12 @@ fault: root ## makes each system call of each plugin fail in turn, and kills the
 	@hack/test.sh $(GOTESTSUM) fault
 
 # The last line is one plain command here, too.
-e2e: root ## pods in a Kubernetes cluster of two nodes, made here, with a table at the end
+e2e: root ## pods in Kubernetes clusters of two nodes, made here, with a table at the end
 	@hack/packages.sh e2e
 	@$(MAKE) --no-print-directory build image
 	@$(MAKE) --no-print-directory cni-plugins CNI_PLUGINS="$(CNI_PLUGINS) main/loopback"
 	@integration/e2e/build.sh
-	integration/e2e/cluster.sh e2e.test -test.timeout 1h -test.run 'TestCases/($(CASES))'
+	integration/e2e/run.sh '$(CASES)' $(CLUSTERS)
 
 bench: root ## compares whole processes with a minimal program; FORMER=DIR: and with the plugins there
 	@hack/packages.sh

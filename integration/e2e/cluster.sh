@@ -4,7 +4,8 @@
 # cluster.sh COMMAND...: runs a Kubernetes cluster of two nodes on this machine, for as
 # long as COMMAND runs. Each machine is a network namespace, a node also a mount
 # namespace; all are in one PID namespace, whose end also ends every process,
-# mount and network namespace. Logs stay in .cache/e2e/run.
+# mount and network namespace. Logs stay in .cache/e2e/run. E2E_CLUSTER is the kind of
+# cluster; the default, bridge, has a bridge as cluster network, and Multus as a plugin.
 #
 #     cp 10.9.0.2   client 10.9.0.3
 #          |             |
@@ -27,13 +28,18 @@ here=$(dirname "$self")
 root=$(readlink -f "$here/../..")
 nodes="1 2"
 export E2E_ROOT=$root
-export E2E_STATE=$root/.cache/e2e/run
+export E2E_CLUSTER=${E2E_CLUSTER:-bridge}
+export E2E_STATE=$root/.cache/e2e/run/$E2E_CLUSTER
 export PATH=$root/.cache/e2e/bin:$PATH
 api=https://10.9.0.2:6443
 services=10.96.0.0/16,fd00:10:96::/112
 pods=10.244.0.0/16,fd00:10:244::/48
 
 main() {
+	case $E2E_CLUSTER in
+	bridge) ;;
+	*) say "there is no kind of cluster $E2E_CLUSTER" && exit 2 ;;
+	esac
 	rm -rf "$E2E_STATE"
 	mkdir -p "$E2E_STATE"
 	export E2E_CGROUP=multihome-e2e.$$
@@ -328,6 +334,6 @@ _machines | _control_plane | _node)
 	shift
 	"$role" "$@"
 	;;
-"") sed -n '4,25p' "$0" && exit 2 ;;
+"") sed -n '4,26p' "$0" && exit 2 ;;
 *) main "$@" ;;
 esac
