@@ -30,6 +30,7 @@ type Socket struct {
 	Source netip.Addr // a client's address; the kernel's choice if invalid
 	Port   uint16     // a client's port; the kernel's choice if 0
 	Mark   uint32     // SO_MARK; none if 0
+	Size   int        // bytes of a ping's whole packet, which nobody may fragment; if 0, a few
 }
 
 // Answer is the answer of a Server.
@@ -222,7 +223,7 @@ func (n *Netns) Ping(to netip.Addr, socket Socket) error {
 			return err
 		}
 		defer c.Close()
-		return echo(c, to, request, reply)
+		return echo(c, to, request, reply, socket.Size)
 	})
 	if err != nil {
 		return fmt.Errorf("%s pings %s: %w", n.name, to, withoutAddrs(err))
@@ -232,11 +233,17 @@ func (n *Netns) Ping(to netip.Addr, socket Socket) error {
 
 // echo sends an echo request on a raw socket and waits for its reply. A raw socket also
 // receives the replies to other requests; echo skips them.
-func echo(c net.PacketConn, to netip.Addr, request, reply icmp.Type) error {
+func echo(c net.PacketConn, to netip.Addr, request, reply icmp.Type, size int) error {
 	if err := c.SetDeadline(time.Now().Add(askTimeout)); err != nil {
 		return err
 	}
-	want := icmp.Echo{ID: int(time.Now().UnixNano() & 0xffff), Seq: 1, Data: []byte("multihome")}
+	headers := ipv4.HeaderLen + 8
+	if to.Is6() {
+		headers = ipv6.HeaderLen + 8
+	}
+	data := make([]byte, max(size-headers, len("multihome")))
+	copy(data, "multihome")
+	want := icmp.Echo{ID: int(time.Now().UnixNano() & 0xffff), Seq: 1, Data: data}
 	b, err := (&icmp.Message{Type: request, Body: &want}).Marshal(nil)
 	if err != nil {
 		return err
@@ -244,7 +251,7 @@ func echo(c net.PacketConn, to netip.Addr, request, reply icmp.Type) error {
 	if _, err := c.WriteTo(b, &net.IPAddr{IP: to.AsSlice(), Zone: to.Zone()}); err != nil {
 		return err
 	}
-	buf := make([]byte, 1500)
+	buf := make([]byte, max(size, 1500))
 	for {
 		size, from, err := c.ReadFrom(buf)
 		if err != nil {
@@ -260,18 +267,28 @@ func echo(c net.PacketConn, to netip.Addr, request, reply icmp.Type) error {
 	}
 }
 
-// control sets the mark of a socket, for net.Dialer and net.ListenConfig.
-func (s Socket) control(_, _ string, c syscall.RawConn) error {
-	if s.Mark == 0 {
-		return nil
+// control sets the options of a socket, for net.Dialer and net.ListenConfig.
+func (s Socket) control(network, _ string, c syscall.RawConn) error {
+	var errs []error
+	set := func(fd uintptr, level, option, value int, name string) {
+		errs = append(errs, os.NewSyscallError("set "+name, unix.SetsockoptInt(int(fd), level, option, value)))
 	}
-	var err error
-	if e := c.Control(func(fd uintptr) {
-		err = os.NewSyscallError("set SO_MARK", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(s.Mark)))
-	}); e != nil {
-		return e
-	}
-	return err
+	err := c.Control(func(fd uintptr) {
+		if s.Mark != 0 {
+			set(fd, unix.SOL_SOCKET, unix.SO_MARK, int(s.Mark), "SO_MARK")
+		}
+		switch { // with RECVERR, the socket also gets the errors that routers send
+		case s.Size == 0:
+		case network == "ip6":
+			set(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO, "IPV6_MTU_DISCOVER")
+			set(fd, unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1, "IPV6_DONTFRAG")
+			set(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1, "IPV6_RECVERR")
+		default:
+			set(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO, "IP_MTU_DISCOVER")
+			set(fd, unix.IPPROTO_IP, unix.IP_RECVERR, 1, "IP_RECVERR")
+		}
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 // withoutAddrs removes both addresses of a net.OpError, because the caller's error names

@@ -5,7 +5,9 @@ package testbed
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"net/netip"
+	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +42,17 @@ func TestBridgeMacvlanAndRoutes(t *testing.T) {
 	}
 	check(t, pod.Ping(netip.MustParseAddr("10.9.0.2"), Socket{}))
 	check(t, pod.Ping(netip.MustParseAddr("fd00:9::2"), Socket{}))
+
+	for _, end := range []*Netns{router, far} { // a wire that takes less than the others
+		link := map[*Netns]string{router: "far0", far: "eth0"}[end]
+		check(t, end.Do(func() error { return exec.Command("ip", "link", "set", link, "mtu", "1400").Run() }))
+	}
+	for _, to := range []string{"10.9.0.2", "fd00:9::2"} {
+		check(t, pod.Ping(netip.MustParseAddr(to), Socket{Size: 1400}))
+		if err := pod.Ping(netip.MustParseAddr(to), Socket{Size: 1401}); !errors.Is(err, unix.EMSGSIZE) {
+			t.Errorf("%s: a ping of 1401 bytes: %v, want %v", to, err, unix.EMSGSIZE)
+		}
+	}
 
 	check(t, router.SetDown("far0"))
 	if pod.Ping(netip.MustParseAddr("10.9.0.2"), Socket{}) == nil {
