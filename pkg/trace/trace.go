@@ -110,6 +110,8 @@ func (w World) Do(q Query) (*Trace, error) {
 	} else {
 		err = t.inward()
 	}
+	t.sizes(t.trace.Request)
+	t.sizes(t.trace.Reply)
 	return t.trace, err
 }
 
