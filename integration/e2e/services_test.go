@@ -140,7 +140,7 @@ func servicesIn(t *testing.T, mode string) {
 			nics: []nic{newNIC("net1", 7, nil)}}))
 	}
 	clients := []*testbed.Netns{machines["node1"], machines["node2"]}
-	for _, p := range slices.Concat(underlay, overlay) {
+	for _, p := range slices.Concat(underlay, overlay, web) {
 		clients = append(clients, p.Netns)
 	}
 	for _, pods := range [][]*pod{underlay, overlay} {
@@ -160,10 +160,12 @@ func servicesIn(t *testing.T, mode string) {
 			}
 			for i, node := range []string{"node1", "node2"} {
 				for _, a := range nodeAddrs(node) {
-					q := question{from: machines["client"], to: netip.AddrPortFrom(a, cluster.nodePort)}
-					settles(t, q)
-					served(t, q, pods[0].name, pods[1].name)
-					q = question{from: machines["client"], to: netip.AddrPortFrom(a, local.nodePort),
+					for _, c := range append(clients[2:], machines["client"]) {
+						q := question{from: c, to: netip.AddrPortFrom(a, cluster.nodePort)}
+						settles(t, q)
+						served(t, q, pods[0].name, pods[1].name)
+					}
+					q := question{from: machines["client"], to: netip.AddrPortFrom(a, local.nodePort),
 						sees: of(a, clientAddrs), pod: pods[i], replyBy: pods[i].link()}
 					settles(t, q)
 					served(t, q, pods[i].name)
