@@ -49,6 +49,7 @@ build kubernetes kubernetes "" "$set_version" tool # builds only what those abov
 containerd=github.com/containerd/containerd/v2
 build containerd containerd no_btrfs,no_zfs,no_devmapper,no_aufs "-X $containerd/version.Version=$(version containerd $containerd)" tool
 build helm helm "" "" tool
+CGO_ENABLED=1 build flannel flannel "" "" tool # its udp backend is written in C
 
 # Three images, in the form of `docker save`: one for the tests' pods, whose only
 # file is the program of integration/e2e/app; Debian's busybox, and that program as a server,

@@ -5,7 +5,16 @@
 # long as COMMAND runs. Each machine is a network namespace, a node also a mount
 # namespace; all are in one PID namespace, whose end also ends every process,
 # mount and network namespace. Logs stay in .cache/e2e/run. E2E_CLUSTER is the kind of
-# cluster; the default, bridge, has a bridge as cluster network, and Multus as a plugin.
+# cluster:
+#
+#     bridge           the default: the cluster network is a bridge on each node, with a
+#                      route of everybody to it; Multus is a plugin
+#     multus-thick     the same, but Multus is a daemon
+#     flannel-vxlan    Flannel makes the cluster network, between the nodes by VXLAN
+#     flannel-host-gw  Flannel, between the nodes by routes
+#     kube-router      kube-router makes it, and enforces NetworkPolicies
+#
+# They have the same machines:
 #
 #     cp 10.9.0.2   client 10.9.0.3
 #          |             |
@@ -37,7 +46,7 @@ pods=10.244.0.0/16,fd00:10:244::/48
 
 main() {
 	case $E2E_CLUSTER in
-	bridge) ;;
+	bridge | multus-thick | flannel-vxlan | flannel-host-gw | kube-router) ;;
 	*) say "there is no kind of cluster $E2E_CLUSTER" && exit 2 ;;
 	esac
 	rm -rf "$E2E_STATE"
@@ -135,8 +144,13 @@ network() {
 		wire node$n ens256 lan8
 		leads_to_router node$n 6
 	done
-	# The cluster network: each node has a range, and everybody a route to it. Half of
-	# it is for the bridge of that network, half for other forms of it.
+	case $E2E_CLUSTER in bridge | multus-thick) routes_to_pods ;; esac
+}
+
+# routes_to_pods are for a cluster network without software of its own: each node has a
+# range, and everybody a route to it. Half of it is for the bridge of that network, half
+# for other forms of it.
+routes_to_pods() {
 	for n in $nodes; do
 		for from in router node1 node2; do
 			test $from != node$n || continue
@@ -195,13 +209,16 @@ control_plane() {
 		--service-account-issuer=https://kubernetes.default.svc --service-account-key-file=serviceaccounts.key \
 		--service-account-signing-key-file=serviceaccounts.key --allow-privileged=true --profiling=false &
 	until_ok 120 kubectl --kubeconfig=admin.kubeconfig get --raw /readyz
+	local ranges=
+	case $E2E_CLUSTER in flannel-* | kube-router) ranges="--allocate-node-cidrs --cluster-cidr=$pods" ;; esac
+	# shellcheck disable=SC2086 # some words, or none
 	forever cp/controller-manager kube-controller-manager --kubeconfig=controller-manager.kubeconfig --leader-elect=false \
 		--use-service-account-credentials --service-account-private-key-file=serviceaccounts.key \
-		--root-ca-file=cp/apiserver.crt --profiling=false &
+		--root-ca-file=cp/apiserver.crt --profiling=false $ranges &
 	forever cp/scheduler kube-scheduler --kubeconfig=scheduler.kubeconfig --leader-elect=false --profiling=false &
 	export KUBECONFIG=$E2E_STATE/admin.kubeconfig
 	kubectl apply -f "$here/networkattachmentdefinition.yaml" >cp/manifests.log
-	until_ok 120 all_ready
+	until_ok 300 all_ready
 	say "nodes ready after $SECONDS s"
 	"$@"
 }
@@ -216,7 +233,7 @@ node() {
 	echo $$ >"$E2E_STATE/node$n/pid"
 	cd "$E2E_STATE/node$n"
 	mounts "$n"
-	cp "$root"/bin/cni/* "$root/.cache/e2e/bin/multus" /opt/cni/bin
+	cp "$root"/bin/cni/* "$root/.cache/e2e/bin/"multus{,-shim} /opt/cni/bin
 	"$root/bin/multihome" install --to /opt/cni/bin
 	sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
 		net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1
@@ -226,6 +243,7 @@ node() {
 	ctr -n k8s.io images import "$root/.cache/e2e/image.tar"
 	until_ok 120 kubectl --kubeconfig=../admin.kubeconfig get --raw /readyz
 	forever proxy kube-proxy --config=proxy.yaml &
+	cluster_network "$n" &
 	forever kubelet kubelet --config=kubelet.yaml --kubeconfig=../node$n.kubeconfig --hostname-override=node$n \
 		--node-ip=10.6.0.1$n,fd00:6::1$n
 }
@@ -317,15 +335,81 @@ clientConnection: {kubeconfig: ../proxy.kubeconfig}
 conntrack: {tcpBeLiberal: true, maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 EOF_PROXY
 	mkdir net.d
-	cat >net.d/00-multus.conf <<EOF_MULTUS
-{"cniVersion": "1.0.0", "name": "multus", "type": "multus", "kubeconfig": "$E2E_STATE/admin.kubeconfig",
+}
+
+# cluster_network starts the node's part of the cluster network. Once cluster.json has the
+# plugins that make eth0, Multus is configured, and the node becomes ready.
+cluster_network() {
+	case $E2E_CLUSTER in
+	flannel-*) with_flannel "$1" ;;
+	kube-router) with_kube_router "$1" ;;
+	*) bridge_conf '"bridge": "cni0", "isGateway": true' "$(ipam "10.244.$1.0/25" "fd00:10:244:$1::/80" 0.0.0.0/0 ::/0)" ;;
+	esac
+	case $E2E_CLUSTER in
+	multus-thick) with_multus_daemon "$1" ;;
+	*) multus_conf multus >net.d/00-multus.conf ;;
+	esac
+}
+
+bridge_conf() { # bridge_conf KEYS IPAM: writes the plugins, which are one bridge
+	cat >cluster.json <<EOF_BRIDGE
+{"cniVersion": "1.0.0", "name": "cluster", "plugins": [
+  {"type": "bridge", $1, "hairpinMode": true, "ipam": {"type": "host-local"$2}}]}
+EOF_BRIDGE
+}
+
+ipam() { # ipam RANGE4 RANGE6 DESTINATION4 DESTINATION6: prints keys of an IPAM
+	echo ", \"ranges\": [[{\"subnet\": \"$1\"}], [{\"subnet\": \"$2\"}]], \"routes\": [{\"dst\": \"$3\"}, {\"dst\": \"$4\"}]"
+}
+
+# with_flannel configures the bridge as Flannel's CNI plugin does, from the same file: that
+# plugin can't be had as a Go module.
+with_flannel() {
+	cat >flannel.json <<EOF_FLANNEL
+{"Network": "${pods%,*}", "IPv6Network": "${pods#*,}", "EnableIPv6": true, "Backend": {"Type": "${E2E_CLUSTER#flannel-}"}}
+EOF_FLANNEL
+	NODE_NAME=node$1 forever flannel flannel --kube-subnet-mgr --kubeconfig-file=../admin.kubeconfig \
+		--net-config-path=flannel.json --iface=ens192 --ip-masq &
+	until_ok 120 test -s /run/flannel/subnet.env
+	. /run/flannel/subnet.env
+	bridge_conf "\"bridge\": \"cni0\", \"isGateway\": true, \"isDefaultGateway\": true, \"mtu\": $FLANNEL_MTU" \
+		"$(ipam "${FLANNEL_SUBNET/.1\//.0/}" "${FLANNEL_IPV6_SUBNET/::1\//::/}" "$FLANNEL_NETWORK" "$FLANNEL_IPV6_NETWORK")"
+}
+
+# with_kube_router has kube-router add the node's ranges. Its tunnels are for nodes in several
+# subnets, and need more than this kernel has.
+with_kube_router() {
+	bridge_conf '"bridge": "kube-bridge", "isDefaultGateway": true' ""
+	KUBE_ROUTER_CNI_CONF_FILE=$PWD/cluster.json forever kube-router kube-router --kubeconfig=../admin.kubeconfig \
+		--hostname-override="node$1" --enable-ipv6 --service-cluster-ip-range="$services" --enable-overlay=false \
+		--run-router --run-firewall --run-service-proxy=false &
+	until_ok 120 grep -q '"subnet"' cluster.json
+}
+
+# multus_conf TYPE: prints the configuration of Multus, whose type is multus or multus-shim.
+multus_conf() {
+	cat <<EOF_MULTUS
+{"cniVersion": "1.0.0", "name": "multus", "type": "$1", "kubeconfig": "$E2E_STATE/admin.kubeconfig",
  "binDir": "/opt/cni/bin", "logFile": "$PWD/multus.log", "logLevel": "error", "logToStderr": false,
  "capabilities": {"ips": true},
- "delegates": [{"cniVersion": "1.0.0", "name": "cluster", "plugins": [
-  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true, "ipam": {"type": "host-local",
-   "ranges": [[{"subnet": "10.244.$n.0/25"}], [{"subnet": "fd00:10:244:$n::/80"}]],
-   "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]}}]}]}
+ "delegates": [$(cat cluster.json)]}
 EOF_MULTUS
+}
+
+# with_multus_daemon runs Multus' daemon, which installs its configuration by itself. It finds
+# the API as in a pod.
+with_multus_daemon() {
+	local account=/run/secrets/kubernetes.io/serviceaccount
+	mkdir -p $account
+	echo -n admin >$account/token
+	cp ../cp/apiserver.crt $account/ca.crt
+	multus_conf multus-shim >00-multus.conf
+	cat >multus-daemon.json <<EOF_DAEMON
+{"cniVersion": "1.0.0", "cniConfigDir": "$PWD/net.d", "multusConfigFile": "$PWD/00-multus.conf", "socketDir": "/run/multus",
+ "logFile": "$PWD/multus.log", "logLevel": "error"}
+EOF_DAEMON
+	KUBERNETES_SERVICE_HOST=10.9.0.2 KUBERNETES_SERVICE_PORT=6443 MULTUS_NODE_NAME=node$1 \
+		forever multus-daemon multus-daemon -config multus-daemon.json &
 }
 
 case ${1:-} in
@@ -334,6 +418,6 @@ _machines | _control_plane | _node)
 	shift
 	"$role" "$@"
 	;;
-"") sed -n '4,26p' "$0" && exit 2 ;;
+"") sed -n '4,36p' "$0" && exit 2 ;;
 *) main "$@" ;;
 esac

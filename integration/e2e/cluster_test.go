@@ -135,15 +135,7 @@ func pidOf(t *testing.T, node string) string {
 // restart ends a daemon of a node, and waits until cluster.sh has started another one.
 func restart(t *testing.T, node, daemon string) {
 	t.Helper()
-	file := filepath.Join(state, node, daemon+".pid")
-	read := func() (int, error) {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return 0, err
-		}
-		return strconv.Atoi(strings.TrimSpace(string(b)))
-	}
-	before, err := read()
+	before, err := daemonPID(node, daemon)
 	if err == nil {
 		err = syscall.Kill(before, syscall.SIGKILL)
 	}
@@ -154,10 +146,19 @@ func restart(t *testing.T, node, daemon string) {
 		t.Fatal(err)
 	}
 	within(t, time.Minute, func() error {
-		now, err := read()
+		now, err := daemonPID(node, daemon)
 		if err == nil && now == before {
 			err = fmt.Errorf("%s of %s has not started again", daemon, node)
 		}
 		return err
 	})
+}
+
+// daemonPID returns the process of a daemon of a node.
+func daemonPID(node, daemon string) (int, error) {
+	b, err := os.ReadFile(filepath.Join(state, node, daemon+".pid"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(b)))
 }

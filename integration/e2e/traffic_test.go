@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,7 @@ type question struct {
 	to      netip.AddrPort
 	answers string     // the server that must answer, if given
 	sees    netip.Addr // the client's address that the server must see, if valid
+	bytes   int        // the size of the request's body, and of a part of the answer
 
 	pod     *pod   // the pod that answers; its reply is checked if replyBy is given
 	replyBy string // the only link by which the reply may leave it
@@ -60,7 +62,15 @@ func (q question) ask() (a answer.Answer, err error) {
 		return c, err
 	}
 	client := http.Client{Timeout: patience, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	response, err := client.Get("http://" + q.to.String())
+	method := "GET"
+	if q.bytes > 0 {
+		method = "POST"
+	}
+	request, err := http.NewRequest(method, "http://"+q.to.String(), bytes.NewReader(make([]byte, q.bytes)))
+	if err != nil {
+		return a, err
+	}
+	response, err := client.Do(request)
 	if err == nil {
 		defer response.Body.Close()
 		a, err = q.read(response.Body)
@@ -70,6 +80,9 @@ func (q question) ask() (a answer.Answer, err error) {
 	}
 	if capture != nil {
 		err = q.look(capture, port, &a)
+	}
+	if len(a.Filler) != q.bytes {
+		err = errors.Join(err, fmt.Errorf("%s asks %s: %d bytes came back, want %d", q.from.Name(), q.to, len(a.Filler), q.bytes))
 	}
 	return a, errors.Join(q.differs("answered by", a.Server, q.answers), q.seen(a.Client.Addr()), err)
 }

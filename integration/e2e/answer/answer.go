@@ -6,6 +6,7 @@ package answer
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/netip"
 )
@@ -14,6 +15,7 @@ import (
 type Answer struct {
 	Server string         // the name of the pod or machine
 	Client netip.AddrPort // the client as the server sees it
+	Filler []byte         // as long as the request's body
 }
 
 // Handler answers every request in the name of a server.
@@ -25,6 +27,10 @@ func Handler(server string) http.Handler {
 			return
 		}
 		client = netip.AddrPortFrom(client.Addr().Unmap(), client.Port())
-		json.NewEncoder(w).Encode(Answer{Server: server, Client: client}) //nolint:errcheck // the client misses it
+		size, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			return // the client is gone
+		}
+		json.NewEncoder(w).Encode(Answer{Server: server, Client: client, Filler: make([]byte, size)}) //nolint:errcheck // the client misses it
 	})
 }
