@@ -347,7 +347,7 @@ cluster_network() {
 	esac
 	case $E2E_CLUSTER in
 	multus-thick) with_multus_daemon "$1" ;;
-	*) multus_conf multus >net.d/00-multus.conf ;;
+	*) multus_conf >net.d/00-multus.conf ;;
 	esac
 }
 
@@ -386,27 +386,28 @@ with_kube_router() {
 	until_ok 120 grep -q '"subnet"' cluster.json
 }
 
-# multus_conf TYPE: prints the configuration of Multus, whose type is multus or multus-shim.
+# multus_conf prints the configuration of Multus as a plugin.
 multus_conf() {
 	cat <<EOF_MULTUS
-{"cniVersion": "1.0.0", "name": "multus", "type": "$1", "kubeconfig": "$E2E_STATE/admin.kubeconfig",
+{"cniVersion": "1.0.0", "name": "multus", "type": "multus", "kubeconfig": "$E2E_STATE/admin.kubeconfig",
  "binDir": "/opt/cni/bin", "logFile": "$PWD/multus.log", "logLevel": "error", "logToStderr": false,
  "capabilities": {"ips": true},
  "delegates": [$(cat cluster.json)]}
 EOF_MULTUS
 }
 
-# with_multus_daemon runs Multus' daemon, which installs its configuration by itself. It finds
-# the API as in a pod.
+# with_multus_daemon runs Multus' daemon, which configures its shim by itself; with a
+# configuration of ours it would end at once. It finds the API as in a pod.
 with_multus_daemon() {
 	local account=/run/secrets/kubernetes.io/serviceaccount
 	mkdir -p $account
 	echo -n admin >$account/token
 	cp ../cp/apiserver.crt $account/ca.crt
-	multus_conf multus-shim >00-multus.conf
+	mkdir cluster.d
+	cp cluster.json cluster.d/10-cluster.conflist
 	cat >multus-daemon.json <<EOF_DAEMON
-{"cniVersion": "1.0.0", "cniConfigDir": "$PWD/net.d", "multusConfigFile": "$PWD/00-multus.conf", "socketDir": "/run/multus",
- "logFile": "$PWD/multus.log", "logLevel": "error"}
+{"cniVersion": "1.0.0", "binDir": "/opt/cni/bin", "capabilities": {"ips": true}, "socketDir": "/run/multus",
+ "cniConfigDir": "$PWD/net.d", "multusAutoconfigDir": "$PWD/cluster.d", "logFile": "$PWD/multus.log", "logLevel": "error"}
 EOF_DAEMON
 	KUBERNETES_SERVICE_HOST=10.9.0.2 KUBERNETES_SERVICE_PORT=6443 MULTUS_NODE_NAME=node$1 \
 		forever multus-daemon multus-daemon -config multus-daemon.json &
