@@ -28,7 +28,6 @@ need crun crun                        # for podman; runc needs cgroups
 if [ "${1:-}" = e2e ]; then
 	need runc runc
 	need openssl openssl
-	need ipset ipset # for kube-router
 	need busybox-static /usr/share/doc/busybox-static/copyright # not the dynamically linked busybox
 fi
 test -n "$missing" || exit 0

@@ -12,7 +12,6 @@
 #     multus-thick     the same, but Multus is a daemon
 #     flannel-vxlan    Flannel makes the cluster network, between the nodes by VXLAN
 #     flannel-host-gw  Flannel, between the nodes by routes
-#     kube-router      kube-router makes it, and enforces NetworkPolicies
 #
 # They have the same machines:
 #
@@ -46,7 +45,7 @@ pods=10.244.0.0/16,fd00:10:244::/48
 
 main() {
 	case $E2E_CLUSTER in
-	bridge | multus-thick | flannel-vxlan | flannel-host-gw | kube-router) ;;
+	bridge | multus-thick | flannel-vxlan | flannel-host-gw) ;;
 	*) say "there is no kind of cluster $E2E_CLUSTER" && exit 2 ;;
 	esac
 	rm -rf "$E2E_STATE"
@@ -210,7 +209,7 @@ control_plane() {
 		--service-account-signing-key-file=serviceaccounts.key --allow-privileged=true --profiling=false &
 	until_ok 120 kubectl --kubeconfig=admin.kubeconfig get --raw /readyz
 	local ranges=
-	case $E2E_CLUSTER in flannel-* | kube-router) ranges="--allocate-node-cidrs --cluster-cidr=$pods" ;; esac
+	case $E2E_CLUSTER in flannel-*) ranges="--allocate-node-cidrs --cluster-cidr=$pods" ;; esac
 	# shellcheck disable=SC2086 # some words, or none
 	forever cp/controller-manager kube-controller-manager --kubeconfig=controller-manager.kubeconfig --leader-elect=false \
 		--use-service-account-credentials --service-account-private-key-file=serviceaccounts.key \
@@ -342,7 +341,6 @@ EOF_PROXY
 cluster_network() {
 	case $E2E_CLUSTER in
 	flannel-*) with_flannel "$1" ;;
-	kube-router) with_kube_router "$1" ;;
 	*) bridge_conf '"bridge": "cni0", "isGateway": true' "$(ipam "10.244.$1.0/25" "fd00:10:244:$1::/80" 0.0.0.0/0 ::/0)" ;;
 	esac
 	case $E2E_CLUSTER in
@@ -374,16 +372,6 @@ EOF_FLANNEL
 	. /run/flannel/subnet.env
 	bridge_conf "\"bridge\": \"cni0\", \"isGateway\": true, \"isDefaultGateway\": true, \"mtu\": $FLANNEL_MTU" \
 		"$(ipam "${FLANNEL_SUBNET/.1\//.0/}" "${FLANNEL_IPV6_SUBNET/::1\//::/}" "$FLANNEL_NETWORK" "$FLANNEL_IPV6_NETWORK")"
-}
-
-# with_kube_router has kube-router add the node's ranges. Its tunnels are for nodes in several
-# subnets, and need more than this kernel has.
-with_kube_router() {
-	bridge_conf '"bridge": "kube-bridge", "isDefaultGateway": true' ""
-	KUBE_ROUTER_CNI_CONF_FILE=$PWD/cluster.json forever kube-router kube-router --kubeconfig=../admin.kubeconfig \
-		--hostname-override="node$1" --enable-ipv6 --service-cluster-ip-range="$services" --enable-overlay=false \
-		--run-router --run-firewall --run-service-proxy=false &
-	until_ok 120 grep -q '"subnet"' cluster.json
 }
 
 # multus_conf prints the configuration of Multus as a plugin.
