@@ -65,7 +65,8 @@ type Controller struct {
 	Settings ipam.Settings
 	// Owners finds the application of a pod.
 	Owners owners.Finder
-	// Restocked is called when what subnets can hand out has changed; nil: nobody asks.
+	// Restocked is called with the controller's lock held when what subnets can hand out has
+	// changed, and must not wait; nil: nobody asks.
 	Restocked func()
 
 	synced func(context.Context) bool

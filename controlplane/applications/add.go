@@ -204,8 +204,7 @@ func Add(mgr ctrl.Manager, stock *addresses.Controller, options Options) error {
 		o.SetGroupVersionKind(gvk)
 		recorder.Eventf(o, nil, corev1.EventTypeWarning, reason, "Reserve", "%s", message)
 	}
-	// Restocked is called with the stock's lock held, and must not wait. One event in the channel
-	// stands for all that came before it is read.
+	// One event in the channel stands for all that came before it is read.
 	restocked := make(chan event.TypedGenericEvent[client.Object], 1)
 	stock.Restocked = func() {
 		select {
