@@ -34,6 +34,8 @@ type bench struct {
 	*testcluster.Bench
 	ctl  *addresses.Controller // the last that was started
 	stop func()
+
+	following sync.Mutex // held while pods of StatefulSets are made and deleted
 }
 
 func newBench(t *testing.T) *bench { return &bench{Bench: testcluster.NewBench(t)} }

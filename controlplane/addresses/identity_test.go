@@ -51,6 +51,8 @@ func (b *bench) runs() {
 
 // follow makes and deletes the pods of StatefulSets.
 func (b *bench) follow(ctx context.Context) {
+	b.following.Lock()
+	defer b.following.Unlock()
 	var sets appsv1.StatefulSetList
 	var list corev1.PodList
 	if b.C.List(ctx, &sets, client.InNamespace(b.NS)) != nil || b.C.List(ctx, &list, client.InNamespace(b.NS)) != nil {
@@ -264,7 +266,10 @@ func TestDroppedNIC(t *testing.T) {
 			t.Fatal(err)
 		}
 		set.Spec.Template.Annotations = networks(list)
-		if err := b.C.Update(t.Context(), set); err != nil {
+		b.following.Lock() // or pods of the former template are made later
+		err := b.C.Update(t.Context(), set)
+		b.following.Unlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"web-0", "web-1"} {
@@ -568,12 +573,7 @@ func TestMachine(t *testing.T) {
 	holders(target.Name)
 
 	b.Delete(vmi)
-	b.Eventually("the instance is gone", func() error {
-		if err := b.C.Get(t.Context(), client.ObjectKeyFromObject(target), &corev1.Pod{}); !apierrors.IsNotFound(err) {
-			return errors.Join(errors.New("its pod is there"), err)
-		}
-		return nil
-	})
+	b.collected(target)
 	vmi = b.machine("VirtualMachineInstance", "vm")
 	again := b.launcher("virt-launcher-vm-d", vmi)
 	b.waits(again.Name, "still belongs to pod")
@@ -583,6 +583,18 @@ func TestMachine(t *testing.T) {
 	}
 	b.Delete(vm)
 	b.Delete(vmi)
+	b.collected(again)
 	b.withdraw(again.Name)
 	b.states("")
+}
+
+// collected waits until the garbage collector has deleted a pod: a node withdraws nothing before.
+func (b *bench) collected(p *corev1.Pod) {
+	b.Helper()
+	b.Eventually("pod "+p.Name+" goes with its owner", func() error {
+		if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(p), &corev1.Pod{}); !apierrors.IsNotFound(err) {
+			return errors.Join(errors.New("it is there"), err)
+		}
+		return nil
+	})
 }

@@ -487,7 +487,7 @@ func TestX29(t *testing.T) {
 // address, which the machines look after; in the end four of five pods run, as there are four
 // addresses.
 func TestReport1Workloads(t *testing.T) {
-	const rounds = 50
+	const rounds = 15
 	workloads(t)
 	b := newBench(t)
 	b.Node("node1")

@@ -141,7 +141,7 @@ func TestI00006(t *testing.T) {
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.12")
 	b.start(nil)
 	b.machines()
-	for range 20 {
+	for range 6 {
 		d := b.deployment("app", 2, subnets("s"))
 		b.running("app", 2)
 		b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.12")
@@ -167,14 +167,14 @@ func TestI00008(t *testing.T) {
 	b.start(nil)
 	b.machines()
 	d := b.deployment("app", 1, subnets("s"))
-	for round := range 6 {
+	for round := range 3 {
 		for n := 1; n <= 10; n++ {
 			b.scale(d, n)
 		}
 		for n := 9; n >= 1; n-- {
 			b.scale(d, n)
 		}
-		b.scale(d, 1+round)
+		b.scale(d, 4+round)
 	}
 	b.running("app", 6)
 	b.size("auto-app", 7)
@@ -191,7 +191,7 @@ func TestReport4(t *testing.T) {
 	b.start(nil)
 	b.machines()
 	d := b.deployment("app", 0, subnets("s"))
-	for round := range 50 {
+	for round := range 12 {
 		b.scale(d, 10)
 		b.Eventually("some are up", func() error {
 			var claims v2beta1.SpiderEndpointList

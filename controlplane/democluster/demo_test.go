@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -51,45 +52,44 @@ func TestDemo(t *testing.T) {
 	wantNothing(t, dir)
 }
 
-// TestInterrupted: Ctrl-C ends the demo in its middle, and nothing of it is left.
+// TestInterrupted: a signal, as of Ctrl-C, ends the demo in its middle, and nothing of it is
+// left. Which of three signals it is, is left to chance: a run takes minutes.
 func TestInterrupted(t *testing.T) {
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
-		t.Run(signal.String(), func(t *testing.T) {
-			cmd, dir := demoCluster(t)
-			var errs bytes.Buffer
-			cmd.Stderr = &errs
-			stdout, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			r := bufio.NewReader(stdout)
-			running := ""
-			for !strings.Contains(running, "1/1     Running") {
-				line, err := r.ReadString('\n')
-				if running += line; err != nil {
-					t.Fatalf("%v\n%s%s", err, running, &errs)
-				}
-			}
-			to := -cmd.Process.Pid
-			if signal == syscall.SIGKILL { // of the first process alone: the others see it
-				to = cmd.Process.Pid
-			}
-			if err := syscall.Kill(to, signal); err != nil {
-				t.Error(err)
-			}
-			rest, _ := io.ReadAll(r) // until no process has it open
-			if err := cmd.Wait(); err == nil || strings.Contains(string(rest), "Nothing is left") || strings.Contains(errs.String(), "left:") {
-				t.Errorf("%v\n%s%s", err, rest, &errs)
-			}
-			if signal == syscall.SIGKILL { // who removes it is killed
-				removeEmpty(t, dir)
-			}
-			wantNothing(t, dir)
-		})
+	signal := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL}[rand.IntN(3)]
+	t.Logf("the signal is %v", signal)
+	cmd, dir := demoCluster(t)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(stdout)
+	running := ""
+	for !strings.Contains(running, "1/1     Running") {
+		line, err := r.ReadString('\n')
+		if running += line; err != nil {
+			t.Fatalf("%v\n%s%s", err, running, &errs)
+		}
+	}
+	to := -cmd.Process.Pid
+	if signal == syscall.SIGKILL { // of the first process alone: the others see it
+		to = cmd.Process.Pid
+	}
+	if err := syscall.Kill(to, signal); err != nil {
+		t.Error(err)
+	}
+	rest, _ := io.ReadAll(r) // until no process has it open
+	if err := cmd.Wait(); err == nil || strings.Contains(string(rest), "Nothing is left") || strings.Contains(errs.String(), "left:") {
+		t.Errorf("%v: %v\n%s%s", signal, err, rest, &errs)
+	}
+	if signal == syscall.SIGKILL { // who removes it is killed
+		removeEmpty(t, dir)
+	}
+	wantNothing(t, dir)
 }
 
 // removeEmpty removes the empty directories in a directory.
