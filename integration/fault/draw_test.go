@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestDraw: a seed draws the same again; every strike is drawn once, what was a
-// defect first, and each kind has its share from the beginning.
+// TestDraw: a seed draws the same again; every strike is drawn once, one where a defect was
+// first, and each kind has its share from the beginning.
 func TestDraw(t *testing.T) {
 	calls := map[string][]string{}
 	for i, verb := range verbs {
@@ -18,6 +18,8 @@ func TestDraw(t *testing.T) {
 		}
 	}
 	calls["DEL"][7] = "8 sendto message of type 33: "
+	calls["GC"][3] = "4 openat /proc/self/fd/3: "
+	calls["GC"][4] = "5 openat /proc/self/fd/4: "
 	all, atLeast := draw(calls, 5)
 	again, _ := draw(calls, 5)
 	other, _ := draw(calls, 6)
@@ -25,14 +27,15 @@ func TestDraw(t *testing.T) {
 		t.Error("a seed doesn't decide what is drawn")
 	}
 
-	const spots = 3 // DEL fails, and is killed before DEL and before GC
+	const spots = 2 // of GC, and of DEL
 	if want := spots + len(kinds); atLeast != want {
 		t.Errorf("at least %d strikes, want %d", atLeast, want)
 	}
-	for _, d := range all[:spots] {
-		if kinds[d.kind].verb != "DEL" || d.call != 8 {
-			t.Errorf("%v comes before the spots", d)
-		}
+	if d := all[0]; kinds[d.kind].verb != "GC" || d.call != 4 && d.call != 5 {
+		t.Errorf("%v comes first, want a call of GC that opens the namespace", d)
+	}
+	if d := all[1]; kinds[d.kind].verb != "DEL" || d.call != 8 {
+		t.Errorf("%v comes second, want the eighth call of DEL", d)
 	}
 	seen := map[int]bool{}
 	for _, d := range all[spots:atLeast] {

@@ -24,7 +24,7 @@ import (
 
 // These flags limit the strikes, because all of a matrix takes hours.
 var (
-	lasts   = flag.Duration("faults-for", 30*time.Second, "time limit of each matrix of faults; 0 for all strikes")
+	lasts   = flag.Duration("faults-for", 10*time.Second, "time limit of each matrix of faults; 0 for all strikes")
 	strikes = flag.Int("strikes", 0, "number of strikes in each matrix, without a time limit; 0 for the limit of -faults-for")
 	seed    = flag.Uint64("faults-seed", 0, "seed of the order of the strikes; 0 for a random one")
 )

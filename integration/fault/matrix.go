@@ -184,31 +184,44 @@ var spots = []string{
 	"DEL sendto message of type 33",    // RTM_DELRULE: the routes of the table were not found any more
 }
 
-// isSpot reports whether a call of a verb is one of the spots.
-func isSpot(verb, call string) bool {
+// spotOf returns the spot that a call of a verb is, or "".
+func spotOf(verb, call string) string {
 	_, call, _ = strings.Cut(call, " ") // its number
-	return slices.ContainsFunc(spots, func(s string) bool { return strings.Contains(verb+" "+call, s) })
+	for _, s := range spots {
+		if strings.Contains(verb+" "+call, s) {
+			return s
+		}
+	}
+	return ""
 }
 
 // drawn is a strike: the index of its kind, and the number of its call.
 type drawn struct{ kind, call int }
 
-// draw returns all strikes in an order that depends on a seed. The spots come first, and then
-// the kinds take turns, so that any part from the beginning has about as many strikes of each
-// kind. atLeast is the number of strikes to do in any case: the spots, and one of each kind.
+// draw returns all strikes in an order that depends on a seed. One at each spot comes first.
+// Then the kinds take turns, so that any part from the beginning has about as many strikes of
+// each kind. atLeast is the number of strikes to do in any case: one at each spot, and one of
+// each kind.
 func draw(calls map[string][]string, seed uint64) (all []drawn, atLeast int) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	decks := make([][]drawn, len(kinds))
+	at := map[string][]drawn{}
 	for i, k := range kinds {
 		for n, call := range calls[k.verb] {
 			d := drawn{i, n + 1}
-			if len(k.fails) == 0 && isSpot(k.verb, call) {
-				all = append(all, d)
-			} else {
-				decks[i] = append(decks[i], d)
+			decks[i] = append(decks[i], d)
+			if spot := spotOf(k.verb, call); spot != "" && len(k.fails) == 0 {
+				at[spot] = append(at[spot], d)
 			}
 		}
 		r.Shuffle(len(decks[i]), func(a, b int) { decks[i][a], decks[i][b] = decks[i][b], decks[i][a] })
+	}
+	for _, spot := range spots {
+		if n := len(at[spot]); n > 0 {
+			d := at[spot][r.IntN(n)]
+			all = append(all, d)
+			decks[d.kind] = slices.DeleteFunc(decks[d.kind], func(other drawn) bool { return other == d })
+		}
 	}
 	for round := 0; ; round++ {
 		before := len(all)
