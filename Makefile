@@ -37,7 +37,7 @@ CASES = .
 # The kinds of cluster in which it runs them; without any, all that have such a case.
 CLUSTERS =
 
-.PHONY: build cni-plugins demo demo-cluster test checks test-uml e2e fault bench bench-scale bench-addresses generate generated test-controlplane simulate lint race fuzz fmt clean image deploy-check deploy-tests root
+.PHONY: build cni-plugins demo demo-cluster test checks test-uml test-kernels e2e fault bench bench-scale bench-addresses generate generated test-controlplane simulate lint race fuzz fmt clean image deploy-check deploy-tests root
 
 build: ## the plugins and the command, into bin/
 	CGO_ENABLED=0 go build $(RELEASE) -o bin/ ./plugins/... ./cmd/multihome
@@ -79,7 +79,7 @@ test: root ## everything, with a count at the end
 	go vet -tags uml ./integration/uml
 	go vet -tags e2e ./integration/e2e
 	$(CONTROLPLANE) go -C controlplane vet ./...
-	@hack/test.sh $(GOTESTSUM) host,older uml controlplane checks
+	@hack/test.sh $(GOTESTSUM) host uml controlplane checks
 
 # The part of `make test` that is no test on this kernel.
 checks: lint generated race deploy-tests fuzz
@@ -87,13 +87,18 @@ checks: lint generated race deploy-tests fuzz
 test-uml: root ## the tests that need bonds and VLANs, on a user-mode Linux kernel
 	@hack/packages.sh
 	@$(MAKE) --no-print-directory build cni-plugins
-	@hack/test.sh $(GOTESTSUM) uml,older
+	@hack/test.sh $(GOTESTSUM) uml
 
 # Runs for hours; `make test` runs a sample of it.
 fault: root ## makes each system call of each plugin fail in turn, and kills the plugin there
 	@hack/packages.sh
 	@$(MAKE) --no-print-directory build cni-plugins
 	@hack/test.sh $(GOTESTSUM) fault
+
+test-kernels: root ## what has to hold on every kernel, on the oldest and the newest one and Debian's
+	@hack/packages.sh kernels
+	@$(MAKE) --no-print-directory build cni-plugins
+	@hack/test.sh $(GOTESTSUM) kernels
 
 # The last line is one plain command here, too.
 e2e: root ## pods in Kubernetes clusters of two nodes, made here, with a table at the end
@@ -132,8 +137,8 @@ simulate: ## the control plane in a simulated cluster: at random, all schedules 
 	$(CONTROLPLANE) go -C controlplane test -count=1 -timeout 24h -v ./simulate -schedules $(SCHEDULES) -all
 
 lint: ## golangci-lint by .golangci.yml
-	GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci go run $(GOLANGCI_LINT) run ./...
-	cd controlplane && $(CONTROLPLANE) GOLANGCI_LINT_CACHE=$(CURDIR)/.cache/golangci go run $(GOLANGCI_LINT) run ./...
+	go run $(GOLANGCI_LINT) run ./...
+	cd controlplane && $(CONTROLPLANE) go run $(GOLANGCI_LINT) run ./...
 
 race: ## the pure packages under the race detector
 	go test -race -timeout 2h $(PURE)

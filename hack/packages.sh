@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Installs the Debian packages that the tests need and this machine lacks; with
-# the argument e2e also those for the cluster of `make e2e`. The plugins themselves
+# the argument e2e also those for the clusters of `make e2e`, with the argument kernels those
+# that build the kernels of `make test-kernels`. The plugins themselves
 # need none of them: the tests read the kernel's state with these programs, and so
 # independently of the plugins, and run containers by podman.
 set -eu
@@ -29,6 +30,15 @@ if [ "${1:-}" = e2e ]; then
 	need runc runc
 	need openssl openssl
 	need busybox-static /usr/share/doc/busybox-static/copyright # not the dynamically linked busybox
+fi
+if [ "${1:-}" = kernels ]; then
+	need make make
+	need flex flex
+	need bison bison
+	need bc bc
+	need xz-utils xz
+	need libelf-dev /usr/include/libelf.h
+	need debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
 fi
 test -n "$missing" || exit 0
 

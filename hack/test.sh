@@ -4,10 +4,10 @@
 # Runs tests with the given gotestsum. It ends with the number of tests that passed,
 # failed and were skipped, and the names of those that failed or were cut off. The other
 # arguments choose the tests: "host" runs all on this kernel, "uml" runs those that need
-# other drivers on a user-mode Linux kernel, "older" runs there what also has to hold on an
-# older kernel, "controlplane" runs those of controlplane/ with a Kubernetes API, "fault"
-# injects every fault on both kernels (the first two inject a sample), and "checks" runs the
-# Makefile's target of that name. Each argument runs beside the others; host,older runs one
+# other drivers on a user-mode Linux kernel, "controlplane" runs those of controlplane/ with a
+# Kubernetes API, "kernels" runs what has to hold on every kernel on those of hack/kernels.sh,
+# "fault" injects every fault on both kernels (the first two inject a sample), and "checks" runs
+# the Makefile's target of that name. Each argument runs beside the others; host,uml runs one
 # kind after the other.
 # A skipped test fails the run: hack/packages.sh installs, or the Makefile builds,
 # everything that tests need.
@@ -15,8 +15,8 @@ set -eu
 gotestsum=$1
 shift
 
-# older matches the tests of whole plugins that also run on the older kernel.
-older='^Test(Traffic|TrafficWithoutCoordinator|HostLinkMacvlan|RouteTraffic|SBR|AddAgain|PrintedOutputs|VethWithoutVeth|TwoNICsByBridge|ExplainLinkScenarios|DoctorOfScenarios)$'
+# whole matches the tests of whole plugins that run on every kernel.
+whole='^Test(Traffic|TrafficWithoutCoordinator|HostLinkMacvlan|RouteTraffic|SBR|AddAgain|PrintedOutputs|VethWithoutVeth|TwoNICsByBridge|ExplainLinkScenarios|DoctorOfScenarios)$'
 
 # nftables matches the tests of pkg/kernel and pkg/survey that need nf_tables with the families inet and ip.
 nftables='^Test(Chains|ClosedLater|ServiceAddrs|LoadBalancerAddrs|Backends|SimulatorDoesWhatNftablesDoes)$'
@@ -49,18 +49,32 @@ tests() { # tests KIND: runs all tests of a kind
 	failed=0
 	case $1 in
 	host) run host ./... ;;
-	uml) on_uml uml ;;
-	older)
-		# The user-mode kernel is also older (6.1), so the tests of the engine and of trace, and the
-		# traffic tests of each mode, run there again. It has almost nothing of nf_tables,
-		# so tests of nf_tables can't run there.
+	uml)
+		on_uml uml
 		export CGO_ENABLED=0
-		run older -exec "$PWD/hack/uml.sh" -skip "$nftables" ./pkg/kernel ./pkg/survey ./pkg/records ./pkg/neighbours ./pkg/lab ./pkg/fib ./pkg/trace
-		run older-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
-		run older-show -exec "$PWD/hack/uml.sh" ./pkg/show -run '^TestStates$/^(vlan|bond)$'
-		run older-whole -exec "$PWD/hack/uml.sh" ./integration -run "$older"
+		run uml-lab -exec "$PWD/hack/uml.sh" ./cmd/multihome -run '^TestLabUp$/^(vlan|bond)$'
+		run uml-show -exec "$PWD/hack/uml.sh" ./pkg/show -run '^TestStates$/^(vlan|bond)$'
 		# A kernel without IPv6.
-		UML_KERNEL=ipv6.disable=1 run older-v4 -exec "$PWD/hack/uml.sh" ./integration -run '^TestTraffic$/^v4$'
+		UML_KERNEL=ipv6.disable=1 run uml-v4 -exec "$PWD/hack/uml.sh" ./integration -run '^TestTraffic$/^v4$'
+		;;
+	kernels)
+		export CGO_ENABLED=0
+		worst_kernel=0
+		for kernel in $(hack/kernels.sh); do
+			export UML_LINUX="${kernel#*=}"
+			name=${kernel%%=*}
+			# Debian's kernel has almost nothing of nf_tables, so tests of nf_tables can't run there.
+			skip='^$'
+			[ -n "$UML_LINUX" ] || skip=$nftables
+			failed=0
+			run "kernel-$name" -exec "$PWD/hack/uml.sh" -skip "$skip" ./pkg/kernel ./pkg/survey ./pkg/records ./pkg/neighbours ./pkg/lab ./pkg/fib ./pkg/trace
+			run "kernel-$name-whole" -exec "$PWD/hack/uml.sh" ./integration -run "$whole"
+			on_uml "kernel-$name-links" -run '^Test(Chain|Bond|Failover|Modes)' -faults-for 1s
+			echo "kernel $name: $([ "$failed" = 0 ] && echo passed || echo failed)" >>.cache/kernels.table
+			[ "$failed" = 0 ] || worst_kernel=$failed
+		done
+		cat .cache/kernels.table
+		failed=$worst_kernel
 		;;
 	controlplane)
 		with="$PWD/hack/with-apiserver env -C $PWD/controlplane"

@@ -9,7 +9,8 @@
 #
 #     go test -exec "$PWD/hack/uml.sh" ./integration/uml    (with CGO_ENABLED=0)
 #
-# UML_KERNEL is put on the kernel's command line: ipv6.disable=1, say.
+# UML_KERNEL is put on the kernel's command line: ipv6.disable=1, say. UML_LINUX is a kernel
+# of hack/kernels.sh, with all drivers built in, that runs instead of Debian's.
 #
 # In the guest /run, /dev, /proc and /sys are its own; the rest is the host's.
 set -u
@@ -21,12 +22,17 @@ trap 'rm -rf "$work"' EXIT
 printf '%s\0' "$@" >"$work/argv"
 env -0 >"$work/env"
 pwd >"$work/cwd"
-echo "$modules" >"$work/modules"
-
-# Debian keeps the modules where modprobe doesn't look for them.
-release=$(ls /usr/lib/uml/modules | sort -V | tail -n 1)
 mkdir -p "$work/root/lib/modules"
-ln -s "/usr/lib/uml/modules/$release" "$work/root/lib/modules/$release"
+if [ -n "${UML_LINUX-}" ]; then
+	linux=$UML_LINUX modules=
+	UML_KERNEL="bonding.max_bonds=0 ${UML_KERNEL-}"
+else
+	linux=linux.uml
+	# Debian keeps the modules where modprobe doesn't look for them.
+	release=$(ls /usr/lib/uml/modules | sort -V | tail -n 1)
+	ln -s "/usr/lib/uml/modules/$release" "$work/root/lib/modules/$release"
+fi
+printf %s "$modules" >"$work/modules"
 printf '#!/bin/sh\nexec /sbin/modprobe -d %s/root "$@"\n' "$work" >"$work/modprobe"
 
 cat >"$work/init" <<'EOF_INIT'
@@ -46,7 +52,7 @@ mkdir -p /run/netns /run/tmp /run/lock
 chmod 1777 /run/tmp
 # The kernel loads modules on demand, as it does on a node.
 echo "$work/modprobe" >/proc/sys/kernel/modprobe
-modprobe -d "$work/root" -a $(<"$work/modules")
+[ ! -s "$work/modules" ] || modprobe -d "$work/root" -a $(<"$work/modules")
 ip link set lo up
 stty -F /dev/tty1 raw -echo
 stty -F /dev/tty2 raw -echo
@@ -66,7 +72,7 @@ chmod +x "$work/init" "$work/modprobe"
 # Descriptors 7 and 8 are the command's streams, 9 is the console.
 die="setpriv --pdeathsig KILL"
 $die timeout -s KILL "$timeout" $die unshare -pf --kill-child --mount-proc \
-	sh -c '"$@" & wait $!' uml linux.uml mem=1G rootfstype=hostfs rootflags=/ rw \
+	sh -c '"$@" & wait $!' uml "$linux" mem=1G rootfstype=hostfs rootflags=/ rw \
 	init="$work/init" quiet loglevel=3 dummy.numdummies=0 fb_tunnels=none \
 	${UML_KERNEL-} uml_dir="$work" umid=uml con=null ssl=null con0=null,fd:9 con1=null,fd:7 con2=null,fd:8 \
 	7>&1 8>&2 9>"$work/console" >"$work/kernel" 2>&1 </dev/null
