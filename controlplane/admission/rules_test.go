@@ -338,6 +338,34 @@ func TestX5Apply(t *testing.T) {
 	}
 }
 
+// TestServerSideApply takes the last key from a network's coordinator by kubectl apply
+// --server-side, which leaves null there.
+func TestServerSideApply(t *testing.T) {
+	c := newCluster(t)
+	c.policies(t)
+	r := c.serve(t, nil)
+	c.webhook(t, r.address)
+	c.served(t)
+	for _, coordinator := range []map[string]any{{"mode": "overlay"}, {}} {
+		o := c.network("net", nil, map[string]any{"cniType": "macvlan", "macvlan": map[string]any{"master": []any{"ens192"}}, "coordinator": coordinator})
+		text, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kubectl := exec.Command("kubectl", "apply", "--server-side", "-f", "-")
+		kubectl.Stdin = bytes.NewReader(text)
+		if out, err := kubectl.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", coordinator, err, out)
+		}
+		if err := c.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := unstructured.NestedMap(o.Object, "spec", "coordinator"); len(got) != len(coordinator) {
+			t.Errorf("coordinator is %v, want %v", got, coordinator)
+		}
+	}
+}
+
 // TestExamples gives the objects of pkg/netconf/testdata to an API server with everything
 // in force: those of the project's documents word for word. X9's get a warning.
 func TestExamples(t *testing.T) {

@@ -46,17 +46,20 @@ type Config struct {
 type Spec struct {
 	// +kubebuilder:default=custom
 	// +kubebuilder:validation:Enum=macvlan;ipvlan;vlan;sriov;ib-sriov;ipoib;ovs;custom
-	CNIType           string       `json:"cniType,omitempty"` // default custom
-	Macvlan           *Macvlan     `json:"macvlan,omitempty"`
-	IPvlan            *Macvlan     `json:"ipvlan,omitempty"`
-	VLAN              *VLAN        `json:"vlan,omitempty"`
-	SRIOV             *SRIOV       `json:"sriov,omitempty"`
-	IBSRIOV           *IBSRIOV     `json:"ibsriov,omitempty"`
-	IPoIB             *IPoIB       `json:"ipoib,omitempty"`
-	OVS               *OVS         `json:"ovs,omitempty"`
-	EnableCoordinator *bool        `json:"enableCoordinator,omitempty"` // default true
-	DisableIPAM       *bool        `json:"disableIPAM,omitempty"`       // default false
-	Coordinator       *Coordinator `json:"coordinator,omitempty"`
+	CNIType           string   `json:"cniType,omitempty"` // default custom
+	Macvlan           *Macvlan `json:"macvlan,omitempty"`
+	IPvlan            *Macvlan `json:"ipvlan,omitempty"`
+	VLAN              *VLAN    `json:"vlan,omitempty"`
+	SRIOV             *SRIOV   `json:"sriov,omitempty"`
+	IBSRIOV           *IBSRIOV `json:"ibsriov,omitempty"`
+	IPoIB             *IPoIB   `json:"ipoib,omitempty"`
+	OVS               *OVS     `json:"ovs,omitempty"`
+	EnableCoordinator *bool    `json:"enableCoordinator,omitempty"` // default true
+	DisableIPAM       *bool    `json:"disableIPAM,omitempty"`       // default false
+	// Coordinator holds the settings of coordinator for one network. Server-side apply makes it
+	// null when its last key goes: then there are none.
+	// +nullable
+	Coordinator *Coordinator `json:"coordinator,omitempty"`
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MaxLength=65536
 	ChainCNIJSONData []string `json:"chainCNIJsonData,omitempty"` // configurations of further plugins
