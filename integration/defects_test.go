@@ -56,12 +56,12 @@ func TestNodeTakesNoRoutesFromPod(t *testing.T) {
 // answer; it doesn't send again. Other changes of links on the node at the same time
 // delay the kernel's linkwatch.
 func TestFirstDatagram(t *testing.T) {
-	for i := range 5 {
+	for i := range 2 {
 		t.Run(fmt.Sprintf("node %d", i), func(t *testing.T) {
 			t.Parallel()
 			s := fixture.NewStage(t, fixture.Only(0))
 			web := netip.AddrPortFrom(s.Web.Addrs(lab.NIC)[0].Addr(), 8080)
-			for range 100 {
+			for range 50 {
 				s.WebNIC.Add(t)
 				if _, err := s.Node.Ask("udp", web, fixture.Nothing); err != nil {
 					t.Error(err)

@@ -68,8 +68,11 @@ func newWard(t *testing.T, l *lab.Lab) *ward {
 		p.write("bin/"+name, "#!/bin/sh -e\n"+script+"\n")
 	}
 	p.sh(`cd "$DIR"; chmod +x bin/*; mkdir -p opt/cni/bin cilium/tmp/cilium/config-map
-		mkdir -p etc/cni/net.d etc/systemd/system etc/modules-load.d etc/sysctl.d
-		for f in alternatives iproute2 ld.so.cache ld.so.conf ld.so.conf.d nsswitch.conf passwd protocols; do test ! -e /etc/$f || cp -a /etc/$f etc; done
+		mkdir -p etc/cni/net.d etc/systemd/system etc/modules-load.d etc/sysctl.d etc/alternatives
+		cp -P /etc/alternatives/*tables* etc/alternatives
+		set --
+		for f in iproute2 ld.so.cache ld.so.conf ld.so.conf.d nsswitch.conf passwd protocols; do test ! -e /etc/$f || set -- "$@" /etc/$f; done
+		cp -a "$@" etc
 		mount --bind etc /etc; mount --bind opt /opt`)
 	t.Cleanup(func() { p.sh("umount /etc /opt") })
 	return p

@@ -164,6 +164,7 @@ func TestCheckNamesWhatIsDamagedInIptables(t *testing.T) {
 			s, path := fixture.NewStage(t, lab.Ens192()), flavoured(t, flavour)
 			s.AppNIC.AddBy(t, path, fixture.InIptables)
 			s.WebNIC.AddBy(t, path, fixture.InIptables)
+			before := s.MarkState(t)
 			for _, program := range []string{"iptables", "ip6tables"} {
 				for _, damage := range []struct{ by, name string }{
 					{"-D " + entering, "no -A " + entering},
@@ -177,7 +178,6 @@ func TestCheckNamesWhatIsDamagedInIptables(t *testing.T) {
 					{"-R MULTIHOME-PREROUTING 1 " + strings.Replace(entering, "MULTIHOME-PREROUTING -i veth0", "-i eth0", 1), "also -A MULTIHOME-PREROUTING -i eth0"},
 					{"-F; @ -X", program + " table mangle iifname veth0 mark 0x10000000 is missing"},
 				} {
-					before := s.MarkState(t)
 					tool := program + "-" + flavour + " -t mangle "
 					fixture.Sh(t, s.Web.Netns, tool+strings.ReplaceAll(damage.by, "@ ", tool))
 					e := s.WebNIC.Call("CHECK", fixture.InIptables).With("PATH", path).Fails(t)

@@ -499,12 +499,12 @@ func terminating(t *testing.T) {
 	})
 }
 
-// TestThousand has a thousand networks, and prints how long a hundred more take, and a
-// hundred that are deleted and come back; a controller that starts writes nothing.
+// TestThousand has a thousand networks, and prints how long twenty more take, and twenty
+// that are deleted and come back; a controller that starts writes nothing.
 func TestThousand(t *testing.T) {
 	b := newBench(t)
 	stop := b.start(&wire{})
-	const many, samples = 1000, 100
+	const many, samples = 1000, 20
 	var configs []*v2beta1.SpiderMultusConfig
 	for i := range many + samples {
 		configs = append(configs, b.config(fmt.Sprintf("net-%d", i), "ens192"))

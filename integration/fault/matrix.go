@@ -101,9 +101,9 @@ func Matrix(t *testing.T, injector string, s Subject) {
 	_, mode, _ := strings.Cut(t.Name(), "/")
 	mode = strings.ReplaceAll(mode, "_", " ")
 	by := cmp.Or(*seed, rand.Uint64()>>32)
-	all, atLeast := draw(m.calls, by)
+	all := draw(m.calls, by)
 	t.Logf("faults: %s: %d strikes there are, at least %d to be drawn, by -faults-seed %d", mode, len(all), atLeast, by) // now: this may be cut off
-	struck := m.strikeAll(all, atLeast)
+	struck := m.strikeAll(all)
 	t.Logf("faults: %s: drew %d of %d strikes; again: -faults-seed %d -strikes %[2]d", mode, struck, len(all), by)
 	t.Log("drawn:\n" + listed(all[:struck]))
 	for _, verb := range verbs {
@@ -134,7 +134,7 @@ func (m *matrix) survey() {
 
 // strikeAll strikes in the order of the draw, up to the limit of the flags, or until a strike
 // leaves a wrong state. It returns the number of strikes.
-func (m *matrix) strikeAll(all []drawn, atLeast int) int {
+func (m *matrix) strikeAll(all []drawn) int {
 	m.t.Helper()
 	end := len(all)
 	if *strikes > 0 {
@@ -198,11 +198,13 @@ func spotOf(verb, call string) string {
 // drawn is a strike: the index of its kind, and the number of its call.
 type drawn struct{ kind, call int }
 
+// atLeast is the number of strikes to do in each matrix, however long they take.
+const atLeast = 8
+
 // draw returns all strikes in an order that depends on a seed. One at each spot comes first.
-// Then the kinds take turns, so that any part from the beginning has about as many strikes of
-// each kind. atLeast is the number of strikes to do in any case: one at each spot, and one of
-// each kind.
-func draw(calls map[string][]string, seed uint64) (all []drawn, atLeast int) {
+// Then the kinds take turns in a random order, so that any part from the beginning has about as
+// many strikes of each kind.
+func draw(calls map[string][]string, seed uint64) (all []drawn) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	decks := make([][]drawn, len(kinds))
 	at := map[string][]drawn{}
@@ -216,11 +218,14 @@ func draw(calls map[string][]string, seed uint64) (all []drawn, atLeast int) {
 		}
 		r.Shuffle(len(decks[i]), func(a, b int) { decks[i][a], decks[i][b] = decks[i][b], decks[i][a] })
 	}
+	r.Shuffle(len(decks), func(a, b int) { decks[a], decks[b] = decks[b], decks[a] })
 	for _, spot := range spots {
 		if n := len(at[spot]); n > 0 {
 			d := at[spot][r.IntN(n)]
 			all = append(all, d)
-			decks[d.kind] = slices.DeleteFunc(decks[d.kind], func(other drawn) bool { return other == d })
+			for i := range decks {
+				decks[i] = slices.DeleteFunc(decks[i], func(other drawn) bool { return other == d })
+			}
 		}
 	}
 	for round := 0; ; round++ {
@@ -230,11 +235,8 @@ func draw(calls map[string][]string, seed uint64) (all []drawn, atLeast int) {
 				all = append(all, deck[round])
 			}
 		}
-		if round == 0 {
-			atLeast = len(all)
-		}
 		if len(all) == before {
-			return all, atLeast
+			return all
 		}
 	}
 }

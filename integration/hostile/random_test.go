@@ -95,7 +95,7 @@ func mangled(r *rand.Rand, conf []byte) []byte {
 // success or with one CNI error and exit status 1, and leaves node and pods as they
 // were. The seed is fixed, so that a failure can be repeated.
 func TestRandomInput(t *testing.T) {
-	const runs = 120
+	const runs = 40
 	verbs := []string{"ADD", "ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION", "add", ""}
 	for _, plugin := range []string{"coordinator", "veth", "route", "ifacer"} {
 		t.Run(plugin, func(t *testing.T) {
@@ -164,7 +164,10 @@ func TestRandomInput(t *testing.T) {
 				if t.Failed() {
 					return
 				}
-				before, since = s.State(t), nil
+				before, since = after, nil
+				if changed {
+					before = s.State(t)
+				}
 			}
 			s.AppNIC.Check(t)
 			t.Logf("%d runs: %v", runs, ends)
