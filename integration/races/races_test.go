@@ -18,7 +18,7 @@ import (
 // before the first NIC's, it fails with the reason and changes nothing, and may be
 // repeated. At the end everything is as after ADDs one after the other.
 func TestNICsAtOnce(t *testing.T) {
-	const rounds = 8
+	const rounds = 3
 	for name, tt := range map[string]struct{ before, atOnce []string }{
 		"the first and another": {nil, []string{"eth0", "net1"}},
 		"three others":          {[]string{"eth0"}, []string{"net1", "net2", "net3"}},
@@ -75,7 +75,7 @@ func addedByBridge(a *fixture.Attachment, verb string, over ...fixture.Keys) fix
 // TestAddAndDelAtOnce runs two ADDs and two DELs of one attachment at the same time:
 // each does all of its work or waits, and the result is all or nothing.
 func TestAddAndDelAtOnce(t *testing.T) {
-	const rounds = 24
+	const rounds = 8
 	for name, tt := range attachments {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -125,7 +125,7 @@ func TestAddAndDelAtOnce(t *testing.T) {
 // TestBlindDelsAtOnce deletes both NICs of a pod at the same time, without its
 // namespace: the node keeps nothing of it.
 func TestBlindDelsAtOnce(t *testing.T) {
-	const rounds = 20
+	const rounds = 8
 	for way, link := range fixture.ByLink {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
@@ -157,7 +157,7 @@ func TestBlindDelsAtOnce(t *testing.T) {
 // ADD may fail, and then leaves nothing. Whatever the result, DEL and GC leave nothing
 // of it on the node, and another ADD completes it.
 func TestBlindDelBesideAdd(t *testing.T) {
-	const rounds = 24
+	const rounds = 8
 	for name, tt := range attachments {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -180,7 +180,7 @@ func TestBlindDelBesideAdd(t *testing.T) {
 
 			failed := 0
 			for i := range rounds {
-				pause := time.Duration(i%12) * 500 * time.Microsecond
+				pause := time.Duration(i*12/rounds) * 500 * time.Microsecond
 				outs := fixture.AllAtOnce(t, []fixture.Call{verb("ADD"), verb("DEL", fixture.Keys{"prevResult": nil}).With("CNI_NETNS", "")}, 0, pause)
 				if del := outs[1]; !del.State.Success() || del.Stderr != "" {
 					t.Errorf("DEL beside ADD: %s%s", del.Stdout, del.Stderr)

@@ -71,7 +71,7 @@ func forgetful(t *testing.T, n int, lost *atomic.Int64) string {
 	return path
 }
 
-var thousand = flag.Int("thousand", 200, "how many pods TestThousand has; 1000 is what it is called for, and takes minutes")
+var thousand = flag.Int("thousand", 120, "how many pods TestThousand has; 1000 is what it is called for, and takes minutes")
 
 // TestThousand has many pods at once, of two NICs each, and exactly as many addresses. Of the
 // two controllers the leader is killed 2 s after each time that it got the lease, and another
