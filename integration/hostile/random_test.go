@@ -4,6 +4,7 @@ package hostile
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/lab"
 )
+
+var runs = flag.Int("runs", 40, "how many runs TestRandomInput has of each plugin")
 
 // junk are bad values for any key of a configuration.
 var junk = []string{
@@ -95,7 +98,6 @@ func mangled(r *rand.Rand, conf []byte) []byte {
 // success or with one CNI error and exit status 1, and leaves node and pods as they
 // were. The seed is fixed, so that a failure can be repeated.
 func TestRandomInput(t *testing.T) {
-	const runs = 40
 	verbs := []string{"ADD", "ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION", "add", ""}
 	for _, plugin := range []string{"coordinator", "veth", "route", "ifacer"} {
 		t.Run(plugin, func(t *testing.T) {
@@ -123,7 +125,7 @@ func TestRandomInput(t *testing.T) {
 			before := s.State(t)
 			var since []string
 			ends := map[string]int{}
-			for i := range runs {
+			for i := range *runs {
 				c := good
 				c.Verb = verbs[r.IntN(len(verbs))]
 				what := c.Verb
@@ -170,7 +172,7 @@ func TestRandomInput(t *testing.T) {
 				}
 			}
 			s.AppNIC.Check(t)
-			t.Logf("%d runs: %v", runs, ends)
+			t.Logf("%d runs: %v", *runs, ends)
 		})
 	}
 }

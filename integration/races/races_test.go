@@ -3,6 +3,7 @@
 package races
 
 import (
+	"flag"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -14,11 +15,12 @@ import (
 	"github.com/multihome/multihome/pkg/lab"
 )
 
+var rounds = flag.Int("rounds", 6, "how many rounds each test of races has")
+
 // TestNICsAtOnce adds NICs of one pod at the same time. If a further NIC's ADD comes
 // before the first NIC's, it fails with the reason and changes nothing, and may be
 // repeated. At the end everything is as after ADDs one after the other.
 func TestNICsAtOnce(t *testing.T) {
-	const rounds = 3
 	for name, tt := range map[string]struct{ before, atOnce []string }{
 		"the first and another": {nil, []string{"eth0", "net1"}},
 		"three others":          {[]string{"eth0"}, []string{"net1", "net2", "net3"}},
@@ -32,7 +34,7 @@ func TestNICsAtOnce(t *testing.T) {
 				s.InTurn(t, order, link)
 				s.OutInTurn(t, order, link)
 				gone, early := s.State(t), 0
-				for range rounds {
+				for range *rounds {
 					s.InTurn(t, tt.before, link)
 					early += s.Together(t, tt.atOnce, link)
 					atOnce := s.State(t)
@@ -46,7 +48,7 @@ func TestNICsAtOnce(t *testing.T) {
 					fixture.Same(t, "ADD at once, against ADD in turn", s.State(t).Unnumbered(), atOnce.Unnumbered())
 					s.OutInTurn(t, order, link)
 				}
-				t.Logf("%d times %d ADDs at once, of which %d came before the first NIC's", rounds, len(tt.atOnce), early)
+				t.Logf("%d times %d ADDs at once, of which %d came before the first NIC's", *rounds, len(tt.atOnce), early)
 			})
 		}
 	}
@@ -75,7 +77,6 @@ func addedByBridge(a *fixture.Attachment, verb string, over ...fixture.Keys) fix
 // TestAddAndDelAtOnce runs two ADDs and two DELs of one attachment at the same time:
 // each does all of its work or waits, and the result is all or nothing.
 func TestAddAndDelAtOnce(t *testing.T) {
-	const rounds = 8
 	for name, tt := range attachments {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -93,7 +94,7 @@ func TestAddAndDelAtOnce(t *testing.T) {
 			fixture.Same(t, "DEL", none, s.State(t).Unnumbered())
 
 			added := 0
-			for i := range rounds {
+			for i := range *rounds {
 				calls := []fixture.Call{verb("ADD"), verb("DEL"), verb("ADD"), verb("DEL")}
 				pause := time.Duration(i%8) * time.Millisecond
 				for k, out := range fixture.AllAtOnce(t, calls, 0, pause, 2*pause, pause/2) {
@@ -117,7 +118,7 @@ func TestAddAndDelAtOnce(t *testing.T) {
 				verb("CHECK").Fine(t)
 				fixture.Same(t, "ADD after them", whole, s.State(t).Unnumbered())
 			}
-			t.Logf("%d times two ADDs and two DELs at once: %d times an ADD was the last", rounds, added)
+			t.Logf("%d times two ADDs and two DELs at once: %d times an ADD was the last", *rounds, added)
 		})
 	}
 }
@@ -125,7 +126,6 @@ func TestAddAndDelAtOnce(t *testing.T) {
 // TestBlindDelsAtOnce deletes both NICs of a pod at the same time, without its
 // namespace: the node keeps nothing of it.
 func TestBlindDelsAtOnce(t *testing.T) {
-	const rounds = 8
 	for way, link := range fixture.ByLink {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
@@ -134,7 +134,7 @@ func TestBlindDelsAtOnce(t *testing.T) {
 			s.InTurn(t, nics, link)
 			s.OutInTurn(t, nics, link)
 			before := s.State(t).Without("web").Unnumbered()
-			for range rounds {
+			for range *rounds {
 				s.InTurn(t, nics, link)
 				var calls []fixture.Call
 				for _, nic := range nics {
@@ -157,7 +157,6 @@ func TestBlindDelsAtOnce(t *testing.T) {
 // ADD may fail, and then leaves nothing. Whatever the result, DEL and GC leave nothing
 // of it on the node, and another ADD completes it.
 func TestBlindDelBesideAdd(t *testing.T) {
-	const rounds = 8
 	for name, tt := range attachments {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -179,8 +178,8 @@ func TestBlindDelBesideAdd(t *testing.T) {
 			verb("DEL").Fine(t)
 
 			failed := 0
-			for i := range rounds {
-				pause := time.Duration(i*12/rounds) * 500 * time.Microsecond
+			for i := range *rounds {
+				pause := time.Duration(i*12 / *rounds) * 500 * time.Microsecond
 				outs := fixture.AllAtOnce(t, []fixture.Call{verb("ADD"), verb("DEL", fixture.Keys{"prevResult": nil}).With("CNI_NETNS", "")}, 0, pause)
 				if del := outs[1]; !del.State.Success() || del.Stderr != "" {
 					t.Errorf("DEL beside ADD: %s%s", del.Stdout, del.Stderr)
@@ -207,7 +206,7 @@ func TestBlindDelBesideAdd(t *testing.T) {
 				verb("DEL").Fine(t)
 				fixture.Same(t, "DEL after them", none, s.State(t).Unnumbered())
 			}
-			t.Logf("%d times an ADD and a DEL without its namespace: %d times ADD failed", rounds, failed)
+			t.Logf("%d times an ADD and a DEL without its namespace: %d times ADD failed", *rounds, failed)
 		})
 	}
 }
