@@ -32,7 +32,6 @@ if [ "${1:-}" = e2e ]; then
 	need busybox-static /usr/share/doc/busybox-static/copyright # not the dynamically linked busybox
 fi
 if [ "${1:-}" = kernels ]; then
-	need make make
 	need flex flex
 	need bison bison
 	need bc bc

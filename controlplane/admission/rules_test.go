@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -282,10 +283,7 @@ func TestNobodyIsStuck(t *testing.T) {
 	o := c.network("net", map[string]string{netconf.VersionAnnotation: "9"}, map[string]any{"cniType": "custom", "customCNI": "{"})
 	o.SetFinalizers([]string{"test.example/a", "test.example/b"})
 	c.make(t, o)
-	c.policies(t)
-	r := c.serve(t, nil)
-	c.webhook(t, r.address)
-	c.served(t)
+	c.all(t)
 
 	bad := o.DeepCopy()
 	bad.SetAnnotations(map[string]string{netconf.VersionAnnotation: "8"})
@@ -313,25 +311,9 @@ func TestNobodyIsStuck(t *testing.T) {
 // TestX5Apply changes the type of a network by kubectl apply, twice.
 func TestX5Apply(t *testing.T) {
 	c := newCluster(t)
-	c.policies(t)
-	r := c.serve(t, nil)
-	c.webhook(t, r.address)
-	c.served(t)
+	c.all(t)
 	for _, kind := range []string{"macvlan", "ipvlan", "macvlan"} {
-		o := c.network("net", nil, map[string]any{"cniType": kind, kind: map[string]any{"master": []any{"ens192"}}})
-		text, err := json.Marshal(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kubectl := exec.Command("kubectl", "apply", "-f", "-")
-		kubectl.Stdin = bytes.NewReader(text)
-		if out, err := kubectl.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", kind, err, out)
-		}
-		if err := c.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
-			t.Fatal(err)
-		}
-		spec, _, _ := unstructured.NestedMap(o.Object, "spec")
+		spec := c.apply(t, c.network("net", nil, map[string]any{"cniType": kind, kind: map[string]any{"master": []any{"ens192"}}}))
 		if len(spec) != 2 || spec[kind] == nil {
 			t.Errorf("%s: %v", kind, spec)
 		}
@@ -342,38 +324,44 @@ func TestX5Apply(t *testing.T) {
 // --server-side, which leaves null there.
 func TestServerSideApply(t *testing.T) {
 	c := newCluster(t)
-	c.policies(t)
-	r := c.serve(t, nil)
-	c.webhook(t, r.address)
-	c.served(t)
-	for _, coordinator := range []map[string]any{{"mode": "overlay"}, {}} {
-		o := c.network("net", nil, map[string]any{"cniType": "macvlan", "macvlan": map[string]any{"master": []any{"ens192"}}, "coordinator": coordinator})
-		text, err := json.Marshal(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kubectl := exec.Command("kubectl", "apply", "--server-side", "-f", "-")
-		kubectl.Stdin = bytes.NewReader(text)
-		if out, err := kubectl.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", coordinator, err, out)
-		}
-		if err := c.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
-			t.Fatal(err)
-		}
-		if got, _, _ := unstructured.NestedMap(o.Object, "spec", "coordinator"); len(got) != len(coordinator) {
-			t.Errorf("coordinator is %v, want %v", got, coordinator)
+	c.all(t)
+	for _, x := range []struct{ coordinator, want any }{
+		{map[string]any{"mode": "overlay"}, map[string]any{"mode": "overlay"}},
+		{map[string]any{}, nil},
+	} {
+		spec := c.apply(t, c.network("net", nil, map[string]any{
+			"cniType": "macvlan", "macvlan": map[string]any{"master": []any{"ens192"}}, "coordinator": x.coordinator,
+		}), "--server-side")
+		if got, is := spec["coordinator"]; !is || !reflect.DeepEqual(got, x.want) {
+			t.Errorf("coordinator %v becomes %v (%t), want %v", x.coordinator, got, is, x.want)
 		}
 	}
+}
+
+// apply runs kubectl apply for an object, and returns the spec that it has then.
+func (c *cluster) apply(t *testing.T, o *unstructured.Unstructured, flags ...string) map[string]any {
+	t.Helper()
+	text, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubectl := exec.Command("kubectl", append([]string{"apply", "-f", "-"}, flags...)...)
+	kubectl.Stdin = bytes.NewReader(text)
+	if out, err := kubectl.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(o), o); err != nil {
+		t.Fatal(err)
+	}
+	spec, _, _ := unstructured.NestedMap(o.Object, "spec")
+	return spec
 }
 
 // TestExamples gives the objects of pkg/netconf/testdata to an API server with everything
 // in force: those of the project's documents word for word. X9's get a warning.
 func TestExamples(t *testing.T) {
 	c := newCluster(t)
-	c.policies(t)
-	r := c.serve(t, nil)
-	c.webhook(t, r.address)
-	c.served(t)
+	c.all(t)
 	files, err := filepath.Glob("../../pkg/netconf/testdata/*.txtar")
 	if err != nil || len(files) < 20 {
 		t.Fatalf("%d files: %v", len(files), err)
@@ -437,10 +425,7 @@ func (c *cluster) served(t testing.TB) {
 // and without. Without, the objects are taken, and refused what else refuses them.
 func TestWebhook(t *testing.T) {
 	c := newCluster(t)
-	c.policies(t)
-	r := c.serve(t, nil)
-	c.webhook(t, r.address)
-	c.served(t)
+	r := c.all(t)
 	for _, row := range rows(t) {
 		if row.Only == "" {
 			continue

@@ -238,6 +238,16 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// all puts everything in force: the policies, and the webhook, which a replica serves.
+func (c *cluster) all(t testing.TB) *replica {
+	t.Helper()
+	c.policies(t)
+	r := c.serve(t, nil)
+	c.webhook(t, r.address)
+	c.served(t)
+	return r
+}
+
 // serve runs a replica until the test ends, or until it is stopped.
 func (c *cluster) serve(t testing.TB, change func(*ctrl.Options, *Options)) *replica {
 	t.Helper()
