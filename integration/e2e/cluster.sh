@@ -84,7 +84,8 @@ forever() {
 	shift
 	while :; do
 		"$@" >>"$name.log" 2>&1 &
-		echo $! >"$name.pid"
+		echo $! >"$name.pid.part"
+		mv "$name.pid.part" "$name.pid" # never an empty file
 		wait $! || :
 		sleep 0.5
 	done

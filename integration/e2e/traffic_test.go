@@ -43,8 +43,8 @@ var asked atomic.Uint32
 
 // ask sends the request once.
 func (q question) ask() (a answer.Answer, err error) {
-	// The source port identifies the frames of this request. It is below the ports that
-	// the kernel assigns.
+	// The source port identifies the frames of a request whose answer doesn't name the
+	// client. It is below the ports that the kernel assigns.
 	port := 20000 + int(asked.Add(1)%10000)
 	var capture *testbed.Capture
 	if q.replyBy != "" {
@@ -99,7 +99,7 @@ func (q question) read(body io.Reader) (a answer.Answer, err error) {
 }
 
 // look checks the pod's reply: its destination, if the answer doesn't say it, and its
-// link.
+// link. Nodes that translate the client's address may give it another port as well.
 func (q question) look(capture *testbed.Capture, port int, a *answer.Answer) error {
 	frames, err := capture.Frames()
 	if err != nil {
@@ -107,7 +107,7 @@ func (q question) look(capture *testbed.Capture, port int, a *answer.Answer) err
 	}
 	replies := 0
 	for _, f := range frames {
-		if !f.Outgoing || int(f.Dst.Port()) != port {
+		if own := f.Dst == a.Client || q.pod.example && int(f.Dst.Port()) == port; !f.Outgoing || !own {
 			continue
 		}
 		replies++
