@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -90,8 +91,12 @@ func main() {
 	var level slog.Level
 	flag.TextVar(&level, "log-level", slog.LevelInfo, "DEBUG, INFO, WARN or ERROR")
 	flag.Parse()
-	log := logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	handler := slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})
+	log := logr.FromSlogHandler(handler)
 	ctrl.SetLogger(log)
+	// Memory that Go's collector hasn't looked at yet counts as used: at the container's limit the kernel would
+	// kill the controller.
+	memlimit.Set(memlimit.WithLogger(slog.New(handler))) //nolint:errcheck // it logs the error, and all works without a limit
 	if err := run(ctrl.SetupSignalHandler(), o, log); err != nil {
 		log.Error(err, "stopped")
 		os.Exit(1)
