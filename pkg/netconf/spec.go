@@ -240,16 +240,17 @@ type Bond struct {
 	Options string `json:"options,omitempty"` // such as "primary=ens160;miimon=100"
 }
 
-// IPPools are pools from which the IPAM takes addresses, in this order.
+// IPPools are pools from which the IPAM takes addresses, in this order: names, and patterns
+// with *, ? or [a-z].
 type IPPools struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=253
-	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",messageExpression="self + ': want the name of a SpiderIPPool'"
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') || self.matches('[*?\\\\[]')",messageExpression="self + ': want the name of a SpiderIPPool, or a pattern with *, ? or [a-z]'"
 	// +listType=set
 	IPv4 []string `json:"ipv4,omitempty"`
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=253
-	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",messageExpression="self + ': want the name of a SpiderIPPool'"
+	// +kubebuilder:validation:items:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') || self.matches('[*?\\\\[]')",messageExpression="self + ': want the name of a SpiderIPPool, or a pattern with *, ? or [a-z]'"
 	// +listType=set
 	IPv6              []string `json:"ipv6,omitempty"`
 	MatchMasterSubnet *bool    `json:"matchMasterSubnet,omitempty"`

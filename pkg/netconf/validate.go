@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -45,6 +46,15 @@ func IsLabel(name string) bool { return label.MatchString(name) }
 // IsSubdomain reports whether a name is one that most objects of Kubernetes can have: labels
 // with dots between them (RFC 1123).
 func IsSubdomain(name string) bool { return len(name) <= 253 && subdomain.MatchString(name) }
+
+// isPool reports whether a text is the name of a pool, or a pattern of names.
+func isPool(text string) bool {
+	if strings.ContainsAny(text, "*?[") {
+		_, err := path.Match(text, "")
+		return err == nil && len(text) <= 253
+	}
+	return IsSubdomain(text)
+}
 
 // IsNetworkName reports whether the CNI library takes a name of a network (pkg/utils,
 // ValidateNetworkName).
@@ -447,8 +457,8 @@ func (k *checker) ippools(path string, p *IPPools, masterChosen bool) {
 		k.most(path+"."+family.name, len(family.pools), maxList)
 		for i, name := range family.pools {
 			at := fmt.Sprintf("%s.%s[%d]", path, family.name, i)
-			if !IsSubdomain(name) {
-				k.add(at, "%q: want the name of a SpiderIPPool", name)
+			if !isPool(name) {
+				k.add(at, "%q: want the name of a SpiderIPPool, or a pattern with *, ? or [a-z]", name)
 			} else if slices.Contains(family.pools[:i], name) {
 				k.add(at, "%q: it is there twice", name)
 			}
