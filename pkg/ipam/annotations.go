@@ -118,7 +118,11 @@ func entryOf(what string, list []entry, all []Attachment, name string) (entry, e
 	return entry{}, fmt.Errorf("%s: it has no entry for %s, only for %s: want one for each NIC that gets its addresses here", what, name, few(has))
 }
 
-// single reads an annotation that is for all NICs.
+// isFor reports whether an annotation that isn't a list is for a NIC: the one that it names, or
+// all of them.
+func (e entry) isFor(name string) bool { return e.Interface == "" || e.Interface == name }
+
+// single reads an annotation that is for all NICs, or for one that it names.
 func single(what, text, want string) (entry, error) {
 	var e *entry
 	err := decode(what, text, want, &e)
@@ -198,8 +202,11 @@ func fromIPPool(pod PodFacts, _ []Attachment, n *NIC) (bool, error) {
 	}
 	what := annotation(IPPoolAnnotation)
 	e, err := single(what, text, wantIPPool)
+	if err != nil || !e.isFor(n.Interface) {
+		return false, err
+	}
 	n.take(e, what)
-	return true, err
+	return true, nil
 }
 
 // take takes over what an annotation says of the NIC.
@@ -259,7 +266,7 @@ func fromSubnet(pod PodFacts, _ []Attachment, n *NIC) (bool, error) {
 	}
 	what := annotation(SubnetAnnotation)
 	e, err := single(what, text, wantSubnet)
-	if err != nil {
+	if err != nil || !e.isFor(n.Interface) {
 		return false, err
 	}
 	return true, n.takeSubnets(e, what)

@@ -3,7 +3,6 @@
 package ipam
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -280,11 +279,14 @@ func AutoPools(app Application, pod PodFacts, all []Attachment, nics []NIC) ([]A
 	if err := e.subnets(); err != nil {
 		return nil, fmt.Errorf("%s: %w", annotation(SubnetAnnotation), err)
 	}
+	switch {
+	case e.Interface != "":
+		nics = []NIC{{Interface: e.Interface}}
+	case len(nics) == 0:
+		nics = []NIC{{Interface: firstInterface}}
+	}
 	for _, n := range nics {
 		add(n.Interface, e)
-	}
-	if len(nics) == 0 {
-		add(cmp.Or(e.Interface, firstInterface), e)
 	}
 	return out, nil
 }

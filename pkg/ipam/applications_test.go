@@ -92,6 +92,7 @@ func TestAutoPools(t *testing.T) {
 		{ipam.SubnetsAnnotation, `[{"interface":"eth0","ipv4":["a","b"],"ipv6":["c"]},{"interface":"net1","ipv4":["a"]}]`, "eth0 a 4; eth0 c 6; net1 a 4", ""},
 		{ipam.SubnetsAnnotation, `[{"ipv4":["a"]},{"ipv4":["b"]},{"ipv4":["c"]}]`, "eth0 a 4; net1 b 4", ""},
 		{ipam.SubnetAnnotation, `{"ipv4":["a"]}`, "net1 a 4", ""},
+		{ipam.SubnetAnnotation, `{"interface":"eth0","ipv4":["a"],"ipv6":["c"]}`, "eth0 a 4; eth0 c 6", ""},
 		{ipam.SubnetAnnotation, `{"ipv4":["a*"]}`, "", `annotation ipam.spidernet.io/subnet of the pod: "a*": want the name of a SpiderSubnet, not a pattern`},
 		{ipam.IPPoolAnnotation, `{"ipv4":["a"]}`, "", ""},
 	} {
