@@ -160,7 +160,8 @@ func (c call) want(pod PodArgs) (spool.Want, error) {
 }
 
 // result returns the answer of ADD: the addresses, a default route by each gateway, and the
-// NIC's other routes. The main plugin says which interface has the addresses.
+// NIC's other routes. A default route among these counts instead of the gateways' of its family.
+// The main plugin says which interface has the addresses.
 func result(nic spool.NIC, dns types.DNS) *current.Result {
 	r := &current.Result{CNIVersion: current.ImplementedSpecVersion, DNS: dns}
 	var gateways []netip.Addr
@@ -177,7 +178,9 @@ func result(nic spool.NIC, dns types.DNS) *current.Result {
 			if a.Gateway.Is4() {
 				all = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 			}
-			r.Routes = append(r.Routes, &types.Route{Dst: ipNet(all), GW: ip.Gateway})
+			if !slices.ContainsFunc(nic.Routes, func(route spool.Route) bool { return route.Dst == all }) {
+				r.Routes = append(r.Routes, &types.Route{Dst: ipNet(all), GW: ip.Gateway})
+			}
 		}
 	}
 	for _, route := range nic.Routes {

@@ -79,7 +79,8 @@ func TestCodeOf(t *testing.T) {
 	}
 }
 
-// The result has a default route by each gateway, once, before the NIC's own routes.
+// The result has a default route by each gateway, once, before the NIC's own routes, unless these
+// have one.
 func TestResult(t *testing.T) {
 	address := func(cidr, gateway string) spool.Address {
 		a := spool.Address{Address: netip.MustParsePrefix(cidr)}
@@ -107,6 +108,17 @@ func TestResult(t *testing.T) {
 		"0.0.0.0/0 via 10.6.0.1", "::/0 via fd00:6::1", "10.20.0.0/16 via 10.6.0.9",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	r = result(spool.NIC{
+		Addresses: []spool.Address{address("10.6.0.5/16", "10.6.0.1"), address("fd00:6::5/64", "fd00:6::1")},
+		Routes:    []spool.Route{{Dst: netip.MustParsePrefix("0.0.0.0/0"), Gw: netip.MustParseAddr("10.6.0.9")}},
+	}, types.DNS{})
+	got = nil
+	for _, route := range r.Routes {
+		got = append(got, route.Dst.String()+" via "+route.GW.String())
+	}
+	if diff := cmp.Diff([]string{"::/0 via fd00:6::1", "0.0.0.0/0 via 10.6.0.9"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
