@@ -4,7 +4,9 @@ package addresses
 
 import (
 	"context"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,8 +52,8 @@ const (
 	// round is how often everything is looked at again.
 	round = 10 * time.Minute
 
-	byNode  = "node"     // of IPAddresses and claims, by their nodes
-	waiting = "networks" // of claims: those that wait for their networks to be known
+	byNode  = "node"    // of IPAddresses and claims, by their nodes
+	waiting = "waiting" // of claims: those of pods that have no addresses yet
 )
 
 // outputs are annotations that others write for users, and that can be larger than all the
@@ -99,7 +101,7 @@ func Index(ctx context.Context, mgr ctrl.Manager) error {
 		{&v2beta1.SpiderEndpoint{}, byUID, func(o client.Object) []string { return []string{o.(*v2beta1.SpiderEndpoint).Spec.PodUID} }},
 		{&v2beta1.SpiderEndpoint{}, byNode, func(o client.Object) []string { return []string{o.(*v2beta1.SpiderEndpoint).Spec.NodeName} }},
 		{&v2beta1.SpiderEndpoint{}, waiting, func(o client.Object) []string {
-			if len(o.(*v2beta1.SpiderEndpoint).Spec.NICs) == 0 {
+			if o.(*v2beta1.SpiderEndpoint).Status.Current == nil {
 				return []string{waiting}
 			}
 			return nil
@@ -241,6 +243,9 @@ func (c *Controller) addPods(mgr ctrl.Manager, f *follower, wakes chan event.Gen
 	forNetworks := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, _ client.Object) []reconcile.Request {
 		return requests(c.namesBy(ctx, waiting, waiting))
 	})
+	inThe := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		return requests(slices.DeleteFunc(c.namesBy(ctx, waiting, waiting), func(name types.NamespacedName) bool { return name.Namespace != o.GetName() }))
+	})
 	return ctrl.NewControllerManagedBy(mgr).Named("addresses").
 		For(&v2beta1.SpiderEndpoint{}).
 		Watches(&corev1.Pod{}, &handler.EnqueueRequestForObject{}).
@@ -249,6 +254,7 @@ func (c *Controller) addPods(mgr ctrl.Manager, f *follower, wakes chan event.Gen
 		Watches(&corev1.Node{}, onThe, builder.WithPredicates(nodeChanged)).
 		Watches(&nad.NetworkAttachmentDefinition{}, forNetworks).
 		Watches(&staticmacvlan.VLANSubnet{}, forNetworks).
+		Watches(&corev1.Namespace{}, inThe, builder.WithPredicates(predicate.Or(predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{}))).
 		WatchesRawSource(source.Channel(wakes, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: longest, EnableWarmup: ptr.To(true)}).
 		Complete(reconcile.Func(func(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
@@ -326,11 +332,13 @@ var deleted = predicate.Funcs{
 	GenericFunc: func(event.GenericEvent) bool { return false },
 }
 
-// nodeChanged lets through what changes whether a node's machine can run pods.
+// nodeChanged lets through what changes whether a node's machine can run pods, and which pools
+// they have.
 var nodeChanged = predicate.Funcs{
 	UpdateFunc: func(e event.UpdateEvent) bool {
 		former, now := e.ObjectOld.(*corev1.Node), e.ObjectNew.(*corev1.Node)
-		return fenced(former) != fenced(now) || former.Status.NodeInfo.MachineID != now.Status.NodeInfo.MachineID
+		return fenced(former) != fenced(now) || former.Status.NodeInfo.MachineID != now.Status.NodeInfo.MachineID ||
+			!maps.Equal(former.Labels, now.Labels)
 	},
 }
 

@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/multihome/multihome/controlplane/api/nad"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/pkg/ipam"
@@ -173,6 +174,12 @@ func TestSelection(t *testing.T) {
 func (b *bench) nodeIn(name, zone string) {
 	b.Helper()
 	b.Node(name)
+	b.label(name, zone)
+}
+
+// label puts a node into a zone.
+func (b *bench) label(name, zone string) {
+	b.Helper()
 	n := &corev1.Node{}
 	n.Name = name
 	if err := b.C.Patch(b.Context(), n, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"metadata":{"labels":{"zone":%q}}}`, zone))); err != nil {
@@ -419,6 +426,59 @@ func TestLaterNetwork(t *testing.T) {
 	b.Network("a", `,"default_ipv4_ippool":["a"]`)
 	if got := b.ready("p"); got != "net1 10.1.0.5/16" {
 		t.Errorf("p has %s", got)
+	}
+}
+
+// TestLaterWords: a pod waits for want of a pool, and then its namespace, its network or its node
+// says something else: it gets an address, and is not made anew. A pod that has one keeps it.
+func TestLaterWords(t *testing.T) {
+	fromA := `,"default_ipv4_ippool":["a"]`
+	for _, x := range []struct {
+		name, keys string // of the network
+		pool       func(*ipam.PoolSpec)
+		waits      string
+		then       func(b *bench)
+	}{
+		{"the namespace names the pool", "", nil, "no pool for net1", func(b *bench) { b.annotate(map[string]string{ipam.DefaultIPv4Annotation: `["a"]`}) }},
+		{"the network names the pool", `,"default_ipv4_ippool":["b"]`, nil, "pool b: there is no such SpiderIPPool", func(b *bench) { b.rewrite("net", fromA) }},
+		{"the namespace has the label", fromA, func(s *ipam.PoolSpec) { s.NamespaceAffinity = labels("team", "red") }, "spec.namespaceAffinity wants team=red",
+			func(b *bench) { b.annotate(nil) }},
+		{"the node has the label", fromA, func(s *ipam.PoolSpec) { s.NodeAffinity = labels("zone", "a") }, "spec.nodeAffinity wants zone=a", func(b *bench) { b.label("node1", "a") }},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			b := newBench(t)
+			b.Node("node1")
+			spec := v4(1, "10.1.0.5")
+			if x.pool != nil {
+				x.pool(&spec)
+			}
+			b.Create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "a"}, Spec: spec})
+			b.Network("net", x.keys)
+			b.start(nil)
+			b.pod("p", "node1", networks("net"))
+			b.waits("p", x.waits)
+			x.then(b)
+			if got := b.ready("p"); got != "net1 10.1.0.5/16" {
+				t.Errorf("it has %s", got)
+			}
+			b.rewrite("net", `,"default_ipv4_ippool":["c"]`)
+			b.annotate(map[string]string{ipam.DefaultIPv4Annotation: `["c"]`})
+			b.pod("q", "node1", networks("net"))
+			b.waits("q", "pool c: there is no such SpiderIPPool")
+			if got := b.ready("p"); got != "net1 10.1.0.5/16" {
+				t.Errorf("it has %s in the end", got)
+			}
+		})
+	}
+}
+
+// rewrite gives a network other keys of its IPAM.
+func (b *bench) rewrite(name, keys string) {
+	b.Helper()
+	n := &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name}}
+	config := fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"plugins":[{"type":"macvlan","master":"eth0","ipam":{"type":"spiderpool"%s}}]}`, name, keys)
+	if err := b.C.Patch(b.Context(), n, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"config":%q}}`, config))); err != nil {
+		b.Fatal(err)
 	}
 }
 

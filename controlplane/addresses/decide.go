@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -258,18 +259,25 @@ func (o Observed) claim() Step {
 	}}
 }
 
-// nics returns the NICs that the claim is to have: those that it has, which stay, or those
-// that the pod's annotations name, and those for which a plugin waits.
+// nics returns the NICs that the claim is to have: those that it has, and those for which a
+// plugin waits. As long as nobody was told an address, what the pod's annotations and networks
+// say now of a NIC counts instead of what they said before.
 func (o Observed) nics() []v2beta1.EndpointNIC {
 	var out []v2beta1.EndpointNIC
 	if o.Claim != nil {
 		out = slices.Clone(o.Claim.Spec.NICs)
 	}
-	if len(out) == 0 {
-		if o.Unclear != "" { // a plugin waits for one NIC; the pod gets all of them at once
-			return nil
+	if len(out) == 0 && o.Unclear != "" { // a plugin waits for one NIC; the pod gets all of them at once
+		return nil
+	}
+	if o.Unclear == "" && !o.decided() {
+		for _, n := range o.Wanted {
+			if i := slices.IndexFunc(out, func(former v2beta1.EndpointNIC) bool { return former.Interface == n.Interface }); i >= 0 {
+				out[i] = n
+			} else {
+				out = append(out, n)
+			}
 		}
-		out = slices.Clone(o.Wanted)
 	}
 	for _, late := range o.Late {
 		if !has(out, late.Interface) {
@@ -277,6 +285,12 @@ func (o Observed) nics() []v2beta1.EndpointNIC {
 		}
 	}
 	return out
+}
+
+// decided reports whether the claim's NICs stay as they are: the pod may have been told their
+// addresses.
+func (o Observed) decided() bool {
+	return o.Claim != nil && len(o.Claim.Spec.NICs) > 0 && o.told()
 }
 
 func has(nics []v2beta1.EndpointNIC, name string) bool {
@@ -386,7 +400,7 @@ func (o Observed) keep() Step {
 	if now := o.Nodes[c.Spec.NodeName].MachineID; !same(now, c.Spec.MachineID) {
 		return o.move(now)
 	}
-	if nics := o.nics(); len(nics) > len(c.Spec.NICs) {
+	if nics := o.nics(); !equality.Semantic.DeepEqual(nics, c.Spec.NICs) {
 		next := c.DeepCopy()
 		next.Spec.NICs = nics
 		return Step{Kind: UpdateClaim, Claim: next}

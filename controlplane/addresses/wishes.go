@@ -16,11 +16,10 @@ import (
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
-// wishes finds which NICs of a living pod want addresses: by its annotations, as long as its
-// claim has none, and by what a plugin on the node asks for.
+// wishes finds which NICs of a living pod want addresses: by its annotations, as long as it was
+// told none, and by what a plugin on the node asks for.
 func (c *Controller) wishes(ctx context.Context, o *Observed) error {
-	asked := wants(o)
-	decided := o.Claim != nil && len(o.Claim.Spec.NICs) > 0
+	asked, decided := wants(o), o.decided()
 	if decided && len(asked) == 0 {
 		return nil
 	}
