@@ -215,12 +215,12 @@ func ReadPoolSettings(annotations map[string]string, without Number) (PoolSettin
 		}
 		out.Number = n
 	}
-	switch text, ok := annotations[ReclaimAnnotation]; {
-	case !ok || text == "true": // as it is
-	case text == "false":
-		out.Reclaim = false
-	default:
-		return out, fmt.Errorf("%s: %s: %s", annotation(ReclaimAnnotation), quote(text), wantReclaim)
+	if text, ok := annotations[ReclaimAnnotation]; ok {
+		reclaim, err := strconv.ParseBool(text)
+		if err != nil {
+			return out, fmt.Errorf("%s: %s: %s", annotation(ReclaimAnnotation), quote(text), wantReclaim)
+		}
+		out.Reclaim = reclaim
 	}
 	return out, nil
 }

@@ -48,6 +48,7 @@ func TestPoolSettings(t *testing.T) {
 		{"", "", "+1 true 3 1", ""},
 		{"+0", "false", "+0 false 2 0", ""},
 		{"5", "true", "5 true 5 3", ""},
+		{"", "False", "+1 false 3 1", ""},
 		{"1", "", "1 true 1 0", ""},
 		{"-1", "", "", `annotation ipam.spidernet.io/ippool-ip-number of the pod: "-1": want a number of addresses, such as 5, or how many more than replicas, such as +1, at most 1000000`},
 		{"++1", "", "", `"++1": want a number`},

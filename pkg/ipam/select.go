@@ -3,6 +3,7 @@
 package ipam
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path"
@@ -30,7 +31,7 @@ type SubnetView struct {
 type Pools struct {
 	subnets map[string]SubnetView
 	auto    map[string][]*candidate // by the application's UID
-	inOrder []*candidate            // by name
+	inOrder []*candidate            // those with most conditions first, then by name
 	byName  map[string]*candidate
 }
 
@@ -55,8 +56,23 @@ func NewPools(views []PoolView, subnets ...SubnetView) Pools {
 		out.inOrder = append(out.inOrder, c)
 		out.byName[v.Name] = c
 	}
-	slices.SortFunc(out.inOrder, func(a, b *candidate) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(out.inOrder, func(a, b *candidate) int {
+		return cmp.Or(b.Spec.conditions()-a.Spec.conditions(), strings.Compare(a.Name, b.Name))
+	})
 	return out
+}
+
+// conditions counts what a pool asks of pods, nodes, namespaces and networks.
+func (s PoolSpec) conditions() int {
+	n := 0
+	for _, asks := range []bool{
+		s.PodAffinity != nil, len(s.NodeName) > 0 || s.NodeAffinity != nil, len(s.NamespaceName) > 0 || s.NamespaceAffinity != nil, len(s.MultusName) > 0,
+	} {
+		if asks {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *candidate) isIPv6() bool { return c.prefix.Addr().Is6() }
@@ -78,9 +94,10 @@ type Rejection struct {
 }
 
 // Candidates returns what a NIC needs, an address of one family or of both, each with the
-// pools in the order in which they are tried: as the user wrote them, and those of one pattern
-// or with default: true by name. A need without pools can't be met: the rejections say of each
-// pool that was left out why, and Explain puts them into words.
+// pools in the order in which they are tried: as the user wrote them, and of those of one pattern
+// or with default: true the ones with most conditions first, then by name. A need without pools
+// can't be met: the rejections say of each pool that was left out why, and Explain puts them into
+// words.
 //
 // A NIC that names pools of one family wants only that one. One that names none wants the
 // families of which there are pools with default: true.

@@ -103,6 +103,9 @@ func TestCandidates(t *testing.T) {
 		{"the wrong family", "b", "", nil, []ipam.PoolView{view("b", lan6)}, "no IPv4 pool for net1 (the test): pool b: its subnet fd00:6::/64 isn't IPv4"},
 
 		{"default pools: by name, of both families", "", "", nil, []ipam.PoolView{view("z", lan, isDefault), view("a", lan, isDefault), view("b", lan6, isDefault), view("c", lan)}, "IPv4: a z; IPv6: b"},
+		{"default pools: those with most conditions first", "", "", nil, []ipam.PoolView{view("a", lan, isDefault), view("c", lan, isDefault, namespaces("shop")),
+			view("d", lan, isDefault, namespaces("shop"), affine("pod", "app", "web")), view("b", lan, isDefault, affine("pod", "app", "web"))}, "IPv4: d b c a"},
+		{"a pattern's: those with most conditions first", "b *", "", nil, []ipam.PoolView{view("a", lan), view("b", lan), view("z", lan, affine("node", "zone", "a"))}, "IPv4: b z a"},
 		{"default pools: IPv4 alone", "", "", nil, []ipam.PoolView{view("a", lan, isDefault), view("b", lan6)}, "IPv4: a"},
 		{"default pools: IPv6 alone", "", "", nil, []ipam.PoolView{view("a", lan), view("b", lan6, isDefault)}, "IPv6: b"},
 		{"default pools: a family whose pools others have is wanted, too", "", "", nil, []ipam.PoolView{view("a", lan, isDefault), view("b", lan6, isDefault, namespaces("other"))}, "IPv4: a; no IPv6 pool for net1 (the test): pool b: spec.namespaceName is other, and the namespace is shop"},
