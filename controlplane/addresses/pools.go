@@ -65,7 +65,7 @@ func poolsOf(list []v2beta1.SpiderIPPool, subnets []v2beta1.SpiderSubnet, reserv
 	for _, s := range parents {
 		standing := stocks[s.Name]
 		out.standing[ipam.SubnetPool+s.Name] = standing
-		out.subnets = append(out.subnets, ipam.SubnetView{Name: s.Name, IPv6: s.Spec.Version() == 6, Space: standing.Space, Reason: standing.Reason})
+		out.subnets = append(out.subnets, ipam.SubnetView{Name: s.Name, Prefix: s.Spec.Prefix(), Space: standing.Space, Reason: standing.Reason})
 	}
 	out.choice = ipam.NewPools(out.views, out.subnets...)
 	return out

@@ -477,6 +477,37 @@ func TestChanges(t *testing.T) {
 	b.pools(d, "auto-app-v4-net1-UID-2 10.7.0.10-10.7.0.15")
 }
 
+// TestSubnetAnew: a subnet is made anew under its name, with another CIDR: new pods get addresses
+// of that one, of a pool of its own, and the former pool goes with its last pod.
+func TestSubnetAnew(t *testing.T) {
+	b := newBench(t)
+	b.Node("node1")
+	b.Network("lan", "")
+	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
+	b.start(nil)
+	b.machines()
+	d := b.deployment("app", 1, subnets("s"))
+	b.running("app", 1)
+	b.Delete(&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: "s"}})
+	b.scale(d, 3)
+	b.says(d, "NoSubnet", "there is no SpiderSubnet s, of which pool ")
+	b.subnet("s", "10.7.0.0/16", "10.7.0.10-10.7.0.30")
+	for pod, has := range b.running("app", 3) {
+		if !regexp.MustCompile(`^10\.[67]\.0\.1[0-3]/16$`).MatchString(has) {
+			t.Errorf("pod %s has %s", pod, has)
+		}
+	}
+	if err := b.C.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.NS), client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	b.pools(d, "auto-app-v4-net1-UID-2 10.7.0.10-10.7.0.13")
+	for pod, has := range b.running("app", 3) {
+		if !strings.HasPrefix(has, "10.7.0.1") {
+			t.Errorf("pod %s has %s", pod, has)
+		}
+	}
+}
+
 // TestSurge: with +0 a rolling update waits for an address, says so, and goes on.
 func TestSurge(t *testing.T) {
 	b := newBench(t)

@@ -112,25 +112,20 @@ func Decide(o Observed) Plan {
 
 // want plans for a pool that is wanted. It returns its name.
 func (o Observed) want(p *Plan, want ipam.AutoPool, done map[string]bool) string {
-	subnet, there := o.Subnets[want.Subnet]
 	size := o.App.Settings.Number.Size(o.App.Replicas)
 	pool := o.poolFor(want, done)
 	if pool == nil {
 		name := o.newName(want, done)
-		switch {
-		case !there:
-			p.Says = append(p.Says, Says{"NoSubnet", fmt.Sprintf("there is no SpiderSubnet %s, of which pool %s is to be made: make it, or name another one", want.Subnet, name)})
-		case subnet.Reason != "":
-			p.Says = append(p.Says, Says{"NoSubnet", fmt.Sprintf("pool %s: SpiderSubnet %s: %s", name, want.Subnet, subnet.Reason)})
-		case (subnet.Spec.Version() == 6) != want.IPv6:
-			p.Says = append(p.Says, Says{"NoSubnet", fmt.Sprintf("pool %s: SpiderSubnet %s is of IPv%d: name one of the other family", name, want.Subnet, subnet.Spec.Version())})
-		default:
-			created := &v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{
-				IPVersion: ptr.To(subnet.Spec.Version()), Subnet: subnet.Spec.Subnet, VLAN: subnet.Spec.VLAN, Network: subnet.Spec.Network,
-			}}}
-			o.mark(created, want)
-			p.Create = append(p.Create, created)
+		if why := o.lacksSubnet(want, name); why != "" {
+			p.Says = append(p.Says, Says{"NoSubnet", why})
+			return name
 		}
+		subnet := o.Subnets[want.Subnet].Spec
+		created := &v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{
+			IPVersion: ptr.To(subnet.Version()), Subnet: subnet.Subnet, VLAN: subnet.VLAN, Network: subnet.Network,
+		}}}
+		o.mark(created, want)
+		p.Create = append(p.Create, created)
 		return name
 	}
 	next := pool.DeepCopy()
@@ -150,11 +145,24 @@ func (o Observed) want(p *Plan, want ipam.AutoPool, done map[string]bool) string
 	return pool.Name
 }
 
+// lacksSubnet says why a pool can't have addresses of its subnet, "" if it can.
+func (o Observed) lacksSubnet(want ipam.AutoPool, pool string) string {
+	subnet, there := o.Subnets[want.Subnet]
+	switch {
+	case !there:
+		return fmt.Sprintf("there is no SpiderSubnet %s, of which pool %s is to have addresses: make it, or name another one", want.Subnet, pool)
+	case subnet.Reason != "":
+		return fmt.Sprintf("pool %s: SpiderSubnet %s: %s", pool, want.Subnet, subnet.Reason)
+	case (subnet.Spec.Version() == 6) != want.IPv6:
+		return fmt.Sprintf("pool %s: SpiderSubnet %s is of IPv%d: name one of the other family", pool, want.Subnet, subnet.Spec.Version())
+	}
+	return ""
+}
+
 // resize plans how a pool comes to its size.
 func (o Observed) resize(p *Plan, pool *v2beta1.SpiderIPPool, want ipam.AutoPool, addresses []*v1alpha1.IPAddress, size int) {
-	subnet, there := o.Subnets[want.Subnet]
-	may := subnet.Standing.Free
-	if !there || subnet.Reason != "" { // it has what it has
+	may, why := o.Subnets[want.Subnet].Standing.Free, o.lacksSubnet(want, pool.Name)
+	if why != "" { // it has what it has
 		may = everything(addresses)
 	}
 	var members []ipam.Member
@@ -171,7 +179,10 @@ func (o Observed) resize(p *Plan, pool *v2beta1.SpiderIPPool, want ipam.AutoPool
 	for _, addr := range giveBack {
 		p.Free = append(p.Free, by[addr])
 	}
-	if grow > 0 {
+	switch {
+	case grow > 0 && why != "":
+		p.Says = append(p.Says, Says{"NoSubnet", why})
+	case grow > 0:
 		p.Grow = append(p.Grow, Grow{pool.Name, want, grow, size})
 	}
 }
@@ -202,7 +213,7 @@ func (o Observed) poolFor(want ipam.AutoPool, done map[string]bool) *v2beta1.Spi
 		uid := is.Application.UID
 		is.Application = want.Application
 		switch {
-		case is != want || done[pool.Name] || !pool.DeletionTimestamp.IsZero():
+		case is != want || done[pool.Name] || !pool.DeletionTimestamp.IsZero() || !o.fits(pool, want.Subnet):
 		case uid == want.Application.UID:
 			return pool
 		case pool.Labels[ipam.ReclaimLabel] == "false" && left == nil:
@@ -210,6 +221,13 @@ func (o Observed) poolFor(want ipam.AutoPool, done map[string]bool) *v2beta1.Spi
 		}
 	}
 	return left
+}
+
+// fits reports whether a pool is of its subnet as that is now: one of the same name may have been
+// made anew, with another CIDR.
+func (o Observed) fits(pool *v2beta1.SpiderIPPool, subnet string) bool {
+	s, there := o.Subnets[subnet]
+	return !there || pool.Spec.Prefix() == s.Spec.Prefix() && pool.Spec.Space() == s.Spec.Space()
 }
 
 // newName returns the name of a new pool.

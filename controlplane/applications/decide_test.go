@@ -66,6 +66,15 @@ func TestDecide(t *testing.T) {
 		{"nothing yet", applications.Observed{App: app(2)}, "create auto-app-v4-eth0-1"},
 		{"the pool is made", applications.Observed{App: app(2), Pools: pool(is, true)}, "grow 3"},
 		{"some addresses are", applications.Observed{App: app(2), Pools: pool(is, true), Addresses: addresses(is, "1 2*")}, "grow 1, render 10.0.0.1-10.0.0.2"},
+		{"the subnet is gone", applications.Observed{App: app(2), Pools: pool(is, true, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2*"), Subnets: map[string]applications.Subnet{}},
+			"say NoSubnet: there is no SpiderSubnet s, of which pool auto-app-v4-eth0-1 is to have addresses: make it, or name another one"},
+		{"the subnet doesn't count", applications.Observed{App: app(2), Pools: pool(is, true, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2*"),
+			Subnets: map[string]applications.Subnet{"s": {Spec: spec, Standing: ipam.Standing{Reason: "it is being deleted"}}}},
+			"say NoSubnet: pool auto-app-v4-eth0-1: SpiderSubnet s: it is being deleted"},
+		{"the subnet was made anew, with another CIDR", applications.Observed{App: app(2), Pools: pool(is, true, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2*"),
+			Subnets: map[string]applications.Subnet{"s": {Spec: ipam.SubnetSpec{Subnet: "10.1.0.0/24"}}}}, "create auto-app-v4-eth0-1-2, free 10.0.0.1"},
+		{"the subnet was made anew, in another network", applications.Observed{App: app(2), Pools: pool(is, true, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2*"),
+			Subnets: map[string]applications.Subnet{"s": {Spec: ipam.SubnetSpec{Subnet: "10.0.0.0/24", Network: "x"}}}}, "create auto-app-v4-eth0-1-2, free 10.0.0.1"},
 		{"all are", applications.Observed{App: app(2), Pools: pool(is, true), Addresses: addresses(is, "1 2* 3")}, "render 10.0.0.1-10.0.0.3"},
 		{"all is done", applications.Observed{App: app(2), Pools: pool(is, true, "10.0.0.1-10.0.0.3"), Addresses: addresses(is, "1 2* 3")}, ""},
 		{"one is in quarantine", applications.Observed{App: app(2), Pools: pool(is, true, "10.0.0.1-10.0.0.3"), Addresses: addresses(is, "1 2! 3")}, "grow 1"},
@@ -74,7 +83,7 @@ func TestDecide(t *testing.T) {
 		{"deleted, with one in quarantine", applications.Observed{Pools: pool(is, true, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2!")}, "free 10.0.0.1"},
 		{"scaled down", applications.Observed{App: app(0), Pools: pool(is, true, "10.0.0.1-10.0.0.3"), Addresses: addresses(is, "1 2* 3")}, "free 10.0.0.3, free 10.0.0.1"},
 		{"the pool is deleted by hand", applications.Observed{App: app(2), Addresses: addresses(is, "1 2* 3")}, "create auto-app-v4-eth0-1"},
-		{"the annotations are wrong", applications.Observed{App: unclear, Pools: pool(is, true, "10.0.0.1"), Addresses: addresses(is, "1")}, ""},
+		{"the annotations are wrong", applications.Observed{App: unclear, Pools: pool(is, true, "10.0.0.1"), Addresses: addresses(is, "1")}, "say PoolsUnclear: wrong"},
 		{"deleted", applications.Observed{Pools: pool(is, true, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2*")}, "free 10.0.0.1"},
 		{"its last address is back", applications.Observed{Pools: pool(is, true)}, "delete auto-app-v4-eth0-1"},
 		{"the pool is gone before its addresses", applications.Observed{Addresses: addresses(is, "1 2*")}, "free 10.0.0.1"},
@@ -85,9 +94,14 @@ func TestDecide(t *testing.T) {
 			"create auto-app-v4-eth0-1, free 10.0.0.1"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			x.o.Subnets = subnet
+			if x.o.Subnets == nil {
+				x.o.Subnets = subnet
+			}
 			p := applications.Decide(x.o)
 			var got []string
+			for _, says := range p.Says {
+				got = append(got, "say "+says.Reason+": "+says.Message)
+			}
 			for _, o := range p.Create {
 				got = append(got, "create "+o.Name)
 			}

@@ -241,8 +241,13 @@ func TestCandidatesOfSubnets(t *testing.T) {
 	}
 	other := mine
 	other.Application.UID = "other"
-	pools := ipam.NewPools([]ipam.PoolView{view("mine", mine), view("others", other)}, ipam.SubnetView{Name: "s"}, ipam.SubnetView{Name: "s6", IPv6: true, Space: "x"},
-		ipam.SubnetView{Name: "bad", Reason: "it is being deleted"})
+	moved := mine
+	moved.Subnet = "moved"
+	subnet := func(name, prefix, space, reason string) ipam.SubnetView {
+		return ipam.SubnetView{Name: name, Prefix: netip.MustParsePrefix(prefix), Space: space, Reason: reason}
+	}
+	pools := ipam.NewPools([]ipam.PoolView{view("mine", mine), view("others", other), view("moved", moved)}, subnet("s", "10.6.0.0/16", "", ""),
+		subnet("s6", "fd00:6::/64", "x", ""), subnet("bad", "10.8.0.0/16", "", "it is being deleted"), subnet("moved", "10.7.0.0/16", "", ""))
 	for _, x := range []struct {
 		name string
 		nic  ipam.NIC
@@ -250,11 +255,13 @@ func TestCandidatesOfSubnets(t *testing.T) {
 		want string
 	}{
 		{"the application's pool", ipam.NIC{Subnets: true, IPv4Pools: []string{"s"}}, &testApp, "mine"},
+		{"a subnet that was made anew, with another CIDR", ipam.NIC{Subnets: true, IPv4Pools: []string{"moved"}}, &testApp,
+			"no IPv4 pool for net1 (x): SpiderSubnet moved: the pool of Deployment ns/test-app from it isn't there yet: if it doesn't come, the events of Deployment ns/test-app say why"},
 		{"I00023: a bare pod", ipam.NIC{Subnets: true, IPv4Pools: []string{"s"}}, nil, "subnet/s"},
 		{"a subnet that hands out nothing", ipam.NIC{Subnets: true, IPv4Pools: []string{"bad"}}, nil, "no IPv4 pool for net1 (x): SpiderSubnet bad: it is being deleted"},
 		{"no such subnet", ipam.NIC{Subnets: true, IPv4Pools: []string{"t"}}, &testApp, "no IPv4 pool for net1 (x): SpiderSubnet t: there is no such SpiderSubnet"},
 		{"of another family", ipam.NIC{Subnets: true, IPv4Pools: []string{"s6"}}, nil, "no IPv4 pool for net1 (x): SpiderSubnet s6: it isn't IPv4"},
-		{"no pool yet", ipam.NIC{Subnets: true, IPv4Pools: []string{"s"}}, &ipam.Application{Kind: "Job", Namespace: "ns", Name: "j", UID: "j"}, "no IPv4 pool for net1 (x): SpiderSubnet s: the pool of Job ns/j from it isn't there yet"},
+		{"no pool yet", ipam.NIC{Subnets: true, IPv4Pools: []string{"s"}}, &ipam.Application{Kind: "Job", Namespace: "ns", Name: "j", UID: "j"}, "no IPv4 pool for net1 (x): SpiderSubnet s: the pool of Job ns/j from it isn't there yet: if it doesn't come, the events of Job ns/j say why"},
 		{"I00020: a pool by its name", ipam.NIC{IPv4Pools: []string{"mine"}}, &testApp,
 			"no IPv4 pool for net1 (x): pool mine: it is the pool of Deployment ns/test-app: want annotation ipam.spidernet.io/subnets, from which each application gets a pool of its own"},
 		{"two networks", ipam.NIC{Subnets: true, IPv4Pools: []string{"s"}, IPv6Pools: []string{"s6"}}, nil,

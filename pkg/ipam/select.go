@@ -22,7 +22,7 @@ type PoolView struct {
 // SubnetView is a SpiderSubnet as the choice of pools sees it.
 type SubnetView struct {
 	Name   string
-	IPv6   bool
+	Prefix netip.Prefix
 	Space  string
 	Reason string // of its Standing
 }
@@ -177,7 +177,7 @@ func fromTheSubnets(n NIC, pools Pools, at Place) (needs []Need, rejected []Reje
 // ofSubnet returns the pool by which a NIC gets addresses of a subnet, or why there is none.
 func (p Pools) ofSubnet(subnet string, ipv6 bool, nic string, at Place) (name, reason string) {
 	s, there := p.subnets[subnet]
-	if there && s.IPv6 != ipv6 {
+	if there && s.Prefix.Addr().Is6() != ipv6 {
 		return "", "it isn't " + familyName(ipv6)
 	}
 	if at.Application == nil {
@@ -190,14 +190,16 @@ func (p Pools) ofSubnet(subnet string, ipv6 bool, nic string, at Place) (name, r
 		return SubnetPool + subnet, ""
 	}
 	for _, c := range p.auto[at.Application.UID] {
-		if c.Auto.Interface == nic && c.Auto.Subnet == subnet && c.Auto.IPv6 == ipv6 {
+		// A subnet of the same name may have been made anew, with another CIDR.
+		fits := !there || c.prefix == s.Prefix && c.space == s.Space
+		if fits && c.Auto.Interface == nic && c.Auto.Subnet == subnet && c.Auto.IPv6 == ipv6 {
 			return c.Name, c.Reason
 		}
 	}
 	if !there {
 		return "", "there is no such SpiderSubnet"
 	}
-	return "", fmt.Sprintf("the pool of %s from it isn't there yet", at.Application)
+	return "", fmt.Sprintf("the pool of %s from it isn't there yet: if it doesn't come, the events of %s say why", at.Application, at.Application)
 }
 
 // named returns the pools of a family that a NIC names, and whether it wants that family.
