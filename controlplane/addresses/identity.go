@@ -65,6 +65,8 @@ type keptAddress struct {
 	Migrates bool
 	// Retained says that a new owner of the same name gets it.
 	Retained bool
+	// Moved says that its pool was made anew, with another subnet or in another network.
+	Moved bool
 }
 
 // inheritance is what a claim does about the addresses of its identity.
@@ -80,7 +82,7 @@ func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) 
 	var out inheritance
 	used := map[string]bool{}
 	fits := func(n ipam.Need, a keptAddress) bool {
-		return !used[a.Name] && ours(identity(c, n.Interface), a.IPAddress) && keyOf(a.IPAddress).Addr.Is6() == n.IPv6 &&
+		return !used[a.Name] && !a.Moved && ours(identity(c, n.Interface), a.IPAddress) && keyOf(a.IPAddress).Addr.Is6() == n.IPv6 &&
 			n.Takes(a.Spec.Pool, keyOf(a.IPAddress).Addr) && a.Spec.State != v1alpha1.Quarantined
 	}
 	for _, n := range needs {
@@ -146,7 +148,7 @@ func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need
 		if a == nil || !identities.Same(id, a.Spec.Identity) {
 			continue
 		}
-		k := keptAddress{IPAddress: a}
+		k := keptAddress{IPAddress: a, Moved: c.moved(a)}
 		if identities.Another(a.Spec.Identity.UID, id.UID) {
 			policy, err := identities.ReadPolicy(ctx, c.Live, a.Spec.Pool)
 			if err != nil {
@@ -169,6 +171,14 @@ func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need
 		}
 	}
 	return plan.Take, plan.Rest, plan.Wait, nil
+}
+
+// moved reports whether an address isn't of its pool's subnet and network any more.
+func (c *Controller) moved(a *v1alpha1.IPAddress) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, there := c.pools.standing[a.Spec.Pool]
+	return there && s.Prefix.IsValid() && (s.Space != a.Spec.Network || !s.Prefix.Contains(keyOf(a).Addr))
 }
 
 // migrates reports whether a pod that holds an address lives, and is of the same instance of a

@@ -45,6 +45,7 @@ func TestInherited(t *testing.T) {
 	unknown := func(k *keptAddress) { k.Spec.Identity.UID = "" }
 	retained := func(k *keptAddress) { k.Retained = true }
 	migrates := func(k *keptAddress) { k.Migrates = true }
+	moved := func(k *keptAddress) { k.Moved = true }
 	confined := func(k *keptAddress) { k.Spec.State = v1alpha1.Quarantined }
 	need := func(nic string, ipv6 bool, pools ...string) ipam.Need {
 		return ipam.Need{Interface: nic, IPv6: ipv6, Pools: pools}
@@ -63,6 +64,7 @@ func TestInherited(t *testing.T) {
 		{"its own", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1")}, "take 10.1.0.5 of 9"},
 		{"of another NIC", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net2")}, "rest net1 4"},
 		{"of a pool that it can't have any more", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "c", "net1")}, "rest net1 4, give up 10.1.0.5"},
+		{"of a pool that was made anew with another subnet", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", moved)}, "rest net1 4, give up 10.1.0.5"},
 		{"two: the lowest", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "b", "net1"), kept(web, y, "a", "net1")}, "take 10.1.0.5 of 9, give up 10.1.0.6"},
 		{"two families", web, []ipam.Need{v4, need("net1", true, "s")}, []keptAddress{kept(web, x, "a", "net1"), kept(web, z, "s", "net1")}, "take 10.1.0.5 of 9, take fd00:1::5 of 9"},
 		{"one family", web, []ipam.Need{v4, need("net1", true, "s")}, []keptAddress{kept(web, x, "a", "net1")}, "take 10.1.0.5 of 9, rest net1 6"},

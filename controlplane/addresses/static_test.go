@@ -246,6 +246,34 @@ func TestStaticLists(t *testing.T) {
 	})
 }
 
+// TestVLANSubnetAnew: a VLANSubnet is made anew, with another CIDR. A StatefulSet's pod that is
+// made anew gets an address of that one, and not the one that is kept for it.
+func TestVLANSubnetAnew(t *testing.T) {
+	b := newStatic(t)
+	b.statefulSet("db", static("mv1.100", "auto", ""), 0)
+	if got := b.ready("db-0"); got != "net1 192.168.1.2/24" {
+		t.Errorf("it has %s", got)
+	}
+	former := &corev1.Pod{}
+	if err := b.C.Get(t.Context(), client.ObjectKey{Namespace: b.NS, Name: "db-0"}, former); err != nil {
+		t.Fatal(err)
+	}
+	b.Delete(&staticmacvlan.VLANSubnet{ObjectMeta: metav1.ObjectMeta{Name: "mv1.100"}})
+	b.vlanSubnet("mv1.100", 100, "192.168.7.0/24", func(s *ipam.VLANSubnetSpec) { s.Gateway = "192.168.7.1" })
+	b.Delete(former)
+	b.withdraw("db-0")
+	b.Create(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "db-0", Labels: former.Labels, Annotations: former.Annotations, OwnerReferences: former.OwnerReferences},
+		Spec:       former.Spec,
+	})
+	b.Eventually("an address of the new CIDR", func() error {
+		if got := b.ready("db-0"); got != "net1 192.168.7.2/24" {
+			return fmt.Errorf("it has %s", got)
+		}
+		return nil
+	})
+}
+
 // TestStaticMACs: two pods of a VLANSubnet name one MAC. The second one waits, and says for whom,
 // with whatever address; a list goes on to an entry whose MAC is free. In another VLANSubnet the
 // MAC is another one. The second pod starts when the first one's node has withdrawn it.
