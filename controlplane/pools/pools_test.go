@@ -650,8 +650,8 @@ spec: {ipVersion: 4, network: TEST, ips: ["10.6.168.171-10.6.168.180"], subnet: 
 ---
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderIPPool
-metadata: {name: TEST-pool, labels: {test: TEST}}
-spec: {network: TEST, ips: ["10.6.168.171-10.6.168.173"], subnet: 10.6.0.1/16, vlan: 0}
+metadata: {name: TEST-pool, labels: {test: TEST, ipam.spidernet.io/owner-application-namespace: shop}}
+spec: {network: TEST, ips: ["10.6.168.171-10.6.168.173"], subnet: 10.6.0.1/16, vlan: 0, nodeName: [node1], multusName: [kube-system/lan]}
 ---
 apiVersion: spiderpool.spidernet.io/v2beta1
 kind: SpiderReservedIP
@@ -666,10 +666,12 @@ spec: {ips: ["10.6.168.190"]}
 	for kind, want := range map[string]string{
 		"ss": "NAME VERSION SUBNET ALLOCATED-IP-COUNT TOTAL-IP-COUNT TEST-subnet 4 10.6.0.1/16 3 10",
 		"sp": "NAME VERSION SUBNET ALLOCATED-IP-COUNT TOTAL-IP-COUNT DEFAULT DISABLE TEST-pool 4 10.6.0.1/16 0 3 false false",
+		"sp -o wide": "NAME VERSION SUBNET ALLOCATED-IP-COUNT TOTAL-IP-COUNT DEFAULT DISABLE NODENAME MULTUSNAME APP-NAMESPACE REASON " +
+			`TEST-pool 4 10.6.0.1/16 0 3 false false ["node1"] ["kube-system/lan"] shop it hands out addresses`,
 		"sr": "NAME VERSION TEST-reserved 4",
 	} {
 		b.eventually(kind, func() error {
-			out, err := exec.Command("kubectl", "get", kind, "-l", "test="+b.mark).CombinedOutput()
+			out, err := exec.Command("kubectl", append([]string{"get", "-l", "test=" + b.mark}, strings.Fields(kind)...)...).CombinedOutput()
 			if got := strings.ReplaceAll(strings.Join(strings.Fields(string(out)), " "), b.mark, "TEST"); got != want {
 				return fmt.Errorf("%s: want %s", got, want)
 			}

@@ -51,6 +51,9 @@ type SpiderSubnetList struct {
 // +kubebuilder:printcolumn:name="TOTAL-IP-COUNT",type=integer,JSONPath=`.status.totalIPCount`
 // +kubebuilder:printcolumn:name="DEFAULT",type=boolean,JSONPath=`.spec.default`
 // +kubebuilder:printcolumn:name="DISABLE",type=boolean,JSONPath=`.spec.disable`
+// +kubebuilder:printcolumn:name="NODENAME",type=string,priority=1,JSONPath=`.spec.nodeName`
+// +kubebuilder:printcolumn:name="MULTUSNAME",type=string,priority=1,JSONPath=`.spec.multusName`
+// +kubebuilder:printcolumn:name="APP-NAMESPACE",type=string,priority=1,JSONPath=`.metadata.labels.ipam\.spidernet\.io/owner-application-namespace`
 // +kubebuilder:printcolumn:name="REASON",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 type SpiderIPPool struct {
 	metav1.TypeMeta   `json:",inline"`
