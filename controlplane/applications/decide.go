@@ -23,7 +23,7 @@ const mostRanges = 1024
 
 // Observed is what is known about a name of an application.
 type Observed struct {
-	App       *App                             // nil: there is none, or its pods name no subnets
+	App       *App                             // nil: there is none
 	Pools     []*v2beta1.SpiderIPPool          // that the name has
 	Addresses map[string][]*v1alpha1.IPAddress // by the names of the pools, also of those that aren't there
 	Subnets   map[string]Subnet                // that App or Pools name, as far as they are there
@@ -35,10 +35,10 @@ type Subnet struct {
 	ipam.Standing
 }
 
-// App is an application whose pods name subnets.
+// App is an application.
 type App struct {
 	ipam.Application
-	Wanted   []ipam.AutoPool
+	Wanted   []ipam.AutoPool // none if its pods name no subnets
 	Settings ipam.PoolSettings
 	Replicas int
 	Surge    int // how many more pods there are during a rolling update
@@ -193,6 +193,7 @@ func (o Observed) leave(p *Plan, pool *v2beta1.SpiderIPPool) {
 	addresses := o.Addresses[pool.Name]
 	former := o.App == nil || ipam.AutoPoolOf(pool.Annotations).Application.UID != o.App.UID
 	if former && pool.Labels[ipam.ReclaimLabel] == "false" {
+		p.Free = append(p.Free, strays(pool, free(addresses))...)
 		p.render(pool, addresses)
 		return
 	}
@@ -283,6 +284,15 @@ func free(addresses []*v1alpha1.IPAddress) []*v1alpha1.IPAddress {
 	out := slices.DeleteFunc(slices.Clone(addresses), func(a *v1alpha1.IPAddress) bool { return !isFree(a) })
 	slices.SortFunc(out, func(a, b *v1alpha1.IPAddress) int { return strings.Compare(b.Name, a.Name) })
 	return out
+}
+
+// strays returns the addresses that aren't of a pool's subnet: they were made for a former pool of its
+// name, by a write that came late.
+func strays(pool *v2beta1.SpiderIPPool, addresses []*v1alpha1.IPAddress) []*v1alpha1.IPAddress {
+	return slices.DeleteFunc(addresses, func(a *v1alpha1.IPAddress) bool {
+		addr, err := netip.ParseAddr(a.Spec.Address)
+		return err == nil && a.Spec.Network == pool.Spec.Space() && pool.Spec.Prefix().Contains(addr)
+	})
 }
 
 // ownerOf returns an application as its IPAddresses name it.

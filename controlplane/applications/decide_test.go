@@ -54,6 +54,8 @@ func TestDecide(t *testing.T) {
 		}
 		return out
 	}
+	stray := addresses(is, "1 2")
+	stray[want(is).Name(1)][1].Name, stray[want(is).Name(1)][1].Spec.Address = "10.0.1.2", "10.0.1.2"
 	spec := ipam.SubnetSpec{Subnet: "10.0.0.0/24", IPs: []string{"10.0.0.1-10.0.0.9"}}
 	subnet := map[string]applications.Subnet{"s": {Spec: spec, Standing: ipam.Standing{Free: spec.Total()}}}
 	unclear := app(2)
@@ -88,6 +90,10 @@ func TestDecide(t *testing.T) {
 		{"its last address is back", applications.Observed{Pools: pool(is, true)}, "delete auto-app-v4-eth0-1"},
 		{"the pool is gone before its addresses", applications.Observed{Addresses: addresses(is, "1 2*")}, "free 10.0.0.1"},
 		{"I00015: kept", applications.Observed{Pools: pool(is, false, "10.0.0.1"), Addresses: addresses(is, "1")}, ""},
+		{"I00015: kept, with an address of another subnet, which was made late for a former pool of the name",
+			applications.Observed{Pools: pool(is, false, "10.0.0.1", "10.0.1.2"), Addresses: stray}, "free 10.0.1.2"},
+		{"it lives, and its pods name no subnets any more", applications.Observed{App: &applications.App{Application: is}, Pools: pool(is, false, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2*")},
+			"free 10.0.0.1"},
 		{"I00015: taken over", applications.Observed{App: app(0), Pools: pool(former, false, "10.0.0.1"), Addresses: addresses(former, "1")},
 			"update auto-app-v4-eth0-0, adopt 10.0.0.1"},
 		{"a former one's that goes", applications.Observed{App: app(0), Pools: pool(former, true, "10.0.0.1"), Addresses: addresses(former, "1")},

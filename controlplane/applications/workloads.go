@@ -109,7 +109,7 @@ func surge(s appsv1.DeploymentStrategy, replicas int) int {
 	return n
 }
 
-// app returns the application of a name; nil if there is none whose pods name subnets.
+// app returns the application of a name; nil if there is none.
 func (r *Reconciler) app(ctx context.Context, from client.Reader, k Key) (*App, error) {
 	kind := schema.GroupKind{Group: k.Group, Kind: k.Kind}
 	o, known := builtIn()[kind]
@@ -127,9 +127,13 @@ func (r *Reconciler) app(ctx context.Context, from client.Reader, k Key) (*App, 
 	if err != nil {
 		return nil, client.IgnoreNotFound(err)
 	}
+	is := ipam.Application{Group: k.Group, Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, UID: string(o.GetUID())}
 	t := templateOf(o)
-	if t == nil || t.hostNetwork || !ipam.WantsSubnets(t.Annotations) {
+	switch {
+	case t == nil:
 		return nil, nil
+	case t.hostNetwork || !ipam.WantsSubnets(t.Annotations):
+		return &App{Application: is}, nil
 	}
 	if third {
 		scale := &unstructured.Unstructured{} // as the object: the client mixes no kinds of clients
@@ -147,7 +151,7 @@ func (r *Reconciler) app(ctx context.Context, from client.Reader, k Key) (*App, 
 			t.replicas = int(n)
 		}
 	}
-	return r.read(ctx, ipam.Application{Group: k.Group, Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, UID: string(o.GetUID())}, t)
+	return r.read(ctx, is, t)
 }
 
 // read reads what a workload's pods want.

@@ -136,7 +136,7 @@ func TestOldCacheFreesNoPool(t *testing.T) {
 		if !there() {
 			t.Fatal("it is gone")
 		}
-		r := &reconciler{cache: stale{c, p}, live: c, writer: c}
+		r := &Reconciler{Cache: stale{c, p}, Live: c, Writer: c, Now: time.Now}
 		if _, err := r.Reconcile(t.Context(), ctrl.Request{}); err != nil {
 			t.Fatal(err)
 		}

@@ -51,24 +51,26 @@ func Add(mgr ctrl.Manager) error {
 		Watches(&staticmacvlan.VLANSubnet{}, all).
 		Watches(&v1alpha1.IPAddress{}, all).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1, ReconciliationTimeout: longest}).
-		Complete(&reconciler{cache: mgr.GetClient(), live: mgr.GetAPIReader(), writer: mgr.GetClient()})
+		Complete(&Reconciler{Cache: mgr.GetClient(), Live: mgr.GetAPIReader(), Writer: mgr.GetClient(), Now: time.Now})
 }
 
-// reconciler looks after all pools at once.
-type reconciler struct {
-	cache  client.Reader
-	live   client.Reader
-	writer client.Client
-	last   time.Time // when the last reconciliation ended
+// Reconciler looks after all pools at once.
+type Reconciler struct {
+	Cache  client.Reader
+	Live   client.Reader
+	Writer client.Client
+	// Now returns the time.
+	Now  func() time.Time
+	last time.Time // when the last reconciliation ended
 }
 
 // Reconcile writes what is to be written. Each write carries what it was decided on.
-func (r *reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
-	now := time.Now()
+func (r *Reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result, error) {
+	now := r.Now()
 	if wait := settle - now.Sub(r.last); wait > 0 && wait <= settle { // more: the clock was set back
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
-	defer func() { r.last = time.Now() }()
+	defer func() { r.last = r.Now() }()
 	o, err := r.observe(ctx)
 	if err != nil {
 		return ctrl.Result{}, err
@@ -97,7 +99,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ ctrl.Request) (ctrl.Result
 }
 
 // observe reads the cache.
-func (r *reconciler) observe(ctx context.Context) (Observed, error) {
+func (r *Reconciler) observe(ctx context.Context) (Observed, error) {
 	var pools v2beta1.SpiderIPPoolList
 	var subnets v2beta1.SpiderSubnetList
 	var reserved v2beta1.SpiderReservedIPList
@@ -105,7 +107,7 @@ func (r *reconciler) observe(ctx context.Context) (Observed, error) {
 	var addresses v1alpha1.IPAddressList
 	for _, list := range []client.ObjectList{&pools, &subnets, &reserved, &vlans, &addresses} {
 		// Decide changes copies alone.
-		if err := r.cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+		if err := r.Cache.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 			return Observed{}, err
 		}
 	}
@@ -114,7 +116,7 @@ func (r *reconciler) observe(ctx context.Context) (Observed, error) {
 
 // write writes an object's status or finalizers. The API server refuses it if the object
 // isn't any more what it was decided on.
-func (r *reconciler) write(ctx context.Context, w Write) error {
+func (r *Reconciler) write(ctx context.Context, w Write) error {
 	if w.Freed != "" {
 		used, err := r.used(ctx, w.Freed)
 		if used || err != nil {
@@ -124,18 +126,18 @@ func (r *reconciler) write(ctx context.Context, w Write) error {
 	patch := client.MergeFromWithOptions(w.Now, client.MergeFromWithOptimisticLock{})
 	var err error
 	if w.Status {
-		err = r.writer.Status().Patch(ctx, w.Next, patch)
+		err = r.Writer.Status().Patch(ctx, w.Next, patch)
 	} else {
-		err = r.writer.Patch(ctx, w.Next, patch)
+		err = r.Writer.Patch(ctx, w.Next, patch)
 	}
 	return client.IgnoreNotFound(err)
 }
 
 // used reports whether the API server has an address of the pool that is in use. The cache
 // may be too old to have it.
-func (r *reconciler) used(ctx context.Context, pool string) (bool, error) {
+func (r *Reconciler) used(ctx context.Context, pool string) (bool, error) {
 	var addresses v1alpha1.IPAddressList
-	if err := r.live.List(ctx, &addresses, client.MatchingFields{v1alpha1.ByPool: pool}); err != nil {
+	if err := r.Live.List(ctx, &addresses, client.MatchingFields{v1alpha1.ByPool: pool}); err != nil {
 		return false, fmt.Errorf("addresses of SpiderIPPool %s: %w", pool, err)
 	}
 	for i := range addresses.Items {
