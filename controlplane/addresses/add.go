@@ -359,6 +359,7 @@ func (f *follower) follow(ctx context.Context, mgr ctrl.Manager) error {
 		{&v1alpha1.IPAddress{}, changes(c.OnAddress)},
 		{&v2beta1.SpiderEndpoint{}, changes(c.OnClaim)},
 		{&v1alpha1.NodeSpool{}, changes(c.OnSpool)},
+		{&corev1.Node{}, changes(c.OnNode)},
 		{&corev1.Pod{}, changes(c.OnPod)},
 	} {
 		informer, err := mgr.GetCache().GetInformer(ctx, x.of)

@@ -87,6 +87,9 @@ type Controller struct {
 	lost        map[string]lostAddress                  // by name
 	deleted     map[types.UID]bool                      // IPAddresses that this controller deletes
 	writes      map[types.NamespacedName]written        // until the cache has them
+	nodes       map[string]Node                         // without what they report
+	reports     map[string]*v1alpha1.NodeSpool
+	reported    map[string]map[ipam.Key]bool // the addresses of reports that count
 	attempts    int
 	leads       bool
 }
@@ -110,6 +113,7 @@ func (c *Controller) init() {
 		c.states, c.standing, c.bound = map[stateOf]int{}, map[string]int{}, map[types.UID]time.Time{}
 		c.line, c.granted = map[types.NamespacedName]ipam.Applicant{}, map[types.NamespacedName]grants{}
 		c.seeking, c.writes, c.macs = map[types.NamespacedName]bool{}, map[types.NamespacedName]written{}, newMACs()
+		c.nodes, c.reports, c.reported = map[string]Node{}, map[string]*v1alpha1.NodeSpool{}, map[string]map[ipam.Key]bool{}
 		c.waits, c.lost, c.deleted = map[string]time.Time{}, map[string]lostAddress{}, map[types.UID]bool{}
 	}
 }
@@ -552,19 +556,21 @@ func (c *Controller) observeAddresses(ctx context.Context, from client.Reader, o
 
 // observeNode reads a node, and what its agent says.
 func (c *Controller) observeNode(ctx context.Context, from client.Reader, name string) (Node, error) {
-	var n Node
 	node, err := get(ctx, from, client.ObjectKey{Name: name}, &corev1.Node{})
 	if err != nil {
-		return n, err
+		return Node{}, err
 	}
-	if node == nil {
-		n.Gone = true
-	} else {
-		n.MachineID = node.Status.NodeInfo.MachineID
-		n.Fenced = fenced(node)
-	}
+	n := nodeOf(node)
 	n.Spool, err = get(ctx, from, client.ObjectKey{Name: name}, &v1alpha1.NodeSpool{})
 	return n, err
+}
+
+// nodeOf returns what a Node says; nil: there is none.
+func nodeOf(n *corev1.Node) Node {
+	if n == nil {
+		return Node{Gone: true}
+	}
+	return Node{MachineID: n.Status.NodeInfo.MachineID, Fenced: fenced(n)}
 }
 
 // fenced reports whether a node is marked as one that runs nothing any more.

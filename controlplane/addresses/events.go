@@ -77,10 +77,10 @@ func (c *Controller) mark(a *v1alpha1.IPAddress) {
 
 // OnClaim follows a SpiderEndpoint.
 func (c *Controller) OnClaim(former, now *v2beta1.SpiderEndpoint) {
-	c.named(keysOf(Named(former)), keysOf(Named(now)))
 	c.followMACs(former, now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.named(keysOf(Named(former)), keysOf(Named(now)))
 	count(c.standing, standing(former), -1)
 	count(c.standing, standing(now), 1)
 	if former != nil && (now == nil || now.Spec.PodUID != former.Spec.PodUID) {
@@ -104,14 +104,54 @@ func (c *Controller) OnPod(former, now *corev1.Pod) {
 
 // OnSpool follows a NodeSpool.
 func (c *Controller) OnSpool(former, now *v1alpha1.NodeSpool) {
-	c.named(heldOn(former), heldOn(now))
-}
-
-// named follows what a claim or a node names.
-func (c *Controller) named(former, now map[ipam.Key]bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.init()
+	name := nameOf(former, now)
+	if c.reports[name] = now; now == nil {
+		delete(c.reports, name)
+	}
+	c.heard(name)
+}
+
+// OnNode follows a Node: what it reports doesn't count any more when it is deleted or marked out of
+// service.
+func (c *Controller) OnNode(former, now *corev1.Node) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.init()
+	name := nameOf(former, now)
+	if c.nodes[name] = nodeOf(now); now == nil {
+		delete(c.nodes, name)
+	}
+	c.heard(name)
+}
+
+// nameOf returns the name of an object that is new, has changed or is deleted.
+func nameOf[T client.Object](former, now T) string {
+	if reflect.ValueOf(now).IsNil() {
+		return former.GetName()
+	}
+	return now.GetName()
+}
+
+// heard follows what a node reports, as far as its machine may still have that. It is called with the
+// controller's lock held.
+func (c *Controller) heard(name string) {
+	former := c.reported[name]
+	var now map[ipam.Key]bool
+	node, there := c.nodes[name]
+	if spool := c.reports[name]; spool != nil && there && !node.stopped(spool.Status.MachineID) {
+		now = heldOn(spool)
+	}
+	if c.reported[name] = now; now == nil {
+		delete(c.reported, name)
+	}
+	c.named(former, now)
+}
+
+// named follows what a claim or a node names. It is called with the controller's lock held.
+func (c *Controller) named(former, now map[ipam.Key]bool) {
 	freed := false
 	for k := range now {
 		if !former[k] {

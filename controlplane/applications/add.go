@@ -214,7 +214,7 @@ func Add(mgr ctrl.Manager, stock *addresses.Controller, options Options) error {
 	}
 	b := builder.TypedControllerManagedBy[Key](mgr).Named("applications").
 		Watches(&v2beta1.SpiderIPPool{}, mapped(ofPool)).
-		Watches(&v1alpha1.IPAddress{}, mapped(ofAddress), builder.WithPredicates(counts)).
+		Watches(&v1alpha1.IPAddress{}, handler.TypedEnqueueRequestsFromMapFunc(r.ofMember), builder.WithPredicates(counts)).
 		Watches(&v1alpha1.IPAddress{}, r.lacking()).
 		Watches(&corev1.Pod{}, mapped(r.ofUnknown)).
 		Watches(&v2beta1.SpiderSubnet{}, r.all()).
@@ -269,6 +269,20 @@ func (r *Reconciler) ofWorkload(o client.Object) (Key, bool) {
 	}
 	gvk := o.GetObjectKind().GroupVersionKind()
 	return Key{gvk.Group, gvk.Kind, o.GetNamespace(), o.GetName()}, true
+}
+
+// ofMember returns in whose pool an address is. One that somebody deleted and that was made again,
+// because its pod has it, doesn't say so itself.
+func (r *Reconciler) ofMember(ctx context.Context, o client.Object) []Key {
+	k, ok := ofAddress(o)
+	pool := &v2beta1.SpiderIPPool{}
+	if !ok && r.Cache.Get(ctx, client.ObjectKey{Name: o.(*v1alpha1.IPAddress).Spec.Pool}, pool) == nil {
+		k, ok = ofPool(pool)
+	}
+	if !ok {
+		return nil
+	}
+	return []Key{k}
 }
 
 // ofUnknown returns the controller of a pod, if it is of a kind that isn't read.

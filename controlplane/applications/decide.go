@@ -135,9 +135,7 @@ func (o Observed) want(p *Plan, want ipam.AutoPool, done map[string]bool) string
 	addresses := o.Addresses[pool.Name]
 	for _, a := range addresses {
 		if owner := ownerOf(want.Application); a.Spec.Application == nil || *a.Spec.Application != owner {
-			adopted := a.DeepCopy()
-			adopted.Spec.Application = &owner
-			p.Adopt = append(p.Adopt, adopted)
+			p.adopt(a, want.Application)
 		}
 	}
 	o.resize(p, pool, want, addresses, size)
@@ -157,6 +155,13 @@ func (o Observed) lacksSubnet(want ipam.AutoPool, pool string) string {
 		return fmt.Sprintf("pool %s: SpiderSubnet %s is of IPv%d: name one of the other family", pool, want.Subnet, subnet.Spec.Version())
 	}
 	return ""
+}
+
+// adopt plans to make an address an application's.
+func (p *Plan) adopt(a *v1alpha1.IPAddress, application ipam.Application) {
+	adopted, owner := a.DeepCopy(), ownerOf(application)
+	adopted.Spec.Application = &owner
+	p.Adopt = append(p.Adopt, adopted)
 }
 
 // resize plans how a pool comes to its size.
@@ -191,8 +196,15 @@ func (o Observed) resize(p *Plan, pool *v2beta1.SpiderIPPool, want ipam.AutoPool
 // an application of the name.
 func (o Observed) leave(p *Plan, pool *v2beta1.SpiderIPPool) {
 	addresses := o.Addresses[pool.Name]
-	former := o.App == nil || ipam.AutoPoolOf(pool.Annotations).Application.UID != o.App.UID
-	if former && pool.Labels[ipam.ReclaimLabel] == "false" {
+	is := ipam.AutoPoolOf(pool.Annotations).Application
+	former := o.App == nil || is.UID != o.App.UID
+	kept := former && pool.Labels[ipam.ReclaimLabel] == "false"
+	for _, a := range addresses {
+		if a.Spec.Application == nil && (kept || !isFree(a)) { // somebody deleted it, and its pod has it all the same
+			p.adopt(a, is)
+		}
+	}
+	if kept {
 		p.Free = append(p.Free, strays(pool, free(addresses))...)
 		p.render(pool, addresses)
 		return

@@ -56,6 +56,12 @@ func TestDecide(t *testing.T) {
 	}
 	stray := addresses(is, "1 2")
 	stray[want(is).Name(1)][1].Name, stray[want(is).Name(1)][1].Spec.Address = "10.0.1.2", "10.0.1.2"
+	// One that was made again because its pod has it doesn't say that it is the application's.
+	again := func(a ipam.Application, text string) map[string][]*v1alpha1.IPAddress {
+		out := addresses(a, text)
+		out[want(a).Name(1)][0].Spec.Application = nil
+		return out
+	}
 	spec := ipam.SubnetSpec{Subnet: "10.0.0.0/24", IPs: []string{"10.0.0.1-10.0.0.9"}}
 	subnet := map[string]applications.Subnet{"s": {Spec: spec, Standing: ipam.Standing{Free: spec.Total()}}}
 	unclear := app(2)
@@ -94,6 +100,10 @@ func TestDecide(t *testing.T) {
 			applications.Observed{Pools: pool(is, false, "10.0.0.1", "10.0.1.2"), Addresses: stray}, "free 10.0.1.2"},
 		{"it lives, and its pods name no subnets any more", applications.Observed{App: &applications.App{Application: is}, Pools: pool(is, false, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2*")},
 			"free 10.0.0.1"},
+		{"an address was deleted by hand, and made again", applications.Observed{App: app(0), Pools: pool(is, true, "10.0.0.1"), Addresses: again(is, "1*")}, "adopt 10.0.0.1"},
+		{"so it was, and its application is deleted", applications.Observed{Pools: pool(is, true, "10.0.0.1"), Addresses: again(is, "1*")}, "adopt 10.0.0.1"},
+		{"so it was, in a pool that is kept", applications.Observed{Pools: pool(is, false, "10.0.0.1"), Addresses: again(is, "1*")}, "adopt 10.0.0.1"},
+		{"so it was, and it is back", applications.Observed{Pools: pool(is, true, "10.0.0.1"), Addresses: again(is, "1")}, "free 10.0.0.1"},
 		{"I00015: taken over", applications.Observed{App: app(0), Pools: pool(former, false, "10.0.0.1"), Addresses: addresses(former, "1")},
 			"update auto-app-v4-eth0-0, adopt 10.0.0.1"},
 		{"a former one's that goes", applications.Observed{App: app(0), Pools: pool(former, true, "10.0.0.1"), Addresses: addresses(former, "1")},
