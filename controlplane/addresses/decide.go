@@ -320,7 +320,7 @@ func (o Observed) release() Step {
 	}
 	for _, a := range o.sorted() {
 		if a.HeldBy(c.Spec.PodUID) {
-			return Step{Kind: GiveBack, Address: a, UID: c.Spec.PodUID}
+			return Step{Kind: GiveBack, Address: o.taken(a), UID: c.Spec.PodUID}
 		}
 	}
 	return Step{Kind: DeleteClaim, Claim: c}
@@ -384,6 +384,23 @@ func (o Observed) inVain(a *v1alpha1.IPAddress) bool {
 	return a.HeldBy(o.Claim.Spec.PodUID) && a.Spec.State != v1alpha1.Quarantined && Named(o.Claim)[a.Name] == nil && !o.used(a) && o.age(a) >= 0
 }
 
+// taken returns an address that the claim's pod gives back. Of one that a write took which came late,
+// after the claim had got another one for the NIC, it isn't kept for the identity: that has the other.
+func (o Observed) taken(a *v1alpha1.IPAddress) *v1alpha1.IPAddress {
+	named := Named(o.Claim)
+	if a.Spec.Identity == nil || named[a.Name] != nil || len(a.Spec.Holders) > 1 {
+		return a
+	}
+	for _, other := range named {
+		if ours(other.Spec.Identity, a) && keyOf(other).Addr.Is6() == keyOf(a).Addr.Is6() {
+			out := a.DeepCopy()
+			out.Spec.Identity = nil
+			return out
+		}
+	}
+	return a
+}
+
 // tell returns the step that says what the claim waits for, unless it says so already.
 func (o Observed) tell(reason, message string) Step {
 	for _, c := range o.Claim.Status.Conditions {
@@ -431,7 +448,7 @@ func (o Observed) keep() Step {
 	}
 	for _, a := range o.sorted() {
 		if o.inVain(a) {
-			return Step{Kind: GiveBack, Address: a, UID: c.Spec.PodUID}
+			return Step{Kind: GiveBack, Address: o.taken(a), UID: c.Spec.PodUID}
 		}
 	}
 	return Step{}

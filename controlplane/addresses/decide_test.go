@@ -395,3 +395,34 @@ func TestReturned(t *testing.T) {
 		})
 	}
 }
+
+// TestTakenLate: a write took an address for a pod of an identity when its claim had got another one
+// already. Given back, it isn't kept for the identity. What the claim names is, and what a pod took
+// whose claim has nothing yet.
+func TestTakenLate(t *testing.T) {
+	mine := func(addr string) func(*seen) {
+		return func(o *seen) {
+			held(addr, "u1")(o)
+			o.Addresses[addr].Spec.Identity = &v1alpha1.Owner{Kind: "StatefulSet", Namespace: "ns", Name: "x", Interface: "net1"}
+			o.Addresses[addr].Spec.Holders[0].Claim = "claim"
+		}
+	}
+	for name, x := range map[string]struct {
+		o    seen
+		addr string
+		kept bool
+	}{
+		"its pod lives":             {observed(pod("u1"), claim("u1", of("StatefulSet"), has("10.0.0.1")), mine("10.0.0.1"), mine("10.0.0.2")), "10.0.0.2", false},
+		"its pod is gone":           {observed(claim("u1", of("StatefulSet"), has("10.0.0.2"), withdrawnBy("m1")), mine("10.0.0.1"), mine("10.0.0.2")), "10.0.0.1", false},
+		"the claim names it":        {observed(claim("u1", of("StatefulSet"), has("10.0.0.1"), withdrawnBy("m1")), mine("10.0.0.1")), "10.0.0.1", true},
+		"the claim has nothing yet": {observed(claim("u1", of("StatefulSet"), releasing), mine("10.0.0.1")), "10.0.0.1", true},
+	} {
+		s := addresses.Decide(x.o)
+		if s.Kind != addresses.GiveBack || s.Address.Name != x.addr {
+			t.Fatalf("%s: %+v, want %s to be given back", name, s, x.addr)
+		}
+		if next := addresses.Returned(s.Address, "u1", late); (next != nil && next.Spec.Identity != nil) != x.kept {
+			t.Errorf("%s: it is %+v then, kept: want %t", name, next, x.kept)
+		}
+	}
+}

@@ -4,6 +4,7 @@ package identities
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 )
@@ -21,6 +22,8 @@ type Pod struct {
 	Identity *v1alpha1.Owner
 	Runs     bool     // with all that the claim gives it
 	NICs     []string // that get addresses by the claim
+	// NICs that have an address of a family by the claim.
+	IPv4, IPv6 []string
 }
 
 // Observed is what is known about an owner of identities.
@@ -32,12 +35,13 @@ type Observed struct {
 }
 
 // Decide returns the addresses whose identity is over: those that nobody holds, of an ordinal
-// or an owner that isn't there any more, or of a NIC that its pods don't have any more.
+// or an owner that isn't there any more, or of a NIC that its pods don't have any more, or that has
+// another address.
 func Decide(o Observed) []*v1alpha1.IPAddress {
 	var out []*v1alpha1.IPAddress
 	for i := range o.Addresses {
 		a := &o.Addresses[i]
-		if a.Spec.State == v1alpha1.Reserved && len(a.Spec.Holders) == 0 && (o.over(a) || dropped(a.Spec.Identity, o.Pods)) {
+		if a.Spec.State == v1alpha1.Reserved && len(a.Spec.Holders) == 0 && (o.over(a) || dropped(a.Spec.Identity, o.Pods) || replaced(a, o.Pods)) {
 			out = append(out, a)
 		}
 	}
@@ -61,6 +65,20 @@ func (o Observed) over(a *v1alpha1.IPAddress) bool {
 func dropped(id *v1alpha1.Owner, pods []Pod) bool {
 	mine := slices.DeleteFunc(slices.Clone(pods), func(p Pod) bool { return !Same(p.Identity, id) })
 	return len(mine) > 0 && !slices.ContainsFunc(mine, func(p Pod) bool { return !p.Runs || slices.Contains(p.NICs, id.Interface) })
+}
+
+// replaced reports whether a pod of an address's identity runs with another one. A write that came late
+// took the address, when the pod had that already.
+func replaced(a *v1alpha1.IPAddress, pods []Pod) bool {
+	return slices.ContainsFunc(pods, func(p Pod) bool { return p.Runs && Same(p.Identity, a.Spec.Identity) && p.has(a) })
+}
+
+// has reports whether the pod has an address for the NIC and of the family of another one.
+func (p Pod) has(a *v1alpha1.IPAddress) bool {
+	if strings.Contains(a.Spec.Address, ":") {
+		return slices.Contains(p.IPv6, a.Spec.Identity.Interface)
+	}
+	return slices.Contains(p.IPv4, a.Spec.Identity.Interface)
 }
 
 // Freed returns an address as it is without its identity; nil: deleted. One in the pool of an

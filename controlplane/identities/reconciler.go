@@ -187,8 +187,8 @@ func (c *Collector) observe(ctx context.Context, k Key) (Observed, error) {
 }
 
 // pods returns the pods of the identities of addresses: those with claims, and of a StatefulSet
-// those without. Only where the cache says that one runs without an address's NIC, the API server
-// is asked.
+// those without. Only where the cache says that one runs without an address's NIC, or with another
+// address, the API server is asked.
 func (c *Collector) pods(ctx context.Context, k Key, addresses []v1alpha1.IPAddress) ([]Pod, error) {
 	var claims v2beta1.SpiderEndpointList
 	if err := c.Cache.List(ctx, &claims, client.MatchingFields{ByOwner: k.String()}, client.UnsafeDisableDeepCopy); err != nil {
@@ -206,10 +206,10 @@ func (c *Collector) pods(ctx context.Context, k Key, addresses []v1alpha1.IPAddr
 	var out []Pod
 	for key, id := range names {
 		p, err := c.pod(ctx, c.Cache, key, id)
-		lacks := func(a v1alpha1.IPAddress) bool {
-			return Same(a.Spec.Identity, id) && !slices.Contains(p.NICs, a.Spec.Identity.Interface)
+		without := func(a v1alpha1.IPAddress) bool {
+			return Same(a.Spec.Identity, id) && (!slices.Contains(p.NICs, a.Spec.Identity.Interface) || p.has(&a))
 		}
-		if err == nil && p.Runs && slices.ContainsFunc(addresses, lacks) {
+		if err == nil && p.Runs && slices.ContainsFunc(addresses, without) {
 			p, err = c.pod(ctx, c.Live, key, id)
 		}
 		if err != nil {
@@ -236,6 +236,16 @@ func (c *Collector) pod(ctx context.Context, from client.Reader, key client.Obje
 	}
 	for _, n := range claim.Spec.NICs {
 		out.NICs = append(out.NICs, n.Interface)
+	}
+	if claim.Status.Current != nil {
+		for _, n := range claim.Status.Current.IPs {
+			if n.IPv4 != "" {
+				out.IPv4 = append(out.IPv4, n.Interface)
+			}
+			if n.IPv6 != "" {
+				out.IPv6 = append(out.IPv6, n.Interface)
+			}
+		}
 	}
 	out.Runs = out.Runs && pods.UID(pod) == claim.Spec.PodUID && claim.Status.Phase == v2beta1.Allocated
 	return out, nil
