@@ -130,11 +130,11 @@ generated:
 test-controlplane: ## the tests of controlplane/, with a Kubernetes API made here
 	@hack/test.sh $(GOTESTSUM) controlplane
 
-# How many schedules `make simulate` runs.
+# How many schedules `make simulate` runs without applications, and as many with them.
 SCHEDULES = 100000
 
 simulate: ## the control plane in a simulated cluster: at random, all schedules of small scopes, and without each protection
-	$(CONTROLPLANE) go -C controlplane test -count=1 -timeout 24h -v ./simulate -schedules $(SCHEDULES) -all
+	$(CONTROLPLANE) go -C controlplane test -count=1 -timeout 24h -v ./simulate -schedules $(SCHEDULES) -owning $(SCHEDULES) -all
 
 # The cache is the clone's own: from another clone's it repeats issues under paths of that one.
 lint: ## golangci-lint by .golangci.yml

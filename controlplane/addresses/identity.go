@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
@@ -77,9 +78,15 @@ type inheritance struct {
 	Wait   string                // why the pod has to wait
 }
 
-// inherited decides what a claim does about the addresses of its identity, which are sorted.
+// inherited decides what a claim does about the addresses of its identity, which are sorted. If there
+// are two for a NIC, the one that was given back first is the one that the identity had: a write that
+// came late, when the pod was gone already, took the other.
 func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) inheritance {
 	var out inheritance
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(a, b keptAddress) int {
+		return ptr.Deref(a.Spec.ReleasedAt, metav1.Time{}).Compare(ptr.Deref(b.Spec.ReleasedAt, metav1.Time{}).Time)
+	})
 	used := map[string]bool{}
 	fits := func(n ipam.Need, a keptAddress) bool {
 		return !used[a.Name] && !a.Moved && ours(identity(c, n.Interface), a.IPAddress) && keyOf(a.IPAddress).Addr.Is6() == n.IPv6 &&

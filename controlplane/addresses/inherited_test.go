@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
@@ -46,6 +47,9 @@ func TestInherited(t *testing.T) {
 	retained := func(k *keptAddress) { k.Retained = true }
 	migrates := func(k *keptAddress) { k.Migrates = true }
 	moved := func(k *keptAddress) { k.Moved = true }
+	released := func(second int) func(*keptAddress) {
+		return func(k *keptAddress) { k.Spec.ReleasedAt = ptr.To(metav1.Unix(int64(second), 0)) }
+	}
 	confined := func(k *keptAddress) { k.Spec.State = v1alpha1.Quarantined }
 	need := func(nic string, ipv6 bool, pools ...string) ipam.Need {
 		return ipam.Need{Interface: nic, IPv6: ipv6, Pools: pools}
@@ -66,6 +70,7 @@ func TestInherited(t *testing.T) {
 		{"of a pool that it can't have any more", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "c", "net1")}, "rest net1 4, give up 10.1.0.5"},
 		{"of a pool that was made anew with another subnet", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", moved)}, "rest net1 4, give up 10.1.0.5"},
 		{"two: the lowest", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "b", "net1"), kept(web, y, "a", "net1")}, "take 10.1.0.5 of 9, give up 10.1.0.6"},
+		{"two: the one that was given back first", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", released(2)), kept(web, y, "a", "net1", released(1))}, "take 10.1.0.6 of 9, give up 10.1.0.5"},
 		{"two families", web, []ipam.Need{v4, need("net1", true, "s")}, []keptAddress{kept(web, x, "a", "net1"), kept(web, z, "s", "net1")}, "take 10.1.0.5 of 9, take fd00:1::5 of 9"},
 		{"one family", web, []ipam.Need{v4, need("net1", true, "s")}, []keptAddress{kept(web, x, "a", "net1")}, "take 10.1.0.5 of 9, rest net1 6"},
 		{"two NICs", web, []ipam.Need{need("net1", false, "a"), need("net2", false, "a")}, []keptAddress{kept(web, x, "a", "net2"), kept(web, y, "a", "net1")}, "take 10.1.0.5 of 9, take 10.1.0.6 of 9"},

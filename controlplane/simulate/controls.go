@@ -21,8 +21,11 @@ func (w *world) uidOf(name, uid string) string {
 	return "uid-of-" + name
 }
 
-// withoutUIDs changes the UIDs of pods that were read.
+// withoutUIDs changes the UIDs of pods that were read, and of the instances of virtual machines.
 func (w *world) withoutUIDs(o any) {
+	if p, is := o.(*corev1.Pod); is && !w.protects(Instances) && len(p.OwnerReferences) > 0 {
+		p.OwnerReferences[0].UID = "the only one"
+	}
 	if w.protects(UIDs) {
 		return
 	}
@@ -164,6 +167,9 @@ func Controls() []Control {
 	one := Settings{Machines: 2, Pools: 1, Addresses: 1, Pods: 3, Controllers: 1}
 	two := one
 	two.Controllers = 2
+	owning := Settings{Machines: 2, Pools: 1, Addresses: 2, Pods: 3, Controllers: 1, Deployments: 2, VirtualMachines: 1, Subnets: 1}
+	leading := owning
+	leading.Controllers = 2
 	create := func(pod, node string) Event { return createOn(pod, node, "p0") }
 	// A pod has the address. It is deleted by force, and another one waits for the address.
 	handover := []Event{create("a", "node0"), together(force(), create("b", "node1")), pass()}
@@ -221,6 +227,19 @@ func Controls() []Control {
 		}, 2},
 		{StoppedNodes, "a Node is deleted whose machine runs on", Scope{
 			Settings: one, Script: []Event{create("a", "node0"), create("b", "node1"), together(cut("node0"), unnode("node0"))},
+		}, 0},
+		{TakenAsSeen, "two controllers give one address of an application's pool to two of its pods", Scope{
+			Settings: leading, Script: []Event{app("app0", 0, "1"), app("app0", 2, "1")}, TwoLead: true, Stalls: 2,
+			Who: only("controller 0 test/app0: update ipaddresses", "controller 1 test/app0"),
+		}, 2},
+		{Instances, "a virtual machine is started anew, and the pod of its former instance still runs", Scope{
+			Settings: owning, Script: []Event{vm("vm0"), restart("vm0"), pass()}, Stalls: 3, Who: only("kubelet"),
+		}, 1},
+		{GivenBack, "an application is scaled down, and keeps in its pool what its pods had", Scope{
+			Settings: owning, Script: []Event{app("app0", 2, "+0"), app("app0", 0, "+0")},
+		}, 0},
+		{AskedAgain, "an application waits for ever for addresses that another one has given back", Scope{
+			Settings: owning, Script: []Event{app("app0", 2, "+0"), app("app1", 1, "+0"), app("app0", 0, "+0")},
 		}, 0},
 	}
 }

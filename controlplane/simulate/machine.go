@@ -19,6 +19,7 @@ import (
 
 	"github.com/multihome/multihome/controlplane/agent"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/identities"
 	"github.com/multihome/multihome/pkg/ipam"
 	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/spool"
@@ -45,6 +46,7 @@ type machine struct {
 // sandbox is a pod's sandbox, with its namespace.
 type sandbox struct {
 	id, uid, namespace, pod string
+	identity, instance      string // of the pod, and of the virtual machine whose pod it is; "": none
 	netns                   netns.ID
 	exists                  bool // the namespace
 	ready                   bool
@@ -339,6 +341,12 @@ func (m *machine) makeSandbox(p *corev1.Pod) {
 		id: id, uid: string(p.UID), namespace: p.Namespace, pod: p.Name,
 		netns: netns.ID{Path: "/run/netns/" + id, Inode: m.w.inodes}, exists: true, seen: true, addresses: map[string][]ipam.Key{},
 	}
+	if id := identities.Of(p); id != nil {
+		s.identity = fmt.Sprintf("%s %d", identities.KeyOf(id), ptr.Deref(id.Ordinal, 0))
+		if id.Ordinal == nil {
+			s.instance = string(metav1.GetControllerOfNoCopy(p).UID)
+		}
+	}
 	m.sandboxes = append(m.sandboxes, s)
 	for _, nic := range nicsOf(p) {
 		add := m.call(fmt.Sprintf("ADD %s %s of %s", s.id, nic.Interface, p.Name), func() { m.add(s, nic) })
@@ -400,6 +408,7 @@ func (m *machine) add(s *sandbox, nic v2beta1.EndpointNIC) {
 		s.addresses[ifname] = append(s.addresses[ifname], ipam.Key{Space: a.Space, Addr: a.Address.Addr()})
 	}
 	m.w.check(s)
+	m.w.keeps(s)
 }
 
 // del is DEL of macvlan with multihome-ipam, which is called before the interface is gone.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -19,6 +20,8 @@ import (
 	"github.com/multihome/multihome/controlplane/api/nad"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/identities"
+	"github.com/multihome/multihome/controlplane/owners"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -31,7 +34,7 @@ type user struct {
 // name.
 func nicsOf(p *corev1.Pod) []v2beta1.EndpointNIC {
 	var out []v2beta1.EndpointNIC
-	for i, pool := range strings.Split(p.Annotations["k8s.v1.cni.cncf.io/networks"], ",") {
+	for i, pool := range strings.Split(p.Annotations[networks], ",") {
 		out = append(out, v2beta1.EndpointNIC{Interface: fmt.Sprintf("net%d", i+1), IPv4Pools: []string{pool}})
 	}
 	return out
@@ -51,14 +54,17 @@ func Random(seed uint64, s Settings) Result {
 }
 
 func run(pick chooser, s Settings) Result {
-	w := &world{Settings: s, pick: pick, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-	w.api, w.goesWrong = newServer(w), goesWrong{true, true, true, true}
+	w := newWorld(s, pick)
+	w.goesWrong = goesWrong{true, true, true, true}
 	// Worlds differ in how slow their caches are, how often requests fail, how much happens.
 	w.follow = []int{40, 10, 3}[pick.choose(make1(3))]
 	w.faultRate = []int{8, 25, 80}[pick.choose(make1(3))]
 	w.disturbance = []int{15, 40, 100}[pick.choose(make1(3))]
 	w.twoLead = w.chance(2)
 	w.deleted = []kind{claims, addresses}[pick.choose(make1(2))]
+	if w.hasWorkloads() {
+		w.policy = identities.Policy{RetainScaled: w.chance(2), RetainDeleted: w.chance(2)}
+	}
 	w.build()
 	defer w.end()
 	steps := 0
@@ -69,6 +75,16 @@ func run(pick chooser, s Settings) Result {
 		w.calmDown()
 	}
 	return Result{Broken: w.broken, Trace: w.trace, Steps: steps, Served: w.served}
+}
+
+// newWorld returns a world in which nothing is yet.
+func newWorld(s Settings, pick chooser) *world {
+	w := &world{
+		Settings: s, pick: pick, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		wished: map[string]wish{}, said: map[string]bool{}, first: map[string]string{},
+	}
+	w.api = newServer(w)
+	return w
 }
 
 // end ends all tasks.
@@ -93,8 +109,13 @@ func (w *world) build() {
 		}))
 		first := fmt.Sprintf("10.%d.0.1", i)
 		last := fmt.Sprintf("10.%d.0.%d", i, w.Addresses)
-		must(w.api.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p%d", i)}, Spec: ipam.PoolSpec{
+		must(w.api.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p%d", i), Annotations: w.policies()}, Spec: ipam.PoolSpec{
 			SubnetSpec: ipam.SubnetSpec{Subnet: fmt.Sprintf("10.%d.0.0/16", i), IPs: []string{first + "-" + last}},
+		}}))
+	}
+	for i := range w.Subnets {
+		must(w.api.create(&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s%d", i), Annotations: w.policies()}, Spec: ipam.SubnetSpec{
+			Subnet: fmt.Sprintf("10.%d.0.0/16", 100+i), IPs: []string{fmt.Sprintf("10.%d.0.1-10.%d.0.%d", 100+i, 100+i, w.Addresses)},
 		}}))
 	}
 	for i := range w.Machines {
@@ -137,8 +158,13 @@ func (w *world) startController(p *process) {
 	w.names++
 	p.up = true
 	p.die = p.crash
-	p.view = newView(w.api, func(kind) int {
-		if w.calm || !w.Lists {
+	p.view = newView(w.api, func(k kind) int {
+		switch {
+		case w.calm, !w.Lists, k >= deployments && !w.hasWorkloads():
+			return 0
+		case k == claims && w.deleted == addresses && w.hasWorkloads():
+			// Of an IPAddress that a user deletes before the controller starts, only its claim says whose
+			// it is: docs/addresses.md, Limits.
 			return 0
 		}
 		return w.pick.choose([]int{17, 2, 1, 1})
@@ -156,8 +182,21 @@ func (w *world) startController(p *process) {
 		},
 		Wake:     func(key types.NamespacedName) { p.add(key.String()) },
 		Identity: fmt.Sprint(w.names),
+		Owners:   owners.Finder{Cache: cache, Live: current},
+	}
+	var besides *owning
+	if w.hasWorkloads() {
+		besides = newOwning(p, c)
 	}
 	p.handle = func(what string) {
+		if besides != nil {
+			if mine, again := besides.handle(what); mine {
+				if again {
+					p.later = append(p.later, what)
+				}
+				return
+			}
+		}
 		ns, pod, isPod := strings.Cut(what, "/")
 		if !isPod {
 			if c.ReconcileNode(context.Background(), what) != nil {
@@ -170,6 +209,9 @@ func (w *world) startController(p *process) {
 		}
 	}
 	p.events = func(k kind, e event) {
+		if besides != nil {
+			defer besides.on(k, e)
+		}
 		switch k {
 		case pods, claims:
 			p.add(e.key.String())
@@ -190,6 +232,10 @@ func (w *world) startController(p *process) {
 					p.add(h.Namespace + "/" + h.Pod)
 				}
 			}
+		case nodes:
+			former, _ := e.former.(*corev1.Node)
+			now, _ := e.now.(*corev1.Node)
+			c.OnNode(former, now)
 		case pools, subnets, reserved:
 			must(c.OnPools(context.Background()))
 		case spools:
@@ -301,6 +347,9 @@ func (w *world) processes() []action {
 			out = append(out, action{2, p.again})
 		}
 	}
+	for _, do := range w.controllers() {
+		out = append(out, action{20, do})
+	}
 	for _, m := range w.machines {
 		if !m.up {
 			continue
@@ -354,7 +403,11 @@ func (w *world) pause() {
 
 // deafen has a watch of a process tell nothing for a while.
 func (w *world) deafen() {
-	k := []kind{pods, nodes, claims, addresses, spools}[w.pick.choose(make1(5))]
+	of := []kind{pods, nodes, claims, addresses, spools}
+	if w.hasWorkloads() {
+		of = append(of, pools, subnets, deployments, replicaSets, statefulSets)
+	}
+	k := of[w.pick.choose(make1(len(of)))]
 	p := w.ctrls[w.pick.choose(make1(len(w.ctrls)))]
 	p.deaf[k] = w.while()
 	w.note("%s: the watch of %s tells nothing", p.name, k.resource().Resource)
@@ -416,19 +469,33 @@ func (w *world) check(s *sandbox) {
 	w.served++
 	for _, m := range w.machines {
 		for _, other := range m.sandboxes {
-			if other.uid == s.uid {
+			if other.uid == s.uid || s.instance != "" && s.instance == other.instance && w.shares(s) == 2 {
 				continue
 			}
 			for _, list := range s.addresses {
 				for _, k := range list {
 					if other.has(k) {
-						w.broken = fmt.Sprintf("%s is in sandbox %s of pod %s (%s) and in %s of %s (%s)", k, s.id, s.pod, s.uid, other.id, other.pod, other.uid)
-						w.note("BROKEN: %s", w.broken)
+						w.breaks("%s is in sandbox %s of pod %s (%s) and in %s of %s (%s)", k, s.id, s.pod, s.uid, other.id, other.pod, other.uid)
 					}
 				}
 			}
 		}
 	}
+}
+
+// shares returns in how many pods' sandboxes the address of a virtual machine's instance is.
+func (w *world) shares(s *sandbox) int {
+	uids := map[string]bool{}
+	for _, m := range w.machines {
+		for _, other := range m.sandboxes {
+			for _, list := range s.addresses {
+				if slices.ContainsFunc(list, other.has) {
+					uids[other.uid] = true
+				}
+			}
+		}
+	}
+	return len(uids)
 }
 
 // faults returns what users do, and what goes wrong.
@@ -451,6 +518,7 @@ func (w *world) faults() []action {
 			w.note("late: %s: %v", l.what, l.do())
 		}})
 	}
+	out = append(out, w.applicationFaults()...)
 	out = append(out,
 		action{8, w.stallOne},
 		action{2, w.pause},
@@ -490,6 +558,13 @@ func (w *world) faults() []action {
 			}})
 		}
 	}
+	if keys := w.owned(); len(keys) > 0 && w.UserDeletes {
+		out = append(out, action{1, func() {
+			key := w.one(keys)
+			w.note("user: deletes pool %s", key.Name)
+			_ = w.api.remove(pools, key, nil)
+		}})
+	}
 	return out
 }
 
@@ -521,13 +596,7 @@ func (w *world) last(node string) int {
 }
 
 func (w *world) createPod() {
-	var ready []string
-	for _, key := range sortedKeys(w.api.objects[nodes]) {
-		n := w.api.objects[nodes][key].(*corev1.Node)
-		if len(n.Spec.Taints) == 0 {
-			ready = append(ready, key.Name)
-		}
-	}
+	ready := w.readyNodes()
 	if len(ready) == 0 {
 		return
 	}
@@ -542,18 +611,22 @@ func (w *world) createPod() {
 	if w.Pools > 1 && w.chance(3) {
 		wanted += "," + pool()
 	}
-	w.makePod(name, node, wanted)
+	annotations := map[string]string{networks: wanted}
+	if w.Subnets > 0 && w.chance(4) { // straight from a subnet
+		annotations[ipam.SubnetAnnotation] = fmt.Sprintf(`{"ipv4": ["s%d"]}`, w.pick.choose(make1(w.Subnets)))
+	}
+	w.makePod(name, node, annotations)
 }
 
 // makePod makes a pod on a node.
-func (w *world) makePod(name, node, networks string) {
+func (w *world) makePod(name, node string, annotations map[string]string) {
 	w.now = w.now.Add(time.Second)
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "test", Name: name, Annotations: map[string]string{"k8s.v1.cni.cncf.io/networks": networks}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "test", Name: name, Annotations: annotations},
 		Spec:       corev1.PodSpec{NodeName: node},
 	}
 	if err := w.api.create(p); err == nil {
-		w.note("user: makes pod %s (%s) on %s: %s", p.Name, p.UID, p.Spec.NodeName, networks)
+		w.note("user: makes pod %s (%s) on %s: %s", p.Name, p.UID, p.Spec.NodeName, slices.Sorted(maps.Values(annotations)))
 	}
 }
 
@@ -725,6 +798,12 @@ func (w *world) calmDown() {
 	}
 	if w.rest(); w.broken == "" {
 		w.complete()
+		w.sizes()
+	}
+	for _, k := range []kind{deployments, statefulSets, virtualMachines} {
+		for _, key := range sortedKeys(w.api.objects[k]) {
+			w.unwant(k, key)
+		}
 	}
 	for _, key := range sortedKeys(w.api.objects[pods]) {
 		w.deletePod(key)
@@ -734,6 +813,7 @@ func (w *world) calmDown() {
 	}
 	if w.rest(); w.broken == "" {
 		w.empty()
+		w.sizes()
 	}
 }
 
@@ -858,14 +938,14 @@ func (w *world) complete() {
 		}
 		c, _ := w.api.objects[claims][key].(*v2beta1.SpiderEndpoint)
 		if c == nil || c.Spec.PodUID != w.uidOf(p.Name, string(p.UID)) {
-			w.broken = fmt.Sprintf("pod %s (%s) has no claim", key, p.UID)
+			w.breaks("pod %s (%s) has no claim", key, p.UID)
 			return
 		}
 		for name := range controller.Named(c) {
 			out[name] = true
 		}
 		if c.Status.Phase != v2beta1.Allocated && w.room(p) {
-			w.broken = fmt.Sprintf("pod %s (%s) has no addresses, and its pools have some", key, p.UID)
+			w.breaks("pod %s (%s) has no addresses, and its pools have some", key, p.UID)
 			return
 		}
 	}
@@ -879,18 +959,13 @@ func (w *world) complete() {
 		}
 	}
 	for _, key := range sortedKeys(w.api.objects[addresses]) {
-		if !out[key.Name] {
-			h := w.api.objects[addresses][key].(*v1alpha1.IPAddress).Spec.Holders
-			if p, _ := w.api.objects[pods][types.NamespacedName{Namespace: h[0].Namespace, Name: h[0].Pod}].(*corev1.Pod); p != nil && w.uidOf(p.Name, string(p.UID)) == h[0].PodUID {
-				continue // a living pod's, which a former claim may have told it
-			}
-			w.broken = fmt.Sprintf("address %s is lost: it is held by %+v", key.Name, h)
-			return
+		if a := w.api.objects[addresses][key].(*v1alpha1.IPAddress); !out[key.Name] {
+			w.holds(a)
 		}
 	}
 	for name := range out {
 		if w.api.objects[addresses][types.NamespacedName{Name: name}] == nil {
-			w.broken = fmt.Sprintf("address %s is named by a claim and has no IPAddress", name)
+			w.breaks("address %s is named by a claim and has no IPAddress", name)
 			return
 		}
 	}
@@ -898,15 +973,10 @@ func (w *world) complete() {
 
 // room reports whether the pools of a pod have addresses for all of its NICs.
 func (w *world) room(p *corev1.Pod) bool {
-	free := map[string]int{}
-	for i := range w.Pools {
-		free[fmt.Sprintf("p%d", i)] = w.Addresses
-	}
-	for _, o := range w.api.objects[addresses] {
-		free[o.(*v1alpha1.IPAddress).Spec.Pool]--
-	}
+	members, taken := w.byPool(), map[string]int{}
 	for _, n := range nicsOf(p) {
-		if free[n.IPv4Pools[0]]--; free[n.IPv4Pools[0]] < 0 {
+		s := w.stockOf(p, n, members)
+		if taken[s.pool]++; taken[s.pool] > s.n {
 			return false
 		}
 	}
@@ -915,15 +985,18 @@ func (w *world) room(p *corev1.Pod) bool {
 
 // empty checks that nothing is left of pods that are gone.
 func (w *world) empty() {
-	for _, k := range []kind{claims, addresses} {
-		for _, key := range sortedKeys(w.api.objects[k]) {
-			w.broken = fmt.Sprintf("%s %s is left, and all pods are gone", k.resource().Resource, key)
-			return
+	for _, key := range sortedKeys(w.api.objects[claims]) {
+		w.breaks("claim %s is left, and all pods are gone", key)
+	}
+	for _, key := range sortedKeys(w.api.objects[addresses]) {
+		a := w.api.objects[addresses][key].(*v1alpha1.IPAddress)
+		if w.holds(a); len(a.Spec.Holders) > 0 {
+			w.breaks("address %s is left, and all pods are gone", key)
 		}
 	}
 	for _, key := range sortedKeys(w.api.objects[spools]) {
 		if n := w.api.objects[spools][key].(*v1alpha1.NodeSpool); len(n.Spec.Ask) > 0 && !w.off(key.Name) {
-			w.broken = fmt.Sprintf("NodeSpool %s still asks for %v", key.Name, n.Spec.Ask)
+			w.breaks("NodeSpool %s still asks for %v", key.Name, n.Spec.Ask)
 			return
 		}
 	}

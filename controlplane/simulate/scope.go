@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/multihome/multihome/controlplane/identities"
 )
 
 // Scope is a world in which users do what a script says: each event comes when everything has
@@ -74,10 +75,11 @@ func Deviations(text string) ([]Deviation, error) {
 // each point that was passed, how many options there were.
 func (s Scope) Run(deviations ...Deviation) (r Result, options []int) {
 	b := &bounded{plan: deviations}
-	w := &world{Settings: s.Settings, pick: b, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), scope: &scoped{Scope: s}}
+	w := newWorld(s.Settings, b)
+	w.scope = &scoped{Scope: s}
 	w.faultRate, w.twoLead = 4, s.TwoLead
 	w.goesWrong = s.goesWrong
-	w.api = newServer(w)
+	w.policy = identities.Policy{RetainScaled: s.Retain, RetainDeleted: s.Retain}
 	w.build()
 	defer w.end()
 	for w.rest(); w.broken == "" && w.scope.past < len(s.Script); w.rest() {
@@ -225,6 +227,10 @@ func (w *world) next() bool {
 			return true
 		}
 	}
+	if can := w.controllers(); len(can) > 0 {
+		can[0]()
+		return true
+	}
 	return !w.calm && w.release()
 }
 
@@ -330,8 +336,8 @@ func (w *world) keep(t *task, n int) {
 
 // What users do in scripts.
 
-func createOn(pod, node, networks string) Event {
-	return Event{"create " + pod + " on " + node, func(w *world) { w.makePod(pod, node, networks) }}
+func createOn(pod, node, nad string) Event {
+	return Event{"create " + pod + " on " + node, func(w *world) { w.makePod(pod, node, map[string]string{networks: nad}) }}
 }
 
 func ofPod(what, pod string, do func(*world, types.NamespacedName)) Event {
@@ -397,6 +403,48 @@ func start(i int) Event {
 }
 
 func pass() Event { return Event{"time passes", func(*world) {}} }
+
+// app has users want a Deployment of so many replicas, with a pool of s0.
+func app(name string, replicas int32, number string) Event {
+	return Event{fmt.Sprintf("%s: %d replicas", name, replicas), func(w *world) {
+		w.deploy(name, wish{replicas: replicas, number: number, subnet: "s0", reclaim: true, nics: 1})
+	}}
+}
+
+// set has users want a StatefulSet of so many replicas, with a pool of s0.
+func set(name string, replicas int32, number string) Event {
+	return Event{fmt.Sprintf("%s: %d replicas", name, replicas), func(w *world) {
+		w.set(name, wish{replicas: replicas, number: number, subnet: "s0", reclaim: true, nics: 1})
+	}}
+}
+
+// unwant has users delete a Deployment or a StatefulSet.
+func unwant(name string) Event {
+	return Event{"delete " + name, func(w *world) {
+		for _, k := range []kind{deployments, statefulSets} {
+			w.unwant(k, types.NamespacedName{Namespace: "test", Name: name})
+		}
+	}}
+}
+
+// migrate has a virtual machine move.
+func migrate(name string) Event {
+	return Event{name + " migrates", func(w *world) {
+		if key := (types.NamespacedName{Namespace: "test", Name: name}); w.api.objects[instances][key] != nil {
+			w.migrate(key, "another node")
+		}
+	}}
+}
+
+// vm has users want a virtual machine.
+func vm(name string) Event {
+	return Event{"make " + name, func(w *world) { w.wants(virtualMachines, machineOf(identities.VirtualMachine, name, nil)) }}
+}
+
+// restart has a virtual machine start anew.
+func restart(name string) Event {
+	return Event{"restart " + name, func(w *world) { w.unwant(instances, types.NamespacedName{Namespace: "test", Name: name}) }}
+}
 
 // together is some events at the same time.
 func together(events ...Event) Event {

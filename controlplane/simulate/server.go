@@ -4,13 +4,16 @@ package simulate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +25,9 @@ import (
 	"github.com/multihome/multihome/controlplane/api/staticmacvlan"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/applications"
+	"github.com/multihome/multihome/controlplane/identities"
+	"github.com/multihome/multihome/pkg/ipam"
 )
 
 // kind is a kind of object in the simulated API server.
@@ -39,11 +45,17 @@ const (
 	namespaceKind
 	nads
 	vlans
+	// Of workloads, which are in worlds with applications alone.
+	deployments
+	replicaSets
+	statefulSets
+	virtualMachines
+	instances
 	kinds
 )
 
 func kindOf(o any) kind {
-	switch o.(type) {
+	switch o := o.(type) {
 	case *corev1.Pod, *corev1.PodList:
 		return pods
 	case *corev1.Node, *corev1.NodeList:
@@ -66,13 +78,27 @@ func kindOf(o any) kind {
 		return nads
 	case *staticmacvlan.VLANSubnet, *staticmacvlan.VLANSubnetList:
 		return vlans
+	case *appsv1.Deployment:
+		return deployments
+	case *appsv1.ReplicaSet:
+		return replicaSets
+	case *appsv1.StatefulSet:
+		return statefulSets
+	case *metav1.PartialObjectMetadata:
+		switch o.Kind {
+		case identities.VirtualMachine:
+			return virtualMachines
+		case instance:
+			return instances
+		}
 	}
 	panic(fmt.Sprintf("%T: no kind of the simulation", o))
 }
 
 // resource returns the name of a kind in errors.
 func (k kind) resource() schema.GroupResource {
-	return schema.GroupResource{Resource: [...]string{"pods", "nodes", "spiderendpoints", "ipaddresses", "nodespools", "spiderippools", "spidersubnets", "spiderreservedips", "namespaces", "network-attachment-definitions", "vlansubnets"}[k]}
+	return schema.GroupResource{Resource: [...]string{"pods", "nodes", "spiderendpoints", "ipaddresses", "nodespools", "spiderippools", "spidersubnets", "spiderreservedips", "namespaces", "network-attachment-definitions", "vlansubnets",
+		"deployments", "replicasets", "statefulsets", "virtualmachines", "virtualmachineinstances"}[k]}
 }
 
 // objects are the objects of a kind, which nobody changes: each write replaces one.
@@ -82,6 +108,11 @@ type objects map[types.NamespacedName]client.Object
 type event struct {
 	key         types.NamespacedName
 	former, now client.Object
+}
+
+// both returns the object before and after the event, as far as there are both.
+func (e event) both() []client.Object {
+	return slices.DeleteFunc([]client.Object{e.former, e.now}, func(o client.Object) bool { return o == nil })
 }
 
 // server is an API server with its etcd.
@@ -111,6 +142,7 @@ func (s *server) put(k kind, key types.NamespacedName, now client.Object) {
 		s.objects[k][key] = now
 	}
 	s.log[k] = append(s.log[k], event{key, former, now})
+	s.w.moved(former, now)
 }
 
 // create makes an object.
@@ -144,7 +176,7 @@ func (s *server) update(o client.Object, status bool) error {
 	switch {
 	case former == nil:
 		return apierrors.NewNotFound(k.resource(), key.Name)
-	case s.w.protects(Preconditions) && (o.GetUID() != former.GetUID() || o.GetResourceVersion() != former.GetResourceVersion()):
+	case s.w.protects(Preconditions) && (s.w.protects(TakenAsSeen) || !member(former)) && (o.GetUID() != former.GetUID() || o.GetResourceVersion() != former.GetResourceVersion()):
 		return apierrors.NewConflict(k.resource(), key.Name, errors.New("the object has been modified"))
 	}
 	next := deepCopy(o)
@@ -164,6 +196,18 @@ func (s *server) update(o client.Object, status bool) error {
 		} else {
 			n.Status = *f.Status.DeepCopy()
 		}
+	case *v2beta1.SpiderIPPool:
+		f := former.(*v2beta1.SpiderIPPool)
+		if status {
+			n.Spec, n.ObjectMeta = *f.Spec.DeepCopy(), *f.ObjectMeta.DeepCopy()
+		} else {
+			n.Status = *f.Status.DeepCopy()
+			if !reflect.DeepEqual(n.Spec, f.Spec) {
+				n.Generation = f.Generation + 1
+			}
+		}
+	case *v2beta1.SpiderSubnet:
+		n.Spec, n.ObjectMeta = *former.(*v2beta1.SpiderSubnet).Spec.DeepCopy(), *former.(*v2beta1.SpiderSubnet).ObjectMeta.DeepCopy()
 	}
 	rv := former.GetResourceVersion()
 	s.put(k, key, next)
@@ -172,6 +216,32 @@ func (s *server) update(o client.Object, status bool) error {
 	}
 	o.SetResourceVersion(next.GetResourceVersion())
 	o.SetGeneration(next.GetGeneration())
+	return nil
+}
+
+// member reports whether an object is an address in an application's pool.
+func member(o client.Object) bool {
+	a, is := o.(*v1alpha1.IPAddress)
+	return is && a.Spec.Application != nil
+}
+
+// patch changes an object by a patch that carries the version on which it was decided. So what it
+// makes of the object is what it was decided to become.
+func (s *server) patch(o client.Object, patch client.Patch, status bool) error {
+	data, err := patch.Data(o)
+	if err != nil {
+		return err
+	}
+	var on metav1.PartialObjectMetadata
+	if err := json.Unmarshal(data, &on); err != nil {
+		return err
+	}
+	next := deepCopy(o)
+	next.SetResourceVersion(on.ResourceVersion)
+	if err := s.update(next, status); err != nil {
+		return err
+	}
+	o.SetResourceVersion(next.GetResourceVersion())
 	return nil
 }
 
@@ -211,6 +281,10 @@ func (c writes) Delete(_ context.Context, o client.Object, opts ...client.Delete
 	})
 }
 
+func (c writes) Patch(_ context.Context, o client.Object, patch client.Patch, _ ...client.PatchOption) error {
+	return c.p.request("patch "+name(o), func() error { return c.p.w.api.patch(o, patch, false) })
+}
+
 func (c writes) Status() client.SubResourceWriter { return statusWrites{p: c.p} }
 
 type statusWrites struct {
@@ -220,6 +294,10 @@ type statusWrites struct {
 
 func (c statusWrites) Update(_ context.Context, o client.Object, _ ...client.SubResourceUpdateOption) error {
 	return c.p.request("update the status of "+name(o), func() error { return c.p.w.api.update(o, true) })
+}
+
+func (c statusWrites) Patch(_ context.Context, o client.Object, patch client.Patch, _ ...client.SubResourcePatchOption) error {
+	return c.p.request("patch the status of "+name(o), func() error { return c.p.w.api.patch(o, patch, true) })
 }
 
 // live reads from the API server.
@@ -322,6 +400,18 @@ func read(from objects, key types.NamespacedName, into client.Object) error {
 		o.(*corev1.Namespace).DeepCopyInto(into)
 	case *nad.NetworkAttachmentDefinition:
 		o.(*nad.NetworkAttachmentDefinition).DeepCopyInto(into)
+	case *v2beta1.SpiderIPPool:
+		o.(*v2beta1.SpiderIPPool).DeepCopyInto(into)
+	case *v2beta1.SpiderSubnet:
+		o.(*v2beta1.SpiderSubnet).DeepCopyInto(into)
+	case *appsv1.Deployment:
+		o.(*appsv1.Deployment).DeepCopyInto(into)
+	case *appsv1.ReplicaSet:
+		o.(*appsv1.ReplicaSet).DeepCopyInto(into)
+	case *appsv1.StatefulSet:
+		o.(*appsv1.StatefulSet).DeepCopyInto(into)
+	case *metav1.PartialObjectMetadata:
+		o.(*metav1.PartialObjectMetadata).DeepCopyInto(into)
 	default:
 		panic(fmt.Sprintf("%T: can't be read here", into))
 	}
@@ -340,7 +430,10 @@ func list(from objects, into client.ObjectList, opts []client.ListOption) error 
 	}
 	slices.SortFunc(keys, compareKeys)
 	for _, key := range keys {
-		o := deepCopy(from[key])
+		o := from[key]
+		if l.UnsafeDisableDeepCopy == nil || !*l.UnsafeDisableDeepCopy {
+			o = deepCopy(o)
+		}
 		switch into := into.(type) {
 		case *corev1.PodList:
 			into.Items = append(into.Items, *o.(*corev1.Pod))
@@ -356,6 +449,8 @@ func list(from objects, into client.ObjectList, opts []client.ListOption) error 
 			into.Items = append(into.Items, *o.(*v2beta1.SpiderSubnet))
 		case *v2beta1.SpiderReservedIPList:
 			into.Items = append(into.Items, *o.(*v2beta1.SpiderReservedIP))
+		case *staticmacvlan.VLANSubnetList:
+			into.Items = append(into.Items, *o.(*staticmacvlan.VLANSubnet))
 		default:
 			panic(fmt.Sprintf("%T: can't be listed here", into))
 		}
@@ -369,27 +464,57 @@ func selected(o client.Object, l client.ListOptions) bool {
 		return true
 	}
 	for _, r := range l.FieldSelector.Requirements() {
-		switch o := o.(type) {
-		case *corev1.Pod:
-			if r.Field == "spec.nodeName" && o.Spec.NodeName != r.Value {
-				return false
-			}
-		case *v1alpha1.IPAddress:
-			if !slices.ContainsFunc(o.Spec.Holders, func(h v1alpha1.Holder) bool { return h.PodUID == r.Value || h.Namespace+"/"+h.Pod == r.Value }) {
-				return false
-			}
-		case *v2beta1.SpiderEndpoint:
-			if o.Spec.PodUID != r.Value {
-				return false
-			}
-		case *v1alpha1.NodeSpool:
-			if !slices.ContainsFunc(o.Status.Sandboxes, func(s v1alpha1.Sandbox) bool { return s.Namespace+"/"+s.Pod == r.Value }) &&
-				!slices.ContainsFunc(o.Status.Wants, func(s v1alpha1.Want) bool { return s.Namespace+"/"+s.Pod == r.Value }) {
-				return false
-			}
+		if !slices.Contains(entries(o, r.Field), r.Value) {
+			return false
 		}
 	}
 	return true
+}
+
+// entries returns the entries of an index in which an object is, as the packages that read them
+// say, or its field.
+func entries(o client.Object, index string) []string {
+	var out []string
+	switch o := o.(type) {
+	case *corev1.Pod:
+		return []string{o.Spec.NodeName}
+	case *v1alpha1.IPAddress:
+		switch index {
+		case v1alpha1.ByPool:
+			return []string{o.Spec.Pool}
+		case "application":
+			if a := o.Spec.Application; a != nil {
+				return []string{applications.Key{Group: a.Group, Kind: a.Kind, Namespace: a.Namespace, Name: a.Name}.String()}
+			}
+		case identities.ByOwner:
+			if o.Spec.Identity != nil {
+				return []string{identities.KeyOf(o.Spec.Identity).String()}
+			}
+		default: // the pods that hold it
+			for _, h := range o.Spec.Holders {
+				out = append(out, h.PodUID, h.Namespace+"/"+h.Pod)
+			}
+		}
+	case *v2beta1.SpiderEndpoint:
+		switch {
+		case index != identities.ByOwner:
+			return []string{o.Spec.PodUID}
+		case o.Spec.Identity != nil:
+			return []string{identities.KeyOf(o.Spec.Identity).String()}
+		}
+	case *v2beta1.SpiderIPPool:
+		if is := ipam.AutoPoolOf(o.Annotations); is != nil {
+			return []string{applications.KeyOf(is.Application).String()}
+		}
+	case *v1alpha1.NodeSpool:
+		for _, s := range o.Status.Sandboxes {
+			out = append(out, s.Namespace+"/"+s.Pod)
+		}
+		for _, s := range o.Status.Wants {
+			out = append(out, s.Namespace+"/"+s.Pod)
+		}
+	}
+	return out
 }
 
 func deepCopy(o client.Object) client.Object { return o.DeepCopyObject().(client.Object) }

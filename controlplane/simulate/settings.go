@@ -3,7 +3,8 @@
 // Package simulate runs the controller, the node agent and the IPAM plugin, as they are, in a
 // simulated cluster, in which every request to the API server and every operation on a file is
 // a step that comes at any time, fails, or is the last before a crash. After each step it
-// checks that no two pods have one address; at the end, that nothing is lost.
+// checks that no two pods have one address; at the end, that nothing is lost, and that the pools of
+// applications have their sizes.
 //
 // A schedule follows from its seed. One that breaks an invariant is printed and stays as a
 // test. Protections can be switched off, to show that the simulator finds what they are for.
@@ -43,6 +44,14 @@ const (
 	Namespaces
 	// StoppedNodes: a Node is deleted or marked out of service only if its machine is off.
 	StoppedNodes
+	// TakenAsSeen: a pod gets an address of its application's pool by changing it as it was seen.
+	TakenAsSeen
+	// Instances: two pods of a virtual machine have one address only if they are of one instance.
+	Instances
+	// GivenBack: an address that a pod gives back has its application looked at.
+	GivenBack
+	// AskedAgain: a subnet that had too few addresses for an application is asked again.
+	AskedAgain
 	protections
 )
 
@@ -51,6 +60,7 @@ func (p Protection) String() string {
 	return [...]string{
 		"none", "create by name", "preconditions", "live reads", "renewed before it is relied on", "UIDs", "withdraw before look", "look again",
 		"gone before sandboxes", "seen twice", "processes", "namespaces", "stopped nodes",
+		"taken as seen", "instances", "given back", "asked again",
 	}[p]
 }
 
@@ -74,6 +84,11 @@ type Settings struct {
 	UserDeletes bool // of claims, IPAddresses, NodeSpools and spools
 	Without     []Protection
 	Trace       bool // note each step
+	// Applications, of up to so many replicas, and the subnets of which they have their pools, each of as
+	// many addresses as a pool.
+	Deployments, StatefulSets, VirtualMachines, Replicas, Subnets int
+	// Retain: what identities had is kept for them in any case. At random, it is so in some worlds.
+	Retain bool
 }
 
 func (s Settings) protects(p Protection) bool { return !slices.Contains(s.Without, p) }

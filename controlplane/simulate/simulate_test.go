@@ -20,19 +20,28 @@ import (
 )
 
 var (
-	schedules = flag.Uint64("schedules", 150, "how many schedules TestSchedules runs")
+	schedules = flag.Uint64("schedules", 150, "how many schedules TestSchedules runs without applications")
+	owning    = flag.Uint64("owning", 60, "how many schedules TestSchedules runs with applications")
 	first     = flag.Uint64("first", 0, "the seed of the first schedule")
 	all       = flag.Bool("all", false, "TestScopes and TestControls run all schedules of their scopes")
-	one       = flag.String("one", "", "a schedule for TestOne to print: small, middle or large with a seed, as small:7, or a scope or control with its deviations, as force:17/2,40/1")
+	one       = flag.String("one", "", "a schedule for TestOne to print: small, middle, large, owning or sharing with a seed, as small:7, or a scope or control with its deviations, as force:17/2,40/1")
 	without   = flag.String("without", "", "a protection that TestOne switches off, as look-again")
 )
 
 // worlds are the settings that tests use. In a small one everybody wants the same address; a
-// large one is that of the issue.
+// large one is that of the issue. In the last two, applications have pools of their own.
 var worlds = map[string]simulate.Settings{
 	"small":  {Machines: 2, Pools: 1, Addresses: 1, Pods: 4, Controllers: 2, Steps: 3000, UserDeletes: true},
 	"middle": {Machines: 3, Pools: 2, Addresses: 3, Pods: 8, Controllers: 2, Steps: 4000, UserDeletes: true},
 	"large":  {Machines: 5, Pools: 3, Addresses: 14, Pods: 50, Controllers: 2, Steps: 12000, UserDeletes: true},
+	"owning": {
+		Machines: 2, Pools: 1, Addresses: 5, Pods: 10, Controllers: 2, Steps: 4000, UserDeletes: true,
+		Deployments: 2, StatefulSets: 1, VirtualMachines: 1, Replicas: 3, Subnets: 2,
+	},
+	"sharing": {
+		Machines: 2, Pools: 1, Addresses: 3, Pods: 6, Controllers: 2, Steps: 2500, UserDeletes: true,
+		Deployments: 1, StatefulSets: 1, VirtualMachines: 1, Replicas: 2, Subnets: 1,
+	},
 }
 
 func TestMain(m *testing.M) {
@@ -129,11 +138,13 @@ func search(s simulate.Settings, from, n uint64) (seed uint64, broken string, ra
 	return seed, broken, count.Load(), got.Load()
 }
 
-// TestSchedules runs random schedules of each world: no two pods have one address, nothing is
-// lost, nothing is left.
+// TestSchedules runs random schedules of each world: no two pods have one address, nothing is lost,
+// nothing is left, and applications' pools have their sizes.
 func TestSchedules(t *testing.T) {
-	for world, share := range map[string]uint64{"small": 70, "middle": 25, "large": 5} {
-		n := *schedules * share / 100
+	for world, n := range map[string]uint64{
+		"small": *schedules * 70 / 100, "middle": *schedules * 25 / 100, "large": *schedules * 5 / 100,
+		"sharing": *owning * 70 / 100, "owning": *owning * 30 / 100,
+	} {
 		seed, broken, ran, served := search(worlds[world], *first, n)
 		t.Logf("%s: %d schedules, %d sandboxes got addresses", world, ran, served)
 		if broken != "" {
@@ -148,7 +159,7 @@ func TestSchedules(t *testing.T) {
 // TestSeeds runs seeds whose schedules broke an invariant once. The worlds have further faults
 // since, so today they are other schedules.
 func TestSeeds(t *testing.T) {
-	for _, text := range []string{"small:113", "small:303", "small:432", "small:569", "small:891", "small:1231", "middle:0"} {
+	for _, text := range []string{"small:113", "small:303", "small:432", "small:569", "small:891", "small:1231", "middle:0", "owning:2504", "owning:10126", "sharing:10276"} {
 		world, number, _ := strings.Cut(text, ":")
 		if r := simulate.Random(seed(t, number), worlds[world]); r.Broken != "" {
 			t.Errorf("%s: %s", text, r.Broken)
@@ -166,7 +177,7 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// TestScopes runs all schedules of two pods, one address and two nodes, to some depth: one
+// TestScopes runs all schedules of two pods, one address and two nodes, or of an application, to some depth: one
 // deviation wherever there can be one, and two before writes. Without -all, it is one
 // before a write.
 func TestScopes(t *testing.T) {
@@ -188,8 +199,8 @@ func TestScopes(t *testing.T) {
 	}
 }
 
-// TestControls: without one of the protections, two pods have one address. With -all, no
-// schedule of the same scope does that with it.
+// TestControls: without one of the protections, two pods have one address, or a pool has a wrong size.
+// With -all, no schedule of the same scope does that with it.
 func TestControls(t *testing.T) {
 	for _, c := range simulate.Controls() {
 		name := dashed(c.Without.String())

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/multihome/multihome/controlplane/identities"
 )
 
 // chooser decides what happens next.
@@ -61,8 +63,13 @@ type world struct {
 	faultRate, disturbance int
 	served                 int // sandboxes that got an address
 	goesWrong
-	scope *scoped // nil in a world at random
-	user  user
+	scope   *scoped // nil in a world at random
+	user    user
+	wished  map[string]wish // applications, by name
+	said    map[string]bool // events about applications, by their UIDs and reasons
+	policy  identities.Policy
+	first   map[string]string // the first address of each identity
+	managed workloads
 }
 
 // chance reports whether something happens that does so one time in n.
