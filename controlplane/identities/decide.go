@@ -3,8 +3,8 @@
 package identities
 
 import (
+	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 )
@@ -22,8 +22,8 @@ type Pod struct {
 	Identity *v1alpha1.Owner
 	Runs     bool     // with all that the claim gives it
 	NICs     []string // that get addresses by the claim
-	// NICs that have an address of a family by the claim.
-	IPv4, IPv6 []string
+	// Addresses that the claim has for each NIC.
+	Addresses map[string][]netip.Addr
 }
 
 // Observed is what is known about an owner of identities.
@@ -70,15 +70,15 @@ func dropped(id *v1alpha1.Owner, pods []Pod) bool {
 // replaced reports whether a pod of an address's identity runs with another one. A write that came late
 // took the address, when the pod had that already.
 func replaced(a *v1alpha1.IPAddress, pods []Pod) bool {
-	return slices.ContainsFunc(pods, func(p Pod) bool { return p.Runs && Same(p.Identity, a.Spec.Identity) && p.has(a) })
+	return slices.ContainsFunc(pods, func(p Pod) bool { return p.Runs && Same(p.Identity, a.Spec.Identity) && p.hasAnother(a) })
 }
 
-// has reports whether the pod has an address for the NIC and of the family of another one.
-func (p Pod) has(a *v1alpha1.IPAddress) bool {
-	if strings.Contains(a.Spec.Address, ":") {
-		return slices.Contains(p.IPv6, a.Spec.Identity.Interface)
-	}
-	return slices.Contains(p.IPv4, a.Spec.Identity.Interface)
+// hasAnother reports whether the pod has another address for the NIC and of the family of one.
+func (p Pod) hasAnother(a *v1alpha1.IPAddress) bool {
+	addr, err := netip.ParseAddr(a.Spec.Address)
+	return err == nil && slices.ContainsFunc(p.Addresses[a.Spec.Identity.Interface], func(other netip.Addr) bool {
+		return other.Is4() == addr.Is4() && other != addr
+	})
 }
 
 // Freed returns an address as it is without its identity; nil: deleted. One in the pool of an

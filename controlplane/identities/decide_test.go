@@ -3,6 +3,7 @@
 package identities_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"k8s.io/utils/ptr"
@@ -100,20 +101,25 @@ func TestDropped(t *testing.T) {
 // TestReplaced: an address is free when a pod of its identity runs with another one for the NIC and the
 // family: a late write took it. The address is 10.0.0.1, for net1 of ordinal 4 of StatefulSet web.
 func TestReplaced(t *testing.T) {
-	of := func(n int32, runs bool, ipv4, ipv6 string) identities.Pod {
-		return identities.Pod{Identity: &v1alpha1.Owner{Kind: identities.StatefulSet, Name: "web", Ordinal: &n}, Runs: runs,
-			NICs: []string{"net1", "net2"}, IPv4: []string{ipv4}, IPv6: []string{ipv6}}
+	of := func(n int32, runs bool, nic string, addrs ...string) identities.Pod {
+		out := identities.Pod{Identity: &v1alpha1.Owner{Kind: identities.StatefulSet, Name: "web", Ordinal: &n}, Runs: runs,
+			NICs: []string{"net1", "net2"}, Addresses: map[string][]netip.Addr{}}
+		for _, a := range addrs {
+			out.Addresses[nic] = append(out.Addresses[nic], netip.MustParseAddr(a))
+		}
+		return out
 	}
 	for _, x := range []struct {
 		name string
 		pod  identities.Pod
 		free bool
 	}{
-		{"it runs with another one", of(4, true, "net1", ""), true},
-		{"it doesn't run yet", of(4, false, "net1", ""), false},
-		{"another NIC has one", of(4, true, "net2", ""), false},
-		{"it has one of the other family", of(4, true, "", "net1"), false},
-		{"it is another ordinal's", of(3, true, "net1", ""), false},
+		{"it runs with another one", of(4, true, "net1", "10.0.0.2"), true},
+		{"it doesn't run yet", of(4, false, "net1", "10.0.0.2"), false},
+		{"another NIC has one", of(4, true, "net2", "10.0.0.2"), false},
+		{"it has one of the other family", of(4, true, "net1", "fd00::2"), false},
+		{"it runs with this one, which doesn't say so", of(4, true, "net1", "10.0.0.1", "fd00::2"), false},
+		{"it is another ordinal's", of(3, true, "net1", "10.0.0.2"), false},
 	} {
 		a := v1alpha1.IPAddress{Spec: v1alpha1.IPAddressSpec{Address: "10.0.0.1", Pool: "a", State: v1alpha1.Reserved,
 			Identity: &v1alpha1.Owner{Kind: identities.StatefulSet, Name: "web", UID: "1", Ordinal: ptr.To[int32](4), Interface: "net1"}}}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -207,7 +208,7 @@ func (c *Collector) pods(ctx context.Context, k Key, addresses []v1alpha1.IPAddr
 	for key, id := range names {
 		p, err := c.pod(ctx, c.Cache, key, id)
 		without := func(a v1alpha1.IPAddress) bool {
-			return Same(a.Spec.Identity, id) && (!slices.Contains(p.NICs, a.Spec.Identity.Interface) || p.has(&a))
+			return Same(a.Spec.Identity, id) && (!slices.Contains(p.NICs, a.Spec.Identity.Interface) || p.hasAnother(&a))
 		}
 		if err == nil && p.Runs && slices.ContainsFunc(addresses, without) {
 			p, err = c.pod(ctx, c.Live, key, id)
@@ -238,12 +239,12 @@ func (c *Collector) pod(ctx context.Context, from client.Reader, key client.Obje
 		out.NICs = append(out.NICs, n.Interface)
 	}
 	if claim.Status.Current != nil {
+		out.Addresses = map[string][]netip.Addr{}
 		for _, n := range claim.Status.Current.IPs {
-			if n.IPv4 != "" {
-				out.IPv4 = append(out.IPv4, n.Interface)
-			}
-			if n.IPv6 != "" {
-				out.IPv6 = append(out.IPv6, n.Interface)
+			for _, text := range []string{n.IPv4, n.IPv6} {
+				if p, err := netip.ParsePrefix(text); err == nil {
+					out.Addresses[n.Interface] = append(out.Addresses[n.Interface], p.Addr())
+				}
 			}
 		}
 	}
