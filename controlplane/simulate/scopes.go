@@ -18,7 +18,6 @@ func Scopes() []Scope {
 	writers := [][]string{{": create", ": update", ": delete", ": write", ": remove", ": set"}}
 	var out []Scope
 	for name, script := range map[string][]Event{
-		"app-sizes": {app("app0", 1, "+1"), together(app("app0", 0, "+0"), app("app1", 1, "+1"))},
 		"app-again": {app("app0", 1, "+0"), together(unwant("app0"), app("app0", 1, "+1"))},
 		"set-rises": {set("set0", 1, "+2"), set("set0", 0, "+2"), set("set0", 1, "+2")},
 		"vm-moves":  {vm("vm0"), migrate("vm0"), restart("vm0")},

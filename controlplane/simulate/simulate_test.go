@@ -21,7 +21,7 @@ import (
 
 var (
 	schedules = flag.Uint64("schedules", 150, "how many schedules TestSchedules runs without applications")
-	owning    = flag.Uint64("owning", 60, "how many schedules TestSchedules runs with applications")
+	owning    = flag.Uint64("owning", 30, "how many schedules TestSchedules runs with applications")
 	first     = flag.Uint64("first", 0, "the seed of the first schedule")
 	all       = flag.Bool("all", false, "TestScopes and TestControls run all schedules of their scopes")
 	one       = flag.String("one", "", "a schedule for TestOne to print: small, middle, large, owning or sharing with a seed, as small:7, or a scope or control with its deviations, as force:17/2,40/1")
