@@ -5,7 +5,9 @@ package applications_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -257,10 +259,15 @@ func TestI00011(t *testing.T) {
 	b.start(nil)
 	b.machines()
 	d := b.deployment("app", 1, with(subnets("s"), ipam.IPNumberAnnotation, "+2"))
-	b.running("app", 1)
+	used := b.running("app", 1)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10,10.6.0.12-10.6.0.13")
-	b.Create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "r2"}, Spec: ipam.ReservedSpec{IPs: []string{"10.6.0.12"}}})
-	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10,10.6.0.13-10.6.0.14")
+	// One that the pod uses would stay.
+	later, left := "10.6.0.12", "10.6.0.10,10.6.0.13-10.6.0.14"
+	if slices.Contains(slices.Collect(maps.Values(used)), later+"/16") {
+		later, left = "10.6.0.13", "10.6.0.10,10.6.0.12,10.6.0.14"
+	}
+	b.Create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: "r2"}, Spec: ipam.ReservedSpec{IPs: []string{later}}})
+	b.pools(d, "auto-app-v4-net1-UID "+left)
 }
 
 // TestI00012: I00012, I00021: several NICs, and applications of one name in two namespaces.
