@@ -340,13 +340,17 @@ func (w *world) virtualMachine(vm client.Object, get func(types.UID) members, ca
 	if metav1.GetControllerOf(i).UID != vm.GetUID() {
 		return
 	}
+	all := get(i.GetUID()).live
+	var source []string // KubeVirt never moves an instance to the node where it is
+	for _, p := range all {
+		source = append(source, p.Spec.NodeName)
+	}
 	start := func() {
 		w.names++
-		w.podOf(i, fmt.Sprintf("virt-launcher-%s-%d", vm.GetName(), w.names), wish{}.template(), w.names)
+		w.podOf(i, fmt.Sprintf("virt-launcher-%s-%d", vm.GetName(), w.names), wish{}.template(), w.names, source...)
 	}
-	all := get(i.GetUID()).live
 	switch moves := i.GetAnnotations()[migrates] != ""; {
-	case len(all) == 0, len(all) == 1 && moves && runs(all[0]):
+	case len(all) == 0, len(all) == 1 && moves && runs(all[0]) && len(w.readyNodes(source...)) > 0:
 		can(start)
 	case len(all) == 2 && !moves: // the source ends when the target runs, or the migration was given up
 		slices.SortFunc(all, func(a, b *corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
@@ -368,9 +372,10 @@ func (w *world) migrate(key types.NamespacedName, to string) {
 	w.api.put(instances, key, i)
 }
 
-// podOf makes a pod of a controller. nth chooses its node where nothing is at random.
-func (w *world) podOf(owner client.Object, name string, t corev1.PodTemplateSpec, nth int) {
-	node := w.readyNode(nth)
+// podOf makes a pod of a controller, on a node that isn't one of those. nth chooses it where nothing is
+// at random.
+func (w *world) podOf(owner client.Object, name string, t corev1.PodTemplateSpec, nth int, not ...string) {
+	node := w.readyNode(nth, not...)
 	w.now = w.now.Add(time.Second)
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -384,20 +389,20 @@ func (w *world) podOf(owner client.Object, name string, t corev1.PodTemplateSpec
 	}
 }
 
-// readyNode returns a node that takes pods.
-func (w *world) readyNode(nth int) string {
-	ready := w.readyNodes()
+// readyNode returns a node that takes pods, and isn't one of those.
+func (w *world) readyNode(nth int, not ...string) string {
+	ready := w.readyNodes(not...)
 	if w.scope != nil {
 		return ready[nth%len(ready)]
 	}
 	return ready[w.pick.choose(make1(len(ready)))]
 }
 
-// readyNodes returns the nodes that take pods.
-func (w *world) readyNodes() []string {
+// readyNodes returns the nodes that take pods, but for some.
+func (w *world) readyNodes(not ...string) []string {
 	var ready []string
 	for _, key := range sortedKeys(w.api.objects[nodes]) {
-		if len(w.api.objects[nodes][key].(*corev1.Node).Spec.Taints) == 0 {
+		if len(w.api.objects[nodes][key].(*corev1.Node).Spec.Taints) == 0 && !slices.Contains(not, key.Name) {
 			ready = append(ready, key.Name)
 		}
 	}
