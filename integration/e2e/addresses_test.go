@@ -510,6 +510,8 @@ func addressesCutoff(t *testing.T) {
 		}
 		t.Cleanup(restore)
 		tool(t, "", "kubectl", "scale", "deployment", was, "--replicas=0")
+		// If it were gone before that is known, it would be made again.
+		tool(t, "", "kubectl", "wait", "--for=jsonpath={.metadata.deletionTimestamp}", "--timeout=1m", "pod/"+held[0].name)
 		call(t, "DELETE", podsAt+"/"+held[0].name, object{"gracePeriodSeconds": 0}, nil)
 		deployedBy(t, was, 0)
 		deployment(t, next, "node1", 1)
