@@ -266,9 +266,10 @@ func (o Observed) mark(pool *v2beta1.SpiderIPPool, want ipam.AutoPool) {
 	pool.Annotations[ipam.IPNumberAnnotation] = o.App.Settings.Number.String()
 }
 
-// render plans to show in spec.ips which addresses a pool has.
+// render plans to show in spec.ips which addresses a pool has. With one that isn't of its subnet, which stays
+// as long as a pod uses it, the pool would be invalid.
 func (p *Plan) render(pool *v2beta1.SpiderIPPool, addresses []*v1alpha1.IPAddress) {
-	ips := ipam.Text(everything(addresses))
+	ips := ipam.Text(everything(slices.DeleteFunc(slices.Clone(addresses), func(a *v1alpha1.IPAddress) bool { return isStray(pool, a) })))
 	ips = ips[:min(len(ips), mostRanges)]
 	if !slices.Equal(ips, pool.Spec.IPs) && pool.DeletionTimestamp.IsZero() {
 		next := pool.DeepCopy()
@@ -298,13 +299,16 @@ func free(addresses []*v1alpha1.IPAddress) []*v1alpha1.IPAddress {
 	return out
 }
 
-// strays returns the addresses that aren't of a pool's subnet: they were made for a former pool of its
-// name, by a write that came late.
+// strays returns the addresses of some that aren't of a pool's subnet.
 func strays(pool *v2beta1.SpiderIPPool, addresses []*v1alpha1.IPAddress) []*v1alpha1.IPAddress {
-	return slices.DeleteFunc(addresses, func(a *v1alpha1.IPAddress) bool {
-		addr, err := netip.ParseAddr(a.Spec.Address)
-		return err == nil && a.Spec.Network == pool.Spec.Space() && pool.Spec.Prefix().Contains(addr)
-	})
+	return slices.DeleteFunc(slices.Clone(addresses), func(a *v1alpha1.IPAddress) bool { return !isStray(pool, a) })
+}
+
+// isStray reports whether an address isn't of its pool's subnet: it was made for a former pool of the name,
+// by a write that came late.
+func isStray(pool *v2beta1.SpiderIPPool, a *v1alpha1.IPAddress) bool {
+	addr, err := netip.ParseAddr(a.Spec.Address)
+	return err != nil || a.Spec.Network != pool.Spec.Space() || !pool.Spec.Prefix().Contains(addr)
 }
 
 // ownerOf returns an application as its IPAddresses name it.

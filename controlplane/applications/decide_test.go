@@ -54,8 +54,11 @@ func TestDecide(t *testing.T) {
 		}
 		return out
 	}
-	stray := addresses(is, "1 2")
-	stray[want(is).Name(1)][1].Name, stray[want(is).Name(1)][1].Spec.Address = "10.0.1.2", "10.0.1.2"
+	strays := func(text string) map[string][]*v1alpha1.IPAddress {
+		out := addresses(is, text)
+		out[want(is).Name(1)][1].Name, out[want(is).Name(1)][1].Spec.Address = "10.0.1.2", "10.0.1.2"
+		return out
+	}
 	// One that was made again because its pod has it doesn't say that it is the application's.
 	again := func(a ipam.Application, text string) map[string][]*v1alpha1.IPAddress {
 		out := addresses(a, text)
@@ -97,7 +100,8 @@ func TestDecide(t *testing.T) {
 		{"the pool is gone before its addresses", applications.Observed{Addresses: addresses(is, "1 2*")}, "free 10.0.0.1"},
 		{"I00015: kept", applications.Observed{Pools: pool(is, false, "10.0.0.1"), Addresses: addresses(is, "1")}, ""},
 		{"I00015: kept, with an address of another subnet, which was made late for a former pool of the name",
-			applications.Observed{Pools: pool(is, false, "10.0.0.1", "10.0.1.2"), Addresses: stray}, "free 10.0.1.2"},
+			applications.Observed{Pools: pool(is, false, "10.0.0.1"), Addresses: strays("1 2")}, "free 10.0.1.2"},
+		{"a pod uses such an address: spec.ips must not show it", applications.Observed{App: app(1), Pools: pool(is, true, "10.0.0.1"), Addresses: strays("1 2*")}, ""},
 		{"it lives, and its pods name no subnets any more", applications.Observed{App: &applications.App{Application: is}, Pools: pool(is, false, "10.0.0.1-10.0.0.2"), Addresses: addresses(is, "1 2*")},
 			"free 10.0.0.1"},
 		{"an address was deleted by hand, and made again", applications.Observed{App: app(0), Pools: pool(is, true, "10.0.0.1"), Addresses: again(is, "1*")}, "adopt 10.0.0.1"},

@@ -5,6 +5,7 @@ package simulate
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -117,11 +118,14 @@ func (w *world) sizes() {
 			continue
 		}
 		has := members[pool.Name]
-		sums[is.Subnet] += len(has)
 		var texts []string
 		allocated := 0
 		for _, a := range has {
-			texts = append(texts, a.Spec.Address)
+			// One that a late write put into a pool of another subnet stays as long as a pod uses it.
+			if pool.Spec.Prefix().Contains(netip.MustParseAddr(a.Spec.Address)) {
+				sums[is.Subnet]++
+				texts = append(texts, a.Spec.Address)
+			}
 			if a.Spec.State == v1alpha1.Allocated {
 				allocated++
 			}
