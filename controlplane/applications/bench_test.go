@@ -63,6 +63,19 @@ type bench struct{ *testcluster.Bench }
 
 func newBench(t *testing.T) *bench { return &bench{testcluster.NewBench(t, workloads()...)} }
 
+// newRunning returns a bench on which all runs, with one node, network lan and subnet s of
+// 10.6.0.0/16, which has these addresses.
+func newRunning(t *testing.T, ips string) *bench {
+	t.Helper()
+	b := newBench(t)
+	b.Node("node1")
+	b.Network("lan", "")
+	b.subnet("s", "10.6.0.0/16", ips)
+	b.start(nil)
+	b.machines()
+	return b
+}
+
 // start starts the controllers.
 func (b *bench) start(wrap func(*rest.Config), change ...func(*applications.Options)) (stop func()) {
 	b.Helper()

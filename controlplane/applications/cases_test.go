@@ -67,12 +67,7 @@ func TestSeed002(t *testing.T) {
 // TestI00003: each kind that has pods gets a pool of its size, which follows it, and goes with
 // it.
 func TestI00003(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	meta := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: b.NS, Name: name} }
 	of := func(name string) corev1.PodTemplateSpec { return template(name, subnets("s")) }
 	job := func(name string) corev1.PodTemplateSpec {
@@ -115,12 +110,7 @@ func TestI00003(t *testing.T) {
 
 // TestCronJobsPods: I00003: the pods of a CronJob's Job are served from the CronJob's pool.
 func TestCronJobsPods(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	p := template("cron", subnets("s"))
 	p.Spec.RestartPolicy = corev1.RestartPolicyNever
 	spec := batchv1.JobSpec{Template: p}
@@ -137,12 +127,7 @@ func TestCronJobsPods(t *testing.T) {
 
 // TestI00006: made and deleted again and again, an application leaves the subnet as it was.
 func TestI00006(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.12")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.12")
 	for range 6 {
 		d := b.deployment("app", 2, subnets("s"))
 		b.running("app", 2)
@@ -162,12 +147,7 @@ func TestI00006(t *testing.T) {
 
 // TestI00008: scaled up and down in quick succession, a pool ends at replicas + N.
 func TestI00008(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	d := b.deployment("app", 1, subnets("s"))
 	for round := range 3 {
 		for n := 1; n <= 10; n++ {
@@ -186,12 +166,7 @@ func TestI00008(t *testing.T) {
 // TestReport4: X17: a Deployment is scaled down by one while its pods are still starting: the
 // pool ends at replicas + N.
 func TestReport4(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	d := b.deployment("app", 0, subnets("s"))
 	for round := range 12 {
 		b.scale(d, 10)
@@ -211,12 +186,7 @@ func TestReport4(t *testing.T) {
 
 // TestX18: A shrinks while B grows in a full subnet.
 func TestX18(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.19")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.19")
 	x := b.deployment("x", 7, with(subnets("s"), ipam.IPNumberAnnotation, "+0"))
 	y := b.deployment("y", 3, with(subnets("s"), ipam.IPNumberAnnotation, "+0"))
 	b.running("x", 7)
@@ -233,12 +203,7 @@ func TestX18(t *testing.T) {
 
 // TestX19: 30 applications at once in a subnet that just fits them.
 func TestX19(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.1.1-10.6.1.60")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.1.1-10.6.1.60")
 	for i := range 30 {
 		b.deployment(fmt.Sprintf("app%02d", i), 1, subnets("s"))
 	}
@@ -300,12 +265,7 @@ func TestI00012(t *testing.T) {
 
 // TestI00013: the annotation subnet is for all NICs.
 func TestI00013(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	d := b.deployment("app", 1, map[string]string{ipam.SubnetAnnotation: `{"ipv4":["s"]}`, ipam.NetworksAnnotation: "lan,lan"})
 	b.running("app", 1)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.11", "auto-app-v4-net2-UID 10.6.0.12-10.6.0.13")
@@ -314,12 +274,7 @@ func TestI00013(t *testing.T) {
 // TestI00015: I00015, I00016, I00019, T00004, T00005: with reclaim false a pool outlives its
 // application. One of the same kind and name takes it over, another kind doesn't.
 func TestI00015(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	stays := func() map[string]string { return with(subnets("s"), ipam.ReclaimAnnotation, "false") }
 	d := b.deployment("app", 2, stays())
 	b.running("app", 2)
@@ -367,12 +322,7 @@ func TestI00017(t *testing.T) {
 // TestI00018: spec.ips of an application's pool is what it has, whoever edits it; a pool that
 // is deleted comes again.
 func TestI00018(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	d := b.deployment("app", 1, subnets("s"))
 	b.running("app", 1)
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.11")
@@ -396,12 +346,7 @@ func TestI00018(t *testing.T) {
 
 // TestI00020: nobody else gets the spare address of an application's pool.
 func TestI00020(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.11")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.11")
 	d := b.deployment("app", 1, subnets("s"))
 	b.running("app", 1)
 	uid := string(d.UID)
@@ -487,12 +432,7 @@ func TestChanges(t *testing.T) {
 // TestSubnetAnew: a subnet is made anew under its name, with another CIDR: new pods get addresses
 // of that one, of a pool of its own, and the former pool goes with its last pod.
 func TestSubnetAnew(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	d := b.deployment("app", 1, subnets("s"))
 	b.running("app", 1)
 	b.Delete(&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: "s"}})
@@ -517,12 +457,7 @@ func TestSubnetAnew(t *testing.T) {
 
 // TestSurge: with +0 a rolling update waits for an address, says so, and goes on.
 func TestSurge(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	d := b.deployment("app", 2, with(subnets("s"), ipam.IPNumberAnnotation, "+0"))
 	first := b.running("app", 2)
 	b.says(d, "FewSpareAddresses", "+0: its pools have 0 addresses more than replicas, and a rolling update starts up to 1 pods more")
@@ -544,12 +479,7 @@ func TestSurge(t *testing.T) {
 // TestConflict: another machine has an address of an application's pool without a spare one. The
 // pool grows by one, the pod gets that, and the address stays in quarantine.
 func TestConflict(t *testing.T) {
-	b := newBench(t)
-	b.Node("node1")
-	b.Network("lan", "")
-	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
-	b.start(nil)
-	b.machines()
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
 	d := b.deployment("app", 2, with(subnets("s"), ipam.IPNumberAnnotation, "+0"))
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.11")
 	for name, addr := range b.running("app", 2) {
