@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -26,26 +25,6 @@ type Conflict struct {
 // ErrNotServed is the error for an address that no sandbox has by the spool: it isn't one of
 // ours.
 var ErrNotServed = errors.New("no ADD of this sandbox got the address from the spool")
-
-// Given returns what ADD gave a sandbox's NIC: once for each call of ADD.
-func Given(f Files, of Attachment) ([]Sandbox, error) {
-	names, err := f.List(sandboxesDir)
-	if err != nil {
-		return nil, err
-	}
-	var out []Sandbox
-	for _, name := range names {
-		if !strings.HasPrefix(name, ownName(of.ContainerID, of.Interface, "")) {
-			continue
-		}
-		var s Sandbox
-		if err := get(f, sandboxesDir+"/"+name, &s); err != nil {
-			return nil, err
-		}
-		out = append(out, s)
-	}
-	return out, nil
-}
 
 // NoteConflict notes that another machine answers for an address that a sandbox's NIC just got
 // by [Add]. It replaces what was noted about the pod's NIC and the address before. The error is

@@ -86,6 +86,9 @@ type NIC struct {
 	Routes    []Route `json:",omitempty"`
 	MAC       string  `json:",omitempty"`
 	Link      *Link   `json:",omitempty"` // of a VLANSubnet
+
+	// DefaultRouteNIC is the NIC that holds the default routes of the pod, by its annotation.
+	DefaultRouteNIC string `json:",omitempty"`
 }
 
 // Link is the node's link of a NIC on a VLANSubnet: the VLAN on which the NIC is a macvlan, or
@@ -141,6 +144,9 @@ type Sandbox struct {
 	Network     string
 	Netns       netns.ID
 	Addresses   []Address
+
+	// DefaultRouteNIC is that of the NIC at ADD.
+	DefaultRouteNIC string `json:",omitempty"`
 
 	// Gone is whether DEL or GC was called for it. [Sandboxes] sets it.
 	Gone bool `json:"-"`

@@ -144,7 +144,7 @@ func enter(f Files, w Want, nic NIC, waited bool) (NIC, error) {
 	s := Sandbox{
 		Namespace: w.Namespace, Pod: w.Pod, UID: w.UID,
 		ContainerID: w.ContainerID, Interface: w.Interface, Call: w.Call,
-		Network: w.Network, Netns: w.Netns, Addresses: nic.Addresses,
+		Network: w.Network, Netns: w.Netns, Addresses: nic.Addresses, DefaultRouteNIC: nic.DefaultRouteNIC,
 	}
 	err := put(f, s.File(), s)
 	if err == nil {

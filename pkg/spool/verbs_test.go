@@ -131,6 +131,39 @@ func TestLife(t *testing.T) {
 	wantSandboxes(t, f, c)
 }
 
+// TestDefaultRouteNIC: what ADD of any NIC of the container got holds, until DEL of all of them.
+func TestDefaultRouteNIC(t *testing.T) {
+	f := spoolDir(t)
+	ready(t, f)
+	is := func(container, want string) {
+		t.Helper()
+		if got, err := DefaultRouteNIC(f, container); got != want || err != nil {
+			t.Errorf("%s: %q, %v, want %q", container, got, err, want)
+		}
+	}
+	is("c1", "")
+	lan, lan2 := nic("eth0", "lan", "10.6.0.5/16"), nic("net1", "lan2", "10.7.0.5/16")
+	lan2.DefaultRouteNIC = "net1"
+	put1(t, f, web(lan, lan2))
+	add := func(container, ifname, network string) {
+		c := call(container, "a")
+		c.Interface, c.Network = ifname, network
+		if _, err := Add(f, c, never); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("c1", "eth0", "lan")
+	is("c1", "")
+	add("c1", "net1", "lan2")
+	add("c11", "eth0", "lan")
+	is("c1", "net1")
+	is("c11", "")
+	if err := Del(f, "c1", "net1"); err != nil {
+		t.Fatal(err)
+	}
+	is("c1", "")
+}
+
 func TestAddWaits(t *testing.T) {
 	for name, test := range map[string]struct {
 		before Pod
