@@ -108,11 +108,12 @@ func TestConflictOfOthers(t *testing.T) {
 	}
 	putClaim(t, s, claim(s))
 	ipamCall(s, "ADD", fixture.Keys{"prevResult": nil}).Fine(t)
-	s.OnNode(t, "rmdir /run/multihome/ipam/conflicts; echo no directory >/run/multihome/ipam/conflicts")
+	inTheWay := spool.Dir + "/" + spool.Conflict{UID: s.Web.UID(), Interface: lab.NIC, Address: spool.Address{Address: s.Web.Addrs(lab.NIC)[0]}}.File()
+	s.OnNode(t, "mkdir -p "+inTheWay+"/x")
 	if got := add(); got != want {
-		t.Errorf("with a spool that can't be written, ADD says %q, want %q", got, want)
+		t.Errorf("with a note that can't be written, ADD says %q, want %q", got, want)
 	}
-	s.OnNode(t, "rm /run/multihome/ipam/conflicts; mkdir -m 700 /run/multihome/ipam/conflicts")
+	s.OnNode(t, "rm -r "+inTheWay)
 	if got := add(); got != want {
 		t.Errorf("with a spool, ADD says %q, want %q", got, want)
 	}

@@ -40,9 +40,11 @@ type Config struct {
 
 	// Values of the chain, and what reads them together with the node's defaults.
 	chain map[string]json.RawMessage
-	read  func(chain, node map[string]json.RawMessage) (*keys.Config, error)
+	read  readKeys
 	file  string // of the node's defaults, "" if there are none
 }
+
+type readKeys func(chain map[string]json.RawMessage, others keys.Others) (*keys.Config, error)
 
 // Load reads the configuration of coordinator. It returns nil if the configuration
 // switches the plugin off.
@@ -56,14 +58,14 @@ func LoadOlder(raw map[string]json.RawMessage) (plugin.Conf, error) {
 	return load(plugin.Defaults{}, raw, keys.LoadOlderWith)
 }
 
-func load(node plugin.Defaults, chain map[string]json.RawMessage, read func(chain, node map[string]json.RawMessage) (*keys.Config, error)) (plugin.Conf, error) {
-	k, err := read(chain, node.Keys)
+func load(d plugin.Defaults, chain map[string]json.RawMessage, read readKeys) (plugin.Conf, error) {
+	k, err := read(chain, keys.Others{Pod: d.Pod, Node: d.Keys})
 	if err != nil || k == nil {
 		return nil, err
 	}
 	c := &Config{Config: *k, chain: chain, read: read}
-	if node.Keys != nil {
-		c.file = node.Path
+	if d.Keys != nil {
+		c.file = d.Path
 	}
 	return c, nil
 }
@@ -77,16 +79,16 @@ func (c *Config) CheckDefaults(node map[string]json.RawMessage) error {
 	return keys.CheckNode(node, nil)
 }
 
-// WithDefaults returns the configuration with the node's values for keys that it lacks. It
-// returns nil if they switch the plugin off.
-func (c *Config) WithDefaults(node plugin.Defaults) (plugin.Conf, error) {
-	return load(node, c.chain, c.read)
+// WithDefaults returns the configuration with the values of the pod and the node for keys that
+// it lacks. It returns nil if they switch the plugin off.
+func (c *Config) WithDefaults(d plugin.Defaults) (plugin.Conf, error) {
+	return load(d, c.chain, c.read)
 }
 
 // Alone returns an error if the configuration has no CIDRs of Services: without them, a pod
 // would start and reach no Service.
 func (c *Config) Alone() error {
-	if c.OnlyMAC || c.Origin("serviceCIDR") == keys.Chain {
+	if c.OnlyMAC || c.Origin("serviceCIDR") != keys.BuiltIn {
 		return nil
 	}
 	return errors.New("the network's configuration doesn't suffice without them: repair the file, or name the CIDRs of Services in the network")
@@ -108,7 +110,7 @@ func (c *Config) checkOverlap(v *plugin.View) error {
 // Plugin returns the plugin of a name; load reads its keys.
 func Plugin(name string, load plugin.Load) plugin.Plugin {
 	return plugin.Plugin{
-		Name: name, Load: load, Defaults: func() plugin.Defaults { return plugin.ReadDefaults(nodeconf.Path) },
+		Name: name, Load: load, Defaults: func() plugin.Defaults { return plugin.ReadDefaults(nodeconf.Path) }, OfPod: ofPod,
 		Ignored: ignored, ObserveOwned: observeOwned, Remove: remove, Attachments: attachments, Unused: unused,
 	}
 }

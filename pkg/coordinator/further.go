@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/multihome/multihome/pkg/config"
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
 )
@@ -180,7 +181,13 @@ func (b *builder) sharedSubnet() {
 // podDefaultRouteNIC. A packet without a source address to decide by leaves by them. The
 // other NICs' default routes are in their own tables only.
 func (b *builder) defaultRoutes() error {
-	named := b.c.DefaultRouteNIC
+	named, key := b.c.DefaultRouteNIC, "podDefaultRouteNIC"
+	if b.c.Origin(key) == keys.Pod {
+		key = "annotation " + keys.DefaultRouteNICAnnotation
+		if _, ok := b.link(named); !ok {
+			named = "" // a further one of the pod's NICs, to come
+		}
+	}
 	if named == "" {
 		for _, f := range families {
 			if b.hasOtherDefault(f) {
@@ -190,7 +197,7 @@ func (b *builder) defaultRoutes() error {
 		return nil
 	}
 	if _, ok := b.link(named); !ok {
-		return config.Invalid("podDefaultRouteNIC: %s: no such link in the pod", named)
+		return config.Invalid("%s: %s: no such link in the pod", key, named)
 	}
 	found := false
 	for _, f := range families {
@@ -201,7 +208,7 @@ func (b *builder) defaultRoutes() error {
 		found = true
 		for _, r := range defaults {
 			r.Table = netstate.TableMain
-			b.plan.Want(pod, "podDefaultRouteNIC", r)
+			b.plan.Want(pod, key, r)
 		}
 		for _, nic := range []string{b.c.PodDefaultNIC, b.nic} {
 			if nic != named {
@@ -210,7 +217,7 @@ func (b *builder) defaultRoutes() error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("podDefaultRouteNIC: link %s has no gateway", named)
+		return fmt.Errorf("%s: link %s has no gateway", key, named)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 // Explanation lists everything that ADD would do for an attachment.
 type Explanation struct {
 	Conf   Conf    // nil: the configuration switches the plugin off
-	Damage *Damage // of the node's defaults; nil if there is none
+	Damage *Damage // of the defaults; nil if there is none
 	Ops    []netstate.Op
 	Record bool // ADD writes a record of the attachment before it does anything
 }
@@ -70,7 +70,7 @@ func (p Plugin) explain(args *skel.CmdArgs, plan func(*Task, Conf) (netstate.Pla
 		return Explanation{}, err
 	}
 	t.Log = slog.New(slog.DiscardHandler)
-	conf, damage, err := p.suffices(raw)
+	conf, damage, err := p.suffices(raw, t.ContainerID)
 	if err != nil || conf == nil {
 		return Explanation{}, err
 	}

@@ -33,6 +33,9 @@ type Plugin struct {
 	Load Load
 	// Defaults reads the node's defaults for a Conf that is [Defaulted]; nil if there are none.
 	Defaults func() Defaults
+	// OfPod returns the values that the annotations of a container's pod give to keys, for a
+	// Conf that is [Defaulted]; nil if there are none.
+	OfPod func(containerID string) (map[string]json.RawMessage, error)
 	// NodeOnly is set for a plugin that works on the node alone: the driver opens no pod
 	// and passes results through unchanged.
 	NodeOnly bool

@@ -334,7 +334,7 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, how How) (netstate.Plan, []netstat
 	if err != nil {
 		return netstate.Plan{}, nil, err
 	}
-	conf, err := p.Configure(raw)
+	conf, err := p.Configure(raw, t.ContainerID)
 	if err != nil || conf == nil {
 		return netstate.Plan{}, nil, err
 	}
@@ -521,7 +521,7 @@ func (p Plugin) status(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	conf, err := p.Configure(raw)
+	conf, err := p.Configure(raw, t.ContainerID)
 	if errors.As(err, new(*Damage)) {
 		err = nil // STATUS makes the node NotReady; ADD decides whether it needs them
 	}

@@ -62,7 +62,7 @@ func newReader(pod inspect.Pod, state inspect.State) *reader {
 	})
 	r.repliesBy, r.repliesTable = r.replies()
 	for _, a := range pod.Attachments {
-		values, dsts := settings(a, state.Defaults)
+		values, dsts := settings(a, pod.ContainerID, state.Defaults)
 		r.settings, r.purposes = append(r.settings, values...), append(r.purposes, dsts...)
 	}
 	return r
@@ -70,7 +70,7 @@ func newReader(pod inspect.Pod, state inspect.State) *reader {
 
 // settings returns the settings of the coordinators of an attachment, and the destinations
 // that they lead to the node. It leaves out configurations that it can't read.
-func settings(a inspect.Attachment, node plugin.Defaults) (out []Settings, dsts []purpose) {
+func settings(a inspect.Attachment, containerID string, node plugin.Defaults) (out []Settings, dsts []purpose) {
 	list, err := libcni.ConfListFromBytes(a.Config)
 	if err != nil {
 		return nil, nil
@@ -82,7 +82,7 @@ func settings(a inspect.Attachment, node plugin.Defaults) (out []Settings, dsts 
 			continue
 		}
 		of.Defaults = func() plugin.Defaults { return node }
-		conf, err := of.Configure(raw)
+		conf, err := of.Configure(raw, containerID)
 		damage := ""
 		if errors.As(err, new(*plugin.Damage)) {
 			damage, err = err.Error(), nil

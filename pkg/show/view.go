@@ -42,7 +42,7 @@ type Settings struct {
 	Network string `json:"network"`
 	Plugin  string `json:"plugin"`
 	keys.Settings
-	Damage string `json:"damage,omitempty"` // of the node's defaults, which are left out then
+	Damage string `json:"damage,omitempty"` // of the node's defaults or the pod's, which are left out then
 }
 
 // Side describes one of the two network namespaces.

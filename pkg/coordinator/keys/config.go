@@ -77,14 +77,14 @@ func Defaults() *Config {
 
 // Load reads the keys of coordinator on a node without defaults. It returns nil if mode is
 // disabled.
-func Load(raw map[string]json.RawMessage) (*Config, error) { return LoadWith(raw, nil) }
+func Load(raw map[string]json.RawMessage) (*Config, error) { return LoadWith(raw, Others{}) }
 
-// LoadWith reads the keys of coordinator. The value of a key that the chain lacks is the
-// node's default, or else the built-in one. It returns nil if mode is disabled.
-func LoadWith(chain, node map[string]json.RawMessage) (*Config, error) {
+// LoadWith reads the keys of coordinator. The value of a key that the chain lacks is that of
+// others, or else the built-in one. It returns nil if mode is disabled.
+func LoadWith(chain map[string]json.RawMessage, others Others) (*Config, error) {
 	c := Defaults()
 	lacks := func(k config.Key) bool { return !config.Has(chain, k) }
-	if err := c.take(node, lacks); err != nil {
+	if err := c.take(others, lacks); err != nil {
 		return nil, err
 	}
 	all := c.keys()

@@ -23,7 +23,7 @@ func OlderDefaults() *Config {
 // LoadOlder reads the keys of veth, coordinator's older name, on a node without defaults.
 // There are two plugins of this name, with different keys for the same setting; LoadOlder
 // understands both. It returns nil if skip_call is set.
-func LoadOlder(raw map[string]json.RawMessage) (*Config, error) { return LoadOlderWith(raw, nil) }
+func LoadOlder(raw map[string]json.RawMessage) (*Config, error) { return LoadOlderWith(raw, Others{}) }
 
 // stands lists the keys of coordinator that a key of veth stands for. The node's defaults
 // have coordinator's names.
@@ -38,10 +38,10 @@ var stands = map[string][]string{
 	"ip_conflict":     {"detectIPConflict", "detectOptions"},
 }
 
-// LoadOlderWith reads the keys of veth. The value of a key that the chain lacks is the
-// node's default, or else the built-in one. veth takes no mode from the node: it has none
-// but underlay. It returns nil if skip_call is set.
-func LoadOlderWith(chain, node map[string]json.RawMessage) (*Config, error) {
+// LoadOlderWith reads the keys of veth. The value of a key that the chain lacks is that of
+// others, or else the built-in one. veth takes no mode from the node: it has none but
+// underlay. It returns nil if skip_call is set.
+func LoadOlderWith(chain map[string]json.RawMessage, others Others) (*Config, error) {
 	c := OlderDefaults()
 	skip := false
 	var moved, migrated *bool
@@ -65,7 +65,7 @@ func LoadOlderWith(chain, node map[string]json.RawMessage) (*Config, error) {
 			}
 		}
 	}
-	if err := c.take(node, func(k config.Key) bool { return k.Name != "mode" && given[k.Name] == "" }); err != nil {
+	if err := c.take(others, func(k config.Key) bool { return k.Name != "mode" && given[k.Name] == "" }); err != nil {
 		return nil, err
 	}
 	maps.Copy(c.origins, given)

@@ -16,9 +16,13 @@ type Origin string
 // All origins. The first one that has a value for a key wins.
 const (
 	Chain   Origin = "chain"     // the configuration of the network
+	Pod     Origin = "pod"       // the annotations of the pod
 	Node    Origin = "node file" // the node's defaults
 	BuiltIn Origin = "built in"
 )
+
+// DefaultRouteNICAnnotation is the annotation of a pod that gives podDefaultRouteNIC its value.
+const DefaultRouteNICAnnotation = "ipam.spidernet.io/default-route-nic"
 
 // Origin returns the origin of the value of a key, by coordinator's name of it.
 func (c *Config) Origin(key string) Origin {
@@ -36,21 +40,32 @@ func (c *Config) whence(key string) string {
 	return ""
 }
 
-// take reads the node's defaults for the keys that are wanted.
-func (c *Config) take(node map[string]json.RawMessage, want func(config.Key) bool) error {
-	if node == nil {
-		return nil
-	}
-	taken := map[string]json.RawMessage{}
+// Others are values for keys that a chain lacks. The pod's win.
+type Others struct {
+	Pod  map[string]json.RawMessage // by its annotations
+	Node map[string]json.RawMessage // the node's defaults
+}
+
+// take reads the values of others for the keys that are wanted.
+func (c *Config) take(others Others, want func(config.Key) bool) error {
 	all := c.keys()
-	for name, value := range node {
-		for _, k := range all {
-			if k.Is(name) && want(k) && config.Has(node, k) {
-				taken[name], c.origins[k.Name] = value, Node
+	for _, from := range []struct {
+		origin Origin
+		values map[string]json.RawMessage
+	}{{Node, others.Node}, {Pod, others.Pod}} {
+		taken := map[string]json.RawMessage{}
+		for name, value := range from.values {
+			for _, k := range all {
+				if k.Is(name) && want(k) && config.Has(from.values, k) {
+					taken[name], c.origins[k.Name] = value, from.origin
+				}
 			}
 		}
+		if err := config.Decode(taken, all); err != nil {
+			return err
+		}
 	}
-	return config.Decode(taken, all)
+	return nil
 }
 
 // CheckNode returns an error for a node's defaults that coordinator can't use: a key that is
@@ -147,7 +162,7 @@ const lineWidth = 92
 // continues the one before.
 func (s Settings) Lines() []string {
 	var out []string
-	for _, of := range []Origin{Chain, Node, BuiltIn} {
+	for _, of := range []Origin{Chain, Pod, Node, BuiltIn} {
 		line := string(of)
 		if of == Node && s.File != "" {
 			line += ", " + s.File

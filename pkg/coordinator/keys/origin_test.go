@@ -74,7 +74,7 @@ func TestOrigins(t *testing.T) {
 			if err := CheckNode(object(t, tt.node), nil); err != nil {
 				t.Error(err)
 			}
-			c, err := load(object(t, tt.chain), object(t, tt.node))
+			c, err := load(object(t, tt.chain), Others{Node: object(t, tt.node)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -84,12 +84,29 @@ func TestOrigins(t *testing.T) {
 		})
 	}
 	for chain, node := range map[string]string{`{"mode": "disabled"}`: `{}`, `{}`: `{"mode": "disable"}`} {
-		if c, err := LoadWith(object(t, chain), object(t, node)); c != nil || err != nil {
+		if c, err := LoadWith(object(t, chain), Others{Node: object(t, node)}); c != nil || err != nil {
 			t.Errorf("%s, %s: %v, %v, want nothing to do", chain, node, c, err)
 		}
 	}
-	if c, err := LoadWith(object(t, `{"mode": "auto"}`), object(t, `{"mode": "disabled"}`)); c == nil || err != nil {
+	if c, err := LoadWith(object(t, `{"mode": "auto"}`), Others{Node: object(t, `{"mode": "disabled"}`)}); c == nil || err != nil {
 		t.Errorf("the chain switches it on: %v, %v", c, err)
+	}
+}
+
+// TestPodOrigin: the pod's annotations win over the node, and the chain over both.
+func TestPodOrigin(t *testing.T) {
+	others := Others{Pod: object(t, `{"podDefaultRouteNIC": "net1"}`), Node: object(t, `{"podDefaultRouteNIC": "net2", "vethMTU": 1400}`)}
+	for _, tt := range []struct {
+		load        func(map[string]json.RawMessage, Others) (*Config, error)
+		chain, want string
+	}{{LoadWith, `{}`, `"net1" pod`}, {LoadOlderWith, `{}`, `"net1" pod`}, {LoadWith, `{"podDefaultRouteNIC": "eth0"}`, `"eth0" chain`}} {
+		c, err := tt.load(object(t, tt.chain), others)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := shown(c); got["podDefaultRouteNIC"] != tt.want || got["vethMTU"] != "1400 node file" {
+			t.Errorf("%s: %q, want %s", tt.chain, got, tt.want)
+		}
 	}
 }
 
@@ -109,7 +126,7 @@ func TestValues(t *testing.T) {
 		t.Errorf("(-keys +values):\n%s", diff)
 	}
 	delete(values, "vethMTU") // 0, that of the NIC, can't be written
-	again, err := LoadWith(values, nil)
+	again, err := LoadWith(values, Others{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +180,7 @@ func TestCheckOverlap(t *testing.T) {
 		{`{"hijackCIDR": "10.6.0.0/16"}`, `{"hijackCIDR": "10.6.7.0/24"}`, true},
 		{`{"serviceCIDR": "10.6.0.0/16"}`, `{"hijackCIDR": "10.6.7.0/24"}`, false},
 	} {
-		c, err := LoadWith(object(t, tt.chain), object(t, tt.node))
+		c, err := LoadWith(object(t, tt.chain), Others{Node: object(t, tt.node)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +197,7 @@ func TestConflict(t *testing.T) {
 		{`{` + route + `}`, `{"serviceCIDR": "10.96.0.0/12"}`, "policyRoutes: dst 10.96.0.0/12: it is in serviceCIDR of the node's defaults too"},
 		{`{"serviceCIDR": "10.96.0.0/12"}`, `{` + route + `}`, "policyRoutes of the node's defaults: dst 10.96.0.0/12: it is in serviceCIDR too"},
 	} {
-		if _, err := LoadWith(object(t, tt.chain), object(t, tt.node)); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, err := LoadWith(object(t, tt.chain), Others{Node: object(t, tt.node)}); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v, want %q", err, tt.want)
 		}
 	}
@@ -201,12 +218,12 @@ func FuzzNode(f *testing.F) {
 		if err != nil || CheckNode(n, nil) != nil {
 			return
 		}
-		for _, load := range []func(chain, node map[string]json.RawMessage) (*Config, error){LoadWith, LoadOlderWith} {
-			alone, err := load(c, nil)
+		for _, load := range []func(map[string]json.RawMessage, Others) (*Config, error){LoadWith, LoadOlderWith} {
+			alone, err := load(c, Others{})
 			if err != nil || alone == nil {
 				continue
 			}
-			both, err := load(c, n)
+			both, err := load(c, Others{Node: n})
 			if err != nil && !strings.Contains(err.Error(), "of the node's defaults") {
 				t.Errorf("%s, %s: %v", chain, node, err)
 			}
