@@ -83,6 +83,8 @@ func TestSelection(t *testing.T) {
 			waits: "it has no entry for net2, only for net1"},
 		{name: "A00014: ippools lists a NIC twice", pools: abc, annotations: map[string]string{ippools: `[{"interface":"net1","ipv4":["a"]},{"interface":"net1","ipv4":["b"]}]`},
 			waits: "interface net1 is in entries 1 and 2: want it once"},
+		{name: "A00012: the default route by a NIC that isn't there", pools: abc, keys: fromA, annotations: map[string]string{ipam.DefaultRouteNICAnnotation: "net2"},
+			waits: "default-route-nic of the pod: \"net2\": want one of the pod's NICs: eth0, net1"},
 		{name: "E00001: IPv4", pools: dual, annotations: map[string]string{ippool: `{"ipv4":["a"]}`}, want: "net1 10.1.0.5/16"},
 		{name: "E00001: IPv6", pools: dual, annotations: map[string]string{ippool: `{"ipv6":["b"]}`}, want: "net1 fd00:2::5/64"},
 		{name: "E00001: dual", pools: dual, annotations: map[string]string{ippool: `{"ipv4":["a"],"ipv6":["b"]}`}, want: "net1 10.1.0.5/16 fd00:2::5/64"},

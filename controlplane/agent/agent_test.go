@@ -35,7 +35,7 @@ func TestServe(t *testing.T) {
 			n.IPv6, n.IPv6Gateway, n.IPv6Pool, n.AddressSpace, n.MAC = "fd00:6::5/64", "fd00:6::1", "pool6", "vlan100", "02:00:00:00:00:05"
 			n.Routes = []ipam.Route{{Dst: "10.7.0.0/16", Gw: "10.6.0.9"}}
 		}, "u", spool.Pod{NICs: []spool.NIC{{
-			Interface: "eth0", Network: "lan", MAC: "02:00:00:00:00:05",
+			Interface: "eth0", Network: "lan", MAC: "02:00:00:00:00:05", DefaultRouteNIC: "net1",
 			Addresses: []spool.Address{
 				{Address: netip.MustParsePrefix(addr + "/16"), Gateway: netip.MustParseAddr("10.6.0.1"), Space: "vlan100", Pool: "pool"},
 				{Address: netip.MustParsePrefix("fd00:6::5/64"), Gateway: netip.MustParseAddr("fd00:6::1"), Space: "vlan100", Pool: "pool6"},
@@ -72,6 +72,8 @@ func TestServe(t *testing.T) {
 				w.change(claim, c.change)
 			}
 			if name == "whole" {
+				claim.Spec.NICs[0].DefaultRouteNIC = "net1"
+				w.ok(w.c.Update(t.Context(), claim))
 				for _, ip := range []string{"10.6.0.5.vlan100", "fd00-0006-0000-0000-0000-0000-0000-0005.vlan100"} {
 					w.ok(w.c.Create(t.Context(), &v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: ip}, Spec: v1alpha1.IPAddressSpec{Holders: []v1alpha1.Holder{{PodUID: "u"}}}}))
 				}

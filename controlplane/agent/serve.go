@@ -45,17 +45,17 @@ func stopped(p spool.Pod, uid string) spool.Pod {
 
 // nics returns what the claim's NICs have.
 func nics(c *v2beta1.SpiderEndpoint) ([]spool.NIC, error) {
-	networks := map[string]string{}
+	wanted := map[string]v2beta1.EndpointNIC{}
 	for _, n := range c.Spec.NICs {
-		networks[n.Interface] = n.Network
+		wanted[n.Interface] = n
 	}
 	var out []spool.NIC
 	for _, n := range c.Status.Current.IPs {
-		network, ok := networks[n.Interface]
+		of, ok := wanted[n.Interface]
 		if !ok {
 			return nil, fmt.Errorf("the claim %s/%s has addresses for %s, which its spec lacks", c.Namespace, c.Name, n.Interface)
 		}
-		nic := spool.NIC{Interface: n.Interface, Network: network, MAC: n.MAC}
+		nic := spool.NIC{Interface: n.Interface, Network: of.Network, MAC: n.MAC, DefaultRouteNIC: of.DefaultRouteNIC}
 		if n.Link != nil {
 			nic.Link = &spool.Link{Name: n.Link.Name, Master: n.Link.Master, VLAN: n.Link.VLAN, Mode: n.Link.Mode}
 		}

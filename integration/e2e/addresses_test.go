@@ -26,6 +26,7 @@ import (
 // addressCases test addresses of pools: controller, agents and multihome-ipam.
 var addressCases = []testCase{
 	{name: "addresses", what: "a Deployment on both nodes with addresses of pools: scaled, sandboxes killed, all deleted; the agent is away at ADD and at DEL", run: addresses},
+	{name: "A00012", what: "a pod's annotation leads its default route by its second NIC", run: defaultRouteNIC},
 	{name: "addresses-default-network", what: "a network that only the node's conflist names; the node is not ready until its agent was, and stays ready while that crashes", run: addressesDefaultNetwork},
 	{name: "addresses-namespace", what: "a namespace is deleted with its pods and claims while a node's agent is away: what that node had is kept until it is back", run: addressesNamespace},
 	{name: "addresses-cutoff", what: "a pod is force-deleted while its node is cut off: its address is nobody's until the node is back, is marked as out of service, or is deleted", run: addressesCutoff},
@@ -276,6 +277,23 @@ func addresses(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+func defaultRouteNIC(t *testing.T) {
+	installControlplane(t)
+	lanNetwork(t, 1, 20)
+	net1 := nic{name: "net1", lan: 6, made: namespace + "/macvlan-ens192"}
+	plain := start(t, &pod{name: name(t, "plain"), node: "node1", nics: []nic{net1}})
+	annotated := start(t, &pod{name: name(t, "annotated"), node: "node1", nics: []nic{net1}, more: object{"ipam.spidernet.io/default-route-nic": "net1"}})
+	plain.leavesBy(t, "192.0.2.10", "eth0", of(plain.overlay[0], plain.overlay))
+	for _, p := range []*pod{plain, annotated} {
+		p.nics[0].addrs = claimed(t, p.name, "net1")
+		reachable(t, p)
+	}
+	annotated.leavesBy(t, "192.0.2.10", "net1", of(plain.overlay[0], annotated.nics[0].addrs))
+	reachEachOther(t, plain, annotated)
+	missing := &pod{name: name(t, "missing"), node: "node1", nics: []nic{net1}, more: object{"ipam.spidernet.io/default-route-nic": "net9"}}
+	refused(t, missing, `default-route-nic of the pod: "net9": want one of the pod's NICs: eth0, net1`)
 }
 
 // killSandbox kills the process that holds a pod's namespaces, and waits until the pod is

@@ -41,6 +41,7 @@ type pod struct {
 	noProbe    bool   // for pods that their node can't reach
 	hostLink   string // the pod's link to its node, if not the usual one
 	example    bool   // it comes from examples/
+	more       object // further annotations
 
 	uid     string
 	overlay []netip.Addr // eth0's addresses, if the cluster network made it
@@ -129,6 +130,7 @@ func (p *pod) underlay() bool {
 func (p *pod) annotations(t *testing.T) object {
 	t.Helper()
 	annotations := object{}
+	maps.Copy(annotations, p.more)
 	var further []object
 	for _, n := range p.nics {
 		if n.name == "eth0" {

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	coordinator "github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/netconf"
 )
 
@@ -24,6 +25,9 @@ const (
 	IPPoolAnnotation  = "ipam.spidernet.io/ippool"
 	RoutesAnnotation  = "ipam.spidernet.io/routes"
 )
+
+// DefaultRouteNICAnnotation is the annotation of a pod that names the NIC with its default routes.
+const DefaultRouteNICAnnotation = coordinator.DefaultRouteNICAnnotation
 
 // Annotations of a namespace that say where the addresses of its pods come from.
 const (
@@ -321,6 +325,19 @@ func podRoutes(pod PodFacts) ([]Route, error) {
 		}
 	}
 	return list, nil
+}
+
+// defaultRouteNIC reads the annotation default-route-nic: one of the pod's NICs.
+func defaultRouteNIC(pod PodFacts, all []Attachment) (string, error) {
+	name, ok := pod.Annotations[DefaultRouteNICAnnotation]
+	if !ok || place(all, name) >= 0 {
+		return name, nil
+	}
+	var has []string
+	for _, a := range all {
+		has = append(has, a.Interface)
+	}
+	return "", fmt.Errorf("%s: %s: want one of the pod's NICs: %s", annotation(DefaultRouteNICAnnotation), quote(name), few(has))
 }
 
 // checkPools checks a list of pools or patterns of them.

@@ -74,9 +74,12 @@ func TestSources(t *testing.T) {
 		{"A00011: cleangateway true, of the second NIC (#2640)", "plain,plain", []string{ippools, `[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["b"], "cleangateway": true}]`}, nil,
 			"eth0 [a] [] (annotation ipam.spidernet.io/ippools of the pod); net1 [b] [] clean (annotation ipam.spidernet.io/ippools of the pod)", ""},
 		{"A00011: no cleangateway: as the network says", "clean", []string{ippools, `[{"ipv4": ["a"]}]`}, nil, "eth0 [a] [] clean (annotation ipam.spidernet.io/ippools of the pod)", ""},
+		{"A00012: the NIC with the default routes", "plain,other,plain", []string{ippool, `{"ipv4": ["a"]}`, ipam.DefaultRouteNICAnnotation, "net1"}, nil,
+			"eth0 [a] [] default route by net1 (annotation ipam.spidernet.io/ippool of the pod); net2 [a] [] default route by net1 (annotation ipam.spidernet.io/ippool of the pod)", ""},
+		{"A00012: no such NIC", "plain,plain", []string{ipam.DefaultRouteNICAnnotation, "net2"}, nil, "", `annotation ipam.spidernet.io/default-route-nic of the pod: "net2": want one of the pod's NICs: eth0, net1`},
 		{"unknown fields", "plain", []string{ippools, `[{"ipv4": ["a"], "x": {}}]`}, nil, "eth0 [a] [] (annotation ipam.spidernet.io/ippools of the pod)", ""},
 		{"entries for NICs that the pod hasn't", "plain", []string{ippools, `[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net5", "ipv4": ["b"]}]`}, nil, "eth0 [a] [] (annotation ipam.spidernet.io/ippools of the pod)", ""},
-		{"no NIC of ours: nothing is read", "other", []string{ippools, "{", ippool, "{", ipam.SubnetAnnotation, "{", ipam.RoutesAnnotation, "{"}, map[string]string{ipam.DefaultIPv4Annotation: "{"}, "", ""},
+		{"no NIC of ours: nothing is read", "other", []string{ippools, "{", ippool, "{", ipam.SubnetAnnotation, "{", ipam.RoutesAnnotation, "{", ipam.DefaultRouteNICAnnotation, "net9"}, map[string]string{ipam.DefaultIPv4Annotation: "{"}, "", ""},
 
 		{"A00003: ippool isn't JSON", "plain", []string{ippool, `{"ipv4": [lan]}`}, nil, "", ofIPPool + "line 1, column 11, of `{\"ipv4\": [lan]}`: invalid character 'l' looking for beginning of value: " + wantIPPool},
 		{"A00003: ippools isn't JSON", "plain", []string{ippools, "[{\n  \"ipv4\": [\"lan\"],\n}]"}, nil, "", ofIPPools + "line 3, column 1, of `[{ \"ipv4\": [\"lan\"], }]`: invalid character '}' looking for beginning of object key string: " + wantIPPools},
@@ -143,6 +146,9 @@ func TestSources(t *testing.T) {
 				if n.CleanGateway {
 					text += " clean"
 				}
+				if n.DefaultRouteNIC != "" {
+					text += " default route by " + n.DefaultRouteNIC
+				}
 				out = append(out, text+" ("+n.From+")")
 			}
 			if diff := cmp.Diff(test.want, strings.Join(out, "; ")); diff != "" {
@@ -176,6 +182,11 @@ func TestLateNIC(t *testing.T) {
 	if n, err = ipam.LateNIC(pod(ipam.IPPoolAnnotation, `{"ipv4": ["a"]}`), nil, all, want); err != nil || !cmp.Equal(n.IPv4Pools, []string{"a"}) {
 		t.Errorf("a NIC that no annotation names: %+v, %v", n, err)
 	}
+	if n, err = ipam.LateNIC(pod(ipam.DefaultRouteNICAnnotation, "net1"), nil, all, want); err != nil || n.DefaultRouteNIC != "net1" {
+		t.Errorf("%+v, %v, want the default route by net1", n, err)
+	}
+	_, err = ipam.LateNIC(pod(ipam.DefaultRouteNICAnnotation, ""), nil, all, want)
+	says(t, err, `annotation ipam.spidernet.io/default-route-nic of the pod: "": want one of the pod's NICs: eth0, net1`)
 	_, err = ipam.LateNIC(pod(ipam.IPPoolsAnnotation, `[{"ipv4": ["a"]}]`), nil, all, want)
 	says(t, err, ofIPPools+"it has no entry for hot1, only for eth0: want one for each NIC that gets its addresses here")
 	want.IPv6Pools = []string{"a[b"}
@@ -194,7 +205,7 @@ func FuzzAnnotations(f *testing.F) {
 	f.Add(`null`)
 	all := []ipam.Attachment{{Interface: "eth0", Namespace: "shop", Name: "plain"}}
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, key := range []string{ipam.IPPoolsAnnotation, ipam.IPPoolAnnotation, ipam.SubnetsAnnotation, ipam.SubnetAnnotation, ipam.RoutesAnnotation, ipam.DefaultIPv4Annotation} {
+		for _, key := range []string{ipam.IPPoolsAnnotation, ipam.IPPoolAnnotation, ipam.SubnetsAnnotation, ipam.SubnetAnnotation, ipam.RoutesAnnotation, ipam.DefaultRouteNICAnnotation, ipam.DefaultIPv4Annotation} {
 			p, namespace := pod(key, text), map[string]string(nil)
 			if key == ipam.DefaultIPv4Annotation {
 				p, namespace = pod(), map[string]string{key: text}

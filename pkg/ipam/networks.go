@@ -473,6 +473,8 @@ type NIC struct {
 	Routes        []Route // of the pod's annotation; AnswerRoutes says which are this NIC's
 	MasterSubnets []string
 	Static        *StaticNIC
+	// DefaultRouteNIC is the NIC with the pod's default routes, by its annotation.
+	DefaultRouteNIC string
 }
 
 // Intent is which NICs of a pod want addresses.
@@ -527,6 +529,15 @@ func NICs(pod PodFacts, namespace map[string]string, all []Attachment, configs m
 			out.NICs = append(out.NICs, n)
 		}
 	}
+	if len(out.NICs) > 0 {
+		named, err := defaultRouteNIC(pod, all)
+		if err != nil {
+			return Intent{}, err
+		}
+		for i := range out.NICs {
+			out.NICs[i].DefaultRouteNIC = named
+		}
+	}
 	if len(out.Missing) > 0 { // nobody knows yet how many NICs the annotations are for
 		return out, nil
 	}
@@ -548,6 +559,10 @@ func LateNIC(pod PodFacts, namespace map[string]string, all []Attachment, w Want
 	n := NIC{Interface: w.Interface, Network: w.Network, CleanGateway: w.CleanGateway, MasterSubnets: w.MasterSubnets}
 	if i := place(all, w.Interface); i >= 0 {
 		n.NAD = all[i].NAD()
+	}
+	var err error
+	if n.DefaultRouteNIC, err = defaultRouteNIC(pod, all); err != nil {
+		return NIC{}, err
 	}
 	for _, list := range [][]string{w.IPv4Pools, w.IPv6Pools} {
 		if err := checkPools(list); err != nil {

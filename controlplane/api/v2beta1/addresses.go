@@ -198,6 +198,9 @@ type EndpointNIC struct {
 	MasterSubnets []string `json:"masterSubnets,omitempty"`
 	// The address of a VLANSubnet instead.
 	Static *ipam.StaticNIC `json:"static,omitempty"`
+	// The NIC that holds the pod's default routes, by its annotation
+	// ipam.spidernet.io/default-route-nic.
+	DefaultRouteNIC string `json:"defaultRouteNIC,omitempty"`
 }
 
 // SpiderEndpointStatus says what the pod has.
