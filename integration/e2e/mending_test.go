@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 // mendingCases test what a node's agent keeps right by itself.
 var mendingCases = []testCase{
 	{name: "mending", what: "rules, routes, neighbours and nftables of living pods are deleted, the node gets another address and loses it: the agent brings back what they need; without one they stay broken", run: mending},
+	{name: "mending-hundred", what: "the same with a hundred pods on the node", run: mendingHundred},
 	{name: "service-cidr", what: "a second ServiceCIDR is added: living pods reach a Service in it", run: serviceCIDR},
 }
 
@@ -90,6 +92,82 @@ func comesBack(t *testing.T, after string, pods ...*pod) {
 		within(t, time.Minute, func() error { return broken(p) })
 	}
 	fmt.Printf("mending: after %s all requests are answered again, the last of them after %.1f s\n", after, time.Since(began).Seconds())
+}
+
+// mendingHundred has rules, routes and neighbours deleted on a node with a hundred pods, and the
+// rules and nftables in each of them.
+func mendingHundred(t *testing.T) {
+	const n = 100
+	installControlplane(t)
+	lanNetwork(t, 1, n+10)
+	deployment(t, "hundred", "node1", n)
+	within(t, 20*time.Minute, func() error {
+		if ready := tool(t, "", "kubectl", "get", "deployment", "hundred", "-o", "jsonpath={.status.readyReplicas}"); ready != fmt.Sprint(n) {
+			return fmt.Errorf("%s of %d pods are ready", ready, n)
+		}
+		return nil
+	})
+	pods := deployedBy(t, "hundred", n)
+	withAddresses(t, pods...)
+	// From another LAN to each pod, and from the pod to its node and to a Service.
+	var all, some []question
+	for _, p := range pods {
+		for _, a := range p.first() {
+			all = append(all,
+				question{from: machines["client"], to: netip.AddrPortFrom(a, p.port()), answers: p.name, sees: of(a, clientAddrs)},
+				question{from: p.Netns, to: netip.AddrPortFrom(of(a, nodeAddrs(p.node)), 8080), answers: p.node, sees: a},
+				question{from: p.Netns, to: netip.AddrPortFrom(of(a, webService), 80)})
+		}
+		some = append(some, all[len(all)-1])
+	}
+	unanswered := func(all []question) (left int) {
+		var mu sync.Mutex
+		var asking sync.WaitGroup
+		for i := range 10 {
+			asking.Go(func() {
+				for j := i; j < len(all); j += 10 {
+					if _, err := all[j].ask(); err != nil {
+						mu.Lock()
+						left++
+						mu.Unlock()
+					}
+				}
+			})
+		}
+		asking.Wait()
+		return left
+	}
+	back := func() {
+		t.Helper()
+		within(t, 2*time.Minute, func() error {
+			if left := unanswered(all); left > 0 {
+				return fmt.Errorf("%d of %d requests aren't answered", left, len(all))
+			}
+			return nil
+		})
+	}
+	began := time.Now()
+	if left := unanswered(all); left > 0 {
+		t.Fatalf("%d of %d requests aren't answered before anything is deleted", left, len(all))
+	}
+	round := time.Since(began)
+	node := machines["node1"]
+	flush := "ip -4 rule flush; ip -6 rule flush"
+	agents(t, "node2")
+	run(t, node, "sh", "-c", "ip -4 route flush table 500; ip -6 route flush table 500; ip neigh flush nud permanent; ip -6 neigh flush nud permanent")
+	for _, p := range pods {
+		run(t, p.Netns, "sh", "-c", flush+"; nft flush ruleset")
+	}
+	if left := unanswered(some); left < n {
+		t.Fatalf("the control: nobody mends, and %d of %d requests aren't answered", left, n)
+	}
+	agents(t, "")
+	back()
+	run(t, node, "sh", "-c", flush+"; ip -4 route flush table 500; ip -6 route flush table 500; ip neigh flush nud permanent; ip -6 neigh flush nud permanent")
+	began = time.Now()
+	back()
+	fmt.Printf("mending-hundred: after the node's rules, table 500 and neighbours were deleted, all of %d requests of %d pods are answered again after %.1f s, of which asking them all takes %.1f s\n",
+		len(all), n, time.Since(began).Seconds(), round.Seconds())
 }
 
 func serviceCIDR(t *testing.T) {
