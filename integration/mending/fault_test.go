@@ -111,3 +111,41 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
+
+// TestUnreadOnce: the runtime's only result of a pod can't be opened when the mender first reads
+// it. The mender reads it again, and mends the pod.
+func TestUnreadOnce(t *testing.T) {
+	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	list := filepath.Join(t.TempDir(), "calls")
+	// opens returns the line of the first call that opens the result of app.
+	opens := func() string {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, " openat ") && strings.Contains(line, "/results/") && strings.Contains(line, "-"+s.App.ContainerID+"-") {
+				return strings.TrimSpace(line)
+			}
+		}
+		t.Fatalf("no call opens the result of app: %s", text)
+		return ""
+	}
+	run := func(flags ...string) *mender {
+		m := launch(t, s.Lab, append([]string{fixture.Inject(), "-list", list}, flags...)...)
+		m.eventually("the end of the first look", func() bool { return m.hasEnded() || len(m.said("behind 0")) > 0 })
+		return m
+	}
+	run().kill()
+	call, _, _ := strings.Cut(opens(), " ")
+	m := run("-fail", call+"=EIO")
+	if line := opens(); !strings.HasSuffix(line, ": EIO") {
+		t.Errorf("the control: no fault: %s", line)
+	}
+	fixture.Sh(t, s.App.Netns, damages["ip rule flush in the pod"].inPod+"; "+defaultRule)
+	m.eventually("a node without drift", func() bool { return !drifts(t, s) })
+	if m.hasEnded() {
+		t.Error("the mender has ended")
+	}
+	m.kill()
+}

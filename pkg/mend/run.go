@@ -55,8 +55,10 @@ func (p Pod) String() string {
 	return p.Namespace + "/" + p.Name
 }
 
-// tick is how often files are looked at of which no event tells.
-const tick = time.Minute
+const (
+	tick  = time.Minute     // between two looks at files of which no event tells
+	again = 5 * time.Second // the same after an error
+)
 
 // Run mends pods until ctx ends. It returns an error if it can't listen.
 func Run(ctx context.Context, o Options) error {
@@ -83,8 +85,8 @@ func Run(ctx context.Context, o Options) error {
 		if len(looks) > 0 && m.on {
 			m.look(looks)
 		} else {
-			if !m.on || when.IsZero() || when.After(now.Add(tick)) {
-				when = now.Add(tick)
+			if next := m.nextRefresh(); !m.on || when.IsZero() || when.After(next) {
+				when = next
 			}
 			m.wait(ctx, when)
 		}
@@ -139,6 +141,15 @@ func newMender(o Options, w *watch.Watch) *mender {
 	return &mender{o: o, w: w, state: NewState(), stamps: map[string]string{}, files: map[string]cacheFile{}, pods: map[string]Pod{}}
 }
 
+// nextRefresh returns when the node's files are looked at, if no event tells of them earlier.
+func (m *mender) nextRefresh() time.Time {
+	next := m.ticked.Add(tick)
+	if next.Before(m.nextRead) {
+		return m.nextRead
+	}
+	return next
+}
+
 // wait waits for events until a time. It doesn't wait for events before nextRead, so that a
 // flood of them wakes nobody.
 func (m *mender) wait(ctx context.Context, until time.Time) {
@@ -164,7 +175,7 @@ func (m *mender) read(now time.Time) error {
 	if err != nil {
 		return err
 	}
-	files, concerns := now.Sub(m.ticked) >= tick, false
+	files, concerns := !now.Before(m.ticked.Add(tick)), false
 	for _, e := range events {
 		if e.Kind == watch.File {
 			files = true
@@ -198,7 +209,11 @@ func (m *mender) refresh(now time.Time) {
 	if changed {
 		m.state.All(now)
 	}
-	m.tell(errors.Join(errs...))
+	err = errors.Join(errs...)
+	if err != nil {
+		m.ticked = now.Add(again - tick)
+	}
+	m.tell(err)
 }
 
 // tell tells an error about the node, once.
@@ -303,10 +318,17 @@ func (m *mender) has(pod string) bool {
 	return false
 }
 
-// cached reads a new or changed file of a cache.
+// cached reads a new or changed file of a cache. After an error it is read again.
 func (m *mender) cached(now time.Time, path, is string) error {
-	m.files[path] = cacheFile{stamp: is}
 	c, err := inspect.ReadCached(path)
+	if errors.As(err, new(*fs.PathError)) {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		return err
+	}
+	former := m.files[path].pod
+	m.files[path] = cacheFile{stamp: is}
 	if err != nil {
 		return nil //nolint:nilerr // it is being written, or repair says what is wrong with it
 	}
@@ -327,9 +349,12 @@ func (m *mender) cached(now time.Time, path, is string) error {
 		return nil // the pod is dead
 	}
 	if err != nil {
-		id = unlistened // looked at from time to time
+		is, id = "", unlistened // looked at from time to time
 	}
 	m.files[path] = cacheFile{is, c.ContainerID}
+	if err != nil && former == c.ContainerID {
+		return err
+	}
 	m.pods[c.ContainerID] = Pod{c.ContainerID, c.Arg("K8S_POD_NAMESPACE"), c.Arg("K8S_POD_NAME"), c.Arg("K8S_POD_UID")}
 	m.state.Put(now, c.ContainerID, id)
 	return err
