@@ -112,40 +112,59 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestUnreadOnce: the runtime's only result of a pod can't be opened when the mender first reads
-// it. The mender reads it again, and mends the pod.
+// TestUnreadOnce: what the runtime keeps of a pod can't be opened once. The mender opens it again,
+// and mends the pod.
 func TestUnreadOnce(t *testing.T) {
-	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
-	list := filepath.Join(t.TempDir(), "calls")
-	// opens returns the line of the first call that opens the result of app.
-	opens := func() string {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			if strings.Contains(line, " openat ") && strings.Contains(line, "/results/") && strings.Contains(line, "-"+s.App.ContainerID+"-") {
-				return strings.TrimSpace(line)
+	for name, what := range map[string]struct {
+		nth  int
+		file func(s *fixture.Site) string
+	}{
+		"the only result of a pod, at first":        {0, func(s *fixture.Site) string { return "macvlan-ens192-" + s.App.ContainerID + "-eth0" }},
+		"the only result of a pod, to look at it":   {1, func(s *fixture.Site) string { return "macvlan-ens192-" + s.App.ContainerID + "-eth0" }},
+		"the directory of results, at first":        {0, func(*fixture.Site) string { return "" }},
+		"the directory of results, to look at pods": {1, func(*fixture.Site) string { return "" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+			list := filepath.Join(t.TempDir(), "calls")
+			file := filepath.Join("/var/lib/cni/results", what.file(s))
+			// opens returns the number of the call that opens it, and its fault.
+			opens := func() (call, fault string) {
+				text, err := os.ReadFile(list)
+				if err != nil {
+					t.Fatal(err)
+				}
+				left := what.nth
+				for line := range strings.Lines(string(text)) {
+					line, fault, _ := strings.Cut(strings.TrimSpace(line), ": ")
+					if call, opened, _ := strings.Cut(line, " openat "); opened == file {
+						if left == 0 {
+							return call, fault
+						}
+						left--
+					}
+				}
+				t.Fatalf("no such call opens %s: %s", file, text)
+				return "", ""
 			}
-		}
-		t.Fatalf("no call opens the result of app: %s", text)
-		return ""
+			run := func(flags ...string) *mender {
+				m := launch(t, s.Lab, append([]string{fixture.Inject(), "-list", list}, flags...)...)
+				m.eventually("the end of the first look", func() bool { return m.hasEnded() || len(m.said("behind 0")) > 0 })
+				return m
+			}
+			run().kill()
+			call, _ := opens()
+			fixture.Sh(t, s.App.Netns, damages["ip rule flush in the pod"].inPod+"; "+defaultRule)
+			m := run("-fail", call+"=EIO")
+			if _, fault := opens(); fault != "EIO" {
+				t.Errorf("the control: call %s has fault %q", call, fault)
+			}
+			m.eventually("a node without drift", func() bool { return !drifts(t, s) })
+			if m.hasEnded() {
+				t.Error("the mender has ended")
+			}
+			m.kill()
+		})
 	}
-	run := func(flags ...string) *mender {
-		m := launch(t, s.Lab, append([]string{fixture.Inject(), "-list", list}, flags...)...)
-		m.eventually("the end of the first look", func() bool { return m.hasEnded() || len(m.said("behind 0")) > 0 })
-		return m
-	}
-	run().kill()
-	call, _, _ := strings.Cut(opens(), " ")
-	m := run("-fail", call+"=EIO")
-	if line := opens(); !strings.HasSuffix(line, ": EIO") {
-		t.Errorf("the control: no fault: %s", line)
-	}
-	fixture.Sh(t, s.App.Netns, damages["ip rule flush in the pod"].inPod+"; "+defaultRule)
-	m.eventually("a node without drift", func() bool { return !drifts(t, s) })
-	if m.hasEnded() {
-		t.Error("the mender has ended")
-	}
-	m.kill()
 }

@@ -73,20 +73,29 @@ func Run(o Options) error {
 }
 
 // Pods repairs some living pods, by their container IDs. It calls done with each one that has
-// a cached result, and with the error. Unlike Run, it reads nothing of other pods, and doesn't
+// a cached result, or may have one that can't be read, and with the error. Unlike Run, it reads nothing of other pods, and doesn't
 // look for attachments without a cached result. It returns the error of the node's
 // configurations.
 func Pods(o Options, containerIDs []string, done func(containerID string, err error)) error {
 	confs, err := o.configurations()
 	cached, unread := inspect.CacheOf(o.CacheDirs, containerIDs)
-	for _, p := range gather(confs, cached, unread) {
-		errs := []error{p.err}
+	of := func(containerID string) (errs []error) {
 		for _, u := range unread {
-			if u.MayBeOf(p.containerID) {
+			if u.MayBeOf(containerID) {
 				errs = append(errs, u)
 			}
 		}
-		done(p.containerID, errors.Join(append(errs, o.repair(p))...))
+		return errs
+	}
+	found := map[string]bool{}
+	for _, p := range gather(confs, cached, unread) {
+		found[p.containerID] = true
+		done(p.containerID, errors.Join(append(of(p.containerID), p.err, o.repair(p))...))
+	}
+	for _, id := range containerIDs {
+		if errs := of(id); !found[id] && len(errs) > 0 {
+			done(id, errors.Join(errs...))
+		}
 	}
 	return err
 }
