@@ -100,13 +100,17 @@ func mendingHundred(t *testing.T) {
 	const n = 100
 	installControlplane(t)
 	lanNetwork(t, 1, n+10)
-	deployment(t, "hundred", "node1", n)
-	within(t, 20*time.Minute, func() error {
-		if ready := tool(t, "", "kubectl", "get", "deployment", "hundred", "-o", "jsonpath={.status.readyReplicas}"); ready != fmt.Sprint(n) {
-			return fmt.Errorf("%s of %d pods are ready", ready, n)
-		}
-		return nil
-	})
+	deployment(t, "hundred", "node1", 0)
+	for some := 10; some <= n; some += 10 { // all at once starve the API server of a small machine
+		tool(t, "", "kubectl", "scale", "deployment", "hundred", fmt.Sprintf("--replicas=%d", some))
+		within(t, 5*time.Minute, func() error {
+			time.Sleep(time.Second)
+			if ready := tool(t, "", "kubectl", "get", "deployment", "hundred", "-o", "jsonpath={.status.readyReplicas}"); ready != fmt.Sprint(some) {
+				return fmt.Errorf("%s of %d pods are ready", ready, some)
+			}
+			return nil
+		})
+	}
 	pods := deployedBy(t, "hundred", n)
 	withAddresses(t, pods...)
 	// From another LAN to each pod, and from the pod to its node and to a Service.
