@@ -165,7 +165,7 @@ func (a *Agent) Lost() bool {
 func (a *Agent) UIDs(ctx context.Context) ([]string, error) {
 	var out []string
 	var list corev1.PodList
-	if err := a.Pods.List(ctx, &list); err != nil {
+	if err := a.Pods.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, err
 	}
 	for i := range list.Items {
@@ -197,7 +197,7 @@ func (a *Agent) Unsettled(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	var list corev1.PodList
-	if err := a.Pods.List(ctx, &list); err != nil {
+	if err := a.Pods.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, err
 	}
 	lives := map[string]bool{}
@@ -230,7 +230,7 @@ func (a *Agent) Unsettled(ctx context.Context) ([]string, error) {
 // and still have files: their addresses may be in use on the node.
 func (a *Agent) NotWithdrawn(ctx context.Context) (int, error) {
 	var list corev1.PodList
-	if err := a.Pods.List(ctx, &list); err != nil {
+	if err := a.Pods.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return 0, err
 	}
 	served, err := a.Files.List(path.Dir(spool.PodFile("uid")))
@@ -328,7 +328,7 @@ func (a *Agent) claim(ctx context.Context, name types.NamespacedName) (*v2beta1.
 // nameOf finds the name of a pod, in the cache or in the files; none if it is nowhere.
 func (a *Agent) nameOf(ctx context.Context, uid string) (types.NamespacedName, error) {
 	var list corev1.PodList
-	if err := a.Pods.List(ctx, &list); err != nil {
+	if err := a.Pods.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return types.NamespacedName{}, err
 	}
 	var found *corev1.Pod

@@ -143,8 +143,11 @@ func (m *machine) off() {
 
 func (m *machine) fresh(kind) int { return 0 }
 
+func (m *machine) isCut() bool { return m.cut }
+
 func (m *machine) startKubelet() {
-	m.kubelet = &process{w: m.w, name: "kubelet " + m.node, up: true, most: 8, cutOff: func() bool { return m.cut }}
+	m.kubelet = m.w.newProcess("kubelet "+m.node, 8)
+	m.kubelet.cutOff = m.isCut
 	m.kubelet.view = newView(m.w.api, m.fresh)
 	m.kubelet.handle, m.kubelet.die = m.syncPod, m.restartKubelet
 }
@@ -162,8 +165,7 @@ func (m *machine) restartKubelet() {
 // todo returns the pods for which the kubelet is to begin something.
 func (m *machine) todo() []string {
 	return slices.DeleteFunc(m.wantsTo(), func(uid string) bool {
-		return slices.Contains(m.kubelet.queue, uid) ||
-			slices.ContainsFunc(m.kubelet.tasks, func(t *task) bool { return !t.done && t.name == m.kubelet.name+" "+uid })
+		return slices.Contains(m.kubelet.queue, uid) || m.kubelet.isAt(uid)
 	})
 }
 
@@ -185,7 +187,8 @@ func (m *machine) look() {
 }
 
 func (m *machine) startAgent() {
-	p := &process{w: m.w, name: "agent " + m.node, up: true, most: 1, cutOff: func() bool { return m.cut }}
+	p := m.w.newProcess("agent "+m.node, 1)
+	p.cutOff = m.isCut
 	p.view, p.die = newView(m.w.api, m.fresh), p.crash
 	cache, current, writer := p.clients()
 	m.core = &agent.Agent{
@@ -284,20 +287,21 @@ func (m *machine) pod(uid string) *corev1.Pod {
 
 // wantsTo returns the pods for which the kubelet has something to do.
 func (m *machine) wantsTo() []string {
-	todo := map[string]bool{}
+	var todo []string
 	for _, o := range m.kubelet.view.objects[pods] {
 		p := o.(*corev1.Pod)
 		if p.Spec.NodeName == m.node && (!m.runs(p) && !p.DeletionTimestamp.IsZero() || m.runs(p) && m.sandboxOf(string(p.UID)) == nil && !m.failed[string(p.UID)]) {
-			todo[string(p.UID)] = true
+			todo = append(todo, string(p.UID))
 		}
 	}
 	for _, s := range m.sandboxes {
 		p, _ := m.kubelet.view.objects[pods][types.NamespacedName{Namespace: s.namespace, Name: s.pod}].(*corev1.Pod)
 		if s.dead || !m.runs(p) || string(p.UID) != s.uid {
-			todo[s.uid] = true
+			todo = append(todo, s.uid)
 		}
 	}
-	return slices.Sorted(maps.Keys(todo))
+	slices.Sort(todo)
+	return slices.Compact(todo)
 }
 
 // runs reports whether a pod is to have a sandbox.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -122,7 +123,7 @@ func (w *world) build() {
 		w.newMachine(fmt.Sprintf("node%d", i))
 	}
 	for i := range w.Controllers {
-		p := &process{w: w, name: fmt.Sprintf("controller %d", i), most: 3}
+		p := w.newProcess(fmt.Sprintf("controller %d", i), 3)
 		p.leads = func() bool { return w.leader == i || w.twoLead }
 		w.ctrls = append(w.ctrls, p)
 		w.startController(p)
@@ -292,52 +293,49 @@ func (w *world) act() {
 	if len(actions) == 0 {
 		actions = w.faults()
 	}
-	weights := make([]int, len(actions))
-	for i, a := range actions {
-		weights[i] = a.weight
+	w.weights = w.weights[:0]
+	for _, a := range actions {
+		w.weights = append(w.weights, a.weight)
 	}
-	actions[w.pick.choose(weights)].do()
+	actions[w.pick.choose(w.weights)].do()
 }
 
-// all returns the processes that are up.
-func (w *world) all() []*process {
-	var out []*process
-	for _, p := range w.ctrls {
-		if p.up {
-			out = append(out, p)
+// all yields the processes that are up.
+func (w *world) all() iter.Seq[*process] {
+	return func(yield func(*process) bool) {
+		for _, p := range w.ctrls {
+			if p.up && !yield(p) {
+				return
+			}
 		}
-	}
-	for _, m := range w.machines {
-		if m.up {
-			out = append(out, m.kubelet)
-			if m.agent.up {
-				out = append(out, m.agent)
+		for _, m := range w.machines {
+			if m.up && (!yield(m.kubelet) || m.agent.up && !yield(m.agent)) {
+				return
 			}
 		}
 	}
-	return out
 }
 
 // processes returns what the processes can do next.
 func (w *world) processes() []action {
-	var out []action
-	for _, p := range w.all() {
+	out := w.actions[:0]
+	for p := range w.all() {
 		if p.paused > w.acts && !w.calm {
 			continue
 		}
 		p.tasks = slices.DeleteFunc(p.tasks, func(t *task) bool { return t.done })
 		for _, t := range p.tasks {
 			if w.ready(t) {
-				out = append(out, action{40, func() { w.run(t) }})
+				out = append(out, action{40, t.goOn})
 			}
 		}
 		if len(p.queue) > 0 && len(p.tasks) < p.most && (p.leads == nil || p.leads()) {
-			out = append(out, action{40, func() { p.begin(p.queue[0]) }})
+			out = append(out, action{40, p.next})
 		}
 		if p.cutOff == nil || !p.cutOff() {
 			for k := range kinds {
 				if p.view.at[k] < len(w.api.log[k]) && (p.deaf[k] <= w.acts || w.calm) {
-					out = append(out, action{w.follow, func() { p.follow(k) }})
+					out = append(out, action{w.follow, p.hear[k]})
 				}
 			}
 		}
@@ -357,7 +355,7 @@ func (w *world) processes() []action {
 		m.calls = slices.DeleteFunc(m.calls, func(t *task) bool { return t.done })
 		for _, t := range m.calls {
 			if w.ready(t) {
-				out = append(out, action{40, func() { w.run(t) }})
+				out = append(out, action{40, t.goOn})
 			}
 		}
 		for _, uid := range m.todo() {
@@ -372,6 +370,7 @@ func (w *world) processes() []action {
 			out = append(out, action{weight, m.look})
 		}
 	}
+	w.actions = out
 	return out
 }
 
@@ -392,7 +391,7 @@ func (w *world) stall(t *task) {
 
 // pause stops all of a process for a while.
 func (w *world) pause() {
-	all := w.all()
+	all := slices.Collect(w.all())
 	if len(all) == 0 {
 		return
 	}
@@ -433,7 +432,7 @@ func (w *world) killPlugin() {
 // stallOne stalls a task.
 func (w *world) stallOne() {
 	var all []*task
-	for _, p := range w.all() {
+	for p := range w.all() {
 		all = append(all, p.tasks...)
 	}
 	for _, m := range w.machines {
@@ -444,16 +443,20 @@ func (w *world) stallOne() {
 	}
 }
 
+// isAt reports whether a task for something is running.
+func (p *process) isAt(what string) bool {
+	return slices.ContainsFunc(p.tasks, func(t *task) bool { return t.what == what && !t.done })
+}
+
 // begin starts a task for something in the queue, unless one for it is running.
 func (p *process) begin(what string) {
 	p.queue = slices.DeleteFunc(p.queue, func(q string) bool { return q == what })
-	name := p.name + " " + what
-	if slices.ContainsFunc(p.tasks, func(t *task) bool { return t.name == name && !t.done }) {
+	if p.isAt(what) {
 		p.later = append(p.later, what)
 		return
 	}
-	t := p.w.start(name, func() { p.handle(what) })
-	t.die = p.die
+	t := p.w.start(p.name+" "+what, func() { p.handle(what) })
+	t.what, t.die = what, p.die
 	p.tasks = append(p.tasks, t)
 }
 
@@ -577,11 +580,7 @@ func (p *process) again() {
 }
 
 func (w *world) one(keys []types.NamespacedName) types.NamespacedName {
-	weights := make([]int, len(keys))
-	for i := range weights {
-		weights[i] = 1
-	}
-	return keys[w.pick.choose(weights)]
+	return keys[w.pick.choose(make1(len(keys)))]
 }
 
 // last returns the index of the newest machine of a name.
@@ -600,14 +599,10 @@ func (w *world) createPod() {
 	if len(ready) == 0 {
 		return
 	}
-	weights := make([]int, len(ready))
-	for i := range weights {
-		weights[i] = 1
-	}
 	pool := func() string { return fmt.Sprintf("p%d", w.pick.choose(make1(w.Pools))) }
 	// Few names: most pods have the name of one that was there before.
 	name := fmt.Sprintf("pod%d", w.pick.choose(make1(w.Pods+w.Pods/4+1)))
-	node, wanted := ready[w.pick.choose(weights)], pool()
+	node, wanted := ready[w.pick.choose(make1(len(ready)))], pool()
 	if w.Pools > 1 && w.chance(3) {
 		wanted += "," + pool()
 	}
@@ -632,12 +627,13 @@ func (w *world) makePod(name, node string, annotations map[string]string) {
 
 // make1 returns n equal weights.
 func make1(n int) []int {
-	out := make([]int, n)
-	for i := range out {
-		out[i] = 1
+	if n > len(ones) {
+		return slices.Repeat(ones[:1], n)
 	}
-	return out
+	return ones[:n]
 }
+
+var ones = slices.Repeat([]int{1}, 64)
 
 // deletePod deletes a pod as a user does: its kubelet ends it.
 func (w *world) deletePod(key types.NamespacedName) {

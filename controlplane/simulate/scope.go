@@ -186,7 +186,7 @@ func (w *world) revive() {
 // next does what comes next in the base schedule, or deviates. It reports whether there was
 // something to do.
 func (w *world) next() bool {
-	all := w.all()
+	all := slices.Collect(w.all())
 	for _, p := range all {
 		if p.cutOff != nil && p.cutOff() {
 			continue

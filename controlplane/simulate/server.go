@@ -429,33 +429,48 @@ func list(from objects, into client.ObjectList, opts []client.ListOption) error 
 		}
 	}
 	slices.SortFunc(keys, compareKeys)
-	for _, key := range keys {
-		o := from[key]
-		if l.UnsafeDisableDeepCopy == nil || !*l.UnsafeDisableDeepCopy {
-			o = deepCopy(o)
-		}
-		switch into := into.(type) {
-		case *corev1.PodList:
-			into.Items = append(into.Items, *o.(*corev1.Pod))
-		case *v2beta1.SpiderEndpointList:
-			into.Items = append(into.Items, *o.(*v2beta1.SpiderEndpoint))
-		case *v1alpha1.IPAddressList:
-			into.Items = append(into.Items, *o.(*v1alpha1.IPAddress))
-		case *v1alpha1.NodeSpoolList:
-			into.Items = append(into.Items, *o.(*v1alpha1.NodeSpool))
-		case *v2beta1.SpiderIPPoolList:
-			into.Items = append(into.Items, *o.(*v2beta1.SpiderIPPool))
-		case *v2beta1.SpiderSubnetList:
-			into.Items = append(into.Items, *o.(*v2beta1.SpiderSubnet))
-		case *v2beta1.SpiderReservedIPList:
-			into.Items = append(into.Items, *o.(*v2beta1.SpiderReservedIP))
-		case *staticmacvlan.VLANSubnetList:
-			into.Items = append(into.Items, *o.(*staticmacvlan.VLANSubnet))
-		default:
-			panic(fmt.Sprintf("%T: can't be listed here", into))
-		}
+	share := l.UnsafeDisableDeepCopy != nil && *l.UnsafeDisableDeepCopy
+	switch into := into.(type) {
+	case *corev1.PodList:
+		into.Items = itemsOf[corev1.Pod](from, keys, share)
+	case *v2beta1.SpiderEndpointList:
+		into.Items = itemsOf[v2beta1.SpiderEndpoint](from, keys, share)
+	case *v1alpha1.IPAddressList:
+		into.Items = itemsOf[v1alpha1.IPAddress](from, keys, share)
+	case *v1alpha1.NodeSpoolList:
+		into.Items = itemsOf[v1alpha1.NodeSpool](from, keys, share)
+	case *v2beta1.SpiderIPPoolList:
+		into.Items = itemsOf[v2beta1.SpiderIPPool](from, keys, share)
+	case *v2beta1.SpiderSubnetList:
+		into.Items = itemsOf[v2beta1.SpiderSubnet](from, keys, share)
+	case *v2beta1.SpiderReservedIPList:
+		into.Items = itemsOf[v2beta1.SpiderReservedIP](from, keys, share)
+	case *staticmacvlan.VLANSubnetList:
+		into.Items = itemsOf[staticmacvlan.VLANSubnet](from, keys, share)
+	default:
+		panic(fmt.Sprintf("%T: can't be listed here", into))
 	}
 	return nil
+}
+
+// itemsOf copies the objects of a list, or shares what is in them.
+func itemsOf[T any, P interface {
+	*T
+	client.Object
+	DeepCopyInto(into *T)
+}](from objects, keys []types.NamespacedName, share bool) []T {
+	if len(keys) == 0 {
+		return nil
+	}
+	out := make([]T, len(keys))
+	for i, key := range keys {
+		if o := from[key].(P); share {
+			out[i] = *o
+		} else {
+			o.DeepCopyInto(&out[i])
+		}
+	}
+	return out
 }
 
 // selected reports whether an object is in the index entry that is asked for, or on the node.

@@ -70,10 +70,18 @@ type world struct {
 	policy  identities.Policy
 	first   map[string]string // the first address of each identity
 	managed workloads
+
+	// Of these each act makes use, and no other one afterwards.
+	actions []action
+	weights []int
+	coin    [2]int
 }
 
 // chance reports whether something happens that does so one time in n.
-func (w *world) chance(n int) bool { return w.pick.choose([]int{1, n - 1}) == 0 }
+func (w *world) chance(n int) bool {
+	w.coin = [2]int{1, n - 1}
+	return w.pick.choose(w.coin[:]) == 0
+}
 
 // note remembers what happened.
 func (w *world) note(format string, a ...any) {
@@ -155,6 +163,7 @@ func (t *thread) stop() {
 // request and each operation on a file, and goes on when it is chosen.
 type task struct {
 	name string
+	what string // that it is about, of a process's queue
 	do   func()
 	runs *thread // nil if nothing of it has run yet
 	done bool
@@ -165,6 +174,8 @@ type task struct {
 	// format and args say what the next step is.
 	format string
 	args   []any
+	// goOn lets it go on for some steps.
+	goOn func()
 	// die kills the task with the process that it is of.
 	die func()
 	// giveUp, if set, has its caller wait no longer.
@@ -173,7 +184,9 @@ type task struct {
 
 // start starts a task. Nothing of it runs before it is chosen.
 func (w *world) start(name string, f func()) *task {
-	return &task{name: name, do: f}
+	t := &task{name: name, do: f}
+	t.goOn = func() { w.run(t) }
+	return t
 }
 
 // is reports whether a task is of someone, such as "plugin" or "controller 0", and before a
@@ -246,12 +259,24 @@ type process struct {
 	cutOff func() bool // from the API server
 	events func(k kind, e event)
 	handle func(what string)
-	most   int // tasks at a time
+	most   int           // tasks at a time
+	next   func()        // begins what is next in the queue
+	hear   [kinds]func() // takes in the next event
 	leads  func() bool
 	die    func() // kills it
 	up     bool
 	paused int        // the act before which nothing of it goes on
 	deaf   [kinds]int // the acts before which its watches tell nothing
+}
+
+// newProcess returns a process that does up to so many tasks at a time.
+func (w *world) newProcess(name string, most int) *process {
+	p := &process{w: w, name: name, most: most, up: true}
+	p.next = func() { p.begin(p.queue[0]) }
+	for k := range kinds {
+		p.hear[k] = func() { p.follow(k) }
+	}
+	return p
 }
 
 // add puts something into the queue.
