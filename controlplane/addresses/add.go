@@ -49,6 +49,8 @@ const (
 	// mostOfEvent is how many bytes of a message an event has: 1,024 with the rest
 	// (kubernetes/pkg/apis/core/validation/events.go, NoteLengthLimit).
 	mostOfEvent = 1000
+	// glance is how long to wait for the cache before it is looked at again.
+	glance = 2 * time.Millisecond
 	// round is how often everything is looked at again.
 	round = 10 * time.Minute
 
@@ -161,6 +163,15 @@ func Add(ctx context.Context, mgr ctrl.Manager, settings ipam.Settings) (*Contro
 				g.Go(func() error { return f(i) })
 			}
 			return g.Wait()
+		},
+		Until: func(is func() bool) bool {
+			for waited := time.Duration(0); waited < patience; waited += glance {
+				if is() {
+					return true
+				}
+				time.Sleep(glance)
+			}
+			return is()
 		},
 		Event: func(pod *corev1.Pod, about *v1alpha1.IPAddress, reason, message string) {
 			if len(message) > mostOfEvent {

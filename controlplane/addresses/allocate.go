@@ -45,6 +45,11 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 		return c.stepBack(ctx, o, v2beta1.Waiting, why)
 	}
 	held = append(held, kept...)
+	if len(rest) > 0 {
+		if err := c.caughtUp(o.Claim); err != nil {
+			return 0, err
+		}
+	}
 	granted, lack := c.apply(o, rest)
 	if len(lack) > 0 {
 		if err := c.undo(ctx, o); err != nil {
@@ -152,7 +157,7 @@ func (c *Controller) apply(o *Observed, needs []ipam.Need) ([]ipam.Grant, []ipam
 	if former, ok := c.granted[o.Key]; ok {
 		delete(c.granted, o.Key)
 		if former.uid == uid && slices.EqualFunc(former.got, needs, func(g ipam.Grant, n ipam.Need) bool {
-			return g.Interface == n.Interface && g.IPv6 == n.IPv6 && n.Takes(g.Pool, g.Key.Addr)
+			return g.Interface == n.Interface && g.IPv6 == n.IPv6 && n.Takes(g.Pool, g.Key.Addr) && c.ledger.Promised(g.Key)
 		}) {
 			return former.got, nil
 		}
@@ -210,9 +215,15 @@ func (c *Controller) quit(key types.NamespacedName) {
 	delete(c.granted, key)
 }
 
+// takeBack takes back what a pod was granted and didn't use: all of it before the line gets any, which
+// then has promises of its own.
 func (c *Controller) takeBack(g grants) {
+	freed := false
 	for _, g := range g.got {
-		c.free(g.Key)
+		freed = c.ledger.Clear(g.Key, ipam.Promise) || freed
+	}
+	if freed {
+		c.serve(types.NamespacedName{})
 	}
 }
 

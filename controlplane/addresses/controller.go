@@ -55,6 +55,9 @@ type Controller struct {
 	Now func() time.Time
 	// Each calls f for 0 to n-1, perhaps at the same time, and returns the first error.
 	Each func(n int, f func(i int) error) error
+	// Until waits a while until something is so that an event in the cache brings, and reports
+	// whether it is.
+	Until func(is func() bool) bool
 	// Wake has a name of a pod reconciled soon.
 	Wake func(types.NamespacedName)
 	// Event publishes a warning about a pod, and an address of it (nil for none). Of one address,
@@ -73,6 +76,7 @@ type Controller struct {
 
 	mu          sync.Mutex
 	ledger      *ipam.Ledger
+	newest      string // version of a claim that was followed; "" for none
 	pools       pools
 	used        map[string]int             // how many IPAddresses there are of a pool
 	quarantined map[string]map[string]bool // the names of those in quarantine, by pool

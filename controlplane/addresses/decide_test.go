@@ -112,6 +112,14 @@ func of(kind string) func(*v2beta1.SpiderEndpoint) {
 	}
 }
 
+// spare is an address of an application's pool, which nobody has.
+func spare(addr string) func(*seen) {
+	return func(o *seen) {
+		heldFor(addr, "1", "claim")(o)
+		o.Addresses[addr].Spec.State, o.Addresses[addr].Spec.Holders = v1alpha1.Reserved, nil
+	}
+}
+
 // identical is an address of that identity, with a number of holders.
 func identical(addr, kind string, holders int) func(*seen) {
 	return func(o *seen) {
@@ -212,6 +220,7 @@ func TestDecide(t *testing.T) {
 		{"a NIC more", observed(pod("1"), claim("1", has("10.1.0.5")), held("10.1.0.5", "1"), func(o *seen) { o.Late = []v2beta1.EndpointNIC{{Interface: "net2"}} }), "update claim"},
 		{"all is well", observed(pod("1"), claim("1", has("10.1.0.5")), held("10.1.0.5", "1")), "nothing"},
 		{"its IPAddress is missing", observed(pod("1"), claim("1", has("10.1.0.5"))), "create address 10.1.0.5"},
+		{"its IPAddress was made anew for its application's pool", observed(pod("1"), claim("1", has("10.1.0.5")), spare("10.1.0.5")), "update address 10.1.0.5"},
 		{"its address is another pod's", observed(pod("1"), claim("1", has("10.1.0.5")), others("10.1.0.5")), "tell Conflict"},
 		{"it is the other pod's of its virtual machine", observed(pod("1"), claim("1", has("10.1.0.5"), of("VirtualMachine")), identical("10.1.0.5", "VirtualMachine", 1)), "update address 10.1.0.5"},
 		{"two other pods of its virtual machine have it", observed(pod("1"), claim("1", has("10.1.0.5"), of("VirtualMachine")), identical("10.1.0.5", "VirtualMachine", 2)), "tell Conflict"},

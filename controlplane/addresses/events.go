@@ -80,6 +80,9 @@ func (c *Controller) OnClaim(former, now *v2beta1.SpiderEndpoint) {
 	c.followMACs(former, now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if now != nil && (c.newest == "" || older(c.newest, now.ResourceVersion)) {
+		c.newest = now.ResourceVersion
+	}
 	c.named(keysOf(Named(former)), keysOf(Named(now)))
 	count(c.standing, standing(former), -1)
 	count(c.standing, standing(now), 1)

@@ -28,12 +28,14 @@ func identity(c *v2beta1.SpiderEndpoint, nic string) *v1alpha1.Owner {
 	return out
 }
 
-// join returns an address as it is with the claim's pod as its second holder, if the claim says
+// join returns an address as it is with the claim's pod as one more holder, if the claim says
 // that the pod has it; nil: another pod has it, or the pod is its holder. The two pods of one
-// virtual machine may have one address, nobody else.
+// virtual machine may have one address, nobody else. One without a holder was deleted by somebody, and
+// made anew for its application's pool.
 func join(c *v2beta1.SpiderEndpoint, a *v1alpha1.IPAddress, h v1alpha1.Holder) *v1alpha1.IPAddress {
 	id := identity(c, h.Interface)
-	if a.HeldBy(h.PodUID) || !ours(id, a) || a.Spec.State == v1alpha1.Quarantined || len(a.Spec.Holders) > 0 && !shared(a) {
+	anew := len(a.Spec.Holders) == 0 && a.Spec.Identity == nil
+	if a.HeldBy(h.PodUID) || !anew && !ours(id, a) || a.Spec.State == v1alpha1.Quarantined || len(a.Spec.Holders) > 0 && !shared(a) {
 		return nil
 	}
 	return claimed(a, id, h)

@@ -3,8 +3,10 @@
 package addresses
 
 import (
+	"errors"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
@@ -62,6 +64,20 @@ func (w written) missing(o Observed) bool {
 		}
 	}
 	return false
+}
+
+// caughtUp waits until the cache has a claim as the API server has it, and with it what all claims
+// named until then. Of an address whose IPAddress somebody deleted only a claim says whose it is.
+func (c *Controller) caughtUp(claim *v2beta1.SpiderEndpoint) error {
+	has := func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.newest != "" && !older(c.newest, claim.ResourceVersion)
+	}
+	if !c.Until(has) {
+		return apierrors.NewConflict(v2beta1.GroupVersion.WithResource("spiderendpoints").GroupResource(), claim.Name, errors.New("the cache is older"))
+	}
+	return nil
 }
 
 // older compares versions of one object. A version that isn't a number is taken for a newer one.

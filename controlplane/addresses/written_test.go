@@ -3,14 +3,17 @@
 package addresses
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/pkg/ipam"
 )
 
 // TestBehind: a name isn't looked at while the cache lacks what was written about it, but not
@@ -58,5 +61,57 @@ func TestBehind(t *testing.T) {
 				t.Errorf("remembered: %v", known)
 			}
 		})
+	}
+}
+
+// TestCaughtUp: nothing is handed out while the cache lacks the claim as the API server has it.
+func TestCaughtUp(t *testing.T) {
+	claim := func(version string) *v2beta1.SpiderEndpoint {
+		return &v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}}
+	}
+	for name, tt := range map[string]struct {
+		followed []string
+		want     bool
+	}{
+		"nothing":                {nil, false},
+		"it was followed":        {[]string{"9", "20"}, true},
+		"a newer one, then less": {[]string{"100", "9"}, true},
+		"older ones":             {[]string{"9", "19"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &Controller{Until: func(is func() bool) bool { return is() }}
+			c.init()
+			for _, version := range tt.followed {
+				c.OnClaim(nil, claim(version))
+			}
+			if err := c.caughtUp(claim("20")); err != nil && !apierrors.IsConflict(err) || (err == nil) != tt.want {
+				t.Errorf("caught up: %v: want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestTakeBack: what a pod gives back to the line is the line's, all of it.
+func TestTakeBack(t *testing.T) {
+	c := &Controller{Now: func() time.Time { return time.Time{} }, Wake: func(types.NamespacedName) {}}
+	c.init()
+	c.ledger.SetPools(map[string]ipam.Stock{"lan": {Free: ipam.Addresses([]string{"10.6.0.1", "10.6.0.2"})}})
+	both := []ipam.Need{{Interface: "net1", Pools: []string{"lan"}}, {Interface: "net2", Pools: []string{"lan"}}}
+	first, second := types.NamespacedName{Name: "first"}, types.NamespacedName{Name: "second"}
+	for _, key := range []types.NamespacedName{first, second} {
+		c.line[key] = ipam.Applicant{ID: key.Name, Needs: both}
+		c.serve(types.NamespacedName{})
+	}
+	// An event about the second address says that it is free.
+	c.ledger.Clear(ipam.Key{Addr: netip.MustParseAddr("10.6.0.2")}, ipam.Promise)
+	c.quit(first)
+	got := c.granted[second].got
+	if len(got) != 2 {
+		t.Fatalf("the second pod is granted %v: want both addresses", got)
+	}
+	for _, g := range got {
+		if !c.ledger.Promised(g.Key) {
+			t.Errorf("%s isn't promised to the second pod any more", g.Key)
+		}
 	}
 }

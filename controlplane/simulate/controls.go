@@ -238,6 +238,10 @@ func Controls() []Control {
 		{GivenBack, "an application is scaled down, and keeps in its pool what its pods had", Scope{
 			Settings: owning, Script: []Event{app("app0", 2, "+0"), app("app0", 0, "+0")},
 		}, 0},
+		{CaughtUp, "an IPAddress in use is deleted by hand, and a controller starts with an old list of claims", Scope{
+			Settings: one, Script: []Event{create("b", "node0"), together(unrecord("10.0.0.1"), create("a", "node1"), start(0)), pass()},
+			Stalls: 1, Who: only("list of spiderendpoints", "watch of spiderendpoints"), goesWrong: goesWrong{Lists: true},
+		}, 2},
 		{AskedAgain, "an application waits for ever for addresses that another one has given back", Scope{
 			Settings: owning, Script: []Event{app("app0", 2, "+0"), app("app1", 1, "+0"), app("app0", 0, "+0")},
 		}, 0},

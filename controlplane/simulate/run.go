@@ -161,11 +161,8 @@ func (w *world) startController(p *process) {
 	p.die = p.crash
 	p.view = newView(w.api, func(k kind) int {
 		switch {
-		case w.calm, !w.Lists, k >= deployments && !w.hasWorkloads():
-			return 0
-		case k == claims && w.deleted == addresses && w.hasWorkloads():
-			// Of an IPAddress that a user deletes before the controller starts, only its claim says whose
-			// it is: docs/addresses.md, Limits.
+		case w.calm, !w.Lists, k >= deployments && !w.hasWorkloads(),
+			!w.may(func(who string) bool { return who == "list of "+k.resource().Resource }):
 			return 0
 		}
 		return w.pick.choose([]int{17, 2, 1, 1})
@@ -180,6 +177,12 @@ func (w *world) startController(p *process) {
 				errs = append(errs, f(i))
 			}
 			return errors.Join(errs...)
+		},
+		Until: func(is func() bool) bool {
+			if w.protects(CaughtUp) {
+				w.until(is)
+			}
+			return true
 		},
 		Wake:     func(key types.NamespacedName) { p.add(key.String()) },
 		Identity: fmt.Sprint(w.names),

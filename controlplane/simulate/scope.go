@@ -28,7 +28,7 @@ type Scope struct {
 	// Who may stand still or be killed in the first deviation, in the second, and so on; the last
 	// entry is for all further ones. It is how a task's name begins: "controller", "agent",
 	// "kubelet" or "plugin", perhaps with the step before which it stands, after a colon.
-	// "watch of nodes" is a controller's. nil: everything.
+	// "watch of nodes" is a controller's, and "list of nodes" that of one that starts. nil: everything.
 	Who   [][]string
 	Kills bool // processes are killed, and plugins given up
 	Early bool // an event of the script comes before everything rests
@@ -400,6 +400,11 @@ func start(i int) Event {
 		w.startController(w.ctrls[i])
 		w.twoLead = true
 	}}
+}
+
+// unrecord has users delete an IPAddress.
+func unrecord(name string) Event {
+	return Event{"delete IPAddress " + name, func(w *world) { _ = w.api.remove(addresses, types.NamespacedName{Name: name}, nil) }}
 }
 
 func pass() Event { return Event{"time passes", func(*world) {}} }

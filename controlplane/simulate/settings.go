@@ -50,6 +50,8 @@ const (
 	Instances
 	// GivenBack: an address that a pod gives back has its application looked at.
 	GivenBack
+	// CaughtUp: a controller hands out an address only when its cache knows what claims name.
+	CaughtUp
 	// AskedAgain: a subnet that had too few addresses for an application is asked again.
 	AskedAgain
 	protections
@@ -60,7 +62,7 @@ func (p Protection) String() string {
 	return [...]string{
 		"none", "create by name", "preconditions", "live reads", "renewed before it is relied on", "UIDs", "withdraw before look", "look again",
 		"gone before sandboxes", "seen twice", "processes", "namespaces", "stopped nodes",
-		"taken as seen", "instances", "given back", "asked again",
+		"taken as seen", "instances", "given back", "caught up", "asked again",
 	}[p]
 }
 

@@ -133,7 +133,7 @@ func (w *world) sizes() {
 		if want := ipam.Text(ipam.Addresses(texts)); !slices.Equal(want, pool.Spec.IPs) {
 			w.breaks("pool %s shows %v, and has %v", pool.Name, pool.Spec.IPs, want)
 		}
-		w.counted("pool "+pool.Name, pool.Status, len(has), allocated)
+		w.counted("pool "+pool.Name, pool.Status, len(texts), allocated)
 		owner := living[is.Application.UID]
 		wanted := owner != nil && wants(owner, *is)
 		kept := owner == nil && pool.Labels[ipam.ReclaimLabel] == "false"
