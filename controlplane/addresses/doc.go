@@ -17,6 +17,9 @@
 //   - Each write carries the resourceVersion that it was decided on.
 //   - Whoever relies on an IPAddress that an earlier attempt took changes it first
 //     (spec.attempt), so that a deletion on its way fails.
+//   - An address is handed out only when the cache has the claim as the API server has it, and so
+//     what all claims named until then: of an address whose IPAddress somebody deleted, nothing
+//     else says whose it is.
 //   - Before an address of a claim is deleted, something in the claim has changed
 //     (withdrawn, or the phase Releasing), so that a late "Ready" fails.
 package addresses

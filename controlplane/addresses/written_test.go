@@ -91,17 +91,43 @@ func TestCaughtUp(t *testing.T) {
 	}
 }
 
-// TestTakeBack: what a pod gives back to the line is the line's, all of it.
-func TestTakeBack(t *testing.T) {
+var (
+	first, second = types.NamespacedName{Name: "first"}, types.NamespacedName{Name: "second"}
+	both          = []ipam.Need{{Interface: "net1", Pools: []string{"lan"}}, {Interface: "net2", Pools: []string{"lan"}}}
+)
+
+// queue returns a controller with a pool of two addresses, which two pods want, each both of them. The
+// first was granted them.
+func queue() *Controller {
 	c := &Controller{Now: func() time.Time { return time.Time{} }, Wake: func(types.NamespacedName) {}}
 	c.init()
 	c.ledger.SetPools(map[string]ipam.Stock{"lan": {Free: ipam.Addresses([]string{"10.6.0.1", "10.6.0.2"})}})
-	both := []ipam.Need{{Interface: "net1", Pools: []string{"lan"}}, {Interface: "net2", Pools: []string{"lan"}}}
-	first, second := types.NamespacedName{Name: "first"}, types.NamespacedName{Name: "second"}
 	for _, key := range []types.NamespacedName{first, second} {
 		c.line[key] = ipam.Applicant{ID: key.Name, Needs: both}
 		c.serve(types.NamespacedName{})
 	}
+	return c
+}
+
+// TestGrantNamed: a pod doesn't take what it was granted if a claim turned up that names it.
+func TestGrantNamed(t *testing.T) {
+	for name, named := range map[string]bool{"one is named": true, "none is": false} {
+		t.Run(name, func(t *testing.T) {
+			c := queue()
+			if named {
+				c.ledger.Name(ipam.Key{Addr: netip.MustParseAddr("10.6.0.2")})
+			}
+			got, lack := c.apply(&Observed{Key: first, Claim: &v2beta1.SpiderEndpoint{Spec: v2beta1.SpiderEndpointSpec{PodUID: first.Name}}}, both)
+			if (len(got) == 0) != named || (len(lack) > 0) != named {
+				t.Errorf("the pod takes %v and lacks %v", got, lack)
+			}
+		})
+	}
+}
+
+// TestTakeBack: what a pod gives back to the line is the line's, all of it.
+func TestTakeBack(t *testing.T) {
+	c := queue()
 	// An event about the second address says that it is free.
 	c.ledger.Clear(ipam.Key{Addr: netip.MustParseAddr("10.6.0.2")}, ipam.Promise)
 	c.quit(first)
