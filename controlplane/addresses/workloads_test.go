@@ -417,7 +417,8 @@ func (b *bench) collector() (c *collector, stop func()) {
 			}
 			return nil
 		},
-		Wake: func(key types.NamespacedName) { c.mu.Lock(); defer c.mu.Unlock(); c.woken[key] = true },
+		Until: func(func() bool) bool { return true }, // its cache is told nothing
+		Wake:  func(key types.NamespacedName) { c.mu.Lock(); defer c.mu.Unlock(); c.woken[key] = true },
 	}
 	if err := c.OnPools(ctx); err != nil {
 		b.Fatal(err)

@@ -442,6 +442,9 @@ func (a *Agent) look(ctx context.Context, o *observed) error {
 			return fmt.Errorf("%s: %w", w.File(), err)
 		}
 		w.before = a.quiet[w.File()]
+		if w.exists {
+			delete(a.quiet, w.File())
+		}
 		o.wants = append(o.wants, w)
 	}
 	for _, x := range s.sandboxes {
@@ -457,6 +460,9 @@ func (a *Agent) look(ctx context.Context, o *observed) error {
 			return fmt.Errorf("%s: %w", x.File(), err)
 		}
 		x.before, x.has = a.quiet[x.File()], anyIn(x.Addresses, addresses)
+		if !x.quiet() { // what was quiet before doesn't count any more
+			delete(a.quiet, x.File())
+		}
 		o.sandboxes = append(o.sandboxes, x)
 	}
 	if o.lives {

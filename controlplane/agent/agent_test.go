@@ -142,6 +142,39 @@ func TestLateNIC(t *testing.T) {
 	}
 }
 
+// TestSeenBetween: a namespace that isn't seen, is seen, and isn't seen again in the same pass, isn't gone.
+func TestSeenBetween(t *testing.T) {
+	for name, between := range map[string]bool{"seen between": true, "not seen between": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.pod("web", "u")
+			claim := w.claim("web", "u", addr)
+			w.sync(1)
+			b := w.box("web", "u")
+			nic, err := w.add(b)
+			w.ok(err)
+			w.set(b, nic)
+			n := w.nets[b.inode]
+			delete(w.nets, b.inode)
+			w.sync(1)
+			w.delete(p)
+			if between {
+				w.nets[b.inode] = n
+			}
+			w.files.before = func(op, name string) error { // the agent has looked once
+				if op == "write" && name == spool.PodFile("u") {
+					delete(w.nets, b.inode)
+				}
+				return nil
+			}
+			w.sync(1)
+			if w.withdrawn(claim) == between {
+				t.Errorf("withdrawn: %t: want %t", between, !between)
+			}
+		})
+	}
+}
+
 // TestWithdraw checks when a pod that is gone is withdrawn, and that nothing of it is left in
 // the spool then.
 func TestWithdraw(t *testing.T) {
