@@ -157,7 +157,7 @@ func (c *Controller) apply(o *Observed, needs []ipam.Need) ([]ipam.Grant, []ipam
 	if former, ok := c.granted[o.Key]; ok {
 		delete(c.granted, o.Key)
 		if former.uid == uid && slices.EqualFunc(former.got, needs, func(g ipam.Grant, n ipam.Need) bool {
-			return g.Interface == n.Interface && g.IPv6 == n.IPv6 && n.Takes(g.Pool, g.Key.Addr) && c.ledger.Promised(g.Key)
+			return g.Interface == n.Interface && g.IPv6 == n.IPv6 && n.Takes(g.Pool, g.Key.Addr) && !c.ledger.Named(g.Key)
 		}) {
 			return former.got, nil
 		}

@@ -136,7 +136,7 @@ func TestTakeBack(t *testing.T) {
 		t.Fatalf("the second pod is granted %v: want both addresses", got)
 	}
 	for _, g := range got {
-		if !c.ledger.Promised(g.Key) {
+		if !c.ledger.Taken(g.Key) {
 			t.Errorf("%s isn't promised to the second pod any more", g.Key)
 		}
 	}

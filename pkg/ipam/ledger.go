@@ -266,12 +266,8 @@ func (l *Ledger) Taken(k Key) bool {
 	return taken
 }
 
-// Promised reports whether an address is taken for no other reason than that it was granted: nobody
-// turned up since who has it.
-func (l *Ledger) Promised(k Key) bool {
-	m := l.taken[k]
-	return m.named == 0 && m.set&^Kept == Promise
-}
+// Named reports whether claims or nodes name an address.
+func (l *Ledger) Named(k Key) bool { return l.taken[k].named > 0 }
 
 // Marked returns the addresses that have a mark, sorted.
 func (l *Ledger) Marked(m Mark) []Key {
