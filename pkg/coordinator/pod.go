@@ -4,7 +4,9 @@ package coordinator
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/multihome/multihome/pkg/spool"
 )
@@ -13,6 +15,9 @@ import (
 // of pods that have addresses from the spool.
 func ofPod(containerID string) (map[string]json.RawMessage, error) {
 	files, err := spool.OpenDir(spool.Dir)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil // there is a file in the way, and so no spool
+	}
 	if err != nil {
 		return nil, err
 	}
