@@ -128,8 +128,8 @@ func TestDefaultRouteNICOfPod(t *testing.T) {
 	}
 }
 
-// TestDefaultRouteNICOfPodUnreadable: what the spool says of the pod can't be read. ADD says so
-// and goes on by the chain; repair leaves the default route where it is.
+// TestDefaultRouteNICOfPodUnreadable: what the spool says of the pod can't be read. repair says so;
+// it and the ADD of a further NIC leave the default route where it is.
 func TestDefaultRouteNICOfPodUnreadable(t *testing.T) {
 	t.Parallel()
 	s := fixture.EmptySite(t, fixture.ThreeLANs(), fixture.Chained)
@@ -144,4 +144,5 @@ func TestDefaultRouteNICOfPodUnreadable(t *testing.T) {
 	}
 	fixture.Same(t, "repair", before, s.State(t))
 	s.Plug(t, 2, "net2")
+	s.Verify(t, s.Unbound("net1")...)
 }

@@ -147,13 +147,7 @@ func TestSeenBetween(t *testing.T) {
 	for name, between := range map[string]bool{"seen between": true, "not seen between": false} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			p := w.pod("web", "u")
-			claim := w.claim("web", "u", addr)
-			w.sync(1)
-			b := w.box("web", "u")
-			nic, err := w.add(b)
-			w.ok(err)
-			w.set(b, nic)
+			p, claim, b := w.runs("web", "u")
 			n := w.nets[b.inode]
 			delete(w.nets, b.inode)
 			w.sync(1)
@@ -221,13 +215,7 @@ func TestWithdraw(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			p := w.pod("web", "u")
-			claim := w.claim("web", "u", addr)
-			w.sync(1)
-			b := w.box("web", "u")
-			nic, err := w.add(b)
-			w.ok(err)
-			w.set(b, nic)
+			p, claim, b := w.runs("web", "u")
 			w.sync(1)
 			if w.withdrawn(claim) {
 				t.Fatal("withdrawn while the pod lives")
@@ -544,13 +532,7 @@ func TestReboot(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprint("keep=", keep), func(t *testing.T) {
 			w := newWorld(t)
-			p := w.pod("web", "u")
-			claim := w.claim("web", "u", addr)
-			w.sync(1)
-			b := w.box("web", "u")
-			nic, err := w.add(b)
-			w.ok(err)
-			w.set(b, nic)
+			p, claim, b := w.runs("web", "u")
 			w.delete(p)
 			w.reboot(keep)
 			if _, err := spool.Add(w.files, spool.Call{Want: b.Want, Boot: "boot2"}, func() error { return errOver }); err == nil {

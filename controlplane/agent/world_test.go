@@ -249,6 +249,18 @@ func (w *world) box(pod, uid string) box {
 	return b
 }
 
+// runs makes a pod with a claim, and a sandbox that has its address.
+func (w *world) runs(name, uid string) (*corev1.Pod, *v2beta1.SpiderEndpoint, box) {
+	w.t.Helper()
+	p, claim := w.pod(name, uid), w.claim(name, uid, addr)
+	w.sync(1)
+	b := w.box(name, uid)
+	nic, err := w.add(b)
+	w.ok(err)
+	w.set(b, nic)
+	return p, claim, b
+}
+
 var errOver = errors.New("the time is over")
 
 // add runs ADD of the IPAM plugin, without the patience to wait.

@@ -18,7 +18,7 @@ import (
 // mendingCases test what a node's agent keeps right by itself.
 var mendingCases = []testCase{
 	{name: "mending", what: "rules, routes, neighbours and nftables of living pods are deleted, the node gets another address and loses it: the agent brings back what they need; without one they stay broken", run: mending},
-	{name: "mending-hundred", what: "the same with a hundred pods on the node", run: mendingHundred},
+	{name: "mending-hundred", what: "a hundred pods on the node: their rules and nftables, and the node's rules, routes and neighbours are deleted", run: mendingHundred},
 	{name: "service-cidr", what: "a second ServiceCIDR is added: living pods reach a Service in it", run: serviceCIDR},
 }
 
@@ -94,8 +94,9 @@ func comesBack(t *testing.T, after string, pods ...*pod) {
 	fmt.Printf("mending: after %s all requests are answered again, the last of them after %.1f s\n", after, time.Since(began).Seconds())
 }
 
-// mendingHundred has rules, routes and neighbours deleted on a node with a hundred pods, and the
-// rules and nftables in each of them.
+// mendingHundred has routes and neighbours deleted on a node with a hundred pods, and the rules
+// and nftables in each of them, without an agent there; then rules, routes and neighbours on the node, and
+// measures until all requests are answered again.
 func mendingHundred(t *testing.T) {
 	const n = 100
 	installControlplane(t)

@@ -73,9 +73,9 @@ func Run(o Options) error {
 }
 
 // Pods repairs some living pods, by their container IDs. It calls done with each one that has
-// a cached result, or may have one that can't be read, and with the error. Unlike Run, it reads nothing of other pods, and doesn't
-// look for attachments without a cached result. It returns the error of the node's
-// configurations.
+// a cached result, or may have one that can't be read, and with the error. Unlike Run, it reads
+// nothing of other pods, and doesn't look for attachments without a cached result. It returns
+// the error of the node's configurations.
 func Pods(o Options, containerIDs []string, done func(containerID string, err error)) error {
 	confs, err := o.configurations()
 	cached, unread := inspect.CacheOf(o.CacheDirs, containerIDs)
