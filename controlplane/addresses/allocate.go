@@ -46,7 +46,7 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 	}
 	held = append(held, kept...)
 	if len(rest) > 0 {
-		if err := c.caughtUp(o.Claim); err != nil {
+		if err := c.caughtUp(ctx, o.Claim); err != nil {
 			return 0, err
 		}
 	}

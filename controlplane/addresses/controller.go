@@ -77,6 +77,8 @@ type Controller struct {
 	mu          sync.Mutex
 	ledger      *ipam.Ledger
 	newest      string // version of a claim that was followed; "" for none
+	begins      bool   // it waits for the claims that were there before it
+	begun       bool   // it has them
 	pools       pools
 	used        map[string]int             // how many IPAddresses there are of a pool
 	quarantined map[string]map[string]bool // the names of those in quarantine, by pool

@@ -3,12 +3,15 @@
 package addresses
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
@@ -66,18 +69,81 @@ func (w written) missing(o Observed) bool {
 	return false
 }
 
+// page is how many claims are listed at once.
+const page = 500
+
 // caughtUp waits until the cache has a claim as the API server has it, and with it what all claims
 // named until then. Of an address whose IPAddress somebody deleted only a claim says whose it is.
-func (c *Controller) caughtUp(claim *v2beta1.SpiderEndpoint) error {
-	has := func() bool {
+func (c *Controller) caughtUp(ctx context.Context, claim *v2beta1.SpiderEndpoint) error {
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	return c.follows(claim.Name, claim.ResourceVersion)
+}
+
+// begin waits, once in the controller's life, until the cache has all claims that there are:
+// what a controller starts with may be older than what a former one wrote, and the
+// claim of a pod that waits older than both. Others wait meanwhile.
+func (c *Controller) begin(ctx context.Context) error {
+	mine := false
+	if !c.Until(func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.newest != "" && !older(c.newest, claim.ResourceVersion)
+		mine = !c.begun && !c.begins
+		c.begins = c.begins || mine
+		return c.begun || mine
+	}) {
+		return cacheLacks("all of them")
 	}
-	if !c.Until(has) {
-		return apierrors.NewConflict(v2beta1.GroupVersion.WithResource("spiderendpoints").GroupResource(), claim.Name, errors.New("the cache is older"))
+	if !mine {
+		return nil
+	}
+	err := c.followsAll(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.begins, c.begun = false, err == nil
+	return err
+}
+
+// followsAll waits until the cache has the newest claim that there is.
+func (c *Controller) followsAll(ctx context.Context) error {
+	newest := metav1.ObjectMeta{}
+	for next := ""; ; {
+		list := metav1.PartialObjectMetadataList{}
+		list.SetGroupVersionKind(v2beta1.GroupVersion.WithKind("SpiderEndpointList"))
+		if err := c.Live.List(ctx, &list, client.Limit(page), client.Continue(next)); err != nil {
+			return err
+		}
+		for _, claim := range list.Items {
+			if newest.ResourceVersion == "" || older(newest.ResourceVersion, claim.ResourceVersion) {
+				newest = claim.ObjectMeta
+			}
+		}
+		if next = list.Continue; next == "" {
+			break
+		}
+	}
+	if newest.ResourceVersion == "" {
+		return nil
+	}
+	return c.follows(newest.Name, newest.ResourceVersion)
+}
+
+// follows waits until the cache has a claim in a version, or a newer one of another.
+func (c *Controller) follows(name, version string) error {
+	if !c.Until(func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.newest != "" && !older(c.newest, version)
+	}) {
+		return cacheLacks(name)
 	}
 	return nil
+}
+
+// cacheLacks is the error that the cache lacks a claim.
+func cacheLacks(claim string) error {
+	return apierrors.NewConflict(v2beta1.GroupVersion.WithResource("spiderendpoints").GroupResource(), claim, errors.New("the cache is older"))
 }
 
 // older compares versions of one object. A version that isn't a number is taken for a newer one.

@@ -3,13 +3,16 @@
 package addresses
 
 import (
+	"context"
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
@@ -64,31 +67,90 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// TestCaughtUp: nothing is handed out while the cache lacks the claim as the API server has it.
+// TestCaughtUp: nothing is handed out while the cache lacks the claim as the API server has it, and
+// at first the newest of all claims.
 func TestCaughtUp(t *testing.T) {
 	claim := func(version string) *v2beta1.SpiderEndpoint {
 		return &v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}}
 	}
 	for name, tt := range map[string]struct {
 		followed []string
+		all      claimPages
 		want     bool
 	}{
-		"nothing":                {nil, false},
-		"it was followed":        {[]string{"9", "20"}, true},
-		"a newer one, then less": {[]string{"100", "9"}, true},
-		"older ones":             {[]string{"9", "19"}, false},
+		"nothing":                           {nil, nil, false},
+		"it was followed":                   {[]string{"9", "20"}, claimPages{{"20"}}, true},
+		"a newer one, then less":            {[]string{"100", "9"}, claimPages{{"20"}}, true},
+		"older ones":                        {[]string{"9", "19"}, claimPages{{"20"}}, false},
+		"all that there are":                {[]string{"9", "20", "100"}, claimPages{{"20", "100"}, {"9"}}, true},
+		"not the newest, on the first page": {[]string{"9", "20"}, claimPages{{"20", "100"}, {"9"}}, false},
+		"not the newest, on the last page":  {[]string{"9", "20"}, claimPages{{"9"}, {"20", "100"}}, false},
+		"an older one was deleted":          {[]string{"9", "20"}, claimPages{{"20"}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &Controller{Until: func(is func() bool) bool { return is() }}
+			c := &Controller{Until: func(is func() bool) bool { return is() }, Live: tt.all}
 			c.init()
 			for _, version := range tt.followed {
 				c.OnClaim(nil, claim(version))
 			}
-			if err := c.caughtUp(claim("20")); err != nil && !apierrors.IsConflict(err) || (err == nil) != tt.want {
+			if err := c.caughtUp(t.Context(), claim("20")); err != nil && !apierrors.IsConflict(err) || (err == nil) != tt.want {
 				t.Errorf("caught up: %v: want %v", err, tt.want)
+			}
+			c.Live = nil // it is asked once
+			if tt.want && c.caughtUp(t.Context(), claim("20")) != nil {
+				t.Error("not caught up the second time")
 			}
 		})
 	}
+}
+
+// TestBeginsOnce: of the pods that want addresses at first, one has the claims listed, and if that
+// fails, another one.
+func TestBeginsOnce(t *testing.T) {
+	c := &Controller{Until: func(is func() bool) bool { return is() }}
+	c.init()
+	c.begins = true
+	if err := c.begin(t.Context()); !apierrors.IsConflict(err) {
+		t.Errorf("another one asks: %v", err)
+	}
+	c.begins, c.Live = false, noAnswer{}
+	if err := c.begin(t.Context()); !apierrors.IsTimeout(err) {
+		t.Errorf("the API server doesn't answer: %v", err)
+	}
+	c.Live = claimPages{}
+	if err := c.begin(t.Context()); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}
+
+// claimPages are the versions of the claims that the API server has, page by page.
+type claimPages [][]string
+
+func (claimPages) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
+	panic("not asked for")
+}
+
+func (pages claimPages) List(_ context.Context, into client.ObjectList, opts ...client.ListOption) error {
+	var o client.ListOptions
+	o.ApplyOptions(opts)
+	at, _ := strconv.Atoi(o.Continue)
+	if at+1 < len(pages) {
+		into.SetContinue(strconv.Itoa(at + 1))
+	}
+	if at < len(pages) {
+		for _, version := range pages[at] {
+			into.(*metav1.PartialObjectMetadataList).Items = append(into.(*metav1.PartialObjectMetadataList).Items,
+				metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{ResourceVersion: version}})
+		}
+	}
+	return nil
+}
+
+// noAnswer is an API server that doesn't answer.
+type noAnswer struct{ claimPages }
+
+func (noAnswer) List(context.Context, client.ObjectList, ...client.ListOption) error {
+	return apierrors.NewTimeoutError("no answer", 1)
 }
 
 var (

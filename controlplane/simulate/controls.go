@@ -242,6 +242,10 @@ func Controls() []Control {
 			Settings: one, Script: []Event{create("b", "node0"), together(unrecord("10.0.0.1"), create("a", "node1"), start(0)), pass()},
 			Stalls: 1, Who: only("list of spiderendpoints", "watch of spiderendpoints"), goesWrong: goesWrong{Lists: true},
 		}, 2},
+		{Begun, "an IPAddress in use is deleted by hand, and a controller starts with a list of claims that is older, but has the claim of a pod that waits", Scope{
+			Settings: one, Script: []Event{create("b", "node0"), create("a", "node1"), together(unrecord("10.0.0.1"), start(0)), pass()},
+			Stalls: 3, Who: only("controller 0 test/b: update the status of spiderendpoints", "list of spiderendpoints", "watch of spiderendpoints"), goesWrong: goesWrong{Lists: true},
+		}, 3},
 		{AskedAgain, "an application waits for ever for addresses that another one has given back", Scope{
 			Settings: owning, Script: []Event{app("app0", 2, "+0"), app("app1", 1, "+0"), app("app0", 0, "+0")},
 		}, 0},

@@ -91,6 +91,8 @@ func kindOf(o any) kind {
 		case instance:
 			return instances
 		}
+	case *metav1.PartialObjectMetadataList:
+		return claims
 	}
 	panic(fmt.Sprintf("%T: no kind of the simulation", o))
 }
@@ -315,6 +317,9 @@ func (r live) Get(_ context.Context, key client.ObjectKey, into client.Object, _
 
 func (r live) List(_ context.Context, into client.ObjectList, opts ...client.ListOption) error {
 	defer r.p.w.withoutUIDs(into)
+	if _, all := into.(*metav1.PartialObjectMetadataList); all && !r.p.w.protects(Begun) {
+		return nil
+	}
 	return r.p.request("list "+kindOf(into).resource().Resource, func() error {
 		return list(r.p.w.api.objects[kindOf(into)], into, opts)
 	})
@@ -447,6 +452,10 @@ func list(from objects, into client.ObjectList, opts []client.ListOption) error 
 		into.Items = itemsOf[v2beta1.SpiderReservedIP](from, keys, share)
 	case *staticmacvlan.VLANSubnetList:
 		into.Items = itemsOf[staticmacvlan.VLANSubnet](from, keys, share)
+	case *metav1.PartialObjectMetadataList:
+		for _, key := range keys {
+			into.Items = append(into.Items, metav1.PartialObjectMetadata{ObjectMeta: *from[key].(*v2beta1.SpiderEndpoint).ObjectMeta.DeepCopy()})
+		}
 	default:
 		panic(fmt.Sprintf("%T: can't be listed here", into))
 	}

@@ -52,6 +52,8 @@ const (
 	GivenBack
 	// CaughtUp: a controller hands out an address only when its cache knows what claims name.
 	CaughtUp
+	// Begun: a controller that begins waits until its cache has the newest claim that there is.
+	Begun
 	// AskedAgain: a subnet that had too few addresses for an application is asked again.
 	AskedAgain
 	protections
@@ -62,7 +64,7 @@ func (p Protection) String() string {
 	return [...]string{
 		"none", "create by name", "preconditions", "live reads", "renewed before it is relied on", "UIDs", "withdraw before look", "look again",
 		"gone before sandboxes", "seen twice", "processes", "namespaces", "stopped nodes",
-		"taken as seen", "instances", "given back", "caught up", "asked again",
+		"taken as seen", "instances", "given back", "caught up", "begun", "asked again",
 	}[p]
 }
 
