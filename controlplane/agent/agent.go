@@ -196,13 +196,9 @@ func (a *Agent) Unsettled(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list corev1.PodList
-	if err := a.Pods.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+	lives, err := a.lives(ctx)
+	if err != nil {
 		return nil, err
-	}
-	lives := map[string]bool{}
-	for i := range list.Items {
-		lives[pods.UID(&list.Items[i])] = !pods.Finished(&list.Items[i])
 	}
 	busy := map[string]bool{}
 	s := a.spooled()
@@ -222,6 +218,19 @@ func (a *Agent) Unsettled(ctx context.Context) ([]string, error) {
 		if !lives[uid] || busy[uid] || p != nil && len(p.NICs) == 0 {
 			out = append(out, uid)
 		}
+	}
+	return out, nil
+}
+
+// lives returns, by the UIDs of the node's pods, whether they haven't finished, as far as the cache tells.
+func (a *Agent) lives(ctx context.Context) (map[string]bool, error) {
+	var list corev1.PodList
+	if err := a.Pods.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	for i := range list.Items {
+		out[pods.UID(&list.Items[i])] = !pods.Finished(&list.Items[i])
 	}
 	return out, nil
 }
@@ -372,6 +381,7 @@ func (a *Agent) bring(ctx context.Context, o *observed) (again bool, err error) 
 		}
 		changed := false
 		again = false
+		clear(quiet) // the last look counts
 		for _, x := range decide(*o) {
 			switch x.verb {
 			case remove:

@@ -169,6 +169,33 @@ func TestSeenBetween(t *testing.T) {
 	}
 }
 
+// TestSeenLast: what a later look of a pass sees counts, and not what an earlier one didn't see.
+func TestSeenLast(t *testing.T) {
+	for name, seen := range map[string]bool{"seen in the second look": true, "not seen in the second look": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			_, _, b := w.runs("web", "u")
+			n := w.nets[b.inode]
+			delete(w.nets, b.inode)
+			w.files.before = func(op, name string) error { // the agent has looked once
+				if seen && op == "write" && name == spool.PodFile("u") {
+					w.nets[b.inode] = n
+				}
+				return nil
+			}
+			ip := &v1alpha1.IPAddress{} // which has the file in pods/ written anew
+			w.ok(w.c.Get(t.Context(), client.ObjectKey{Name: addr}, ip))
+			w.delete(ip)
+			w.sync(1)
+			delete(w.nets, b.inode)
+			w.sync(1)
+			if has := slices.ContainsFunc(w.left(), func(file string) bool { return strings.HasPrefix(file, "sandboxes/") }); has != seen {
+				t.Errorf("after one look more, the sandbox's file is there: %t: want %t", has, seen)
+			}
+		})
+	}
+}
+
 // TestWithdraw checks when a pod that is gone is withdrawn, and that nothing of it is left in
 // the spool then.
 func TestWithdraw(t *testing.T) {

@@ -20,12 +20,12 @@ const mostConflicts = 64
 // noted is what is known about an address of a pod's NIC that another machine has.
 type noted struct {
 	spool.Conflict
-	claimed bool // the pod has a claim
-	named   bool // which names the address
-	held    bool // by the IPAddress
-	served  bool // an ADD may get it
-	used    bool // a sandbox of the pod has it
-	works   bool // so has one that was made after the note
+	known  bool // the pod has a claim, or lives
+	named  bool // which names the address
+	held   bool // by the IPAddress
+	served bool // an ADD may get it
+	used   bool // a sandbox of the pod has it
+	works  bool // so has one that was made after the note
 }
 
 // keep reports whether the note is still of use, and withdrawn whether nothing of the pod on the
@@ -33,7 +33,7 @@ type noted struct {
 func (n noted) keep() (withdrawn, keep bool) {
 	withdrawn = !n.named && !n.served && !n.used
 	switch {
-	case !n.claimed: // the pod is gone, or about to
+	case !n.known: // the pod is gone, or about to
 		return withdrawn, false
 	case n.named && n.works: // the other machine is gone, or ADD will say the same again
 		return false, false
@@ -85,11 +85,15 @@ func (a *Agent) conflict(ctx context.Context, note spool.Conflict, boxes []sandb
 	n.used = n.used || slices.ContainsFunc(boxes, in)
 	n.works = slices.ContainsFunc(boxes, func(s sandbox) bool { return in(s) && s.ContainerID != note.ContainerID && !s.Gone })
 	c, err := claimOf(note.Namespace, note.Pod, note.UID)
-	if err != nil || c == nil {
+	if err != nil {
 		return n, err
 	}
-	n.claimed = true
-	if c.Status.Current != nil {
+	lives, err := a.lives(ctx)
+	if err != nil {
+		return n, err
+	}
+	n.known = c != nil || lives[note.UID] // of a claim that somebody deleted the controller makes another
+	if c != nil && c.Status.Current != nil {
 		list, err := nics(c)
 		if err != nil { // what it names isn't known
 			n.named = true

@@ -23,14 +23,14 @@ func TestKeep(t *testing.T) {
 		n               noted
 		withdrawn, keep bool
 	}{
-		{"new", noted{claimed: true, named: true, served: true, used: true}, false, true},
-		{"and its sandbox is gone", noted{claimed: true, named: true, served: true}, false, true},
-		{"a later sandbox works", noted{claimed: true, named: true, served: true, used: true, works: true}, false, false},
-		{"the claim has another address", noted{claimed: true, held: true, served: true, used: true}, false, true},
-		{"which is served", noted{claimed: true, used: true}, false, true},
-		{"a later sandbox has the former one", noted{claimed: true, used: true, works: true}, false, true},
-		{"nothing of the pod has it", noted{claimed: true, held: true}, true, true},
-		{"the controller knows", noted{claimed: true}, true, false},
+		{"new", noted{known: true, named: true, served: true, used: true}, false, true},
+		{"and its sandbox is gone", noted{known: true, named: true, served: true}, false, true},
+		{"a later sandbox works", noted{known: true, named: true, served: true, used: true, works: true}, false, false},
+		{"the claim has another address", noted{known: true, held: true, served: true, used: true}, false, true},
+		{"which is served", noted{known: true, used: true}, false, true},
+		{"a later sandbox has the former one", noted{known: true, used: true, works: true}, false, true},
+		{"nothing of the pod has it", noted{known: true, held: true}, true, true},
+		{"the controller knows", noted{known: true}, true, false},
 		{"the pod is gone", noted{held: true, used: true}, false, false},
 	} {
 		if withdrawn, keep := x.n.keep(); withdrawn != x.withdrawn || keep != x.keep {
@@ -111,14 +111,18 @@ func TestConflict(t *testing.T) {
 
 // TestConflictOver: a note goes with its pod, and when a later ADD got through.
 func TestConflictOver(t *testing.T) {
-	for name, end := range map[string]func(w *world, c *v2beta1.SpiderEndpoint){
-		"the pod is gone": func(w *world, c *v2beta1.SpiderEndpoint) { w.delete(c) },
-		"a later ADD":     func(w *world, _ *v2beta1.SpiderEndpoint) { _, err := w.add(w.box("web", "u")); w.ok(err) },
-		"the control":     nil,
+	for name, x := range map[string]struct {
+		end  func(w *world, p, c client.Object)
+		over bool
+	}{
+		"the pod is gone":   {func(w *world, p, c client.Object) { w.delete(p); w.delete(c) }, true},
+		"a later ADD":       {func(w *world, _, _ client.Object) { _, err := w.add(w.box("web", "u")); w.ok(err) }, true},
+		"the claim is gone": {func(w *world, _, c client.Object) { w.delete(c) }, false},
+		"nothing happens":   {func(*world, client.Object, client.Object) {}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.pod("web", "u")
+			p := w.pod("web", "u")
 			claim := w.claim("web", "u", addr)
 			w.sync(1)
 			b := w.box("web", "u")
@@ -126,14 +130,13 @@ func TestConflictOver(t *testing.T) {
 			w.ok(err)
 			w.ok(spool.NoteConflict(w.files, spool.Attachment{ContainerID: b.ContainerID, Interface: "eth0"}, netip.MustParseAddr(addr), "02:00:00:00:00:09", time.Time{}))
 			w.del(b)
+			delete(w.nets, b.inode)
 			w.sync(1)
-			if end != nil {
-				end(w, claim)
-			}
-			w.sync(1)
+			x.end(w, p, claim)
+			w.sync(3)
 			notes, err := spool.Conflicts(w.files)
 			w.ok(err)
-			if (len(notes) > 0) != (end == nil) || len(notes) != len(w.nodeSpool().Status.Conflicts) {
+			if (len(notes) == 0) != x.over || len(notes) != len(w.nodeSpool().Status.Conflicts) {
 				t.Errorf("notes %+v, NodeSpool %+v", notes, w.nodeSpool().Status.Conflicts)
 			}
 		})
