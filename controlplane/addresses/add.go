@@ -426,6 +426,7 @@ func (f *follower) synced(ctx context.Context) bool {
 // Collect has everything looked at again: what no event told of, or what an event that was
 // lost would have.
 func (c *Controller) Collect(ctx context.Context) error {
+	c.lead()
 	var claims v2beta1.SpiderEndpointList
 	var held v1alpha1.IPAddressList
 	for _, list := range []client.ObjectList{&claims, &held} {
@@ -453,7 +454,7 @@ func (c *Controller) Collect(ctx context.Context) error {
 	for _, l := range c.lost {
 		names[l.key] = true
 	}
-	for name := range names {
+	for _, name := range slices.SortedFunc(maps.Keys(names), compareNames) {
 		c.Wake(name)
 	}
 	c.mu.Unlock()

@@ -496,6 +496,16 @@ func get[T client.Object](ctx context.Context, from client.Reader, key client.Ob
 	return into, nil
 }
 
+// namespace reads a namespace of Kubernetes; nil if there is none. The cache may have a pod before its
+// namespace, and no event would tell of that.
+func (c *Controller) namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
+	key := client.ObjectKey{Name: name}
+	if n, err := get(ctx, c.Cache, key, &corev1.Namespace{}); err != nil || n != nil {
+		return n, err
+	}
+	return get(ctx, c.Live, key, &corev1.Namespace{})
+}
+
 // observeAddresses reads the IPAddresses that pods of the name hold, and those that its claim
 // names.
 func (c *Controller) observeAddresses(ctx context.Context, from client.Reader, o *Observed, nodes map[string]bool) error {

@@ -197,10 +197,11 @@ func (o Observed) lost() Step {
 }
 
 // missed reports whether a lost IPAddress is to be made again. Where the pod has a claim, that
-// says which addresses it has.
+// says which addresses it has; but not which one, in quarantine, it had.
 func (o Observed) missed(a *v1alpha1.IPAddress) bool {
 	h := a.Spec.Holders[0]
-	return o.Addresses[a.Name] == nil && (o.Claim == nil || o.Claim.Spec.PodUID != h.PodUID) && !o.settled(h.Node, h.MachineID, h.PodUID)
+	claims := o.Claim != nil && o.Claim.Spec.PodUID == h.PodUID && (a.Spec.State != v1alpha1.Quarantined || Named(o.Claim)[a.Name] != nil)
+	return o.Addresses[a.Name] == nil && !claims && !o.settled(h.Node, h.MachineID, h.PodUID)
 }
 
 // sandboxes makes again the IPAddresses of sandboxes that a node reports. A report about a pod

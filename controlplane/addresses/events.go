@@ -31,7 +31,7 @@ func (c *Controller) OnAddress(former, now *v1alpha1.IPAddress) {
 	switch now {
 	case nil:
 		k := keyOf(former)
-		if !c.deleted[former.UID] && c.leads && former.Spec.State == v1alpha1.Allocated && len(former.Spec.Holders) > 0 {
+		if !c.deleted[former.UID] && c.leads && former.Spec.State != v1alpha1.Reserved && len(former.Spec.Holders) > 0 {
 			h := former.Spec.Holders[0]
 			l := lostAddress{types.NamespacedName{Namespace: h.Namespace, Name: h.Pod}, former.DeepCopy()}
 			c.lost[former.Name] = l
@@ -161,7 +161,7 @@ func (c *Controller) named(former, now map[ipam.Key]bool) {
 			c.ledger.Name(k)
 		}
 	}
-	for k := range former {
+	for _, k := range slices.SortedFunc(maps.Keys(former), ipam.Key.Compare) { // what is free first is handed out first
 		if !now[k] && c.ledger.Unname(k) {
 			freed = true
 		}

@@ -96,7 +96,7 @@ func (c *Controller) needs(ctx context.Context, o *Observed, claim *v2beta1.Spid
 			return nil, "", "", err
 		}
 	}
-	ns, err := get(ctx, c.Cache, client.ObjectKey{Name: o.Key.Namespace}, &corev1.Namespace{})
+	ns, err := c.namespace(ctx, o.Key.Namespace)
 	if err != nil {
 		return nil, "", "", err
 	}

@@ -5,6 +5,7 @@ package addresses
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -58,11 +59,14 @@ func (o Observed) reported(do func(r Reported, a *v1alpha1.IPAddress)) {
 // conflicts returns the next step about addresses that other machines have. Each is put into
 // quarantine first, while the pod holds it and its claim names it. Then the claim gets another
 // one. At last its node says that nothing there has it any more, and the pod doesn't hold it
-// any more.
+// any more. If there is no other one, and the node says nothing of a conflict any more, a later ADD has got it and
+// nobody answered: the pod has it as before.
 func (o Observed) conflicts() Step {
 	named, uid := Named(o.Claim), o.Claim.Spec.PodUID
 	var next Step
+	said := map[string]bool{}
 	o.reported(func(r Reported, a *v1alpha1.IPAddress) {
+		said[a.Name] = true
 		switch isNamed := named[a.Name] != nil; {
 		case next.Kind != Nothing:
 		case isNamed && a.Spec.State == v1alpha1.Allocated && !r.Withdrawn && o.stays(r, a) == "":
@@ -72,9 +76,15 @@ func (o Observed) conflicts() Step {
 			next = Step{Kind: GiveBack, Address: a, UID: uid}
 		}
 	})
-	for name := range named {
-		if next.Kind == Nothing && o.Addresses[name].Spec.State == v1alpha1.Quarantined {
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		switch a := o.Addresses[name]; {
+		case next.Kind != Nothing || a.Spec.State != v1alpha1.Quarantined:
+		case said[name] || o.Nodes[o.Claim.Spec.NodeName].Spool == nil:
 			next = Step{Kind: Allocate}
+		default:
+			a = a.DeepCopy()
+			a.Spec.State, a.Spec.Quarantine = v1alpha1.Allocated, nil
+			next = Step{Kind: UpdateAddress, Address: a}
 		}
 	}
 	return next

@@ -67,7 +67,8 @@ func TestDecideConflict(t *testing.T) {
 		{"of static-ip: auto", "quarantine " + a, "", mine(conflict("node1", "m1", "1", a, false), nics(ipam.StaticNIC{}))},
 		{"when many are in quarantine", "nothing", "proxy ARP", mine(conflict("node1", "m1", "1", a, false), func(o *seen) { o.Crowded = map[string]bool{"a": true} })},
 		{"in quarantine", "allocate", "", mine(conflict("node1", "m1", "1", a, false), confined(a))},
-		{"and the report is gone", "allocate", "", mine(confined(a))},
+		{"and there is no report", "allocate", "", mine(confined(a))},
+		{"and the node reports no conflict any more", "update address " + a, "", mine(confined(a), node(says("m1", nil, nil)))},
 		{"replaced, but not yet withdrawn", "nothing", "", observed(pod("1"), claim("1", has(b)), held(a, "1"), held(b, "1"), confined(a), conflict("node1", "m1", "1", a, false))},
 		{"replaced, and withdrawn", "give back " + a, "", observed(pod("1"), claim("1", has(b)), held(a, "1"), held(b, "1"), confined(a), conflict("node1", "m1", "1", a, true))},
 		{"withdrawn on another machine", "nothing", "", observed(pod("1"), claim("1", has(b)), held(a, "1"), held(b, "1"), confined(a), conflict("node1", "m2", "1", a, true))},
@@ -86,11 +87,44 @@ func TestDecideConflict(t *testing.T) {
 			}
 		})
 	}
+	kept := addresses.Decide(mine(confined(a), node(says("m1", nil, nil)))).Address
+	if kept == nil || kept.Spec.State != v1alpha1.Allocated || kept.Spec.Quarantine != nil || !kept.HeldBy("1") {
+		t.Errorf("kept, it is %+v", kept)
+	}
 	back := addresses.Returned(&v1alpha1.IPAddress{Spec: v1alpha1.IPAddressSpec{
 		State: v1alpha1.Quarantined, Quarantine: &v1alpha1.Quarantine{Since: early}, Holders: []v1alpha1.Holder{{PodUID: "1"}},
 	}}, "1", late)
 	if back == nil || back.Spec.State != v1alpha1.Quarantined || len(back.Spec.Holders) > 0 || back.Spec.Quarantine == nil {
 		t.Errorf("given back, it is %+v", back)
+	}
+}
+
+// TestLostInQuarantine: an IPAddress in quarantine that somebody deletes while a pod holds it is made again as it was.
+// The claim names another one by then, and the pod's sandbox may still have it.
+func TestLostInQuarantine(t *testing.T) {
+	const a, b = "10.1.0.5", "10.1.0.6"
+	for _, x := range []struct {
+		name, want string
+		state      string
+		o          seen
+	}{
+		{"in quarantine", "create address " + a, v1alpha1.Quarantined, observed(pod("1"), claim("1", has(b)), held(b, "1"))},
+		{"not in quarantine, and the claim names another one", "nothing", v1alpha1.Allocated, observed(pod("1"), claim("1", has(b)), held(b, "1"))},
+		{"in quarantine, and the node is off", "nothing", v1alpha1.Quarantined, observed(pod("1"), claim("1", has(b)), held(b, "1"), node(fenced))},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			lost := address(a, "p", "1")
+			lost.Spec.State = x.state
+			x.o.Lost = []*v1alpha1.IPAddress{lost}
+			x.o.Addresses[a] = nil
+			s := addresses.Decide(x.o)
+			if got := describe(s); got != x.want {
+				t.Errorf("it decides to %s, want %s", got, x.want)
+			}
+			if s.Kind == addresses.CreateAddress && s.Address.Spec.State != x.state {
+				t.Errorf("it is made as %s", s.Address.Spec.State)
+			}
+		})
 	}
 }
 

@@ -5,7 +5,6 @@ package addresses
 import (
 	"context"
 
-	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/multihome/multihome/controlplane/api/nad"
@@ -54,7 +53,7 @@ func (c *Controller) NICs(ctx context.Context, pod ipam.PodFacts) (all []ipam.At
 	if wrong != nil || len(all) == 0 {
 		return all, intent, wrong, nil
 	}
-	ns, err := get(ctx, c.Cache, client.ObjectKey{Name: pod.Namespace}, &corev1.Namespace{})
+	ns, err := c.namespace(ctx, pod.Namespace)
 	if err != nil || ns == nil {
 		return all, intent, nil, err
 	}

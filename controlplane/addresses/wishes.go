@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
@@ -32,7 +31,7 @@ func (c *Controller) wishes(ctx context.Context, o *Observed) error {
 	case len(all) == 0 && len(asked) == 0:
 		return nil
 	}
-	ns, err := get(ctx, c.Cache, client.ObjectKey{Name: o.Key.Namespace}, &corev1.Namespace{})
+	ns, err := c.namespace(ctx, o.Key.Namespace)
 	if err != nil || ns == nil { // without its namespace the pod is about to go
 		return err
 	}

@@ -85,18 +85,22 @@ func (c *Controller) caughtUp(ctx context.Context, claim *v2beta1.SpiderEndpoint
 // what a controller starts with may be older than what a former one wrote, and the
 // claim of a pod that waits older than both. Others wait meanwhile.
 func (c *Controller) begin(ctx context.Context) error {
-	mine := false
 	if !c.Until(func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		mine = !c.begun && !c.begins
-		c.begins = c.begins || mine
-		return c.begun || mine
+		return c.begun || !c.begins
 	}) {
 		return cacheLacks("all of them")
 	}
-	if !mine {
+	c.mu.Lock()
+	begun, others := c.begun, c.begins
+	c.begins = !begun
+	c.mu.Unlock()
+	switch {
+	case begun:
 		return nil
+	case others:
+		return c.begin(ctx)
 	}
 	err := c.followsAll(ctx)
 	c.mu.Lock()
