@@ -54,6 +54,7 @@ type sandbox struct {
 	seen                    bool // the agent saw it when it looked last
 	overdue                 bool // the runtime waits no longer for its ADDs
 	addresses               map[string][]ipam.Key
+	added                   map[string]bool // interfaces whose ADD succeeded
 }
 
 func (s *sandbox) has(k ipam.Key) bool {
@@ -343,7 +344,8 @@ func (m *machine) makeSandbox(p *corev1.Pod) {
 	id := fmt.Sprintf("c%d", m.w.names)
 	s := &sandbox{
 		id: id, uid: string(p.UID), namespace: p.Namespace, pod: p.Name,
-		netns: netns.ID{Path: "/run/netns/" + id, Inode: m.w.inodes}, exists: true, seen: true, addresses: map[string][]ipam.Key{},
+		netns: netns.ID{Path: "/run/netns/" + id, Inode: m.w.inodes}, exists: true, seen: true,
+		addresses: map[string][]ipam.Key{}, added: map[string]bool{},
 	}
 	if id := identities.Of(p); id != nil {
 		s.identity = fmt.Sprintf("%s %d", identities.KeyOf(id), ptr.Deref(id.Ordinal, 0))
@@ -356,7 +358,7 @@ func (m *machine) makeSandbox(p *corev1.Pod) {
 		add := m.call(fmt.Sprintf("ADD %s %s of %s", s.id, nic.Interface, p.Name), func() { m.add(s, nic) })
 		add.giveUp = func() { s.overdue = true; m.w.note("%s: the runtime waits no longer for %s", m.node, s.id) }
 		m.w.until(func() bool { return add.done || s.overdue })
-		if s.addresses[nic.Interface] == nil {
+		if !s.added[nic.Interface] {
 			s.dead, m.failed[s.uid] = true, true
 			return
 		}
@@ -413,6 +415,19 @@ func (m *machine) add(s *sandbox, nic v2beta1.EndpointNIC) {
 	}
 	m.w.check(s)
 	m.w.keeps(s)
+	s.added[ifname] = m.w.Strangers == 0 || m.detect(s, ifname)
+}
+
+// detect is coordinator's detectIPConflict, after macvlan. It reports whether no other machine answers.
+func (m *machine) detect(s *sandbox, ifname string) bool {
+	m.w.step("probe the addresses of %s in %s", ifname, s.id)
+	for _, k := range s.addresses[ifname] {
+		if slices.Contains(m.w.strange, k.Addr) {
+			_ = spool.NoteConflict(m.files, spool.Attachment{ContainerID: s.id, Interface: ifname}, k.Addr, "02:00:00:00:00:01", m.w.now)
+			return false
+		}
+	}
+	return true
 }
 
 // del is DEL of macvlan with multihome-ipam, which is called before the interface is gone.

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -154,6 +155,9 @@ func (m *machine) register() {
 	}))
 }
 
+// collector is what a controller does now and then, beside its events.
+const collector = "the collector"
+
 // startController starts a controller that knows nothing yet.
 func (w *world) startController(p *process) {
 	w.names++
@@ -202,6 +206,10 @@ func (w *world) startController(p *process) {
 			}
 		}
 		ns, pod, isPod := strings.Cut(what, "/")
+		if what == collector {
+			_ = c.Collect(context.Background())
+			return
+		}
 		if !isPod {
 			if c.ReconcileNode(context.Background(), what) != nil {
 				p.later = append(p.later, what)
@@ -525,6 +533,7 @@ func (w *world) faults() []action {
 		}})
 	}
 	out = append(out, w.applicationFaults()...)
+	out = append(out, w.strangers()...)
 	out = append(out,
 		action{8, w.stallOne},
 		action{2, w.pause},
@@ -540,7 +549,7 @@ func (w *world) faults() []action {
 		}})
 	for _, p := range w.ctrls {
 		if p.up {
-			out = append(out, action{1, p.crash})
+			out = append(out, action{1, p.crash}, action{1, func() { p.add(collector) }})
 		} else {
 			out = append(out, action{6, func() { w.startController(p) }})
 		}
@@ -572,6 +581,39 @@ func (w *world) faults() []action {
 		}})
 	}
 	return out
+}
+
+// strangers returns what other machines of the LAN do, and what makes a quarantine end.
+func (w *world) strangers() []action {
+	var out []action
+	if len(w.strange) < w.Strangers {
+		out = append(out, action{2, func() {
+			net := w.pick.choose(make1(w.Pools + w.Subnets))
+			if net >= w.Pools {
+				net += 100 - w.Pools
+			}
+			a := netip.AddrFrom4([4]byte{10, byte(net), 0, byte(1 + w.pick.choose(make1(w.Addresses)))})
+			w.strange = append(w.strange, a)
+			w.note("another machine has %s", a)
+		}})
+	}
+	if len(w.strange) > 0 {
+		out = append(out, action{1, func() { w.note("no other machine has %s any more", w.strange[0]); w.strange = w.strange[1:] }})
+	}
+	if w.quarantines() {
+		out = append(out, action{1, func() { w.note("an hour passes"); w.now = w.now.Add(time.Hour) }})
+	}
+	return out
+}
+
+// quarantines reports whether an address is in quarantine.
+func (w *world) quarantines() bool {
+	for _, o := range w.api.objects[addresses] {
+		if quarantined(o.(*v1alpha1.IPAddress)) {
+			return true
+		}
+	}
+	return false
 }
 
 // again has the process look again at what it left for later.
@@ -795,7 +837,12 @@ func (w *world) calmDown() {
 			w.startController(p)
 		}
 	}
-	if w.rest(); w.broken == "" {
+	w.strange = nil
+	if w.rest(); w.quarantines() && w.broken == "" {
+		w.now = w.now.Add(2 * time.Hour)
+		w.rest()
+	}
+	if w.broken == "" {
 		w.complete()
 		w.sizes()
 	}
@@ -855,18 +902,9 @@ func (w *world) rest() {
 		w.now = w.now.Add(30 * time.Second)
 		for _, p := range w.ctrls[:1] {
 			p.again()
-			for _, k := range []kind{pods, claims} { // the collector
-				for _, key := range sortedKeys(p.view.objects[k]) {
-					p.add(key.String())
-				}
-			}
+			p.add(collector)
 			for _, key := range sortedKeys(p.view.objects[spools]) {
 				p.add(key.Name)
-			}
-			for _, key := range sortedKeys(p.view.objects[addresses]) {
-				for _, h := range p.view.objects[addresses][key].(*v1alpha1.IPAddress).Spec.Holders {
-					p.add(h.Namespace + "/" + h.Pod)
-				}
 			}
 		}
 		for _, m := range w.machines {
@@ -943,7 +981,7 @@ func (w *world) complete() {
 		for name := range controller.Named(c) {
 			out[name] = true
 		}
-		if c.Status.Phase != v2beta1.Allocated && w.room(p) {
+		if c.Status.Phase != v2beta1.Allocated && w.room(p) && !w.afterOthers(p) {
 			w.breaks("pod %s (%s) has no addresses, and its pools have some", key, p.UID)
 			return
 		}
@@ -980,6 +1018,21 @@ func (w *world) room(p *corev1.Pod) bool {
 		}
 	}
 	return true
+}
+
+// afterOthers reports whether an older pod has waited so long for a pool that it comes first there.
+func (w *world) afterOthers(p *corev1.Pod) bool {
+	for key, o := range w.api.objects[pods] {
+		other := o.(*corev1.Pod)
+		c, _ := w.api.objects[claims][key].(*v2beta1.SpiderEndpoint)
+		waits := c != nil && c.Status.Phase != v2beta1.Allocated && w.now.Sub(other.CreationTimestamp.Time) > ipam.Patience && !w.room(other)
+		if waits && other.CreationTimestamp.Time.Before(p.CreationTimestamp.Time) && slices.ContainsFunc(nicsOf(other), func(n v2beta1.EndpointNIC) bool {
+			return slices.ContainsFunc(nicsOf(p), func(own v2beta1.EndpointNIC) bool { return own.IPv4Pools[0] == n.IPv4Pools[0] })
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // empty checks that nothing is left of pods that are gone.

@@ -86,8 +86,11 @@ type Settings struct {
 	Controllers int
 	Steps       int  // before everything comes to rest
 	UserDeletes bool // of claims, IPAddresses, NodeSpools and spools
-	Without     []Protection
-	Trace       bool // note each step
+	// Strangers is how many other machines of the LAN have an address of a pool or subnet at a time, at most.
+	// coordinator detects that.
+	Strangers int
+	Without   []Protection
+	Trace     bool // note each step
 	// Applications, of up to so many replicas, and the subnets of which they have their pools, each of as
 	// many addresses as a pool.
 	Deployments, StatefulSets, VirtualMachines, Replicas, Subnets int

@@ -98,6 +98,13 @@ func frees(list []*v1alpha1.IPAddress) int {
 	return len(slices.DeleteFunc(slices.Clone(list), func(a *v1alpha1.IPAddress) bool { return !free(a) }))
 }
 
+// allocated returns how many addresses pods have, without those in quarantine.
+func allocated(list []*v1alpha1.IPAddress) int {
+	return len(slices.DeleteFunc(slices.Clone(list), func(a *v1alpha1.IPAddress) bool { return a.Spec.State != v1alpha1.Allocated }))
+}
+
+func quarantined(a *v1alpha1.IPAddress) bool { return a.Spec.State == v1alpha1.Quarantined }
+
 // sizes checks that each pool of an application that lives has as many addresses as it is to have,
 // that those of others are gone, and that all counts are right.
 func (w *world) sizes() {
@@ -119,21 +126,17 @@ func (w *world) sizes() {
 		}
 		has := members[pool.Name]
 		var texts []string
-		allocated := 0
 		for _, a := range has {
 			// One that a late write put into a pool of another subnet stays as long as a pod uses it.
 			if pool.Spec.Prefix().Contains(netip.MustParseAddr(a.Spec.Address)) {
 				sums[is.Subnet]++
 				texts = append(texts, a.Spec.Address)
 			}
-			if a.Spec.State == v1alpha1.Allocated {
-				allocated++
-			}
 		}
 		if want := ipam.Text(ipam.Addresses(texts)); !slices.Equal(want, pool.Spec.IPs) {
 			w.breaks("pool %s shows %v, and has %v", pool.Name, pool.Spec.IPs, want)
 		}
-		w.counted("pool "+pool.Name, pool.Status, len(texts), allocated)
+		w.counted("pool "+pool.Name, pool.Status, len(texts), allocated(has))
 		owner := living[is.Application.UID]
 		wanted := owner != nil && wants(owner, *is)
 		kept := owner == nil && pool.Labels[ipam.ReclaimLabel] == "false"
@@ -146,7 +149,7 @@ func (w *world) sizes() {
 	}
 	for _, key := range sortedKeys(w.api.objects[subnets]) {
 		s := w.api.objects[subnets][key].(*v2beta1.SpiderSubnet)
-		w.counted("subnet "+s.Name, s.Status, w.Addresses, sums[s.Name]+len(members[ipam.SubnetPool+s.Name]))
+		w.counted("subnet "+s.Name, s.Status, w.Addresses, sums[s.Name]+allocated(members[ipam.SubnetPool+s.Name]))
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if a := members[name][0]; a.Spec.Application != nil && w.api.objects[pools][types.NamespacedName{Name: name}] == nil && frees(members[name]) > 0 {
@@ -200,7 +203,8 @@ func (w *world) sizesOf(o client.Object, members map[string][]*v1alpha1.IPAddres
 		}
 		number, err := ipam.ParseNumber(templateOf(o).Annotations[ipam.IPNumberAnnotation])
 		must(err)
-		size, has := number.Size(replicasOf(o)), members[pool.Name]
+		size := number.Size(replicasOf(o))
+		has := slices.DeleteFunc(slices.Clone(members[pool.Name]), quarantined) // of these the pool has one more each
 		switch {
 		case len(has) > size && frees(has) > 0:
 			w.breaks("pool %s has %d addresses, %d of them free, and is to have %d", pool.Name, len(has), frees(has), size)

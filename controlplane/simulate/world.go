@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -70,6 +71,7 @@ type world struct {
 	policy  identities.Policy
 	first   map[string]string // the first address of each identity
 	managed workloads
+	strange []netip.Addr // addresses that other machines of the LAN have
 
 	// Of these each act makes use, and no other one afterwards.
 	actions []action
