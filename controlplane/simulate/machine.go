@@ -354,7 +354,7 @@ func (m *machine) makeSandbox(p *corev1.Pod) {
 		}
 	}
 	m.sandboxes = append(m.sandboxes, s)
-	for _, nic := range nicsOf(p) {
+	for _, nic := range m.w.nicsOf(p) {
 		add := m.call(fmt.Sprintf("ADD %s %s of %s", s.id, nic.Interface, p.Name), func() { m.add(s, nic) })
 		add.giveUp = func() { s.overdue = true; m.w.note("%s: the runtime waits no longer for %s", m.node, s.id) }
 		m.w.until(func() bool { return add.done || s.overdue })
@@ -390,7 +390,7 @@ func (m *machine) add(s *sandbox, nic v2beta1.EndpointNIC) {
 	m.w.names++
 	c := spool.Call{Boot: fmt.Sprintf("%s-%d", m.id, m.boot), Want: spool.Want{
 		Namespace: s.namespace, Pod: s.pod, UID: m.w.uidOf(s.pod, s.uid), ContainerID: s.id, Interface: ifname,
-		Call: fmt.Sprintf("%x", m.w.names), Network: "lan", Netns: s.netns, DefaultIPv4IPPool: nic.IPv4Pools,
+		Call: fmt.Sprintf("%x", m.w.names), Network: "lan", Netns: s.netns, DefaultIPv4IPPool: nic.IPv4Pools, DefaultIPv6IPPool: nic.IPv6Pools,
 	}}
 	expired := false
 	got, err := spool.Add(m.w.filesOfAdd(m.files), c, func() error {

@@ -32,15 +32,22 @@ type user struct {
 	late []lateRequest
 }
 
-// nicsOf returns the NICs of a simulated pod, each with its pool: its network has the pool's
-// name.
-func nicsOf(p *corev1.Pod) []v2beta1.EndpointNIC {
+// nicsOf returns the NICs of a simulated pod, each with its pools: its network has the IPv4 pool's
+// name, and in a world with two families the IPv6 pool beside it.
+func (w *world) nicsOf(p *corev1.Pod) []v2beta1.EndpointNIC {
 	var out []v2beta1.EndpointNIC
 	for i, pool := range strings.Split(p.Annotations[networks], ",") {
-		out = append(out, v2beta1.EndpointNIC{Interface: fmt.Sprintf("net%d", i+1), IPv4Pools: []string{pool}})
+		n := v2beta1.EndpointNIC{Interface: fmt.Sprintf("net%d", i+1), IPv4Pools: []string{pool}}
+		if w.dual {
+			n.IPv6Pools = []string{pool + second}
+		}
+		out = append(out, n)
 	}
 	return out
 }
+
+// second is what the name of the IPv6 pool beside an IPv4 pool ends with.
+const second = "-v6"
 
 // Result is how a schedule ended.
 type Result struct {
@@ -63,6 +70,7 @@ func run(pick chooser, s Settings) Result {
 	w.faultRate = []int{8, 25, 80}[pick.choose(make1(3))]
 	w.disturbance = []int{15, 40, 100}[pick.choose(make1(3))]
 	w.twoLead = w.chance(2)
+	w.dual = s.Dual && w.chance(2)
 	w.deleted = []kind{claims, addresses}[pick.choose(make1(2))]
 	if w.hasWorkloads() {
 		w.policy = identities.Policy{RetainScaled: w.chance(2), RetainDeleted: w.chance(2)}
@@ -104,16 +112,23 @@ func (w *world) end() {
 // build makes the cluster as it is at first.
 func (w *world) build() {
 	must(w.api.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "test"}}))
-	for i := range w.Pools {
-		must(w.api.create(&nad.NetworkAttachmentDefinition{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "test", Name: fmt.Sprintf("p%d", i)},
-			Spec:       nad.Spec{Config: fmt.Sprintf(`{"cniVersion":"1.0.0","name":"lan","type":"macvlan","ipam":{"type":"multihome-ipam","default_ipv4_ippool":["p%d"]}}`, i)},
-		}))
-		first := fmt.Sprintf("10.%d.0.1", i)
-		last := fmt.Sprintf("10.%d.0.%d", i, w.Addresses)
-		must(w.api.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("p%d", i), Annotations: w.policies()}, Spec: ipam.PoolSpec{
-			SubnetSpec: ipam.SubnetSpec{Subnet: fmt.Sprintf("10.%d.0.0/16", i), IPs: []string{first + "-" + last}},
+	pool := func(name string, of netip.Prefix) {
+		must(w.api.create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: w.policies()}, Spec: ipam.PoolSpec{
+			SubnetSpec: ipam.SubnetSpec{Subnet: of.String(), IPs: []string{nth(of, 1).String() + "-" + nth(of, w.Addresses).String()}},
 		}}))
+	}
+	for i := range w.Pools {
+		name := fmt.Sprintf("p%d", i)
+		more := ""
+		if w.dual {
+			more = fmt.Sprintf(`,"default_ipv6_ippool":[%q]`, name+second)
+			pool(name+second, lan(i, true))
+		}
+		must(w.api.create(&nad.NetworkAttachmentDefinition{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "test", Name: name},
+			Spec:       nad.Spec{Config: fmt.Sprintf(`{"cniVersion":"1.0.0","name":"lan","type":"macvlan","ipam":{"type":"multihome-ipam","default_ipv4_ippool":[%q]%s}}`, name, more)},
+		}))
+		pool(name, lan(i, false))
 	}
 	for i := range w.Subnets {
 		must(w.api.create(&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s%d", i), Annotations: w.policies()}, Spec: ipam.SubnetSpec{
@@ -129,6 +144,23 @@ func (w *world) build() {
 		w.ctrls = append(w.ctrls, p)
 		w.startController(p)
 	}
+}
+
+// lan returns the subnet of a pool.
+func lan(pool int, ipv6 bool) netip.Prefix {
+	if ipv6 {
+		return netip.MustParsePrefix(fmt.Sprintf("fd00:%d::/64", pool))
+	}
+	return netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", pool))
+}
+
+// nth returns an address of a subnet, the first of which is that of the network.
+func nth(of netip.Prefix, n int) netip.Addr {
+	a := of.Addr()
+	for range n {
+		a = a.Next()
+	}
+	return a
 }
 
 func must(err error) {
@@ -592,7 +624,7 @@ func (w *world) strangers() []action {
 			if net >= w.Pools {
 				net += 100 - w.Pools
 			}
-			a := netip.AddrFrom4([4]byte{10, byte(net), 0, byte(1 + w.pick.choose(make1(w.Addresses)))})
+			a := nth(lan(net, w.dual && w.chance(2)), 1+w.pick.choose(make1(w.Addresses)))
 			w.strange = append(w.strange, a)
 			w.note("another machine has %s", a)
 		}})
@@ -1011,10 +1043,11 @@ func (w *world) complete() {
 // room reports whether the pools of a pod have addresses for all of its NICs.
 func (w *world) room(p *corev1.Pod) bool {
 	members, taken := w.byPool(), map[string]int{}
-	for _, n := range nicsOf(p) {
-		s := w.stockOf(p, n, members)
-		if taken[s.pool]++; taken[s.pool] > s.n {
-			return false
+	for _, n := range w.nicsOf(p) {
+		for _, s := range w.stocksOf(p, n, members) {
+			if taken[s.pool]++; taken[s.pool] > s.n {
+				return false
+			}
 		}
 	}
 	return true
@@ -1026,8 +1059,8 @@ func (w *world) afterOthers(p *corev1.Pod) bool {
 		other := o.(*corev1.Pod)
 		c, _ := w.api.objects[claims][key].(*v2beta1.SpiderEndpoint)
 		waits := c != nil && c.Status.Phase != v2beta1.Allocated && w.now.Sub(other.CreationTimestamp.Time) > ipam.Patience && !w.room(other)
-		if waits && other.CreationTimestamp.Time.Before(p.CreationTimestamp.Time) && slices.ContainsFunc(nicsOf(other), func(n v2beta1.EndpointNIC) bool {
-			return slices.ContainsFunc(nicsOf(p), func(own v2beta1.EndpointNIC) bool { return own.IPv4Pools[0] == n.IPv4Pools[0] })
+		if waits && other.CreationTimestamp.Time.Before(p.CreationTimestamp.Time) && slices.ContainsFunc(w.nicsOf(other), func(n v2beta1.EndpointNIC) bool {
+			return slices.ContainsFunc(w.nicsOf(p), func(own v2beta1.EndpointNIC) bool { return own.IPv4Pools[0] == n.IPv4Pools[0] })
 		}) {
 			return true
 		}

@@ -89,8 +89,10 @@ type Settings struct {
 	// Strangers is how many other machines of the LAN have an address of a pool or subnet at a time, at most.
 	// coordinator detects that.
 	Strangers int
-	Without   []Protection
-	Trace     bool // note each step
+	// Dual: in half of the random worlds each network has an IPv6 pool beside the IPv4 one, which pods without subnets use too.
+	Dual    bool
+	Without []Protection
+	Trace   bool // note each step
 	// Applications, of up to so many replicas, and the subnets of which they have their pools, each of as
 	// many addresses as a pool.
 	Deployments, StatefulSets, VirtualMachines, Replicas, Subnets int

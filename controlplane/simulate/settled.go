@@ -180,7 +180,7 @@ func wantedOf(o client.Object) []ipam.AutoPool {
 	ref := controlledBy(o)
 	app := ipam.Application{Group: appsv1.GroupName, Kind: ref.Kind, Namespace: o.GetNamespace(), Name: ref.Name, UID: string(ref.UID)}
 	var out []ipam.AutoPool
-	for _, n := range nicsOf(&corev1.Pod{ObjectMeta: t.ObjectMeta}) {
+	for _, n := range (&world{}).nicsOf(&corev1.Pod{ObjectMeta: t.ObjectMeta}) {
 		out = append(out, ipam.AutoPool{Application: app, Interface: n.Interface, Subnet: subnet})
 	}
 	return out
@@ -306,11 +306,22 @@ type stock struct {
 	n    int // of it, how many addresses are there
 }
 
-// stockOf returns from which pool a NIC of a pod gets its address, and how many that has for it.
-func (w *world) stockOf(p *corev1.Pod, nic v2beta1.EndpointNIC, members map[string][]*v1alpha1.IPAddress) stock {
+// stocksOf returns from which pools a NIC of a pod gets its addresses, and how many these have for it.
+func (w *world) stocksOf(p *corev1.Pod, nic v2beta1.EndpointNIC, members map[string][]*v1alpha1.IPAddress) []stock {
+	out := []stock{w.stockOf(p, nic, nic.IPv4Pools[0], members)}
+	if subnetOf(p.Annotations) == "" { // subnets are of one family
+		for _, pool := range nic.IPv6Pools {
+			out = append(out, w.stockOf(p, nic, pool, members))
+		}
+	}
+	return out
+}
+
+// stockOf returns how many addresses a pool has for a NIC of a pod, or the pool of its application instead.
+func (w *world) stockOf(p *corev1.Pod, nic v2beta1.EndpointNIC, pool string, members map[string][]*v1alpha1.IPAddress) stock {
 	id := identities.Of(p)
 	subnet := subnetOf(p.Annotations)
-	s := stock{pool: nic.IPv4Pools[0]}
+	s := stock{pool: pool}
 	top := w.topOf(p)
 	switch {
 	case subnet == "":

@@ -71,6 +71,7 @@ type world struct {
 	policy  identities.Policy
 	first   map[string]string // the first address of each identity
 	managed workloads
+	dual    bool         // the pools are of two families
 	strange []netip.Addr // addresses that other machines of the LAN have
 
 	// Of these each act makes use, and no other one afterwards.
