@@ -458,7 +458,34 @@ func (c *Controller) Collect(ctx context.Context) error {
 		c.Wake(name)
 	}
 	c.mu.Unlock()
+	if err := c.forgetNodes(ctx); err != nil {
+		return err
+	}
 	return c.sweep(ctx, seen)
+}
+
+// forgetNodes deletes the NodeSpools of Nodes that are deleted: nothing that they said counts any more. An
+// agent that still runs makes its own again.
+func (c *Controller) forgetNodes(ctx context.Context) error {
+	var spools v1alpha1.NodeSpoolList
+	if err := c.Cache.List(ctx, &spools, client.UnsafeDisableDeepCopy); err != nil {
+		return err
+	}
+	for i := range spools.Items {
+		s := &spools.Items[i]
+		key := client.ObjectKey{Name: s.Name}
+		node, err := get(ctx, c.Cache, key, &corev1.Node{})
+		if err == nil && node == nil {
+			node, err = get(ctx, c.Live, key, &corev1.Node{})
+		}
+		if err == nil && node == nil {
+			err = ignoreConflict(c.Writer.Delete(ctx, s, client.Preconditions{UID: &s.UID, ResourceVersion: &s.ResourceVersion}))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweep clears marks of addresses whose IPAddress isn't in the cache and isn't there: of one
