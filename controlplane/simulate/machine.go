@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -73,14 +74,23 @@ type files struct {
 	version  int
 }
 
-func (f *files) step(what, name string) {
-	if f.w.current != nil {
-		f.w.step("%s %s", what, name)
+// step stops the current task before an operation, which may fail.
+func (f *files) step(what, name string) error {
+	if f.w.current == nil {
+		return nil
 	}
+	f.w.step("%s %s", what, name)
+	if !f.w.calm && f.w.Files && f.w.chance(200) {
+		f.w.note("  it fails")
+		return fmt.Errorf("%s %s: %w", what, name, syscall.EIO)
+	}
+	return nil
 }
 
 func (f *files) Read(name string) ([]byte, error) {
-	f.step("read", name)
+	if err := f.step("read", name); err != nil {
+		return nil, err
+	}
 	b, ok := f.contents[name]
 	if !ok {
 		return nil, fs.ErrNotExist
@@ -89,14 +99,18 @@ func (f *files) Read(name string) ([]byte, error) {
 }
 
 func (f *files) Write(name string, contents []byte) error {
-	f.step("write", name)
+	if err := f.step("write", name); err != nil {
+		return err
+	}
 	f.contents[name] = slices.Clone(contents)
 	f.version++
 	return nil
 }
 
 func (f *files) Remove(name string) error {
-	f.step("remove", name)
+	if err := f.step("remove", name); err != nil {
+		return err
+	}
 	if _, ok := f.contents[name]; ok {
 		delete(f.contents, name)
 		f.version++
@@ -105,7 +119,9 @@ func (f *files) Remove(name string) error {
 }
 
 func (f *files) List(dir string) ([]string, error) {
-	f.step("list", dir)
+	if err := f.step("list", dir); err != nil {
+		return nil, err
+	}
 	var out []string
 	for name := range f.contents {
 		if rest, ok := strings.CutPrefix(name, strings.TrimSuffix(dir, "/")+"/"); ok && dir != "" {
@@ -225,8 +241,20 @@ func (m *machine) startAgent() {
 // namespaces are the namespaces of a machine, as its agent sees them.
 type namespaces struct{ m *machine }
 
+// step stops the current task before a look, which may fail.
+func (n namespaces) step(format string, a ...any) error {
+	n.m.w.step(format, a...)
+	if !n.m.w.calm && n.m.w.Files && n.m.w.chance(100) {
+		n.m.w.note("  it fails")
+		return syscall.ENOMEM
+	}
+	return nil
+}
+
 func (n namespaces) Look(id netns.ID) (bool, []netip.Addr, error) {
-	n.m.w.step("look into %s", id.Path)
+	if err := n.step("look into %s", id.Path); err != nil {
+		return false, nil, err
+	}
 	for _, s := range n.m.sandboxes {
 		if s.netns == id && s.exists {
 			if !s.seen && !n.m.w.protects(SeenTwice) { // the second look is the first one's
@@ -249,7 +277,9 @@ func (n namespaces) Look(id netns.ID) (bool, []netip.Addr, error) {
 }
 
 func (n namespaces) Find(wanted []netip.Addr) ([]netns.ID, error) {
-	n.m.w.step("look for %v in all namespaces", wanted)
+	if err := n.step("look for %v in all namespaces", wanted); err != nil {
+		return nil, err
+	}
 	var out []netns.ID
 	for _, s := range n.m.sandboxes {
 		if s.exists && slices.ContainsFunc(addrs(s), func(a netip.Addr) bool { return slices.Contains(wanted, a) }) {
@@ -260,7 +290,9 @@ func (n namespaces) Find(wanted []netip.Addr) ([]netns.ID, error) {
 }
 
 func (n namespaces) Busy(container string) (bool, error) {
-	n.m.w.step("look for processes of %s", container)
+	if err := n.step("look for processes of %s", container); err != nil {
+		return false, err
+	}
 	return n.m.w.protects(Processes) && slices.ContainsFunc(n.m.calls, func(t *task) bool { return !t.done && strings.Contains(t.name, " "+container+" ") }), nil
 }
 

@@ -64,7 +64,7 @@ func Random(seed uint64, s Settings) Result {
 
 func run(pick chooser, s Settings) Result {
 	w := newWorld(s, pick)
-	w.goesWrong = goesWrong{true, true, true, true}
+	w.goesWrong = goesWrong{true, true, true, true, true}
 	// Worlds differ in how slow their caches are, how often requests fail, how much happens.
 	w.follow = []int{40, 10, 3}[pick.choose(make1(3))]
 	w.faultRate = []int{8, 25, 80}[pick.choose(make1(3))]

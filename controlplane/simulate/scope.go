@@ -41,6 +41,7 @@ type goesWrong struct {
 	Lists    bool // of a new controller are old
 	Looks    bool // into a namespace don't find it
 	Runtimes bool // skip DEL, don't wait for it, or remove the namespace first; an ADD's time is over
+	Files    bool // and namespaces can't be read, written or looked into, once
 }
 
 // Event is something that users do.
