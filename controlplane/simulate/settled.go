@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	controller "github.com/multihome/multihome/controlplane/addresses"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/identities"
@@ -379,4 +380,129 @@ func (w *world) topOf(p *corev1.Pod) client.Object {
 		}
 	}
 	return nil
+}
+
+// check checks, when a sandbox has got an address, that no other one has it.
+func (w *world) check(s *sandbox) {
+	w.served++
+	for _, m := range w.machines {
+		for _, other := range m.sandboxes {
+			if other.uid == s.uid || s.instance != "" && s.instance == other.instance && w.shares(s) == 2 {
+				continue
+			}
+			for _, list := range s.addresses {
+				for _, k := range list {
+					if other.has(k) {
+						w.breaks("%s is in sandbox %s of pod %s (%s) and in %s of %s (%s)", k, s.id, s.pod, s.uid, other.id, other.pod, other.uid)
+					}
+				}
+			}
+		}
+	}
+}
+
+// shares returns in how many pods' sandboxes the address of a virtual machine's instance is.
+func (w *world) shares(s *sandbox) int {
+	uids := map[string]bool{}
+	for _, m := range w.machines {
+		for _, other := range m.sandboxes {
+			for _, list := range s.addresses {
+				if slices.ContainsFunc(list, other.has) {
+					uids[other.uid] = true
+				}
+			}
+		}
+	}
+	return len(uids)
+}
+
+// complete checks that every pod that can have its addresses has them, and that no more are
+// out than pods have.
+func (w *world) complete() {
+	out := map[string]bool{}
+	for _, key := range sortedKeys(w.api.objects[pods]) {
+		p := w.api.objects[pods][key].(*corev1.Pod)
+		if p.Status.Phase == corev1.PodSucceeded || w.off(p.Spec.NodeName) {
+			continue
+		}
+		c, _ := w.api.objects[claims][key].(*v2beta1.SpiderEndpoint)
+		if c == nil || c.Spec.PodUID != w.uidOf(p.Name, string(p.UID)) {
+			w.breaks("pod %s (%s) has no claim", key, p.UID)
+			return
+		}
+		for name := range controller.Named(c) {
+			out[name] = true
+		}
+		if c.Status.Phase != v2beta1.Allocated && w.room(p) && !w.afterOthers(p) {
+			w.breaks("pod %s (%s) has no addresses, and its pools have some", key, p.UID)
+			return
+		}
+	}
+	for _, m := range w.machines { // what a sandbox has isn't lost, whatever its claim says
+		for _, s := range m.sandboxes {
+			for _, keys := range s.addresses {
+				for _, k := range keys {
+					out[k.String()] = true
+				}
+			}
+		}
+	}
+	for _, key := range sortedKeys(w.api.objects[addresses]) {
+		if a := w.api.objects[addresses][key].(*v1alpha1.IPAddress); !out[key.Name] {
+			w.holds(a)
+		}
+	}
+	for name := range out {
+		if w.api.objects[addresses][types.NamespacedName{Name: name}] == nil {
+			w.breaks("address %s is named by a claim and has no IPAddress", name)
+			return
+		}
+	}
+}
+
+// room reports whether the pools of a pod have addresses for all of its NICs.
+func (w *world) room(p *corev1.Pod) bool {
+	members, taken := w.byPool(), map[string]int{}
+	for _, n := range w.nicsOf(p) {
+		for _, s := range w.stocksOf(p, n, members) {
+			if taken[s.pool]++; taken[s.pool] > s.n {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// afterOthers reports whether an older pod has waited so long for a pool that it comes first there.
+func (w *world) afterOthers(p *corev1.Pod) bool {
+	for key, o := range w.api.objects[pods] {
+		other := o.(*corev1.Pod)
+		c, _ := w.api.objects[claims][key].(*v2beta1.SpiderEndpoint)
+		waits := c != nil && c.Status.Phase != v2beta1.Allocated && w.now.Sub(other.CreationTimestamp.Time) > ipam.Patience && !w.room(other)
+		if waits && other.CreationTimestamp.Time.Before(p.CreationTimestamp.Time) && slices.ContainsFunc(w.nicsOf(other), func(n v2beta1.EndpointNIC) bool {
+			return slices.ContainsFunc(w.nicsOf(p), func(own v2beta1.EndpointNIC) bool { return own.IPv4Pools[0] == n.IPv4Pools[0] })
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// empty checks that nothing is left of pods that are gone.
+func (w *world) empty() {
+	for _, key := range sortedKeys(w.api.objects[claims]) {
+		w.breaks("claim %s is left, and all pods are gone", key)
+	}
+	for _, key := range sortedKeys(w.api.objects[addresses]) {
+		a := w.api.objects[addresses][key].(*v1alpha1.IPAddress)
+		if w.holds(a); len(a.Spec.Holders) > 0 {
+			w.breaks("address %s is left, and all pods are gone", key)
+		}
+	}
+	for _, key := range sortedKeys(w.api.objects[spools]) {
+		if n := w.api.objects[spools][key].(*v1alpha1.NodeSpool); len(n.Spec.Ask) > 0 && !w.off(key.Name) {
+			w.breaks("NodeSpool %s still asks for %v", key.Name, n.Spec.Ask)
+			return
+		}
+	}
 }
