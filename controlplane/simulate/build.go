@@ -16,6 +16,7 @@ import (
 
 	controller "github.com/multihome/multihome/controlplane/addresses"
 	"github.com/multihome/multihome/controlplane/api/nad"
+	"github.com/multihome/multihome/controlplane/api/staticmacvlan"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/owners"
@@ -26,6 +27,9 @@ import (
 // name, and in a world with two families the IPv6 pool beside it.
 func (w *world) nicsOf(p *corev1.Pod) []v2beta1.EndpointNIC {
 	var out []v2beta1.EndpointNIC
+	if p.Annotations[networks] == static {
+		return []v2beta1.EndpointNIC{{Interface: "net1", IPv4Pools: []string{ipam.VLANSubnetPool(static)}}}
+	}
 	for i, pool := range strings.Split(p.Annotations[networks], ",") {
 		n := v2beta1.EndpointNIC{Interface: fmt.Sprintf("net%d", i+1), IPv4Pools: []string{pool}}
 		if w.dual {
@@ -35,6 +39,9 @@ func (w *world) nicsOf(p *corev1.Pod) []v2beta1.EndpointNIC {
 	}
 	return out
 }
+
+// static is the name of the VLANSubnet, and of its network.
+const static = "static"
 
 // second is what the name of the IPv6 pool beside an IPv4 pool ends with.
 const second = "-v6"
@@ -82,6 +89,16 @@ func (w *world) build() {
 		}))
 		pool(name, lan(i, false))
 	}
+	if w.Static > 0 {
+		of := lan(staticLAN, false)
+		must(w.api.create(&nad.NetworkAttachmentDefinition{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "test", Name: static},
+			Spec:       nad.Spec{Config: `{"cniVersion":"1.0.0","name":"lan","type":"static-macvlan-cni","ipam":{"type":"static-ipam"}}`},
+		}))
+		must(w.api.create(&staticmacvlan.VLANSubnet{ObjectMeta: metav1.ObjectMeta{Name: static}, Spec: ipam.VLANSubnetSpec{
+			Master: "eth0", VLAN: 100, CIDR: of.String(), Ranges: []ipam.VLANRange{{RangeStart: nth(of, 1).String(), RangeEnd: nth(of, w.Static).String()}},
+		}}))
+	}
 	for i := range w.Subnets {
 		must(w.api.create(&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s%d", i), Annotations: w.policies()}, Spec: ipam.SubnetSpec{
 			Subnet: fmt.Sprintf("10.%d.0.0/16", 100+i), IPs: []string{fmt.Sprintf("10.%d.0.1-10.%d.0.%d", 100+i, 100+i, w.Addresses)},
@@ -105,6 +122,9 @@ func lan(pool int, ipv6 bool) netip.Prefix {
 	}
 	return netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", pool))
 }
+
+// staticLAN is the number of the VLANSubnet's LAN, beside those of pools, from 0, and of subnets, from 100.
+const staticLAN = 50
 
 // nth returns an address of a subnet, the first of which is that of the network.
 func nth(of netip.Prefix, n int) netip.Addr {
@@ -232,7 +252,7 @@ func (w *world) startController(p *process) {
 			former, _ := e.former.(*corev1.Node)
 			now, _ := e.now.(*corev1.Node)
 			c.OnNode(former, now)
-		case pools, subnets, reserved:
+		case pools, subnets, reserved, vlans:
 			must(c.OnPools(context.Background()))
 		case spools:
 			former, _ := e.former.(*v1alpha1.NodeSpool)

@@ -161,10 +161,14 @@ func (w *world) strangers() []action {
 	var out []action
 	if len(w.strange) < w.Strangers {
 		out = append(out, action{2, func() {
-			net := w.pick.choose(make1(w.Pools + w.Subnets))
-			if net >= w.Pools {
-				net += 100 - w.Pools
+			nets := []int{staticLAN}
+			for i := range w.Pools {
+				nets = append(nets, i)
 			}
+			for i := range w.Subnets {
+				nets = append(nets, 100+i)
+			}
+			net := nets[w.pick.choose(make1(len(nets)))]
 			a := nth(lan(net, w.dual && w.chance(2)), 1+w.pick.choose(make1(w.Addresses)))
 			w.strange = append(w.strange, a)
 			w.note("another machine has %s", a)
@@ -212,6 +216,12 @@ func (w *world) createPod() {
 	pool := func() string { return fmt.Sprintf("p%d", w.pick.choose(make1(w.Pools))) }
 	// Few names: most pods have the name of one that was there before.
 	name := fmt.Sprintf("pod%d", w.pick.choose(make1(w.Pods+w.Pods/4+1)))
+	if w.Static > 0 && w.chance(4) {
+		w.makePod(name, ready[w.pick.choose(make1(len(ready)))], map[string]string{
+			networks: static, ipam.VLANAnnotation: static, ipam.StaticIPAnnotation: w.anyStatic(),
+		})
+		return
+	}
 	node, wanted := ready[w.pick.choose(make1(len(ready)))], pool()
 	if w.Pools > 1 && w.chance(3) {
 		wanted += "," + pool()
@@ -221,6 +231,22 @@ func (w *world) createPod() {
 		annotations[ipam.SubnetAnnotation] = fmt.Sprintf(`{"ipv4": ["s%d"]}`, w.pick.choose(make1(w.Subnets)))
 	}
 	w.makePod(name, node, annotations)
+}
+
+// anyStatic returns an address, a list or auto.
+func (w *world) anyStatic() string {
+	one := func() string { return nth(lan(staticLAN, false), 1+w.pick.choose(make1(w.Static))).String() }
+	a, b := one(), one()
+	switch w.pick.choose([]int{2, 1, 1}) {
+	case 0:
+		return a
+	case 1:
+		return "auto"
+	}
+	if a == b {
+		return a
+	}
+	return a + "-" + b
 }
 
 // makePod makes a pod on a node.

@@ -425,6 +425,9 @@ func (m *machine) add(s *sandbox, nic v2beta1.EndpointNIC) {
 		Call: fmt.Sprintf("%x", m.w.names), Network: "lan", Netns: s.netns, DefaultIPv4IPPool: nic.IPv4Pools, DefaultIPv6IPPool: nic.IPv6Pools,
 	}}
 	expired := false
+	if nic.IPv4Pools[0] == ipam.VLANSubnetPool(static) { // which no plugin names
+		c.DefaultIPv4IPPool = nil
+	}
 	got, err := spool.Add(m.w.filesOfAdd(m.files), c, func() error {
 		version := m.files.version
 		m.w.until(func() bool { return m.files.version != version || s.overdue })

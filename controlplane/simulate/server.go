@@ -409,6 +409,8 @@ func read(from objects, key types.NamespacedName, into client.Object) error {
 		o.(*v2beta1.SpiderIPPool).DeepCopyInto(into)
 	case *v2beta1.SpiderSubnet:
 		o.(*v2beta1.SpiderSubnet).DeepCopyInto(into)
+	case *staticmacvlan.VLANSubnet:
+		o.(*staticmacvlan.VLANSubnet).DeepCopyInto(into)
 	case *appsv1.Deployment:
 		o.(*appsv1.Deployment).DeepCopyInto(into)
 	case *appsv1.ReplicaSet:

@@ -90,7 +90,9 @@ type Settings struct {
 	// coordinator detects that.
 	Strangers int
 	// Dual: in half of the random worlds each network has an IPv6 pool beside the IPv4 one, which pods without subnets use too.
-	Dual    bool
+	Dual bool
+	// Static is how many addresses the VLANSubnet has from which pods get what they name; 0: there is none.
+	Static  int
 	Without []Protection
 	Trace   bool // note each step
 	// Applications, of up to so many replicas, and the subnets of which they have their pools, each of as

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -309,6 +310,15 @@ type stock struct {
 
 // stocksOf returns from which pools a NIC of a pod gets its addresses, and how many these have for it.
 func (w *world) stocksOf(p *corev1.Pod, nic v2beta1.EndpointNIC, members map[string][]*v1alpha1.IPAddress) []stock {
+	if named := p.Annotations[ipam.StaticIPAnnotation]; named != "" {
+		s := stock{pool: nic.IPv4Pools[0], n: w.Static - len(members[nic.IPv4Pools[0]])}
+		if named != "auto" {
+			s = stock{pool: named, n: len(slices.DeleteFunc(strings.Split(named, "-"), func(a string) bool {
+				return slices.ContainsFunc(members[nic.IPv4Pools[0]], func(x *v1alpha1.IPAddress) bool { return x.Spec.Address == a })
+			}))}
+		}
+		return []stock{s}
+	}
 	out := []stock{w.stockOf(p, nic, nic.IPv4Pools[0], members)}
 	if subnetOf(p.Annotations) == "" { // subnets are of one family
 		for _, pool := range nic.IPv6Pools {

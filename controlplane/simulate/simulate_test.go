@@ -31,15 +31,15 @@ var (
 // worlds are the settings that tests use. In a small one everybody wants the same address; a
 // large one is that of the issue. In the last two, applications have pools of their own.
 var worlds = map[string]simulate.Settings{
-	"small":  {Machines: 2, Pools: 1, Addresses: 1, Pods: 4, Controllers: 2, Steps: 3000, UserDeletes: true, Strangers: 1, Dual: true},
-	"middle": {Machines: 3, Pools: 2, Addresses: 3, Pods: 8, Controllers: 2, Steps: 4000, UserDeletes: true, Strangers: 1, Dual: true},
-	"large":  {Machines: 5, Pools: 3, Addresses: 14, Pods: 50, Controllers: 2, Steps: 12000, UserDeletes: true, Strangers: 1, Dual: true},
+	"small":  {Machines: 2, Pools: 1, Addresses: 1, Pods: 4, Controllers: 2, Steps: 3000, UserDeletes: true, Strangers: 1, Dual: true, Static: 2},
+	"middle": {Machines: 3, Pools: 2, Addresses: 3, Pods: 8, Controllers: 2, Steps: 4000, UserDeletes: true, Strangers: 1, Dual: true, Static: 2},
+	"large":  {Machines: 5, Pools: 3, Addresses: 14, Pods: 50, Controllers: 2, Steps: 12000, UserDeletes: true, Strangers: 1, Dual: true, Static: 2},
 	"owning": {
-		Machines: 2, Pools: 1, Addresses: 5, Pods: 10, Controllers: 2, Steps: 4000, UserDeletes: true, Strangers: 1, Dual: true,
+		Machines: 2, Pools: 1, Addresses: 5, Pods: 10, Controllers: 2, Steps: 4000, UserDeletes: true, Strangers: 1, Dual: true, Static: 2,
 		Deployments: 2, StatefulSets: 1, VirtualMachines: 1, Replicas: 3, Subnets: 2,
 	},
 	"sharing": {
-		Machines: 2, Pools: 1, Addresses: 3, Pods: 6, Controllers: 2, Steps: 2500, UserDeletes: true, Strangers: 1, Dual: true,
+		Machines: 2, Pools: 1, Addresses: 3, Pods: 6, Controllers: 2, Steps: 2500, UserDeletes: true, Strangers: 1, Dual: true, Static: 2,
 		Deployments: 1, StatefulSets: 1, VirtualMachines: 1, Replicas: 2, Subnets: 1,
 	},
 }
