@@ -11,8 +11,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -107,6 +109,7 @@ func (w *world) faults() []action {
 	}
 	out = append(out, w.applicationFaults()...)
 	out = append(out, w.strangers()...)
+	out = append(out, action{1, w.reserve}, action{1, func() { w.disable(w.pick.choose(make1(w.Pools))) }})
 	out = append(out,
 		action{8, w.stallOne},
 		action{2, w.pause},
@@ -154,6 +157,28 @@ func (w *world) faults() []action {
 		}})
 	}
 	return out
+}
+
+// reserve has users reserve an address of a pool, or take that back.
+func (w *world) reserve() {
+	key := types.NamespacedName{Name: "r"}
+	if w.api.objects[reserved][key] != nil {
+		w.note("user: takes the reserved address back")
+		must(w.api.remove(reserved, key, nil))
+		return
+	}
+	a := nth(lan(w.pick.choose(make1(w.Pools)), false), 1+w.pick.choose(make1(w.Addresses))).String()
+	w.note("user: reserves %s", a)
+	must(w.api.create(&v2beta1.SpiderReservedIP{ObjectMeta: metav1.ObjectMeta{Name: key.Name}, Spec: ipam.ReservedSpec{IPs: []string{a}}}))
+}
+
+// disable has users disable a pool, or enable it again.
+func (w *world) disable(pool int) {
+	key := types.NamespacedName{Name: fmt.Sprintf("p%d", pool)}
+	p := deepCopy(w.api.objects[pools][key]).(*v2beta1.SpiderIPPool)
+	p.Spec.Disable = ptr.To(!ptr.Deref(p.Spec.Disable, false))
+	w.note("user: pool %s is disabled: %t", p.Name, *p.Spec.Disable)
+	w.api.put(pools, key, p)
 }
 
 // strangers returns what other machines of the LAN do, and what makes a quarantine end.

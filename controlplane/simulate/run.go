@@ -12,7 +12,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
+	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/identities"
 )
 
@@ -245,6 +247,14 @@ func (w *world) calmDown() {
 		}
 	}
 	w.strange = nil
+	if len(w.api.objects[reserved]) > 0 {
+		w.reserve()
+	}
+	for i := range w.Pools {
+		if ptr.Deref(w.api.objects[pools][types.NamespacedName{Name: fmt.Sprintf("p%d", i)}].(*v2beta1.SpiderIPPool).Spec.Disable, false) {
+			w.disable(i)
+		}
+	}
 	if w.rest(); w.quarantines() && w.broken == "" {
 		w.now = w.now.Add(2 * time.Hour)
 		w.rest()
