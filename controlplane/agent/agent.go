@@ -443,6 +443,9 @@ func (a *Agent) look(ctx context.Context, o *observed) error {
 		return err
 	}
 	s := a.spooled()
+	if err := a.Open(); err != nil { // somebody may have deleted the spool before it was listed
+		return err
+	}
 	o.wants, o.sandboxes = nil, nil
 	for _, w := range s.wants {
 		if w.UID != o.uid {

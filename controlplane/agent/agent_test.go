@@ -169,6 +169,36 @@ func TestSeenBetween(t *testing.T) {
 	}
 }
 
+// TestDeletedWithin: a spool that somebody deletes between two looks of a pass says nothing of what a namespace has.
+func TestDeletedWithin(t *testing.T) {
+	for name, uses := range map[string]bool{"the namespace has the address": true, "the namespace is gone": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			p, claim, b := w.runs("web", "u")
+			if !uses {
+				delete(w.nets, b.inode)
+			}
+			w.delete(p)
+			var stopped, deleted bool
+			w.files.before = func(op, name string) error {
+				if stopped && !deleted && op == "read" {
+					deleted = true
+					clear(w.files.files)
+				}
+				stopped = stopped || op == "write" && name == spool.PodFile("u") // after the first look
+				return nil
+			}
+			w.sync(3)
+			if !deleted {
+				t.Fatal("nobody deleted it")
+			}
+			if w.withdrawn(claim) == uses {
+				t.Errorf("withdrawn: %t: want %t", uses, !uses)
+			}
+		})
+	}
+}
+
 // TestSeenLast: what a later look of a pass sees counts, and not what an earlier one didn't see.
 func TestSeenLast(t *testing.T) {
 	for name, seen := range map[string]bool{"seen in the second look": true, "not seen in the second look": false} {
