@@ -37,7 +37,12 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 		return c.stepBack(ctx, o, reason, why)
 	}
 	held, rest := adopt(o, needs)
-	kept, rest, why, err := c.inherit(ctx, o, rest)
+	if len(rest) > 0 {
+		if err := c.caughtUp(ctx, o.Claim); err != nil {
+			return 0, err
+		}
+	}
+	kept, rest, why, err := c.inherit(ctx, o, rest) // after the wait, in which another pod of the identity may have got some
 	if err != nil {
 		return 0, err
 	}
@@ -45,11 +50,6 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 		return c.stepBack(ctx, o, v2beta1.Waiting, why)
 	}
 	held = append(held, kept...)
-	if len(rest) > 0 {
-		if err := c.caughtUp(ctx, o.Claim); err != nil {
-			return 0, err
-		}
-	}
 	granted, lack := c.apply(o, rest)
 	if len(lack) > 0 {
 		if err := c.undo(ctx, o); err != nil {

@@ -6,11 +6,15 @@ import (
 	"net/netip"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/identities"
+	"github.com/multihome/multihome/pkg/ipam"
 )
 
 // TestDecide: which addresses are free. The address is of ordinal 4 of StatefulSet web of UID 1.
@@ -157,5 +161,40 @@ func TestPolicy(t *testing.T) {
 		if n := len(identities.Faults(pool.Annotations)); n != x.faults {
 			t.Errorf("pool %q: %d faults, want %d", x.pool, n, x.faults)
 		}
+	}
+}
+
+// TestReadPolicy: the subnet's policy counts for a pool of an application from the first moment, and a pool of which it
+// isn't known yet whether a subnet has it has none.
+func TestReadPolicy(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := v2beta1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	retains := map[string]string{identities.WhenScaled: identities.Retain}
+	auto := map[string]string{ipam.AutoAnnotation: ipam.AutoPool{Interface: "net1", Subnet: "s"}.Annotation()}
+	ready := []metav1.Condition{{Type: v2beta1.Ready, Status: metav1.ConditionTrue}}
+	for name, x := range map[string]struct {
+		annotations map[string]string
+		status      v2beta1.PoolStatus
+		retain      bool
+		unknown     bool
+	}{
+		"an application's, without a status": {annotations: auto, retain: true},
+		"of the subnet":                      {status: v2beta1.PoolStatus{Conditions: ready, Inherited: &ipam.Inherited{Subnet: "s"}}, retain: true},
+		"of no subnet":                       {status: v2beta1.PoolStatus{Conditions: ready}},
+		"its own":                            {annotations: retains, status: v2beta1.PoolStatus{Conditions: ready}, retain: true},
+		"without a status":                   {unknown: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live := fake.NewClientBuilder().WithScheme(scheme).WithObjects(
+				&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: "s", Annotations: retains}},
+				&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "p", Annotations: x.annotations}, Status: x.status},
+			).Build()
+			p, err := identities.ReadPolicy(t.Context(), live, "p")
+			if (err != nil) != x.unknown || p.RetainScaled != x.retain {
+				t.Errorf("%+v, %v: want it to retain: %t, unknown: %t", p, err, x.retain, x.unknown)
+			}
+		})
 	}
 }

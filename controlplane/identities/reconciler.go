@@ -25,6 +25,7 @@ import (
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/pods"
+	"github.com/multihome/multihome/pkg/ipam"
 )
 
 // ByOwner is an index of IPAddresses and claims, by [Key.String] of their identities' owners.
@@ -276,7 +277,8 @@ func (c *Collector) owner(ctx context.Context, k Key) (Owner, error) {
 }
 
 // ReadPolicy reads the policy of a pool from the API server. A pool that is gone has none, and
-// neither has a VLANSubnet or a SpiderSubnet that stands for one.
+// neither has a VLANSubnet or a SpiderSubnet that stands for one. It is an error if nothing says yet whether a
+// subnet has the pool.
 func ReadPolicy(ctx context.Context, live client.Reader, name string) (Policy, error) {
 	if strings.Contains(name, "/") { // ipam.VLANSubnetPool, ipam.SubnetPool: no name of a SpiderIPPool
 		return Policy{}, nil
@@ -285,11 +287,19 @@ func ReadPolicy(ctx context.Context, live client.Reader, name string) (Policy, e
 	if err := live.Get(ctx, client.ObjectKey{Name: name}, pool); err != nil {
 		return Policy{}, client.IgnoreNotFound(err)
 	}
-	if pool.Status.Inherited == nil {
+	var of string
+	switch auto := ipam.AutoPoolOf(pool.Annotations); {
+	case auto != nil:
+		of = auto.Subnet
+	case pool.Status.Inherited != nil:
+		of = pool.Status.Inherited.Subnet
+	case len(pool.Status.Conditions) == 0:
+		return Policy{}, fmt.Errorf("SpiderIPPool %s has no status yet, so its policy isn't known", name)
+	default:
 		return PolicyOf(pool, nil), nil
 	}
 	subnet := &v2beta1.SpiderSubnet{}
-	if err := live.Get(ctx, client.ObjectKey{Name: pool.Status.Inherited.Subnet}, subnet); err != nil {
+	if err := live.Get(ctx, client.ObjectKey{Name: of}, subnet); err != nil {
 		return PolicyOf(pool, nil), client.IgnoreNotFound(err)
 	}
 	return PolicyOf(pool, subnet), nil
