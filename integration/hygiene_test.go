@@ -168,6 +168,16 @@ var rules = []struct {
 		want: []string{"README.md links to docs/a.md", "docs/b.md links to docs/a.md", "docs/b.md links to deploy/d.conf"},
 	},
 	{
+		name: "no document has the marks of a merge",
+		find: mergeMarks,
+		bad: fstest.MapFS{
+			"README.md":   {Data: []byte("a\n<<<<<<< HEAD\nb\n=======\nc\n>>>>>>> 1a2b3c4 (d)\n")},
+			"docs/a.md":   {Data: []byte("Title\n=======\n<<<<<<<< eight\n")},
+			"docs/b.yaml": {Data: []byte(">>>>>>> main\n")},
+		},
+		want: []string{"README.md:2", "README.md:6", "docs/b.yaml:1"},
+	},
+	{
 		name: "continuous integration runs make test",
 		find: lineIn(".ci/run", `^[^#]*\bmake\b[^#]*\btest\b`),
 		bad:  fstest.MapFS{".ci/run": {Data: []byte("#!/bin/sh\n# make test\ntrue\n")}},
@@ -456,6 +466,32 @@ func skips(tree fs.FS) ([]string, error) {
 		})
 		return found
 	})
+}
+
+// mergeMarks finds the lines that git writes around what it couldn't merge.
+func mergeMarks(tree fs.FS) (found []string, err error) {
+	mark := regexp.MustCompile(`^(<<<<<<<|>>>>>>>) `)
+	err = fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (name == ".git" || name == ".cache" || name == "bin"):
+			return fs.SkipDir
+		case d.IsDir() || !slices.Contains([]string{".md", ".yaml", ".yml", ".sh"}, path.Ext(name)):
+			return nil
+		}
+		text, err := fs.ReadFile(tree, name)
+		if err != nil {
+			return err
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			if mark.MatchString(line) {
+				found = append(found, fmt.Sprintf("%s:%d", name, i+1))
+			}
+		}
+		return nil
+	})
+	return found, err
 }
 
 // lineIn finds files without a line that matches the pattern.
