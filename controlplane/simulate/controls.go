@@ -108,12 +108,36 @@ func (l *lastGone) Remove(name string) error {
 }
 
 // filesOfAgent returns the spool as the agent works with it. Without WithdrawBeforeLook, what
-// it takes from pods/ is only gone after it has looked at sandboxes/.
+// it takes from pods/ is only gone after it has looked at sandboxes/. Without DeletedSpools, its
+// file ready is always there.
 func (w *world) filesOfAgent(f *files) spool.Files {
-	if w.protects(WithdrawBeforeLook) {
-		return f
+	switch {
+	case !w.protects(WithdrawBeforeLook):
+		return &lateWithdraw{files: f, pods: map[string][]byte{}}
+	case !w.protects(DeletedSpools):
+		return &alwaysReady{files: f}
 	}
-	return &lateWithdraw{files: f, pods: map[string][]byte{}}
+	return f
+}
+
+// alwaysReady is a spool that seems never to be deleted.
+type alwaysReady struct {
+	*files
+	ready []byte
+}
+
+func (a *alwaysReady) Read(name string) ([]byte, error) {
+	b, err := a.files.Read(name)
+	if name != "ready" {
+		return b, err
+	}
+	if err == nil {
+		a.ready = b
+	}
+	if a.ready != nil {
+		return a.ready, nil
+	}
+	return b, err
 }
 
 // lateWithdraw keeps back what is written into pods/ until the agent has looked at gone/, the
@@ -219,6 +243,9 @@ func Controls() []Control {
 		{SeenTwice, "a namespace isn't seen for a moment, and its sandbox is taken for gone", Scope{
 			Settings: one, Script: handover, Stalls: 3, Who: only("kubelet"), goesWrong: goesWrong{Looks: true},
 		}, 2},
+		{DeletedSpools, "the spool is deleted, and then a pod by force, which still runs", Scope{
+			Settings: one, Script: []Event{create("a", "node0"), unspool("node0"), together(force(), create("b", "node1"))}, Stalls: 2, Who: only("kubelet"),
+		}, 1},
 		{Processes, "ADD stands still between its answer and the interface, its runtime gives up and calls DEL", Scope{
 			Settings: one, Script: handover, Stalls: 3, Who: only("plugin: set", "kubelet: remove the namespace"), Kills: true,
 		}, 2},

@@ -354,11 +354,7 @@ func (w *world) machineFaults(m *machine, newest bool) []action {
 				}
 			}})
 		if w.UserDeletes {
-			out = append(out, action{1, func() {
-				w.note("user: deletes the spool of %s", m.node)
-				m.files.contents = map[string][]byte{}
-				m.files.version++
-			}})
+			out = append(out, action{1, m.deleteSpool})
 		}
 	case !m.up && has:
 		out = append(out, action{10, func() { m.power(); m.startAgent() }}, action{5, func() { w.deleteNode(m) }},
@@ -375,6 +371,13 @@ func (w *world) machineFaults(m *machine, newest bool) []action {
 		out = append(out, action{5, func() { w.deleteNode(m) }})
 	}
 	return out
+}
+
+// deleteSpool has users delete the spool.
+func (m *machine) deleteSpool() {
+	m.w.note("user: deletes the spool of %s", m.node)
+	m.files.contents = map[string][]byte{}
+	m.files.version++
 }
 
 // taint marks a Node as out of service, and deletes its pods.

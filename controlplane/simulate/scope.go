@@ -380,6 +380,11 @@ func cut(node string) Event {
 func taint(node string) Event   { return ofNode("mark out of service", node, (*world).taint) }
 func untaint(node string) Event { return ofNode("unmark", node, (*world).untaint) }
 
+// unspool has users delete the spool of a node.
+func unspool(node string) Event {
+	return ofNode("delete the spool of", node, func(_ *world, m *machine) { m.deleteSpool() })
+}
+
 // unnode deletes a Node, which needs its machine to be off.
 func unnode(node string) Event {
 	return ofNode("delete Node", node, func(w *world, m *machine) {

@@ -38,6 +38,8 @@ const (
 	GoneBeforeSandboxes
 	// SeenTwice: a namespace that isn't seen is looked for again.
 	SeenTwice
+	// DeletedSpools: the agent sees that somebody deleted the spool, and looks into all namespaces then.
+	DeletedSpools
 	// Processes: a sandbox for which a plugin still works isn't gone.
 	Processes
 	// Namespaces: DEL is a hint; the namespace with the address in it is the fact.
@@ -63,7 +65,7 @@ const (
 func (p Protection) String() string {
 	return [...]string{
 		"none", "create by name", "preconditions", "live reads", "renewed before it is relied on", "UIDs", "withdraw before look", "look again",
-		"gone before sandboxes", "seen twice", "processes", "namespaces", "stopped nodes",
+		"gone before sandboxes", "seen twice", "deleted spools", "processes", "namespaces", "stopped nodes",
 		"taken as seen", "instances", "given back", "caught up", "begun", "asked again",
 	}[p]
 }
