@@ -301,6 +301,8 @@ func TestRoles(t *testing.T) {
 	}
 	if got, want := testcluster.Unused(t, "multihome-controller"), []string{
 		"delete /secrets",                         // of one that can't be changed
+		"delete multihome.io/nodespools",          // of a Node that is deleted, every ten minutes
+		"get /namespaces",                         // of one that the cache lacks
 		"get kubevirt.io/virtualmachineinstances", // not in this cluster
 		"get kubevirt.io/virtualmachines",
 		"list cilium.io/ciliumpodippools", // nor this
