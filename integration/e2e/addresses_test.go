@@ -26,6 +26,7 @@ import (
 // addressCases test addresses of pools: controller, agents and multihome-ipam.
 var addressCases = []testCase{
 	{name: "addresses", what: "a Deployment on both nodes with addresses of pools: scaled, sandboxes killed, all deleted; the agent is away at ADD and at DEL", run: addresses},
+	{name: "C00019", what: "a conflicting address of a StatefulSet's pod stays the pod's, which runs when the other host has gone; a Deployment's pod gets another", run: conflictKept},
 	{name: "A00012", what: "a pod's annotation leads its default route by its second NIC", run: defaultRouteNIC},
 	{name: "addresses-default-network", what: "a network that only the node's conflist names; the node is not ready until its agent was, and stays ready while that crashes", run: addressesDefaultNetwork},
 	{name: "addresses-namespace", what: "a namespace is deleted with its pods and claims while a node's agent is away: what that node had is kept until it is back", run: addressesNamespace},
@@ -48,8 +49,11 @@ func installControlplane(t *testing.T) {
 // last and fd00:6::168:first to last.
 func lanNetwork(t *testing.T, first, last int) {
 	t.Helper()
-	lanNetworkWith(t, first, last, fmt.Sprintf(`{hijackCIDR: ["%s"]}`, strings.Join(slices.Concat(serviceRanges, overlayRanges), `", "`)))
+	lanNetworkWith(t, first, last, fmt.Sprintf("{%s}", hijackCIDR))
 }
+
+// hijackCIDR is coordinator's key for the cluster's ranges.
+var hijackCIDR = fmt.Sprintf(`hijackCIDR: ["%s"]`, strings.Join(slices.Concat(serviceRanges, overlayRanges), `", "`))
 
 // lanNetworkWith does the same with other settings of coordinator.
 func lanNetworkWith(t *testing.T, first, last int, coordinator string) {
@@ -294,6 +298,54 @@ func defaultRouteNIC(t *testing.T) {
 	reachEachOther(t, plain, annotated)
 	missing := &pod{name: name(t, "missing"), node: "node1", nics: []nic{net1}, more: object{"ipam.spidernet.io/default-route-nic": "net9"}}
 	refused(t, missing, `default-route-nic of the pod: "net9": want one of the pod's NICs: eth0, net1`)
+}
+
+// conflictKept gives two addresses of a pool to another host: a StatefulSet's pod has to keep the
+// first one, and a Deployment's, the control, doesn't keep the second.
+func conflictKept(t *testing.T) {
+	installControlplane(t)
+	lanNetworkWith(t, 1, 20, fmt.Sprintf("{detectIPConflict: true, %s}", hijackCIDR))
+	first, second := addrs("10.6.168.1")[0], addrs("10.6.168.2")[0]
+	free := taken(t, first, 6)
+	taken(t, second, 6)
+	set := deploymentObject(t, object{"name": "kept"}, "node1", 1)
+	set["kind"] = "StatefulSet"
+	set["spec"].(object)["serviceName"] = "kept"
+	applyText(t, marshal(t, set))
+	kept := deployedBy(t, "kept", 1)
+	conflicts := func(p *pod, want string) {
+		t.Helper()
+		within(t, 90*time.Second, func() error {
+			if all := strings.Join(events(t, p.uid), "\n"); !strings.Contains(all, want) {
+				return fmt.Errorf("pod %s: no event says %q: %s", p.name, want, all)
+			}
+			return nil
+		})
+	}
+	conflicts(kept[0], "address 10.6.168.1 of eth0 is in use by another machine, ")
+	conflicts(kept[0], "The pod gets no other one: it is fixed")
+
+	deployment(t, "moved", "node1", 1)
+	moved := deployedBy(t, "moved", 1)
+	conflicts(moved[0], "address 10.6.168.2 of eth0 is in use by another machine, ")
+	withAddresses(t, moved...)
+	reachable(t, moved[0])
+	if slices.Contains(moved[0].nics[0].addrs, second) {
+		t.Errorf("the control: the Deployment's pod has %v", moved[0].nics[0].addrs)
+	}
+
+	if kept[0].status(t).ready() {
+		t.Errorf("pod %s is ready, with an address that another host has", kept[0].name)
+	}
+	if claim := claimed(t, kept[0].name, "eth0"); !slices.Contains(claim, first) {
+		t.Errorf("the claim of %s has %v, want %s", kept[0].name, claim, first)
+	}
+	free()
+	withAddresses(t, kept...)
+	if !slices.Contains(kept[0].nics[0].addrs, first) {
+		t.Errorf("pod %s has %v, want %s", kept[0].name, kept[0].nics[0].addrs, first)
+	}
+	reachable(t, kept[0])
 }
 
 // killSandbox kills the process that holds a pod's namespaces, and waits until the pod is

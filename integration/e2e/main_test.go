@@ -159,7 +159,6 @@ func cases() []testCase {
 // notCoveredCases are the cases of spiderpool's list without a test here, and known
 // limits.
 var notCoveredCases = []testCase{
-	{name: "C00019", notCovered: "conflicting addresses of a StatefulSet's pod are kept: on the API server in controlplane/addresses, TestConflictFixed"},
 	{name: "N00001", notCovered: "a VLAN is made: needs 8021q; on another kernel in integration/uml"},
 	{name: "N00002", notCovered: "a VLAN that exists is taken: needs 8021q; on another kernel in integration/uml"},
 	{name: "N00003", notCovered: "a VLAN that is down is set up: needs 8021q; on another kernel in integration/uml"},
