@@ -155,12 +155,7 @@ func TestSeenBetween(t *testing.T) {
 			if between {
 				w.nets[b.inode] = n
 			}
-			w.files.before = func(op, name string) error { // the agent has looked once
-				if op == "write" && name == spool.PodFile("u") {
-					delete(w.nets, b.inode)
-				}
-				return nil
-			}
+			w.onWrite(spool.PodFile("u"), func() { delete(w.nets, b.inode) }) // the agent has looked once
 			w.sync(1)
 			if w.withdrawn(claim) == between {
 				t.Errorf("withdrawn: %t: want %t", between, !between)
@@ -207,12 +202,11 @@ func TestSeenLast(t *testing.T) {
 			_, _, b := w.runs("web", "u")
 			n := w.nets[b.inode]
 			delete(w.nets, b.inode)
-			w.files.before = func(op, name string) error { // the agent has looked once
-				if seen && op == "write" && name == spool.PodFile("u") {
+			w.onWrite(spool.PodFile("u"), func() { // the agent has looked once
+				if seen {
 					w.nets[b.inode] = n
 				}
-				return nil
-			}
+			})
 			ip := &v1alpha1.IPAddress{} // which has the file in pods/ written anew
 			w.ok(w.c.Get(t.Context(), client.ObjectKey{Name: addr}, ip))
 			w.delete(ip)

@@ -261,6 +261,16 @@ func (w *world) runs(name, uid string) (*corev1.Pod, *v2beta1.SpiderEndpoint, bo
 	return p, claim, b
 }
 
+// onWrite calls f before a file of the spool is written.
+func (w *world) onWrite(name string, f func()) {
+	w.files.before = func(op, of string) error {
+		if op == "write" && of == name {
+			f()
+		}
+		return nil
+	}
+}
+
 var errOver = errors.New("the time is over")
 
 // add runs ADD of the IPAM plugin, without the patience to wait.

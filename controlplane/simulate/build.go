@@ -25,14 +25,14 @@ import (
 
 // nicsOf returns the NICs of a simulated pod, each with its pools: its network has the IPv4 pool's
 // name, and in a world with two families the IPv6 pool beside it.
-func (w *world) nicsOf(p *corev1.Pod) []v2beta1.EndpointNIC {
+func nicsOf(p *corev1.Pod, dual bool) []v2beta1.EndpointNIC {
 	var out []v2beta1.EndpointNIC
 	if p.Annotations[networks] == static {
 		return []v2beta1.EndpointNIC{{Interface: "net1", IPv4Pools: []string{ipam.VLANSubnetPool(static)}}}
 	}
 	for i, pool := range strings.Split(p.Annotations[networks], ",") {
 		n := v2beta1.EndpointNIC{Interface: fmt.Sprintf("net%d", i+1), IPv4Pools: []string{pool}}
-		if w.dual {
+		if dual {
 			n.IPv6Pools = []string{pool + second}
 		}
 		out = append(out, n)
@@ -100,8 +100,9 @@ func (w *world) build() {
 		}}))
 	}
 	for i := range w.Subnets {
+		of := lan(subnetLAN+i, false)
 		must(w.api.create(&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("s%d", i), Annotations: w.policies()}, Spec: ipam.SubnetSpec{
-			Subnet: fmt.Sprintf("10.%d.0.0/16", 100+i), IPs: []string{fmt.Sprintf("10.%d.0.1-10.%d.0.%d", 100+i, 100+i, w.Addresses)},
+			Subnet: of.String(), IPs: []string{nth(of, 1).String() + "-" + nth(of, w.Addresses).String()},
 		}}))
 	}
 	for i := range w.Machines {
@@ -115,16 +116,19 @@ func (w *world) build() {
 	}
 }
 
-// lan returns the subnet of a pool.
-func lan(pool int, ipv6 bool) netip.Prefix {
+// lan returns the subnet of a LAN, by its number: those of pools are 0 and so on.
+func lan(number int, ipv6 bool) netip.Prefix {
 	if ipv6 {
-		return netip.MustParsePrefix(fmt.Sprintf("fd00:%d::/64", pool))
+		return netip.MustParsePrefix(fmt.Sprintf("fd00:%d::/64", number))
 	}
-	return netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", pool))
+	return netip.MustParsePrefix(fmt.Sprintf("10.%d.0.0/16", number))
 }
 
-// staticLAN is the number of the VLANSubnet's LAN, beside those of pools, from 0, and of subnets, from 100.
-const staticLAN = 50
+// The numbers of the VLANSubnet's LAN, and of the first SpiderSubnet's.
+const (
+	staticLAN = 50
+	subnetLAN = 100
+)
 
 // nth returns an address of a subnet, the first of which is that of the network.
 func nth(of netip.Prefix, n int) netip.Addr {

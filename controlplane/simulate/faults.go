@@ -191,7 +191,7 @@ func (w *world) strangers() []action {
 				nets = append(nets, i)
 			}
 			for i := range w.Subnets {
-				nets = append(nets, 100+i)
+				nets = append(nets, subnetLAN+i)
 			}
 			net := nets[w.pick.choose(make1(len(nets)))]
 			a := nth(lan(net, w.dual && w.chance(2)), 1+w.pick.choose(make1(w.Addresses)))

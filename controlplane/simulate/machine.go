@@ -386,7 +386,7 @@ func (m *machine) makeSandbox(p *corev1.Pod) {
 		}
 	}
 	m.sandboxes = append(m.sandboxes, s)
-	for _, nic := range m.w.nicsOf(p) {
+	for _, nic := range nicsOf(p, m.w.dual) {
 		add := m.call(fmt.Sprintf("ADD %s %s of %s", s.id, nic.Interface, p.Name), func() { m.add(s, nic) })
 		add.giveUp = func() { s.overdue = true; m.w.note("%s: the runtime waits no longer for %s", m.node, s.id) }
 		m.w.until(func() bool { return add.done || s.overdue })

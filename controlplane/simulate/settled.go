@@ -182,7 +182,7 @@ func wantedOf(o client.Object) []ipam.AutoPool {
 	ref := controlledBy(o)
 	app := ipam.Application{Group: appsv1.GroupName, Kind: ref.Kind, Namespace: o.GetNamespace(), Name: ref.Name, UID: string(ref.UID)}
 	var out []ipam.AutoPool
-	for _, n := range (&world{}).nicsOf(&corev1.Pod{ObjectMeta: t.ObjectMeta}) {
+	for _, n := range nicsOf(&corev1.Pod{ObjectMeta: t.ObjectMeta}, false) {
 		out = append(out, ipam.AutoPool{Application: app, Interface: n.Interface, Subnet: subnet})
 	}
 	return out
@@ -473,7 +473,7 @@ func (w *world) complete() {
 // room reports whether the pools of a pod have addresses for all of its NICs.
 func (w *world) room(p *corev1.Pod) bool {
 	members, taken := w.byPool(), map[string]int{}
-	for _, n := range w.nicsOf(p) {
+	for _, n := range nicsOf(p, w.dual) {
 		for _, s := range w.stocksOf(p, n, members) {
 			if taken[s.pool]++; taken[s.pool] > s.n {
 				return false
@@ -489,8 +489,8 @@ func (w *world) afterOthers(p *corev1.Pod) bool {
 		other := o.(*corev1.Pod)
 		c, _ := w.api.objects[claims][key].(*v2beta1.SpiderEndpoint)
 		waits := c != nil && c.Status.Phase != v2beta1.Allocated && w.now.Sub(other.CreationTimestamp.Time) > ipam.Patience && !w.room(other)
-		if waits && other.CreationTimestamp.Time.Before(p.CreationTimestamp.Time) && slices.ContainsFunc(w.nicsOf(other), func(n v2beta1.EndpointNIC) bool {
-			return slices.ContainsFunc(w.nicsOf(p), func(own v2beta1.EndpointNIC) bool { return own.IPv4Pools[0] == n.IPv4Pools[0] })
+		if waits && other.CreationTimestamp.Time.Before(p.CreationTimestamp.Time) && slices.ContainsFunc(nicsOf(other, w.dual), func(n v2beta1.EndpointNIC) bool {
+			return slices.ContainsFunc(nicsOf(p, w.dual), func(own v2beta1.EndpointNIC) bool { return own.IPv4Pools[0] == n.IPv4Pools[0] })
 		}) {
 			return true
 		}
