@@ -188,6 +188,7 @@ func TestFormerPodsAddress(t *testing.T) {
 			t.Run(name+"/"+lost, func(t *testing.T) {
 				t.Parallel()
 				s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
+				fixture.AgentReady(t, s.Lab)
 				former := w.begin(t, s, 5, addrs(w.lan))
 				w.call(former, "ADD").Fine(t)
 				next := s.Of(s.AddPod(t, "next"))

@@ -28,6 +28,7 @@ func TestGC(t *testing.T) {
 			t.Parallel()
 			s := fixture.NewStage(t, lab.Ens192())
 			foreign(t, s)
+			fixture.AgentReady(t, s.Lab)
 			s.AppNIC.Add(t)
 			before := s.State(t).Without("web")
 			s.WebNIC.Add(t)

@@ -65,9 +65,12 @@ const (
 	LinkUsers    Set = ".users"  // the attachments that use links of the node
 )
 
-// spoolDir is the directory of package spool beside the pods' directories. Runtimes' container
-// IDs are longer.
-const spoolDir = "ipam"
+// spoolDir is the directory of package spool beside the pods' directories, and agentLock the file
+// by which the agents of a node take turns. Runtimes' container IDs are longer.
+const (
+	spoolDir  = "ipam"
+	agentLock = spoolDir + ".lock"
+)
 
 func (s Set) path(pod, ifname string) string {
 	return filepath.Join(Dir, string(s), pod, ifname)
@@ -206,8 +209,11 @@ func (s Set) pods() ([]string, error) {
 	}
 	var out []string
 	for _, d := range dirs {
-		if d.Name()[0] != '.' && d.Name() != spoolDir { // '.' begins the name of another set
-			out = append(out, d.Name())
+		switch name := d.Name(); {
+		case name[0] == '.': // another set
+		case name == spoolDir, name == agentLock:
+		default:
+			out = append(out, name)
 		}
 	}
 	return out, nil

@@ -69,8 +69,8 @@ func TestRecordsOfOnePodAtOnce(t *testing.T) {
 	}
 }
 
-// TestSpoolIsNoRecord: the spool of multihome-ipam lies beside the records, and nobody takes it
-// for a pod's.
+// TestSpoolIsNoRecord: the spool of multihome-ipam and the agents' lock lie beside the records, and
+// nobody takes them for a pod's.
 func TestSpoolIsNoRecord(t *testing.T) {
 	m, err := testbed.NewMachine("node")
 	if err != nil {
@@ -79,6 +79,9 @@ func TestSpoolIsNoRecord(t *testing.T) {
 	defer m.Close()
 	err = m.Run(func() error {
 		if err := MakeDirs(Dir, Dir+"/ipam", Dir+"/ipam/pods"); err != nil {
+			return err
+		}
+		if err := os.WriteFile(Dir+"/ipam.lock", nil, 0o600); err != nil {
 			return err
 		}
 		if list, err := NodeRoutes.Read(""); len(list) > 0 || err != nil {

@@ -45,6 +45,10 @@ func OpenDir(path string) (*Directory, error) {
 	return &Directory{path}, nil
 }
 
+// Lock returns the path of the file by which the agents of a node take turns. It is beside the
+// spool, which may be deleted while an agent runs. Package records knows that both are no records.
+func Lock(dir string) string { return filepath.Clean(dir) + ".lock" }
+
 // MakeDir makes the directories that are missing, for the agent, and opens the spool.
 func MakeDir(path string) (*Directory, error) {
 	if err := records.MakeDirs(append([]string{filepath.Dir(path)}, directories(path)...)...); err != nil {

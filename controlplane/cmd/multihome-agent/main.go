@@ -101,7 +101,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if _, err := spool.MakeDir(o.spool); err != nil {
 		return err
 	}
-	unlock, err := lock(ctx, filepath.Clean(o.spool)+".lock")
+	unlock, err := lock(ctx, spool.Lock(o.spool))
 	if err != nil {
 		return err
 	}
