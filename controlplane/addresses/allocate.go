@@ -42,6 +42,11 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 			return 0, err
 		}
 	}
+	leave, err := c.alone(o.Claim)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	kept, rest, why, err := c.inherit(ctx, o, rest) // after the wait, in which another pod of the identity may have got some
 	if err != nil {
 		return 0, err
@@ -252,6 +257,7 @@ func (c *Controller) undo(ctx context.Context, o *Observed) error {
 func (c *Controller) renew(ctx context.Context, a *v1alpha1.IPAddress, attempt string) (*v1alpha1.IPAddress, error) {
 	next := a.DeepCopy()
 	next.Spec.Attempt = attempt
+	c.gives(next)
 	if err := c.Writer.Update(ctx, next); err != nil {
 		return nil, err
 	}
@@ -266,6 +272,7 @@ func (c *Controller) create(ctx context.Context, o *Observed, g ipam.Grant, atte
 	}
 	a := Address(g.Key, g.Pool, holder(o.Claim, g.Interface))
 	a.Spec.Identity, a.Spec.Attempt = identity(o.Claim, g.Interface), attempt
+	c.gives(a)
 	err := c.Writer.Create(ctx, a)
 	if err == nil {
 		return a, nil
@@ -297,6 +304,7 @@ func (c *Controller) takeKept(ctx context.Context, o *Observed, g ipam.Grant, at
 	}
 	next := claimed(a, identity(o.Claim, g.Interface), holder(o.Claim, g.Interface))
 	next.Spec.Attempt = attempt
+	c.gives(next)
 	if err = c.Writer.Update(ctx, next); err == nil {
 		return next, nil
 	}

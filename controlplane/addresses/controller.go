@@ -93,6 +93,8 @@ type Controller struct {
 	lost        map[string]lostAddress                  // by name
 	deleted     map[types.UID]bool                      // IPAddresses that this controller deletes
 	writes      map[types.NamespacedName]written        // until the cache has them
+	inside      map[person]bool                         // identities of which a pod is being given addresses
+	given       map[person]map[string]bool              // names of the IPAddresses that identities got, until the cache has them
 	nodes       map[string]Node                         // without what they report
 	reports     map[string]*v1alpha1.NodeSpool
 	reported    map[string]map[ipam.Key]bool // the addresses of reports that count
@@ -119,6 +121,7 @@ func (c *Controller) init() {
 		c.states, c.standing, c.bound = map[stateOf]int{}, map[string]int{}, map[types.UID]time.Time{}
 		c.line, c.granted = map[types.NamespacedName]ipam.Applicant{}, map[types.NamespacedName]grants{}
 		c.seeking, c.writes, c.macs = map[types.NamespacedName]bool{}, map[types.NamespacedName]written{}, newMACs()
+		c.inside, c.given = map[person]bool{}, map[person]map[string]bool{}
 		c.nodes, c.reports, c.reported = map[string]Node{}, map[string]*v1alpha1.NodeSpool{}, map[string]map[ipam.Key]bool{}
 		c.waits, c.lost, c.deleted = map[string]time.Time{}, map[string]lostAddress{}, map[types.UID]bool{}
 	}

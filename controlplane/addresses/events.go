@@ -44,6 +44,7 @@ func (c *Controller) OnAddress(former, now *v1alpha1.IPAddress) {
 		}
 	default:
 		c.mark(now)
+		c.has(now.Spec.Identity, now.Name)
 		if former == nil || former.UID != now.UID || former.Spec.State != now.Spec.State {
 			c.free(keyOf(now))
 		}

@@ -135,26 +135,32 @@ func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) 
 
 // inherit finds the addresses that are kept for a claim's identity. It returns those that the
 // pod gets, as they are to be, what it needs besides, and why it has to wait. Which addresses
-// there are the cache says, and what they are the API server.
+// there are the cache says, and what this controller wrote, and what they are the API server.
 func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need) ([]*v1alpha1.IPAddress, []ipam.Need, string, error) {
 	id := o.Claim.Spec.Identity
 	if id == nil || len(needs) == 0 {
 		return nil, needs, "", nil
 	}
+	names := c.givenTo(id) // before the cache is asked, which may have them a moment later
 	var list v1alpha1.IPAddressList
 	if err := c.Cache.List(ctx, &list, client.MatchingFields{identities.ByOwner: identities.KeyOf(id).String()}); err != nil {
 		return nil, nil, "", err
 	}
-	var all []keptAddress
 	for i := range list.Items {
-		if !identities.Same(id, list.Items[i].Spec.Identity) {
-			continue
+		if a := &list.Items[i]; identities.Same(id, a.Spec.Identity) && !slices.Contains(names, a.Name) {
+			names = append(names, a.Name)
 		}
-		a, err := get(ctx, c.Live, client.ObjectKeyFromObject(&list.Items[i]), &v1alpha1.IPAddress{})
+	}
+	var all []keptAddress
+	for _, name := range names {
+		a, err := get(ctx, c.Live, client.ObjectKey{Name: name}, &v1alpha1.IPAddress{})
 		if err != nil {
 			return nil, nil, "", err
 		}
 		if a == nil || !identities.Same(id, a.Spec.Identity) {
+			c.mu.Lock()
+			c.has(id, name)
+			c.mu.Unlock()
 			continue
 		}
 		k := keptAddress{IPAddress: a, Moved: c.moved(a)}
