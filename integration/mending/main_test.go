@@ -75,6 +75,7 @@ func start(t *testing.T, on *lab.Lab) *mender {
 // launch starts a mender on a node, by a command that runs it or by itself.
 func launch(t *testing.T, on *lab.Lab, under ...string) *mender {
 	t.Helper()
+	fixture.AgentReady(t, on)
 	argv := append(under, os.Args[0])
 	m := &mender{T: t, on: on, cmd: exec.Command(argv[0], argv[1:]...)}
 	m.cmd.Env = append(os.Environ(), asMender+"=1")

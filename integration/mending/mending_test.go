@@ -145,6 +145,53 @@ func TestMending(t *testing.T) {
 	}
 }
 
+// TestLookups has connections to a pod begin while the node's routes to it are gone. The kernel
+// looks for the pod in the LAN then, where it can't be reached from its node, and doesn't send
+// the packet again as long as it looks: here for hours, with the default settings for three seconds. Mending ends that.
+func TestLookups(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	m := start(t, s.Lab)
+	fixture.Sh(t, s.Node.Netns, "for v in ipv4 ipv6; do for f in /proc/sys/net/$v/neigh/*/mcast_solicit; do echo 10000 >$f; done; done")
+	var to []lab.Check
+	for _, c := range fixture.ByTCP(s.Checks()) {
+		if strings.HasPrefix(c.Name, "node to NIC") {
+			to = append(to, c)
+		}
+	}
+	if len(to) < 2 {
+		t.Fatalf("%d requests of the node to the pod, want one of each family", len(to))
+	}
+	looksFor := func() string { return fixture.Sh(t, s.Node.Netns, "ip neigh show nud incomplete") }
+	m.signal(syscall.SIGSTOP)
+	fixture.Sh(t, s.Node.Netns, damages["ip route flush table 500"].onNode)
+	ended := make(chan error, len(to))
+	for _, c := range to {
+		go func() {
+			ended <- c.From.Do(func() error {
+				conn, err := net.Dial("tcp", c.To.String())
+				if err == nil {
+					err = conn.Close()
+				}
+				return err
+			})
+		}()
+		m.eventually("the node looks for "+c.To.String(), func() bool { return strings.Contains(looksFor(), c.To.Addr().String()+" ") })
+	}
+	time.Sleep(4 * time.Second)
+	if n := len(ended); n > 0 {
+		t.Errorf("the control: %d connections ended by themselves", n)
+	}
+	m.signal(syscall.SIGCONT)
+	for range to {
+		t.Log(<-ended) // by an answer, or by an error
+	}
+	if left := looksFor(); left != "" {
+		t.Errorf("the node still looks for:\n%s", left)
+	}
+	back(t, to)
+}
+
 // TestNodeAddresses gives the node another address, and takes one away.
 func TestNodeAddresses(t *testing.T) {
 	t.Parallel()

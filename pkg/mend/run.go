@@ -84,6 +84,7 @@ func Run(ctx context.Context, o Options) error {
 		}
 		if len(looks) > 0 && m.on {
 			m.look(looks)
+			m.looked = true
 		} else {
 			if next := m.nextRefresh(); !m.on || when.IsZero() || when.After(next) {
 				when = next
@@ -106,6 +107,7 @@ type mender struct {
 	behind   int
 	fights   []string
 	nextRead time.Time            // events are read then at the earliest
+	looked   bool                 // at pods, since events were read: some may be of what it did
 	ticked   time.Time            // last refresh
 	stamps   map[string]string    // of the files that count, by path
 	files    map[string]cacheFile // of the caches
@@ -186,9 +188,10 @@ func (m *mender) read(now time.Time) error {
 	switch {
 	case concerns:
 		m.nextRead = now.Add(settle)
-	case len(events) > 0:
+	case len(events) > 0 && !m.looked:
 		m.nextRead = now.Add(seldom)
 	}
+	m.looked = false
 	if files {
 		m.refresh(now)
 	}

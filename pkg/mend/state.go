@@ -20,8 +20,10 @@ const (
 	// at most after the first change.
 	settle  = 200 * time.Millisecond
 	longest = time.Second
-	// seldom is the least time between two looks at a pod, and between two times that changes
-	// are read which concern no pod.
+	// apart is the least time between two looks at a pod.
+	apart = 500 * time.Millisecond
+	// seldom is the least time between two times that changes are read which concern no pod, and
+	// between two looks at a pod for changes that may not concern it.
 	seldom = time.Second
 	// doubt is the longest time between looks at a pod that found nothing, while changes go on
 	// that may or may not concern it.
@@ -372,7 +374,7 @@ func (s *State) Looked(now time.Time, id string, out Outcome, done []netstate.Op
 		p.vain++
 	}
 	p.first, p.last, p.sure = time.Time{}, time.Time{}, false
-	p.looked, p.notBefore = now, now.Add(max(seldom, time.Duration(len(s.pods))*pace))
+	p.looked, p.notBefore = now, now.Add(max(apart, time.Duration(len(s.pods))*pace))
 	if !now.Before(p.truce) {
 		p.truce = time.Time{}
 	}

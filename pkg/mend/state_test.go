@@ -326,7 +326,7 @@ func FuzzState(f *testing.F) {
 				continue
 			}
 			id, _, _ := strings.Cut(what, ":")
-			if before, ok := last[id]; ok && d-before < seldom {
+			if before, ok := last[id]; ok && d-before < apart {
 				t.Errorf("%s: looked at %v and %v", id, before, d)
 			}
 			last[id] = d

@@ -345,7 +345,9 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, how How) (netstate.Plan, []netstat
 		err = p.refuseBare(t, conf, plan)
 	}
 	if err == nil && !how.Dry {
-		plan, ops, _, err = p.make(t, conf, plan, ops)
+		if plan, ops, _, err = p.make(t, conf, plan, ops); err == nil {
+			err = t.Kernel.EndLookups(ops)
+		}
 	}
 	return plan, ops, err
 }
