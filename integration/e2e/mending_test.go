@@ -35,6 +35,12 @@ func mending(t *testing.T) {
 	node := machines["node1"]
 	flush := "ip -4 rule flush; ip -6 rule flush"
 
+	// It deletes rules and routes that it doesn't know (ManageForeignRoutingPolicyRules and
+	// ManageForeignRoutes in networkd.conf(5)).
+	networkd := `for v in -4 -6; do
+		ip $v rule | grep -v 'lookup \(local\|main\|default\)' | while read p rest; do ip $v rule del pref ${p%:}; done
+		ip $v route flush table 500; done`
+
 	agents(t, "node2")
 	// Without table main the kubelet couldn't start an agent.
 	run(t, node, "sh", "-c", flush+"; for f in -4 -6; do ip $f rule add pref 32766 lookup main; done")
@@ -55,6 +61,7 @@ func mending(t *testing.T) {
 		{"ip rule flush in a pod", flush, p.Netns},
 		{"nft flush ruleset in a pod", "nft flush ruleset", p.Netns},
 		{"ip rule flush on the node", flush, node},
+		{"what systemd-networkd does when it is reloaded", networkd, node},
 	} {
 		run(t, s.at, "sh", "-c", s.script)
 		comesBack(t, s.what, pods...)
