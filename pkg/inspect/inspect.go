@@ -6,6 +6,7 @@ package inspect
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -101,11 +102,30 @@ func sandboxes() []spool.Sandbox {
 	return all
 }
 
-// note adds an attachment unless it is known.
+// note adds an attachment unless its NIC is known. Of a NIC that Multus had another network's plugins
+// make, the runtime has the result as Multus' own, and Multus has it as that network's, which is the one to know.
 func (p *Pod) note(a Attachment) {
-	if !slices.ContainsFunc(p.Attachments, func(b Attachment) bool { return b.IfName == a.IfName }) {
+	i := slices.IndexFunc(p.Attachments, func(b Attachment) bool { return b.IfName == a.IfName })
+	switch {
+	case i < 0:
 		p.Attachments = append(p.Attachments, a)
+	case a.Config != nil && isMultus(p.Attachments[i].Config) && !isMultus(a.Config):
+		p.Attachments[i] = a
 	}
+}
+
+// isMultus reports whether a network's configuration, a list or a single plugin, is that of Multus, whose
+// plugin is multus-shim where Multus is a daemon.
+func isMultus(config []byte) bool {
+	type plugin struct{ Type string }
+	var conf struct {
+		plugin
+		Plugins []plugin
+	}
+	if json.Unmarshal(config, &conf) != nil {
+		return false
+	}
+	return slices.ContainsFunc(append(conf.Plugins, conf.plugin), func(p plugin) bool { return p.Type == "multus" || p.Type == "multus-shim" })
 }
 
 // kubernetesName returns the pod's namespace and name from CNI_ARGS, as kubelet's runtimes

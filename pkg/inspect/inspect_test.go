@@ -99,6 +99,41 @@ func TestOlderCache(t *testing.T) {
 	}
 }
 
+// TestMultus: a NIC that Multus had made is of the network whose plugins made it, whichever cache is read first.
+func TestMultus(t *testing.T) {
+	const entry = `{"kind": "cniCacheV1", "containerId": "abc1", "ifName": "eth0", "networkName": %q, "netns": "/run/netns/web", "config": %q,
+		"result": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/run/netns/web"}]}}`
+	const lan = `{"cniVersion": "1.0.0", "name": "lan", "plugins": [{"type": "macvlan"}, {"type": "coordinator"}]}`
+	put := func(dir, network, config string) {
+		t.Helper()
+		if err := os.MkdirAll(ResultsOf(dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(ResultsOf(dir), network+"-abc1-eth0"), fmt.Appendf(nil, entry, network, base64.StdEncoding.EncodeToString([]byte(config))), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, config := range map[string]string{
+		"a single plugin": `{"cniVersion": "1.0.0", "name": "node", "type": "multus"}`,
+		"a list":          `{"cniVersion": "1.0.0", "name": "node", "plugins": [{"type": "multus"}, {"type": "portmap"}]}`,
+		"a daemon":        `{"cniVersion": "1.0.0", "name": "node", "type": "multus-shim"}`,
+	} {
+		runtimes, multus := t.TempDir(), t.TempDir()
+		put(runtimes, "node", config)
+		for _, dirs := range [][]string{{runtimes}, {runtimes, multus}, {multus, runtimes}} {
+			want := "node"
+			if len(dirs) > 1 {
+				put(multus, "lan", lan)
+				want = "lan"
+			}
+			p, err := Find("abc1", dirs)
+			if err != nil || len(p.Attachments) != 1 || p.Attachments[0].Network != want {
+				t.Errorf("%s, %v: %+v, %v: want network %s", name, dirs, p.Attachments, err, want)
+			}
+		}
+	}
+}
+
 // process starts a process in a namespace, and returns its ID.
 func process(t *testing.T, n *testbed.Netns) int {
 	t.Helper()
