@@ -85,7 +85,9 @@ func (t *tracer) byNode(src netip.Addr, out, in string) error {
 	}
 	passes := t.checkSource(&leg, src)
 	led := t.led()
-	if led != "" && leg.Out != "" {
+	pods := led != "" && isRouted(d)
+	service := led != "" && !pods && leg.Out != ""
+	if service {
 		leg.Notes = append([]string{led}, leg.Notes...)
 	}
 	t.trace.Request = append(t.trace.Request, leg)
@@ -93,12 +95,13 @@ func (t *tracer) byNode(src netip.Addr, out, in string) error {
 		t.trace.Verdict = "it does not get through the node: " + leg.Ends
 		return nil
 	}
-	if dev := t.linkWith(netstate.Pod, src); led == "" && leg.Out != "" && t.Parents[dev] != "" {
+	dev := t.linkWith(netstate.Pod, src)
+	if parent := t.Parents[dev]; parent != "" && (led == "" && leg.Out != "" || pods && leg.Out == parent) {
 		t.trace.Request[1].Notes = append(t.trace.Request[1].Notes, fmt.Sprintf("%s is reached on the wire, by %s of the pod: unless the node hides it, the reply does not come by the node", src, dev))
 		return t.enters(src, out, dev)
 	}
 	reply := t.flow(dst, src, leg.Out, 0)
-	if led != "" && leg.Out != "" {
+	if service {
 		reply = t.flow(netip.Addr{}, src, "", 0) // from an endpoint that is not known here
 	}
 	back, _, err := t.pass(netstate.Host, reply)
@@ -111,6 +114,16 @@ func (t *tracer) byNode(src netip.Addr, out, in string) error {
 		return nil
 	}
 	return t.comesBack(src, out, back)
+}
+
+// isRouted reports whether the node has a route to a part of all addresses: what our route leads to the
+// node is then no Service, but a pod of another CNI, and the reply comes from there.
+func isRouted(d fib.Decision) bool {
+	if d.Kind != fib.Unicast || len(d.Steps) == 0 {
+		return false
+	}
+	route := d.Steps[len(d.Steps)-1].Route
+	return route != nil && route.Dst.Bits() > 0
 }
 
 // led says that one of our routes sends an address to the node, whether or not that

@@ -4,6 +4,7 @@ package trace_test
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/lab"
+	"github.com/multihome/multihome/pkg/testbed"
 	"github.com/multihome/multihome/pkg/trace"
 )
 
@@ -77,6 +79,35 @@ func byNode(host, pod, node string) []string {
 func fromNode(host, node, pod string) []string {
 	there, back := node+" > "+pod, pod+" > "+node
 	return []string{"request node out " + host + " " + there, "request pod in veth0 " + there, "reply pod out veth0 " + back, "reply node in " + host + " " + back}
+}
+
+// TestProbeOfPodsElsewhere asks an address of the other CNI's pods, for which the node has a route to another
+// node: that answers the pod in its LAN, not by the pod's node.
+func TestProbeOfPodsElsewhere(t *testing.T) {
+	scenario, err := lab.FindScenario("underlay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := scenario.Up(t.Context(), cniPath...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, err := range []error{
+		s.LANs[0].Client.AddAddrs("lo", netip.MustParsePrefix("10.96.128.5/32")),
+		s.Node.AddRoutes(testbed.Route{Dst: netip.MustParsePrefix("10.96.128.0/24"), Via: netip.MustParseAddr("10.6.0.50"), Dev: "ens192"}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := probe(t, s, "--to 10.96.128.5")
+	if want := "the ways part: sent by veth0 (pref 32766 from all lookup main), answered by eth0"; got.Verdict != want {
+		t.Errorf("traced %q, want %q", got.Verdict, want)
+	}
+	if !got.Probe.Answered || got.Probe.Differs != "" {
+		t.Errorf("probed: %+v", got.Probe)
+	}
 }
 
 // TestProbeFindsWhatTraceCannotSee has a filter in the node that drops what the routes
