@@ -101,6 +101,7 @@ func TestFaults(t *testing.T) {
 					} else {
 						failed += hit
 					}
+					start(t, s.Lab).finish() // the other may have been killed in a later look, which had nothing to mend
 					fixture.Same(t, what, whole, state())
 				}
 			}

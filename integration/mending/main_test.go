@@ -129,6 +129,15 @@ func (m *mender) kill() {
 	_ = m.cmd.Wait() // it was killed, or has ended
 }
 
+// finish ends the mender after the look that it is at.
+func (m *mender) finish() {
+	m.Helper()
+	m.signal(syscall.SIGTERM)
+	if err := m.cmd.Wait(); err != nil {
+		m.Error(err)
+	}
+}
+
 // said returns the lines that begin with a text.
 func (m *mender) said(text string) []string {
 	m.mu.Lock()
