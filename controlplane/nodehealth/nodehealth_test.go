@@ -182,7 +182,7 @@ func TestHeld(t *testing.T) {
 // is an error with its words.
 func TestDoctor(t *testing.T) {
 	for name, tt := range map[string]struct{ script, want, err string }{
-		"findings": {`test "$*" = "doctor -o json --root /proc/1/root" && echo '{"findings": [{"id": "drift", "severity": "problem", "what": "a"}]}'; exit 1`, "drift", ""},
+		"findings": {`test "$*" = "doctor -o json --root /proc/1/root --conf-dir /etc/cni/net.d --cache-dir /var/lib/cni,/var/lib/multus" && echo '{"findings": [{"id": "drift", "severity": "problem", "what": "a"}]}'; exit 1`, "drift", ""},
 		"healthy":  {`echo '{"findings": []}'`, "", ""},
 		"nothing":  {`echo "doctor: root /proc/1/root: operation not permitted" >&2; exit 2`, "", "multihome doctor: exit status 2: doctor: root /proc/1/root: operation not permitted"},
 	} {
@@ -190,7 +190,7 @@ func TestDoctor(t *testing.T) {
 		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+tt.script+"\n"), 0o700); err != nil { //nolint:gosec // a program
 			t.Fatal(err)
 		}
-		r, _, err := Doctor(path, "/proc/1/root")(t.Context())
+		r, _, err := Doctor(path, "/proc/1/root", "/etc/cni/net.d", []string{"/var/lib/cni", "/var/lib/multus"})(t.Context())
 		if tt.err != "" {
 			if err == nil || err.Error() != tt.err {
 				t.Errorf("%s: %v", name, err)
@@ -201,7 +201,7 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("%s: %v %+v", name, err, r)
 		}
 	}
-	if _, _, err := Doctor(filepath.Join(t.TempDir(), "multihome"), "/")(t.Context()); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if _, _, err := Doctor(filepath.Join(t.TempDir(), "multihome"), "/", "/etc/cni/net.d", nil)(t.Context()); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("without the program: %v", err)
 	}
 }

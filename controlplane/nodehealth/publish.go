@@ -42,9 +42,14 @@ type Examine func(context.Context) (*doctor.Report, time.Duration, error)
 // system at root. For a container with hostPID that is /proc/1/root, which needs the
 // capabilities SYS_PTRACE and SYS_CHROOT; to look at the networks needs SYS_ADMIN and NET_ADMIN.
 // A process of its own may have another root directory, and gives back all that it took.
-func Doctor(path, root string) Examine {
+// confDir and cacheDirs are paths in that file system; without cacheDirs it takes those that multihome takes.
+func Doctor(path, root, confDir string, cacheDirs []string) Examine {
 	return func(ctx context.Context) (*doctor.Report, time.Duration, error) {
-		cmd := exec.CommandContext(ctx, path, "doctor", "-o", "json", "--root", root)
+		args := []string{"doctor", "-o", "json", "--root", root, "--conf-dir", confDir}
+		if len(cacheDirs) > 0 {
+			args = append(args, "--cache-dir", strings.Join(cacheDirs, ","))
+		}
+		cmd := exec.CommandContext(ctx, path, args...)
 		var out, errs strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		err := cmd.Run()

@@ -162,7 +162,8 @@ func TestControlplaneHasFewRights(t *testing.T) {
 // The DaemonSet's container that stays is the agent, which has the rights of the node that it
 // needs, each by its name. It runs on every node, as a node without it is not ready.
 func TestAgent(t *testing.T) {
-	text, err := helmTemplate("{controlplane: {enabled: true}, seLinuxOptions: {type: spc_t}}")
+	const confDir = "/var/lib/rancher/k3s/agent/etc/cni/net.d"
+	text, err := helmTemplate("{controlplane: {enabled: true}, seLinuxOptions: {type: spc_t}, cniConfDir: " + confDir + "}")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,10 +210,13 @@ func TestAgent(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	}
-	for _, path := range []string{"/run", "/var/lib/cni", "/etc/cni/net.d"} { // mending needs them
+	for _, path := range []string{"/run", "/var/lib/cni", confDir} { // mending needs them
 		if !slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == path }) {
 			t.Errorf("it doesn't see the node's %s", path)
 		}
+	}
+	if !slices.Contains(c.Args, "--conf-dir="+confDir) {
+		t.Errorf("it doesn't know where configurations are: %q", c.Args)
 	}
 	if c.LivenessProbe == nil || c.ReadinessProbe == nil || c.Resources.Limits.Memory().IsZero() {
 		t.Errorf("it isn't looked after: %+v", c)

@@ -143,6 +143,7 @@ func TestValuesRefused(t *testing.T) {
 		"dropins: [iproute2]",
 		"dropIns: [systemd]",
 		"cniBinDir: opt/cni/bin",
+		"cniConfDir: etc/cni/net.d",
 		"image: {tag: \"\"}",
 		"networks: {a: {plugins: []}}",
 		"networks: {a: {plugins: [{master: eth0}]}}",

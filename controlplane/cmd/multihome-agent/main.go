@@ -138,7 +138,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err != nil {
 		return err
 	}
-	examine := nodehealth.Doctor(filepath.Join(filepath.Dir(program), "multihome"), o.root)
+	examine := nodehealth.Doctor(filepath.Join(filepath.Dir(program), "multihome"), o.root, o.confs, o.cacheDirs())
 	health := nodehealth.New(o.node, examine, mgr.GetAPIReader(), mgr.GetClient())
 	health.Others = []func() []nodehealth.Finding{
 		func() []nodehealth.Finding { return fought(mender.Fights()) },
@@ -154,10 +154,15 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	return mgr.Start(ctx)
 }
 
+// cacheDirs returns the directories of the runtime's cached results; none if nothing is to be mended.
+func (o options) cacheDirs() []string {
+	return strings.FieldsFunc(o.caches, func(r rune) bool { return r == ',' })
+}
+
 // startMending begins to mend the node's pods. It needs no API server, and no other agent to
 // have ended.
 func startMending(ctx context.Context, o options, sandboxes *survey.Sandboxes, log logr.Logger) (m *mending.Mender, stop func()) {
-	dirs := strings.FieldsFunc(o.caches, func(r rune) bool { return r == ',' })
+	dirs := o.cacheDirs()
 	m = mending.New(o.node, mend.Options{
 		CacheDirs: dirs, ConfDir: o.confs, Defaults: o.defaults, Busy: sandboxes.Busy,
 		Did:    func(_ mend.Pod, _ attachment.Attachment, op netstate.Op) { metrics.Drift(op.Object().Kind(), true) },
