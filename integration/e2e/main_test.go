@@ -26,6 +26,7 @@ import (
 type testCase struct {
 	name, what string
 	run        func(*testing.T)
+	sound      bool   // in the end, doctor must find no problem and repair nothing to do
 	notCovered string // why the case isn't run
 	cluster    string // the kind of cluster that it needs; "" is bridge
 }
@@ -75,6 +76,9 @@ func TestCases(t *testing.T) {
 				fmt.Printf("%s %s, %.0f s\n", c.name, result, time.Since(began).Seconds())
 			}()
 			c.run(t)
+			if c.sound {
+				within(t, 30*time.Second, func() error { return sound(t) })
+			}
 			if !t.Failed() {
 				result = "passed"
 			}

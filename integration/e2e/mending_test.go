@@ -5,17 +5,13 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/multihome/multihome/pkg/doctor"
 	"github.com/multihome/multihome/pkg/testbed"
 )
 
@@ -83,30 +79,7 @@ func mending(t *testing.T) {
 		return nil
 	})
 	comesBack(t, "an address that the node lost", pods...)
-	sound(t, "node1", pods...)
-}
-
-// sound checks that doctor can look at all of a node with an agent and at some of its pods, and finds no
-// problem, and that nothing is to be repaired there. The agent's own condition doesn't say so here: its doctor enters the
-// root directory of process 1, which no node of cluster.sh has.
-func sound(t *testing.T, node string, pods ...*pod) {
-	t.Helper()
-	multihome := func(args ...string) string {
-		return run(t, machines[node], append([]string{"nsenter", "--target", pidOf(t, node), "--mount", filepath.Join(root, "bin/multihome")}, args...)...)
-	}
-	says := multihome("doctor", "-o", "json")
-	var report doctor.Report
-	if err := json.Unmarshal([]byte(says), &report); err != nil || len(report.Unseen) > 0 {
-		t.Errorf("%s: doctor: %v:\n%s", node, err, says)
-	}
-	for _, p := range pods {
-		if !slices.ContainsFunc(report.Pods, func(seen doctor.Patient) bool { return seen.Name == "default/"+p.name }) {
-			t.Errorf("%s: doctor doesn't look at pod %s:\n%s", node, p.name, says)
-		}
-	}
-	if says := multihome("repair", "--dry-run"); says != "nothing to repair\n" {
-		t.Errorf("%s: repair:\n%s", node, says)
-	}
+	within(t, 30*time.Second, func() error { return sound(t, pods...) })
 }
 
 // broken returns an error if a pod doesn't reach, or isn't reached.

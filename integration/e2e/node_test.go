@@ -20,9 +20,9 @@ import (
 // otherPluginCases test chains of other plugins, and other forms of coordinator's
 // chain.
 var otherPluginCases = []testCase{
-	{name: "host-link-macvlan", what: "coordinator with hostLink macvlan, two NICs", run: hostLinkMacvlan},
-	{name: "route-bridge", what: "route with the node's macvlan instead of coordinator", run: routeBridge},
-	{name: "overlay-ptp", what: "overlay by ptp, one NIC besides", run: overlayPtp},
+	{name: "host-link-macvlan", what: "coordinator with hostLink macvlan, two NICs", run: hostLinkMacvlan, sound: true},
+	{name: "route-bridge", what: "route with the node's macvlan instead of coordinator", run: routeBridge, sound: true},
+	{name: "overlay-ptp", what: "overlay by ptp, one NIC besides", run: overlayPtp, sound: true},
 }
 
 // nodeCases test events of pods and nodes.

@@ -328,7 +328,8 @@ var ErrBare = errors.New("nothing of it is left on the node: a DEL may be at wor
 // Reconcile repeats ADD for a living attachment, without probes on the wire, and returns
 // the plan and the operations that it applied or, if it is dry, would apply. Standard input
 // is the plugin's configuration with the prevResult of the attachment. Damaged defaults of
-// the node are an error: what the pod has of the former ones stays.
+// the node are an error: what the pod has of the former ones stays. Lookups that missing routes led
+// to end ([kernel.Namespaces.EndLookups]).
 func (p Plugin) Reconcile(args *skel.CmdArgs, how How) (netstate.Plan, []netstate.Op, error) {
 	t, raw, err := p.load(args)
 	if err != nil {
@@ -346,7 +347,9 @@ func (p Plugin) Reconcile(args *skel.CmdArgs, how How) (netstate.Plan, []netstat
 	}
 	if err == nil && !how.Dry {
 		if plan, ops, _, err = p.make(t, conf, plan, ops); err == nil {
-			err = t.Kernel.EndLookups(ops)
+			if err := t.Kernel.EndLookups(ops); err != nil {
+				t.Log.Warn("lookups of what is reached again", "error", err) // they end after seconds
+			}
 		}
 	}
 	return plan, ops, err
