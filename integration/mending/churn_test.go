@@ -22,7 +22,7 @@ var churnTime = flag.Duration("churn", 5*time.Second, "how long TestChurn lasts"
 // flushes what they rely on and the mender restores it, or is killed and started again. In the
 // end pods are complete, and when they are gone nothing of them is left.
 func TestChurn(t *testing.T) {
-	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["dual"], fixture.Chained)
 	chains := []string{
 		fixture.Chained,
 		strings.Replace(fixture.Chained, "{", `{"hostLink": "macvlan", `, 1),

@@ -30,7 +30,7 @@ func TestFaults(t *testing.T) {
 	for mode, chain := range map[string]string{"veth": fixture.Chained, "macvlan": strings.Replace(fixture.Chained, "{", `{"hostLink": "macvlan", `, 1)} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			s := fixture.NewSite(t, fixture.TwoLANs["dual"], chain)
+			s := newSite(t, fixture.TwoLANs["dual"], chain)
 			state := func() fixture.State {
 				out := s.State(t).Unlike(fixture.Passing).Unnumbered()
 				slices.Sort(out)
@@ -127,7 +127,7 @@ func TestUnreadOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+			s := newSite(t, fixture.TwoLANs["dual"], fixture.Chained)
 			list := filepath.Join(t.TempDir(), "calls")
 			file := filepath.Join("/var/lib/cni/results", what.file(s))
 			// opens returns the number of the call that opens it, and its fault.

@@ -53,6 +53,14 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// newSite returns a site on whose node an agent is: its spool and its lock are there.
+func newSite(t *testing.T, lans []lab.LAN, chained string) *fixture.Site {
+	t.Helper()
+	s := fixture.NewSite(t, lans, chained)
+	fixture.AgentReady(t, s.Lab)
+	return s
+}
+
 // mender is a mender that runs on a node.
 type mender struct {
 	*testing.T
@@ -75,7 +83,6 @@ func start(t *testing.T, on *lab.Lab) *mender {
 // launch starts a mender on a node, by a command that runs it or by itself.
 func launch(t *testing.T, on *lab.Lab, under ...string) *mender {
 	t.Helper()
-	fixture.AgentReady(t, on)
 	argv := append(under, os.Args[0])
 	m := &mender{T: t, on: on, cmd: exec.Command(argv[0], argv[1:]...)}
 	m.cmd.Env = append(os.Environ(), asMender+"=1")

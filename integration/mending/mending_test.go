@@ -108,7 +108,7 @@ func TestMending(t *testing.T) {
 	for mode, chain := range map[string]string{"veth": fixture.Chained, "macvlan": strings.Replace(fixture.Chained, "{", `{"hostLink": "macvlan", `, 1)} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			s := fixture.NewSite(t, fixture.TwoLANs["dual"], chain)
+			s := newSite(t, fixture.TwoLANs["dual"], chain)
 			checks := fixture.ByTCP(s.Checks())
 			for i := range checks {
 				if mode == "macvlan" { // every link to the node is the NIC
@@ -150,7 +150,7 @@ func TestMending(t *testing.T) {
 // the packet again as long as it looks: here for hours, with the default settings for three seconds. Mending ends that.
 func TestLookups(t *testing.T) {
 	t.Parallel()
-	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["dual"], fixture.Chained)
 	m := start(t, s.Lab)
 	fixture.Sh(t, s.Node.Netns, "for v in ipv4 ipv6; do for f in /proc/sys/net/$v/neigh/*/mcast_solicit; do echo 10000 >$f; done; done")
 	var to []lab.Check
@@ -195,7 +195,7 @@ func TestLookups(t *testing.T) {
 // TestNodeAddresses gives the node another address, and takes one away.
 func TestNodeAddresses(t *testing.T) {
 	t.Parallel()
-	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["dual"], fixture.Chained)
 	s.Verify(t, fixture.ByTCP(s.Checks())...)
 	m := start(t, s.Lab)
 	to := netip.MustParseAddrPort(fmt.Sprint("10.6.168.125:", fixture.AppPort))
@@ -228,7 +228,7 @@ func TestNodeAddresses(t *testing.T) {
 // TestConfiguration changes a network's configuration on the node.
 func TestConfiguration(t *testing.T) {
 	t.Parallel()
-	s := fixture.NewSite(t, fixture.TwoLANs["v4"], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["v4"], fixture.Chained)
 	fixture.OwnEtcCNI(t, s.Lab)
 	s.OnNode(t, "mkdir -p /etc/cni/net.d")
 	m := start(t, s.Lab)
@@ -254,7 +254,7 @@ func TestConfiguration(t *testing.T) {
 // meanwhile is mended.
 func TestFight(t *testing.T) {
 	t.Parallel()
-	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["dual"], fixture.Chained)
 	m := start(t, s.Lab)
 	ctx, cancel := context.WithCancel(t.Context())
 	var deleted int
@@ -282,7 +282,7 @@ func TestFight(t *testing.T) {
 // TestOff switches mending off and on.
 func TestOff(t *testing.T) {
 	t.Parallel()
-	s := fixture.NewSite(t, fixture.TwoLANs["v4"], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["v4"], fixture.Chained)
 	fixture.OwnEtcCNI(t, s.Lab)
 	s.OnNode(t, `mkdir -p /etc/cni/multihome; echo '{"mend": false}' >/etc/cni/multihome/coordinator.json`)
 	m := launch(t, s.Lab)
@@ -300,7 +300,7 @@ func TestOff(t *testing.T) {
 // TestContainer has /proc/sys read-only, as in a container: settings are mended, too.
 func TestContainer(t *testing.T) {
 	t.Parallel()
-	s := fixture.NewSite(t, fixture.TwoLANs["v4"], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["v4"], fixture.Chained)
 	m := launch(t, s.Lab, "unshare", "-m", "sh", "-ec", `mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys
 		if echo 0 2>/dev/null >/proc/sys/net/ipv4/ip_forward; then exit 1; fi; exec "$0"`)
 	m.eventually("a look at all pods", func() bool { return len(m.said("behind 0")) > 0 })
@@ -316,7 +316,7 @@ func TestContainer(t *testing.T) {
 // TestDEL removes pods while they are mended: nothing of them is made again.
 func TestDEL(t *testing.T) {
 	t.Parallel()
-	s := fixture.NewSite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["dual"], fixture.Chained)
 	var pods []*lab.Pod
 	for i := range 8 {
 		pods = append(pods, s.AddPod(t, fmt.Sprint("guest", i)))
@@ -350,7 +350,7 @@ func TestDEL(t *testing.T) {
 // made again at once. When no plugin works on the pod for some time, it is.
 func TestHalfDEL(t *testing.T) {
 	t.Parallel()
-	s := fixture.NewSite(t, fixture.TwoLANs["dual"][:1], fixture.Chained)
+	s := newSite(t, fixture.TwoLANs["dual"][:1], fixture.Chained)
 	m := start(t, s.Lab)
 	before := s.State(t).Unnumbered()
 	half := s.Attached(lab.NIC).Call("DEL", fixture.Keys{"name": "macvlan-ens192"})
@@ -388,6 +388,7 @@ func TestMany(t *testing.T) {
 		{First: netip.MustParseAddr("fd00:6::1:1"), Last: netip.MustParseAddr("fd00:6::1:1000")},
 	}
 	s := fixture.EmptySite(t, []lab.LAN{lan}, fixture.Chained)
+	fixture.AgentReady(t, s.Lab)
 	network := s.NetworkIn(t, 0, fixture.Chained)
 	var checks []lab.Check
 	for i := range *manyPods {
