@@ -188,7 +188,7 @@ func TestAgent(t *testing.T) {
 			t.Errorf("it doesn't run on a node with the taint %s", taint.ToString())
 		}
 	}
-	if pod.InitContainers[0].Name != "install" || len(pod.InitContainers[0].SecurityContext.Capabilities.Add) > 0 {
+	if pod.InitContainers[0].Name != "install" || !slices.Equal(pod.InitContainers[0].SecurityContext.Capabilities.Add, []corev1.Capability{"DAC_OVERRIDE"}) {
 		t.Errorf("%+v", pod.InitContainers)
 	}
 	if len(pod.Containers) != 1 {
@@ -197,7 +197,7 @@ func TestAgent(t *testing.T) {
 	c := pod.Containers[0]
 	s := c.SecurityContext
 	if s.Privileged != nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || s.SELinuxOptions.Type != "spc_t" ||
-		!slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || !slices.Equal(s.Capabilities.Add, []corev1.Capability{"NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"}) {
+		!slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) || !slices.Equal(s.Capabilities.Add, []corev1.Capability{"DAC_READ_SEARCH", "NET_ADMIN", "NET_BROADCAST", "NET_RAW", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"}) {
 		t.Errorf("%+v", s)
 	}
 	for _, m := range c.VolumeMounts {
