@@ -15,16 +15,21 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,7 +37,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	runtimemetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -92,6 +96,10 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err != nil {
 		return err
 	}
+	var started atomic.Bool
+	if err := serveHealth(ctx, o.health, &started); err != nil {
+		return err
+	}
 	mender, stop := startMending(ctx, o, sandboxes, log)
 	defer stop()
 	bootID, err := spool.BootID()
@@ -106,8 +114,8 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		return err
 	}
 	defer unlock()
-	mgr, err := manager(o, log)
-	if err != nil {
+	var mgr ctrl.Manager
+	if err := whenReached(ctx, log, func() (err error) { mgr, err = manager(o, log); return err }); err != nil {
 		return err
 	}
 	id, err := machineID("/etc/machine-id", "/var/lib/dbus/machine-id")
@@ -148,9 +156,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err := mgr.Add(health); err != nil {
 		return err
 	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return err
-	}
+	started.Store(true)
 	return mgr.Start(ctx)
 }
 
@@ -204,11 +210,34 @@ func refused(why string) []nodehealth.Finding {
 	return []nodehealth.Finding{{Reason: "DefaultsRefused", Message: why}}
 }
 
+// serveHealth serves /healthz from the beginning, for the agent mends pods before the API server answers,
+// and /readyz, which says whether it has started to work with that.
+func serveHealth(ctx context.Context, address string, started *atomic.Bool) error {
+	if address == "0" {
+		return nil
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !started.Load() {
+			http.Error(w, "the API server hasn't answered yet", http.StatusServiceUnavailable)
+		}
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	go func() { _ = server.Serve(l) }()
+	return nil
+}
+
 // whenReached calls f until the API server answers: mending goes on meanwhile.
 func whenReached(ctx context.Context, log logr.Logger, f func() error) error {
 	for {
 		err := f()
-		if unreached := (*url.Error)(nil); !errors.As(err, &unreached) {
+		if !isPassing(err) {
 			return err
 		}
 		log.Info("the API server doesn't answer", "error", err.Error())
@@ -218,6 +247,18 @@ func whenReached(ctx context.Context, log logr.Logger, f func() error) error {
 		case <-time.After(5 * time.Second):
 		}
 	}
+}
+
+// isPassing reports whether an error of the API server, or on the way to it, may be over the next time: no
+// answer, none of its own (a load balancer's), too many requests, a token that isn't valid any more or yet, or
+// kinds that aren't installed yet.
+func isPassing(err error) bool {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		code := status.Status().Code
+		return code >= http.StatusInternalServerError || code == http.StatusUnauthorized || code == http.StatusTooManyRequests
+	}
+	return errors.As(err, new(*url.Error)) || meta.IsNoMatchError(err)
 }
 
 // manager returns a manager whose cache has the node's pods, as far as the agent reads
@@ -234,10 +275,9 @@ func manager(o options, log logr.Logger) (ctrl.Manager, error) {
 		}
 	}
 	return ctrl.NewManager(config, ctrl.Options{
-		Scheme:                 scheme,
-		Logger:                 log,
-		Metrics:                metricsserver.Options{BindAddress: o.metrics},
-		HealthProbeBindAddress: o.health,
+		Scheme:  scheme,
+		Logger:  log,
+		Metrics: metricsserver.Options{BindAddress: o.metrics},
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:                {Field: fields.OneTermEqualSelector("spec.nodeName", o.node), Transform: slim},
 			&v2beta1.SpiderCoordinator{}: {Field: fields.OneTermEqualSelector("metadata.name", nodedefaults.Name), Transform: cache.TransformStripManagedFields()},

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +29,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -577,6 +581,87 @@ func (b *bench) condition() string {
 		}
 	}
 	return ""
+}
+
+// TestStartsWithoutAPIServer: an agent that starts while the API server doesn't answer goes on, for it mends
+// pods; it is healthy, and ready when the API server has answered.
+func TestStartsWithoutAPIServer(t *testing.T) {
+	b := newBench(t)
+	b.kill()
+	config, err := clientcmd.LoadFromFile(b.kubeconfig)
+	b.ok(err)
+	unused := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		b.ok(err)
+		defer l.Close()
+		return l.Addr().String()
+	}
+	there, health := unused(), unused()
+	var server *url.URL
+	for _, c := range config.Clusters {
+		server, err = url.Parse(c.Server)
+		b.ok(err)
+		c.Server, c.TLSServerName = "https://"+there, server.Hostname()
+	}
+	b.ok(clientcmd.WriteToFile(*config, b.kubeconfig))
+	answers := func(path string, code int) {
+		t.Helper()
+		eventually(t, fmt.Sprint(path, " ", code), func() bool {
+			r, err := http.Get("http://" + health + path) //nolint:gosec,noctx // the agent's own
+			if err != nil {
+				return false
+			}
+			defer r.Body.Close()
+			return r.StatusCode == code
+		})
+	}
+	b.agent = b.run("--health-address", health)
+	eventually(t, "that the API server doesn't answer", func() bool { return b.agent.logged("the API server doesn't answer") })
+	answers("/healthz", http.StatusOK)
+	answers("/readyz", http.StatusServiceUnavailable)
+	l, err := net.Listen("tcp", there)
+	b.ok(err)
+	defer l.Close()
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", server.Host)
+			if err != nil {
+				_ = from.Close()
+				continue
+			}
+			go func() { _, _ = io.Copy(to, from); _ = to.Close() }()
+			go func() { _, _ = io.Copy(from, to); _ = from.Close() }()
+		}
+	}()
+	answers("/readyz", http.StatusOK)
+	answers("/healthz", http.StatusOK)
+	b.kill()
+}
+
+// TestIsPassing: which errors an agent waits out.
+func TestIsPassing(t *testing.T) {
+	gone := &url.Error{Op: "Get", URL: "https://x", Err: syscall.ECONNREFUSED}
+	for err, want := range map[error]bool{
+		gone:                            true,
+		fmt.Errorf("mapping: %w", gone): true,
+		apierrors.NewServiceUnavailable("a proxy"):                                   true,
+		apierrors.NewUnauthorized("an old token"):                                    true,
+		apierrors.NewTooManyRequests("later", 1):                                     true,
+		apierrors.NewInternalError(io.EOF):                                           true,
+		&meta.NoKindMatchError{}:                                                     true,
+		apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, "n"):          false,
+		apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, "n", io.EOF): false,
+		errors.New("another machine"):                                                false,
+		nil:                                                                          false,
+	} {
+		if got := isPassing(err); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
 }
 
 // TestMetrics: the agent serves what only it knows, and what doctor found, at its port.
