@@ -50,13 +50,17 @@ func Record(claim *v2beta1.SpiderEndpoint) *staticmacvlan.StaticPod {
 	if len(vlans) == 0 {
 		return nil
 	}
+	mac := strings.Join(macs, ",")
+	if strings.Trim(mac, ",") == "" {
+		mac = ""
+	}
 	owner := metav1.NewControllerRef(claim, v2beta1.GroupVersion.WithKind("SpiderEndpoint"))
 	owner.BlockOwnerDeletion = nil // it would need a right on the claim's finalizers
 	return &staticmacvlan.StaticPod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: claim.Namespace, Name: claim.Name, OwnerReferences: []metav1.OwnerReference{*owner}},
 		Spec: staticmacvlan.StaticPodSpec{
 			PodName: claim.Name, PodNamespace: claim.Namespace, PodID: claim.Spec.PodUID,
-			VLAN: strings.Join(vlans, ","), IP: strings.Join(ips, ","), MAC: strings.Trim(strings.Join(macs, ","), ","),
+			VLAN: strings.Join(vlans, ","), IP: strings.Join(ips, ","), MAC: mac,
 		},
 	}
 }

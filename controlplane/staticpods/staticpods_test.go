@@ -45,6 +45,15 @@ func claim(ns, uid string, ips ...string) *v2beta1.SpiderEndpoint {
 	return c
 }
 
+// withMACs returns the claim of a pod with two NICs on VLANSubnets, which have these MACs.
+func withMACs(macs ...string) *v2beta1.SpiderEndpoint {
+	c := claim("ns", "u", "192.168.1.100/24", "10.0.0.5/8")
+	for i, mac := range macs {
+		c.Status.Current.IPs[1+i].MAC = mac
+	}
+	return c
+}
+
 // TestRecord: what a record says, and when there is none.
 func TestRecord(t *testing.T) {
 	for _, x := range []struct {
@@ -54,7 +63,9 @@ func TestRecord(t *testing.T) {
 		{nil, ""},
 		{claim("ns", "u"), ""},
 		{claim("ns", "u", "192.168.1.100/24"), "ns samplepod1 u mv1.100 192.168.1.100/24 0a:00:27:00:00:00"},
-		{claim("ns", "u", "192.168.1.100/24", "10.0.0.5/8"), "ns samplepod1 u mv1.100,mv2 192.168.1.100/24,10.0.0.5/8 0a:00:27:00:00:00"},
+		{claim("ns", "u", "192.168.1.100/24", "10.0.0.5/8"), "ns samplepod1 u mv1.100,mv2 192.168.1.100/24,10.0.0.5/8 0a:00:27:00:00:00,"},
+		{withMACs("", "0a:00:27:00:00:00"), "ns samplepod1 u mv1.100,mv2 192.168.1.100/24,10.0.0.5/8 ,0a:00:27:00:00:00"},
+		{withMACs("", ""), "ns samplepod1 u mv1.100,mv2 192.168.1.100/24,10.0.0.5/8 "},
 	} {
 		got := ""
 		if r := staticpods.Record(x.claim); r != nil {

@@ -353,7 +353,7 @@ type conf struct {
 // ipamConf has the keys of "ipam" that are read here.
 type ipamConf struct {
 	Type              string   `json:"type"`
-	DefaultIPv4IPPool []string `json:"default_ipv4_ippool"`
+	DefaultIPv4IPPool []string `json:"default_ipv4_ippool"` // or a single name, see listed
 	DefaultIPv6IPPool []string `json:"default_ipv6_ippool"`
 	CleanGateway      bool     `json:"clean_gateway"`
 	MatchMasterSubnet bool     `json:"match_master_subnet"`
@@ -443,8 +443,9 @@ func (c *conf) plugin(p cniPlugin) error {
 		return fmt.Errorf("spec.config: ipam of %s: another plugin of the list has one, too: want one for the NIC", p.Type)
 	}
 	var i ipamConf
-	if err := json.Unmarshal(p.IPAM, &i); err != nil {
-		return jsonError("spec.config: ipam of "+p.Type, string(p.IPAM), `want {"type": "spiderpool", "default_ipv4_ippool": ["lan"]}`, err)
+	text := listed(p.IPAM)
+	if err := json.Unmarshal(text, &i); err != nil {
+		return jsonError("spec.config: ipam of "+p.Type, string(text), `want {"type": "spiderpool", "default_ipv4_ippool": ["lan"]}`, err)
 	}
 	for _, list := range [][]string{i.DefaultIPv4IPPool, i.DefaultIPv6IPPool} {
 		if err := checkPools(list); err != nil {
@@ -456,6 +457,28 @@ func (c *conf) plugin(p cniPlugin) error {
 		onlyStatic || kind.Type == staticIPAM, onlyStatic,
 	}
 	return nil
+}
+
+// listed returns the keys of "ipam" with a list where the plugin also takes a single name of a pool.
+func listed(ipam json.RawMessage) json.RawMessage {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(ipam, &keys) != nil {
+		return ipam
+	}
+	single := false
+	for _, key := range []string{"default_ipv4_ippool", "default_ipv6_ippool"} {
+		if raw := keys[key]; len(raw) > 0 && raw[0] == '"' {
+			keys[key], single = slices.Concat(json.RawMessage("["), raw, json.RawMessage("]")), true
+		}
+	}
+	if !single {
+		return ipam
+	}
+	out, err := json.Marshal(keys)
+	if err != nil {
+		return ipam
+	}
+	return out
 }
 
 // NIC is a NIC that wants addresses. It has the fields of v2beta1.EndpointNIC, so that one

@@ -43,6 +43,15 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestAddressesOfStaticIPAM: networks of the product that static-ipam comes from have a key addresses.
+func TestAddressesOfStaticIPAM(t *testing.T) {
+	_, err := load([]byte(`{"cniVersion": "0.3.0", "name": "lan", "type": "static-macvlan-cni", "master": "",
+		"ipam": {"type": "static-ipam", "addresses": [{"address": "{address}", "gateway": "{gateway}"}]}}`))
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestBadKeys(t *testing.T) {
 	for ipam, want := range map[string]string{
 		`"x"`:                                            `want an object like {"type": "multihome-ipam"}`,
@@ -54,6 +63,7 @@ func TestBadKeys(t *testing.T) {
 		`{"type": "x", "log_level": "loud"}`:             `want one of debug, info, warn, error, fatal, panic`,
 		`{"type": "x", "log_file_path": "a.log"}`:        `log_file_path`,
 		`{"type": "x", "type": "y"}`:                     `type: there twice`,
+		`{"type": "spiderpool", "addresses": []}`:        `ipam: unknown key "addresses"`,
 	} {
 		_, err := load([]byte(`{"name": "lan", "ipam": ` + ipam + `}`))
 		if err == nil || !strings.Contains(err.Error(), want) || CodeOf(err) != types.ErrInvalidNetworkConfig {

@@ -46,15 +46,20 @@ func load(stdin []byte) (keys, error) {
 		return k, config.Invalid(`ipam: %w: want an object like {"type": "multihome-ipam"}`, err)
 	}
 	var typ, socket string
-	err := config.Fields(k.IPAM, append(k.logFile.keys(),
+	var of struct{ Type string }
+	_ = json.Unmarshal(k.IPAM, &of) // Fields says what is wrong with it
+	known := append(k.logFile.keys(),
 		config.Key{Name: "type", Value: word(&typ)},
 		config.Key{Name: "default_ipv4_ippool", Value: pools(&k.pools4)},
 		config.Key{Name: "default_ipv6_ippool", Value: pools(&k.pools6)},
 		config.Key{Name: "clean_gateway", Value: config.Bool(&k.cleanGateway)},
 		config.Key{Name: "match_master_subnet", Value: config.Bool(&k.matchMasterSubnet)},
 		config.Key{Name: "ipam_unix_socket_path", Value: word(&socket)}, // another system's; without effect
-	))
-	if err != nil {
+	)
+	if of.Type == staticIPAM { // networks of the product that it comes from have places for addresses; without effect
+		known = append(known, config.Key{Name: "addresses", Value: config.Value{Set: func(json.RawMessage) error { return nil }}})
+	}
+	if err := config.Fields(k.IPAM, known); err != nil {
 		return k, config.Invalid("ipam: %w", err)
 	}
 	return k, nil
@@ -67,6 +72,9 @@ func word(p *string) config.Value {
 		return err
 	}}
 }
+
+// staticIPAM is the plugin's name in networks of static-macvlan-cni.
+const staticIPAM = "static-ipam"
 
 // pools accepts a list of names of pools, with wildcards, or a single one.
 func pools(p *[]string) config.Value {

@@ -4,6 +4,7 @@ package netconf
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"strconv"
 )
@@ -16,7 +17,8 @@ type NAD struct {
 }
 
 // Render returns the NetworkAttachmentDefinition of a configuration without faults. What
-// the user left out is left out there, too: the plugins have their own defaults.
+// the user left out is left out there, too: the plugins have their own defaults, which
+// those of ib-sriov are not.
 func (c Config) Render() NAD {
 	out := NAD{Namespace: c.Namespace, Name: c.Name, Annotations: map[string]string{}}
 	if name := c.Annotations[NameAnnotation]; name != "" {
@@ -95,7 +97,8 @@ func (c Config) plugins() []json.RawMessage {
 		mtu = number(s.SRIOV.MTU)
 	case "ib-sriov":
 		if b := s.IBSRIOV; b != nil {
-			add(ibsriovPlugin{"ib-sriov", b.Pkey, b.LinkState, b.RDMAIsolation, b.EnableIBKubernetes, shared})
+			state, isolation := cmp.Or(b.LinkState, "enable"), on(b.RDMAIsolation, true) // the plugin's own defaults are others
+			add(ibsriovPlugin{"ib-sriov", b.Pkey, state, &isolation, b.EnableIBKubernetes, shared})
 		}
 	case "ipoib":
 		if s.IPoIB != nil {
