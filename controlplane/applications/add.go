@@ -35,6 +35,7 @@ import (
 	"github.com/multihome/multihome/controlplane/addresses"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/owners"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -216,7 +217,7 @@ func Add(mgr ctrl.Manager, stock *addresses.Controller, options Options) error {
 		Watches(&v2beta1.SpiderIPPool{}, mapped(ofPool)).
 		Watches(&v1alpha1.IPAddress{}, handler.TypedEnqueueRequestsFromMapFunc(r.ofMember), builder.WithPredicates(counts)).
 		Watches(&v1alpha1.IPAddress{}, r.lacking()).
-		Watches(&corev1.Pod{}, mapped(r.ofUnknown)).
+		Watches(&corev1.Pod{}, handler.TypedEnqueueRequestsFromMapFunc(r.ofUnknown)).
 		Watches(&v2beta1.SpiderSubnet{}, r.all()).
 		WatchesRawSource(source.TypedChannel(restocked, r.all()))
 	for _, o := range builtIn() {
@@ -285,14 +286,29 @@ func (r *Reconciler) ofMember(ctx context.Context, o client.Object) []Key {
 	return []Key{k}
 }
 
-// ofUnknown returns the controller of a pod, if it is of a kind that isn't read.
-func (r *Reconciler) ofUnknown(o client.Object) (Key, bool) {
-	k, ok := ofPod(o)
-	if _, known := builtIn()[schema.GroupKind{Group: k.Group, Kind: k.Kind}]; known {
-		return k, false
+// ofUnknown returns the application of a pod, if it is of a kind that isn't read. A ReplicaSet or Job
+// may be between the two.
+func (r *Reconciler) ofUnknown(ctx context.Context, o client.Object) []Key {
+	if _, ok := ofPod(o); !ok {
+		return nil
 	}
-	_, third := r.Kinds[schema.GroupKind{Group: k.Group, Kind: k.Kind}]
-	return k, ok && !third
+	is, err := owners.Finder{Cache: r.Cache, Live: r.Live}.Top(ctx, o.(*corev1.Pod))
+	if err != nil || is == nil { // the pod's claim waits, and has its pod looked at again
+		return nil
+	}
+	k := KeyOf(*is)
+	if r.reads(k) {
+		return nil
+	}
+	return []Key{k}
+}
+
+// reads reports whether the controller may read applications of a kind.
+func (r *Reconciler) reads(k Key) bool {
+	kind := schema.GroupKind{Group: k.Group, Kind: k.Kind}
+	_, known := builtIn()[kind]
+	_, third := r.Kinds[kind]
+	return known || third
 }
 
 // all has all applications reconciled that have pools, when a subnet or what it can hand out

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -202,4 +204,41 @@ func TestT00002(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestBetween: a ReplicaSet or a Job is between a third-party controller and its pods, which get a pool of it
+// of a fixed number of addresses, and keep it when the next ReplicaSet comes.
+func TestBetween(t *testing.T) {
+	b := newBench(t)
+	b.kind()
+	b.Node("node1")
+	b.Network("lan", "")
+	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
+	b.start(nil)
+	b.machines()
+	fixed := with(subnets("s"), ipam.IPNumberAnnotation, "3")
+	set := b.cloneSet("rolled", 0, fixed)
+	between := func(name string, replicas int32) {
+		tmpl := template("rolled", fixed)
+		rs := &appsv1.ReplicaSet{Spec: appsv1.ReplicaSetSpec{Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"by": name}}, Template: tmpl}}
+		rs.Spec.Template.Labels = map[string]string{"app": "rolled", "by": name}
+		rs.Namespace, rs.Name = b.NS, name
+		rs.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, clones)}
+		b.Create(rs)
+	}
+	between("rolled-1", 2)
+	b.pools(set, "auto-rolled-v4-net1-UID 10.6.0.10-10.6.0.12")
+	b.running("rolled", 2)
+	between("rolled-2", 1)
+	b.running("rolled", 3)
+	b.pools(set, "auto-rolled-v4-net1-UID 10.6.0.10-10.6.0.12")
+
+	jobs := b.cloneSet("jobs", 0, fixed)
+	tmpl := template("jobs", with(fixed, ipam.IPNumberAnnotation, "+1"))
+	tmpl.Spec.RestartPolicy = corev1.RestartPolicyNever
+	job := &batchv1.Job{Spec: batchv1.JobSpec{Template: tmpl}}
+	job.Namespace, job.Name = b.NS, "jobs-1"
+	job.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(jobs, clones)}
+	b.Create(job)
+	b.says(jobs, "PoolsUnclear", "want a fixed number, such as 5, or the kind in the chart's controlplane.applicationKinds")
 }

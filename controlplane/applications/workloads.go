@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -181,26 +182,68 @@ func (r *Reconciler) read(ctx context.Context, is ipam.Application, t *template)
 // ofPods returns an application of a kind that the controller may not read, by its pods: these
 // say which subnets, and a fixed number.
 func (r *Reconciler) ofPods(ctx context.Context, k Key) (*App, error) {
-	var pods corev1.PodList
-	if err := r.Cache.List(ctx, &pods, client.InNamespace(k.Namespace), client.MatchingFields{byOwner: k.String()}); err != nil {
+	between, uid, err := r.between(ctx, k)
+	if err != nil {
 		return nil, err
 	}
 	var newest *corev1.Pod
-	for i := range pods.Items {
-		p := &pods.Items[i]
-		if ipam.WantsSubnets(p.Annotations) && !p.Spec.HostNetwork && (newest == nil || newest.CreationTimestamp.Before(&p.CreationTimestamp)) {
-			newest = p
+	for _, owner := range append(between, k) {
+		var pods corev1.PodList
+		if err := r.Cache.List(ctx, &pods, client.InNamespace(k.Namespace), client.MatchingFields{byOwner: owner.String()}); err != nil {
+			return nil, err
+		}
+		for i := range pods.Items {
+			p := &pods.Items[i]
+			if !ipam.WantsSubnets(p.Annotations) || p.Spec.HostNetwork || newest != nil && !newest.CreationTimestamp.Before(&p.CreationTimestamp) {
+				continue
+			}
+			if newest = p; owner == k {
+				uid = metav1.GetControllerOf(p).UID
+			}
 		}
 	}
 	if newest == nil {
 		return nil, nil
 	}
 	app, err := r.read(ctx, ipam.Application{
-		Group: k.Group, Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, UID: string(metav1.GetControllerOf(newest).UID),
+		Group: k.Group, Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, UID: string(uid),
 	}, &template{ObjectMeta: metav1.ObjectMeta{Annotations: newest.Annotations, Labels: newest.Labels}})
 	if app != nil && app.Unclear == "" && app.Settings.Number.More {
 		app.Unclear = fmt.Sprintf("annotation %s of the pod: %s: %s %s/%s is of a kind whose replicas the controller may not read: want a fixed number, such as 5, or the kind in the chart's controlplane.applicationKinds",
 			ipam.IPNumberAnnotation, app.Settings.Number, k.Kind, k.Namespace, k.Name)
 	}
 	return app, err
+}
+
+// between returns the ReplicaSets and Jobs of an application of another kind, and the application's UID
+// as the newest of them has it.
+func (r *Reconciler) between(ctx context.Context, k Key) (out []Key, uid types.UID, err error) {
+	var sets appsv1.ReplicaSetList
+	var jobs batchv1.JobList
+	for _, list := range []client.ObjectList{&sets, &jobs} {
+		if err := r.Cache.List(ctx, list, client.InNamespace(k.Namespace), client.UnsafeDisableDeepCopy); err != nil {
+			return nil, "", err
+		}
+	}
+	var newest metav1.Time
+	add := func(group, kind string, o client.Object) {
+		ref := metav1.GetControllerOf(o)
+		if ref == nil || ref.Kind != k.Kind || ref.Name != k.Name {
+			return
+		}
+		if gv, err := schema.ParseGroupVersion(ref.APIVersion); err != nil || gv.Group != k.Group {
+			return
+		}
+		out = append(out, Key{group, kind, k.Namespace, o.GetName()})
+		if made := o.GetCreationTimestamp(); uid == "" || newest.Before(&made) {
+			newest, uid = made, ref.UID
+		}
+	}
+	for i := range sets.Items {
+		add(appsv1.GroupName, "ReplicaSet", &sets.Items[i])
+	}
+	for i := range jobs.Items {
+		add(batchv1.GroupName, "Job", &jobs.Items[i])
+	}
+	return out, uid, nil
 }
