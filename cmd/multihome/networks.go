@@ -56,7 +56,7 @@ func lintCommand() *cobra.Command {
 		Use:   "lint -f FILE...",
 		Short: "Print everything that is wrong with SpiderMultusConfigs and pools",
 		Long: `Lint prints a line for each fault of a SpiderMultusConfig, SpiderCoordinator, SpiderSubnet,
-SpiderIPPool or SpiderReservedIP in the files: file, line, field, the value, and what is
+SpiderIPPool, SpiderReservedIP or VLANSubnet in the files: file, line, field, the value, and what is
 allowed. It needs no cluster. Warnings are about objects that work, but perhaps not as they
 are meant.
 
@@ -132,7 +132,7 @@ func networks(objects []manifest.Object) (out []netconf.Config, faults []foundFa
 		if o.Kind != netconf.Kind && o.Kind != netconf.CoordinatorKind {
 			continue
 		}
-		found := versionFaults(o)
+		found := versionFaults(o, netconf.APIVersion)
 		if o.Kind == netconf.CoordinatorKind {
 			c, more := netconf.DecodeCoordinator(o.JSON)
 			defaults, found = c, append(found, more...)
@@ -157,26 +157,31 @@ func networks(objects []manifest.Object) (out []netconf.Config, faults []foundFa
 	return out, faults
 }
 
-// pools returns the faults of the SpiderSubnets, SpiderIPPools and SpiderReservedIPs among
-// objects.
+// pools returns the faults of the SpiderSubnets, SpiderIPPools, SpiderReservedIPs and VLANSubnets
+// among objects.
 func pools(objects []manifest.Object) (faults []foundFault) {
 	for _, o := range objects {
+		version := netconf.APIVersion
 		switch o.Kind {
+		case ipam.VLANSubnetKind:
+			version = ipam.VLANSubnetAPIVersion
 		case ipam.SubnetKind, ipam.PoolKind, ipam.ReservedKind:
-			for _, f := range append(versionFaults(o), ipam.Lint(o.Kind, o.JSON)...) {
-				faults = append(faults, foundFault{f, o.File, o.Line(f.Path)})
-			}
+		default:
+			continue
+		}
+		for _, f := range append(versionFaults(o, version), ipam.Lint(o.Kind, o.JSON)...) {
+			faults = append(faults, foundFault{f, o.File, o.Line(f.Path)})
 		}
 	}
 	return faults
 }
 
 // versionFaults returns a fault if an object of our kinds has another version.
-func versionFaults(o manifest.Object) []netconf.Fault {
-	if o.APIVersion == netconf.APIVersion {
+func versionFaults(o manifest.Object, want string) []netconf.Fault {
+	if o.APIVersion == want {
 		return nil
 	}
-	return []netconf.Fault{{Path: "apiVersion", Message: fmt.Sprintf("%q: want %s", o.APIVersion, netconf.APIVersion)}}
+	return []netconf.Fault{{Path: "apiVersion", Message: fmt.Sprintf("%q: want %s", o.APIVersion, want)}}
 }
 
 // attachmentDefinition is a NetworkAttachmentDefinition in a file.

@@ -181,6 +181,11 @@ apiVersion: spiderpool.spidernet.io/v1
 kind: SpiderReservedIP
 metadata: {name: reserved}
 spec: {ips: ["fd00::1", 10.6.0.1]}
+---
+apiVersion: staticmacvlan.rancher.com/v2
+kind: VLANSubnet
+metadata: {name: mv1.100}
+spec: {master: eth0, vlan: 100, cidr: 192.168.1.0/33, range: []}
 `})
 	if got, err := run("lint", "-f", "good.yaml"); err != nil || got != "" {
 		t.Errorf("%v\n%s", err, got)
@@ -196,6 +201,9 @@ bad.yaml:33: spec.gateways: unknown field: want one of ipVersion, subnet, ips, e
 bad.yaml:32: spec.ips[1]: "10.7.0.5": want addresses of subnet 10.6.0.1/16
 bad.yaml:35: apiVersion: "spiderpool.spidernet.io/v1": want spiderpool.spidernet.io/v2beta1
 bad.yaml:38: spec.ips[1]: "10.6.0.1": want addresses of IPv6: make another SpiderReservedIP for the other family
+bad.yaml:40: apiVersion: "staticmacvlan.rancher.com/v2": want staticmacvlan.rancher.com/v1
+bad.yaml:43: spec.range: unknown field: want one of master, vlan, cidr, mode, gateway, ranges, routes
+bad.yaml:43: spec.cidr: "192.168.1.0/33": want a CIDR, such as 192.168.1.0/24
 `
 	if got, err := run("lint", "-f", "bad.yaml"); !errors.Is(err, errFindings) || got != want {
 		t.Errorf("%v\n%s\nwant\n%s", err, got, want)

@@ -9,6 +9,9 @@ const (
 	SubnetKind   = "SpiderSubnet"
 	PoolKind     = "SpiderIPPool"
 	ReservedKind = "SpiderReservedIP"
+
+	VLANSubnetKind       = "VLANSubnet"
+	VLANSubnetAPIVersion = "staticmacvlan.rancher.com/v1"
 )
 
 // Lint returns everything that is wrong with an object of one of these kinds, as JSON, and
@@ -21,6 +24,11 @@ func Lint(kind string, object []byte) []netconf.Fault {
 		return lint(object, &PoolSpec{})
 	case ReservedKind:
 		return lint(object, &ReservedSpec{})
+	case VLANSubnetKind:
+		var v VLANSubnet
+		m, faults := netconf.Object(object, &v.Spec)
+		v.Name = m.Name
+		return append(faults, v.Validate()...)
 	}
 	return nil
 }
