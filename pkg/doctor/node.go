@@ -251,6 +251,14 @@ func readPod(p inspect.Pod) (*netstate.Snapshot, error) {
 	return snap, nil
 }
 
+// usesOurs reports whether a plugin of this suite is in the network's chain.
+func (k network) usesOurs() bool {
+	return slices.ContainsFunc(k.plugins, func(p map[string]any) bool {
+		_, ours := catalog.Plugins[text(p, "type")]
+		return ours
+	})
+}
+
 // usesOurs reports whether a plugin of this suite is in the chain of one of a pod's
 // attachments. An attachment without a configuration is known only from a record of ours.
 func usesOurs(p inspect.Pod) bool {
@@ -262,10 +270,7 @@ func usesOurs(p inspect.Pod) bool {
 		if n.addNetwork("", a.Config) != nil {
 			return false
 		}
-		return slices.ContainsFunc(n.networks[0].plugins, func(p map[string]any) bool {
-			_, ours := catalog.Plugins[text(p, "type")]
-			return ours
-		})
+		return n.networks[0].usesOurs()
 	})
 }
 

@@ -128,11 +128,11 @@ func (n *node) ciliumServices(conf ciliumConf) {
 	}
 }
 
-// where returns the files in which a pod's networks are configured, or else their names.
+// where returns the files in which a pod's networks with our plugins are configured, or else their names.
 func (n *node) where(p *pod) (out []string) {
 	for _, a := range p.Attachments {
 		for _, k := range n.networks {
-			if k.name == a.Network && !slices.Contains(out, k.where()) {
+			if k.name == a.Network && k.usesOurs() && !slices.Contains(out, k.where()) {
 				out = append(out, k.where())
 			}
 		}
