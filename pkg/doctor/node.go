@@ -252,8 +252,8 @@ func readPod(p inspect.Pod) (*netstate.Snapshot, error) {
 }
 
 // usesOurs reports whether a plugin of this suite is in the network's chain.
-func (k network) usesOurs() bool {
-	return slices.ContainsFunc(k.plugins, func(p map[string]any) bool {
+func (n network) usesOurs() bool {
+	return slices.ContainsFunc(n.plugins, func(p map[string]any) bool {
 		_, ours := catalog.Plugins[text(p, "type")]
 		return ours
 	})
