@@ -35,7 +35,6 @@ import (
 	"github.com/multihome/multihome/controlplane/addresses"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
-	"github.com/multihome/multihome/controlplane/owners"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -172,11 +171,19 @@ func ofAddress(o client.Object) (Key, bool) {
 
 // ofPod returns the controller of a pod that names subnets.
 func ofPod(o client.Object) (Key, bool) {
-	ref := metav1.GetControllerOf(o)
-	if ref == nil || !ipam.WantsSubnets(o.GetAnnotations()) {
+	if !ipam.WantsSubnets(o.GetAnnotations()) {
 		return Key{}, false
 	}
-	gv, _ := schema.ParseGroupVersion(ref.APIVersion)
+	return ofController(o)
+}
+
+// ofController returns the controller of an object.
+func ofController(o client.Object) (Key, bool) {
+	ref := metav1.GetControllerOf(o)
+	if ref == nil {
+		return Key{}, false
+	}
+	gv, _ := schema.ParseGroupVersion(ref.APIVersion) // "" of what the API server can't have
 	return Key{gv.Group, ref.Kind, o.GetNamespace(), ref.Name}, true
 }
 
@@ -257,10 +264,13 @@ func mapped(f func(client.Object) (Key, bool)) handler.TypedEventHandler[client.
 	})
 }
 
-// ofWorkload returns the name of a workload whose pods name subnets.
+// ofWorkload returns the name of a workload whose pods name subnets, or that of the unread one above it.
 func (r *Reconciler) ofWorkload(o client.Object) (Key, bool) {
 	t := templateOf(o)
-	if t == nil || !ipam.WantsSubnets(t.Annotations) {
+	switch {
+	case t == nil:
+		return r.above(o)
+	case !ipam.WantsSubnets(t.Annotations):
 		return Key{}, false
 	}
 	for kind, known := range builtIn() {
@@ -287,20 +297,33 @@ func (r *Reconciler) ofMember(ctx context.Context, o client.Object) []Key {
 }
 
 // ofUnknown returns the application of a pod, if it is of a kind that isn't read. A ReplicaSet or Job
-// may be between the two.
+// may be between the two; if the cache doesn't have it yet, its own event comes (ofWorkload).
 func (r *Reconciler) ofUnknown(ctx context.Context, o client.Object) []Key {
-	if _, ok := ofPod(o); !ok {
+	k, ok := ofPod(o)
+	if !ok {
 		return nil
 	}
-	is, err := owners.Finder{Cache: r.Cache, Live: r.Live}.Top(ctx, o.(*corev1.Pod))
-	if err != nil || is == nil { // the pod's claim waits, and has its pod looked at again
-		return nil
+	if between, known := builtIn()[schema.GroupKind{Group: k.Group, Kind: k.Kind}]; known {
+		if r.Cache.Get(ctx, client.ObjectKey{Namespace: k.Namespace, Name: k.Name}, between) != nil {
+			return nil
+		}
+		if k, ok = r.above(between); !ok {
+			return nil
+		}
 	}
-	k := KeyOf(*is)
 	if r.reads(k) {
 		return nil
 	}
 	return []Key{k}
+}
+
+// above returns the controller of a workload that has no pods of its own, if it is of a kind that isn't read.
+func (r *Reconciler) above(o client.Object) (Key, bool) {
+	if templateOf(o) != nil {
+		return Key{}, false
+	}
+	k, ok := ofController(o)
+	return k, ok && !r.reads(k)
 }
 
 // reads reports whether the controller may read applications of a kind.

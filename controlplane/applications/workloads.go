@@ -227,16 +227,12 @@ func (r *Reconciler) between(ctx context.Context, k Key) (out []Key, uid types.U
 	}
 	var newest metav1.Time
 	add := func(group, kind string, o client.Object) {
-		ref := metav1.GetControllerOf(o)
-		if ref == nil || ref.Kind != k.Kind || ref.Name != k.Name {
-			return
-		}
-		if gv, err := schema.ParseGroupVersion(ref.APIVersion); err != nil || gv.Group != k.Group {
+		if over, ok := ofController(o); !ok || over != k {
 			return
 		}
 		out = append(out, Key{group, kind, k.Namespace, o.GetName()})
 		if made := o.GetCreationTimestamp(); uid == "" || newest.Before(&made) {
-			newest, uid = made, ref.UID
+			newest, uid = made, metav1.GetControllerOf(o).UID
 		}
 	}
 	for i := range sets.Items {
