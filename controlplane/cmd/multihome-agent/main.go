@@ -97,7 +97,7 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		return err
 	}
 	var started atomic.Bool
-	if err := serveHealth(ctx, o.health, &started); err != nil {
+	if err := serveHealth(ctx, o.health, &started, log); err != nil {
 		return err
 	}
 	mender, stop := startMending(ctx, o, sandboxes, log)
@@ -211,14 +211,11 @@ func refused(why string) []nodehealth.Finding {
 }
 
 // serveHealth serves /healthz from the beginning, for the agent mends pods before the API server answers,
-// and /readyz, which says whether it has started to work with that.
-func serveHealth(ctx context.Context, address string, started *atomic.Bool) error {
+// and /readyz, which says whether it has started to work with that. It waits for the port while another agent
+// has it, which answers meanwhile.
+func serveHealth(ctx context.Context, address string, started *atomic.Bool, log logr.Logger) error {
 	if address == "0" {
 		return nil
-	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if err != nil {
-		return err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
@@ -228,8 +225,24 @@ func serveHealth(ctx context.Context, address string, started *atomic.Bool) erro
 		}
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	listen := func() (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, "tcp", address) }
+	l, err := listen()
+	if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
-	go func() { _ = server.Serve(l) }()
+	go func() {
+		for err != nil {
+			log.Info("another agent serves health", "error", err.Error())
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+			l, err = listen()
+		}
+		_ = server.Serve(l) // until it is closed
+	}()
 	return nil
 }
 

@@ -615,8 +615,12 @@ func TestStartsWithoutAPIServer(t *testing.T) {
 			return r.StatusCode == code
 		})
 	}
+	former, err := net.Listen("tcp", health)
+	b.ok(err)
 	b.agent = b.run("--health-address", health)
 	eventually(t, "that the API server doesn't answer", func() bool { return b.agent.logged("the API server doesn't answer") })
+	eventually(t, "that another agent has the port", func() bool { return b.agent.logged("another agent serves health") })
+	b.ok(former.Close())
 	answers("/healthz", http.StatusOK)
 	answers("/readyz", http.StatusServiceUnavailable)
 	l, err := net.Listen("tcp", there)
