@@ -32,7 +32,7 @@ import (
 )
 
 // Names lists the names under which the plugin is installed.
-func Names() []string { return []string{"multihome-ipam", "spiderpool", "static-ipam"} }
+func Names() []string { return []string{"multihome-ipam", "spiderpool", StaticIPAM} }
 
 // lasts is how long ADD waits for the agent.
 const lasts = 5 * time.Second

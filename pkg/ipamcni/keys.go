@@ -56,7 +56,7 @@ func load(stdin []byte) (keys, error) {
 		config.Key{Name: "match_master_subnet", Value: config.Bool(&k.matchMasterSubnet)},
 		config.Key{Name: "ipam_unix_socket_path", Value: word(&socket)}, // another system's; without effect
 	)
-	if of.Type == staticIPAM { // networks of the product that it comes from have places for addresses; without effect
+	if of.Type == StaticIPAM { // networks of the product that it comes from have places for addresses; without effect
 		known = append(known, config.Key{Name: "addresses", Value: config.Value{Set: func(json.RawMessage) error { return nil }}})
 	}
 	if err := config.Fields(k.IPAM, known); err != nil {
@@ -73,8 +73,8 @@ func word(p *string) config.Value {
 	}}
 }
 
-// staticIPAM is the plugin's name in networks of static-macvlan-cni.
-const staticIPAM = "static-ipam"
+// StaticIPAM is the plugin's name in networks of static-macvlan-cni.
+const StaticIPAM = "static-ipam"
 
 // pools accepts a list of names of pools, with wildcards, or a single one.
 func pools(p *[]string) config.Value {

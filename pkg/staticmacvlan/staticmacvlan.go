@@ -37,7 +37,7 @@ const Name = "static-macvlan-cni"
 const (
 	linkPlugin = "ifacer"
 	nicPlugin  = "macvlan"
-	ipamPlugin = "static-ipam" // if the configuration names none
+	ipamPlugin = ipamcni.StaticIPAM // if the configuration names none
 
 	// lasts is how long ADD waits for the agent. IPAM waits after that, if it must.
 	lasts = 5 * time.Second

@@ -23,15 +23,7 @@ import (
 // TestBroken takes away, one after the other, what keeps the ways of scenario
 // multi-nic together, and wants each trace to say what that makes of them.
 func TestBroken(t *testing.T) {
-	scenario, err := lab.FindScenario("multi-nic")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := scenario.Up(t.Context(), cniPath...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := up(t, "multi-nic")
 	host := s.Web.HostEnd(lab.NIC)
 	if backend(t) == "iptables" {
 		return // what is broken is the same there; the goldens of the scenarios show the backend

@@ -18,15 +18,7 @@ import (
 
 // TestProbe compares what is seen of real packets with what was traced.
 func TestProbe(t *testing.T) {
-	scenario, err := lab.FindScenario("underlay")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := scenario.Up(t.Context(), cniPath...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := up(t, "underlay")
 	host := s.Web.HostEnd(lab.NIC)
 	for _, c := range []struct {
 		line     string
@@ -84,15 +76,7 @@ func fromNode(host, node, pod string) []string {
 // TestProbeOfPodsElsewhere asks an address of the other CNI's pods, for which the node has a route to another
 // node: that answers the pod in its LAN, not by the pod's node.
 func TestProbeOfPodsElsewhere(t *testing.T) {
-	scenario, err := lab.FindScenario("underlay")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := scenario.Up(t.Context(), cniPath...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := up(t, "underlay")
 	for _, err := range []error{
 		s.LANs[0].Client.AddAddrs("lo", netip.MustParsePrefix("10.96.128.5/32")),
 		s.Node.AddRoutes(testbed.Route{Dst: netip.MustParsePrefix("10.96.128.0/24"), Via: netip.MustParseAddr("10.6.0.50"), Dev: "ens192"}),
@@ -113,15 +97,7 @@ func TestProbeOfPodsElsewhere(t *testing.T) {
 // TestProbeFindsWhatTraceCannotSee has a filter in the node that drops what the routes
 // would let through.
 func TestProbeFindsWhatTraceCannotSee(t *testing.T) {
-	scenario, err := lab.FindScenario("underlay")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := scenario.Up(t.Context(), cniPath...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := up(t, "underlay")
 	if err := s.Node.SetSysctl("ipv4/icmp_echo_ignore_all", "1"); err != nil {
 		t.Fatal(err)
 	}

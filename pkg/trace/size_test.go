@@ -21,15 +21,7 @@ import (
 // TestSizes lowers the MTU of links on the way, one after the other, and sends pings to the
 // node of the size that the link to it takes.
 func TestSizes(t *testing.T) {
-	scenario, err := lab.FindScenario("underlay")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := scenario.Up(t.Context(), cniPath...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := up(t, "underlay")
 	node := netip.MustParseAddr("10.6.168.123")
 	passes := func(size int) bool {
 		err := s.Web.Ping(node, testbed.Socket{Size: size})

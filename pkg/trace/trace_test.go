@@ -28,6 +28,21 @@ var update = flag.Bool("update", false, "rewrite the goldens")
 // cniPath is where `make build cni-plugins` puts the plugins.
 var cniPath = []string{"../../bin", "../../bin/cni"}
 
+// up brings up a scenario until the test ends.
+func up(t *testing.T, name string) *lab.Scene {
+	t.Helper()
+	scenario, err := lab.FindScenario(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := scenario.Up(t.Context(), cniPath...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
 // cases are what is traced in a scenario, by pod web, as on a command line.
 var cases = map[string][]string{
 	"underlay": {
