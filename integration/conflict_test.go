@@ -236,3 +236,38 @@ func TestFormerPodsAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestTableInUse: before its first pod, a node has routes of its administrator in table 500. ADD would
+// add the rule that leads all of the node's traffic by them: it names the route, and changes nothing. A route to
+// a single address does no such harm.
+func TestTableInUse(t *testing.T) {
+	ways := situations()
+	delete(ways, "route") // its routes to pods are in table main
+	for name, w := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
+			a := w.begin(t, s.Of(s.AddPod(t, "pod")), 5, fixture.PrefixesOf(fmt.Sprintf("10.%d.170.99/16", 6+w.lan), fmt.Sprintf("fd00:%d::170:99/64", 6+w.lan)))
+			for version, via := range map[string]string{"-4": "10.6.0.1", "-6": "fd00:6::1"} {
+				asBefore := "for v in -4 -6; do ip $v route flush table 500; ip $v rule del pref 1000; done 2>/dev/null; "
+				fixture.Sh(t, s.Node.Netns, asBefore+fmt.Sprintf("ip %s route add default via %s dev ens192 table 500", version, via))
+				before := fixture.NoRun(withoutTimers(fixture.StateOf(t, s.Lab, a.Netns)))
+				want := fmt.Sprintf("host: table 500 is in use: default via %s dev ens192 table 500", via)
+				if e := w.call(a, "ADD").Fails(t); !strings.Contains(e.Msg, want) || !strings.Contains(e.Msg, "set hostRuleTable to a table that is free") {
+					t.Errorf("ADD says %q, want %q", e.Msg, want)
+				}
+				if got := explainFails(t, a, w.call(a, "ADD")); !strings.Contains(got, want) {
+					t.Errorf("explain says %q, want %q", got, want)
+				}
+				fixture.Same(t, "ADD that was refused", before, fixture.NoRun(withoutTimers(fixture.StateOf(t, s.Lab, a.Netns))))
+
+				another := fixture.Keys{"hostRuleTable": 501}
+				w.call(a, "ADD", another).Fine(t)
+				w.call(a, "DEL", another).Fine(t)
+				fixture.Sh(t, s.Node.Netns, asBefore+fmt.Sprintf("ip %s route add %s dev ens192 table 500", version, via))
+				w.call(a, "ADD").Fine(t)
+				w.call(a, "DEL").Fine(t)
+			}
+		})
+	}
+}

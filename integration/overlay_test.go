@@ -84,6 +84,39 @@ func TestDefaultRouteNICInOverlay(t *testing.T) {
 	}
 }
 
+// TestDefaultRouteOfMultus does what Multus does for an annotation with default-route: it deletes the first
+// NIC's default routes before net1 is made, and afterwards sets those by net1. The pod still reaches its node and
+// Services, also if the node answers for addresses of the link alone, as with kube-proxy's strictARP.
+func TestDefaultRouteOfMultus(t *testing.T) {
+	for kind := range fixture.Overlays {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := fixture.EmptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()}, fixture.Chained)
+			s.Overlay(t, kind)
+			fixture.Sh(t, s.Node.Netns, "echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore; echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce")
+			fixture.Sh(t, s.Web.Netns, "ip route flush default; ip -6 route flush default")
+			before := routing(t, s.Web)
+			s.Plug(t, 1, "net1")
+			for _, gateway := range fixture.Addrs(s.LANs[1].Router) {
+				fixture.Sh(t, s.Web.Netns, "ip route replace default via "+gateway.String()+" dev net1")
+			}
+			s.Serve(t)
+			checks := slices.DeleteFunc(s.OverlayChecks(), func(c lab.Check) bool {
+				return !strings.HasPrefix(c.Name, "unbound to node") && !strings.HasPrefix(c.Name, "unbound to ClusterIP")
+			})
+			if len(checks) < 8 {
+				t.Fatalf("%d checks, want node and ClusterIP in both families", len(checks))
+			}
+			s.Verify(t, append(checks, s.Unbound("net1")...)...)
+			s.Check(t)
+			s.Unplug(t, "net1")
+			if after := routing(t, s.Web); after != before {
+				t.Errorf("state after DEL:\n%s\nstate before ADD:\n%s", after, before)
+			}
+		})
+	}
+}
+
 // TestOverlayPodsOnABridge sends from another pod on the bridge to an underlay NIC's
 // address, by the node. The node must send no redirect: the pod would then send to the
 // MAC of the first pod with that address for the rest of its life.

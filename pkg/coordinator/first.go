@@ -49,13 +49,19 @@ func (b *builder) first() error {
 // connections that entered by it.
 func (b *builder) node(s side, src netip.Addr) {
 	b.nodeRoutes(s, netstate.TableMain, b.wire.pod, netip.Addr{}, src)
-	for _, n := range s.node {
-		b.plan.Want(pod, "the node is always at the other end", netstate.Neigh{Dev: b.wire.pod, Dst: n, MAC: b.wire.hostMAC, Permanent: true})
-	}
+	b.nodeNeighbours(s, b.wire.pod, b.wire.hostMAC)
 	b.plan.Want(pod, "the route of replies to connections from the node", netstate.NewRoute(netstate.ProtoCoordinator, b.replies, netstate.Default(src), s.node[0], b.wire.pod, netip.Addr{}))
 	b.plan.Want(pod, "replies to connections from the node", netstate.Rule{
 		Family: s.family, Priority: netstate.ReplyPriority, Mark: b.c.ReplyMark, Mask: b.c.ReplyMark, Table: b.replies, Proto: netstate.ProtoCoordinator,
 	})
+}
+
+// nodeNeighbours wants the pod's neighbour entries for the node's addresses on a link to the node. It
+// may not answer by ARP there (arp_ignore, strictARP of kube-proxy), and in IPv6 it answers for addresses of the link alone.
+func (b *builder) nodeNeighbours(s side, dev string, mac netstate.MAC) {
+	for _, n := range s.node {
+		b.plan.Want(pod, "the node is always at the other end", netstate.Neigh{Dev: dev, Dst: n, MAC: mac, Permanent: true})
+	}
 }
 
 // findReplies sets the table of replies. It takes the table that a rule of ours looks up,

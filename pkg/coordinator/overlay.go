@@ -19,7 +19,7 @@ func (b *builder) overlay() error {
 	if !ok {
 		return fmt.Errorf("pod: link %s: no such device: it is the pod's first NIC (podDefaultCNINIC)", first)
 	}
-	dev, bridge, err := b.hostDevice(eth0)
+	far, err := b.hostDevice(eth0)
 	if err != nil {
 		return err
 	}
@@ -27,15 +27,19 @@ func (b *builder) overlay() error {
 	firstAddrs := b.c.firstAddrs(b.v)
 	for _, s := range b.sides {
 		firstOf := ofFamily(firstAddrs, s.family)
-		var via netip.Addr
-		if bridge {
-			via = pastBridge(firstOf)
+		if far.Type == "bridge" {
+			b.hostRoutes(s, far.Name, pastBridge(firstOf), eth0.MAC)
+		} else {
+			b.hostRoutes(s, far.Name, netip.Addr{}, eth0.MAC)
 		}
-		b.hostRoutes(s, dev, via, eth0.MAC)
 		if len(firstOf) == 0 {
 			continue // the overlay isn't of this family
 		}
-		b.nodeRoutes(s, netstate.TableMain, first, b.nextHop(firstOf), firstOf[0])
+		hop := b.nextHop(firstOf)
+		b.nodeRoutes(s, netstate.TableMain, first, hop, firstOf[0])
+		if !hop.IsValid() {
+			b.nodeNeighbours(s, first, far.MAC)
+		}
 	}
 	if !b.c.TunePodRoutes {
 		b.stale(0, 0)
@@ -75,15 +79,20 @@ func (b *builder) overlay() error {
 
 // hostDevice returns the node's link to the pod's first NIC: the far end of its veth, or
 // the bridge that has that end as a port.
-func (b *builder) hostDevice(eth0 netstate.Link) (name string, bridge bool, err error) {
+func (b *builder) hostDevice(eth0 netstate.Link) (netstate.Link, error) {
 	far, ok := netstate.Get(b.v.Snapshot, host, netstate.Link{Name: eth0.Peer.Name})
 	if !ok || eth0.Peer.Name == "" {
-		return "", false, fmt.Errorf("pod: link %s is not a veth to the node: mode overlay needs one", eth0.Name)
+		return netstate.Link{}, fmt.Errorf("pod: link %s is not a veth to the node: mode overlay needs one", eth0.Name)
 	}
-	if far.Master != "" {
-		return far.Master, true, nil
+	if far.Master == "" {
+		return far, nil
 	}
-	return far.Name, false, nil
+	master, ok := netstate.Get(b.v.Snapshot, host, netstate.Link{Name: far.Master})
+	if !ok || master.Type != "bridge" {
+		return netstate.Link{}, fmt.Errorf("host: link %s, the other end of the pod's %s, is a port of %s, which is no bridge of Linux (kind %q): the node can't send to the pod by it: "+
+			"mode overlay needs a first NIC whose other end is a link of the node or a port of a bridge", far.Name, eth0.Name, far.Master, master.Type)
+	}
+	return master, nil
 }
 
 // pastBridge returns the node's next hop to the NIC over a bridge: an IPv6 address of the
@@ -103,9 +112,9 @@ func pastBridge(first []netip.Addr) netip.Addr {
 }
 
 // nextHop returns the first NIC's gateway, which is the node in the overlay. It is not
-// valid if the NIC has none; the pod then resolves the node's address by ARP or NDP. The
-// NIC's default route is in main, or in its own table, made by coordinator or by plugin
-// route.
+// valid if the NIC has none, as after Multus deleted it for an annotation with default-route: the
+// pod then needs neighbour entries for the node. The NIC's default route is in main, or in its own table, made by
+// coordinator or by plugin route.
 func (b *builder) nextHop(first []netip.Addr) netip.Addr {
 	table := b.tableOf(b.c.PodDefaultNIC)
 	if i := slices.IndexFunc(first, b.isRouted); i >= 0 {

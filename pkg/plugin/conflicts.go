@@ -29,6 +29,28 @@ func (v *View) refuseNodes() error {
 	return nil
 }
 
+// refuseTables returns an error if a rule of ours that the node lacks would lead its own traffic by
+// routes that somebody else has in the rule's table. If the rule is there, it reads nothing.
+func (t *Task) refuseTables(ops []netstate.Op) error {
+	for _, op := range ops {
+		rule, ok := op.After.(netstate.Rule)
+		if !ok || op.NS != netstate.Host || op.Before != nil || !rule.Owned() {
+			continue
+		}
+		table := netstate.NewSnapshot()
+		if err := t.Kernel.Host.ReadRoutes(table, rule.Family, rule.Table, nil); err != nil {
+			return err
+		}
+		for _, r := range netstate.All[netstate.Route](table, netstate.Host) {
+			if !r.Owned() && !r.Dst.IsSingleIP() {
+				return fmt.Errorf("host: table %d is in use: %s: the rule at priority %d would lead the node's own traffic by it: set hostRuleTable to a table that is free on all nodes",
+					rule.Table, r, rule.Priority)
+			}
+		}
+	}
+	return nil
+}
+
 // diff returns the operations that lead to the plan. It returns an error if one of them
 // would take a route or neighbour entry from another pod that still has the address. If
 // the link is a pod's own, [netstate.Diff] reports a [netstate.Conflict] instead of

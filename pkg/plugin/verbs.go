@@ -68,6 +68,9 @@ func (t *Task) plan(conf Conf) (netstate.Plan, []netstate.Op, error) {
 		return none, nil, err
 	}
 	ops, err := t.diff(plan)
+	if err == nil {
+		err = t.refuseTables(ops)
+	}
 	ops = slices.DeleteFunc(ops, func(op netstate.Op) bool {
 		return t.how.Keep && op.After == nil || t.how.Leave != nil && t.how.Leave(op)
 	})
