@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -89,6 +90,7 @@ func run(ctx context.Context, binary string, many int) error {
 	defer stop()
 	for _, measure := range []func(context.Context) error{
 		b.atOnce,
+		b.ofDeployment,
 		func(ctx context.Context) error { return b.life(ctx, kubeconfig, w) },
 		b.perSecond,
 		b.failover,
@@ -112,15 +114,18 @@ func row(what, figure, target string, met bool) {
 	fmt.Printf("%-72s %12s   %-10s %s\n", what, figure, target, result)
 }
 
-// prepare makes the namespace, a node, pools and networks. Pool exact has as many addresses
+// prepare makes the namespace, a node, pools, subnets and networks. Pool exact has as many addresses
 // as the pods of atOnce need.
 func (b *bench) prepare(ctx context.Context) error {
 	pool := func(name, subnet string, ips string) client.Object {
 		return &v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: subnet, IPs: []string{ips}}}}
 	}
+	subnet := func(name, cidr string, ips string) client.Object {
+		return &v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: ipam.SubnetSpec{Subnet: cidr, IPs: []string{ips}}}
+	}
 	network := func(name, pools string) client.Object {
 		return &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: nad.Spec{
-			Config: fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"plugins":[{"type":"macvlan","master":"eth0","ipam":{"type":"spiderpool",%s}}]}`, name, pools),
+			Config: fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"plugins":[{"type":"macvlan","master":"eth0","ipam":{"type":"spiderpool"%s}}]}`, name, pools),
 		}}
 	}
 	for _, o := range []client.Object{
@@ -129,8 +134,13 @@ func (b *bench) prepare(ctx context.Context) error {
 		pool("exact", "10.6.0.0/16", "10.6.1.0-10.6.8.207"), // 2,000
 		pool("exact6", "fd00:6::/64", "fd00:6::1:0-fd00:6::1:7cf"),
 		pool("large", "10.64.0.0/10", "10.64.1.0-10.80.0.0"),
-		network("dual", `"default_ipv4_ippool":["exact"],"default_ipv6_ippool":["exact6"]`),
-		network("single", `"default_ipv4_ippool":["large"]`),
+		network("dual", `,"default_ipv4_ippool":["exact"],"default_ipv6_ippool":["exact6"]`),
+		network("single", `,"default_ipv4_ippool":["large"]`),
+		network("bare", ""),
+		subnet("s1", "10.7.0.0/16", "10.7.1.0-10.7.4.255"), // 1,024
+		subnet("s2", "10.8.0.0/16", "10.8.1.0-10.8.4.255"),
+		subnet("s1-v6", "fd00:7::/64", "fd00:7::1:0-fd00:7::1:3ff"),
+		subnet("s2-v6", "fd00:8::/64", "fd00:8::1:0-fd00:8::1:3ff"),
 	} {
 		if err := b.Create(ctx, o); err != nil {
 			return err
@@ -265,11 +275,52 @@ func (b *bench) clear(ctx context.Context) error {
 	})
 }
 
-// atOnce binds 1,000 pods of 2 dual stack NICs at once. They are made first, as the API server
-// takes its time for that, and bound while the time runs.
+// atOnce binds 1,000 pods of 2 dual stack NICs at once, with addresses of pools that people made.
 func (b *bench) atOnce(ctx context.Context) error {
 	const pods = 1000
-	ctx, cancel := context.WithCancel(ctx)
+	return b.binds(ctx, pods, "1,000 pods, 2 NICs, dual stack", 20*time.Second,
+		func(name string) *corev1.Pod { return pod(name, "", "dual,dual") },
+		func() error { return nil })
+}
+
+// ofDeployment binds 1,000 pods at once as well, of a Deployment that is scaled to as many at the
+// same time: its pools in four subnets have an address each before, and one more than there are pods in the end.
+func (b *bench) ofDeployment(ctx context.Context) error {
+	const pods = 1000
+	labels := map[string]string{"app": "many"}
+	selector := &metav1.LabelSelector{MatchLabels: labels}
+	template := corev1.PodTemplateSpec{ObjectMeta: pod("", "", "bare,bare").ObjectMeta, Spec: pod("", "", "").Spec}
+	template.Labels = labels
+	template.Annotations[ipam.SubnetsAnnotation] = `[{"interface":"net1","ipv4":["s1"],"ipv6":["s1-v6"]},{"interface":"net2","ipv4":["s2"],"ipv6":["s2-v6"]}]`
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "many"}, Spec: appsv1.DeploymentSpec{Replicas: ptr.To[int32](0), Selector: selector, Template: template}}
+	if err := b.Create(ctx, d); err != nil {
+		return err
+	}
+	set := &appsv1.ReplicaSet{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "many-1", OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(d, appsv1.SchemeGroupVersion.WithKind("Deployment"))}},
+		Spec:       appsv1.ReplicaSetSpec{Replicas: ptr.To[int32](pods), Selector: selector, Template: template},
+	}
+	if err := b.Create(ctx, set); err != nil {
+		return err
+	}
+	return b.binds(ctx, pods, "1,000 pods from auto pools, 2 NICs, dual stack", 40*time.Second,
+		func(name string) *corev1.Pod {
+			p := &corev1.Pod{ObjectMeta: *template.ObjectMeta.DeepCopy(), Spec: template.Spec}
+			p.Namespace, p.Name = namespace, name
+			p.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"))}
+			return p
+		},
+		func() error {
+			d.Spec.Replicas = ptr.To[int32](pods)
+			return b.Update(ctx, d)
+		}, d, set)
+}
+
+// binds makes pods, as the API server takes its time for that, and then measures how long it takes to
+// bind them all until the last claim is Ready. begin is called when the time begins. In the end it deletes the
+// pods, and whoever has them.
+func (b *bench) binds(ctx context.Context, pods int, what string, target time.Duration, newPod func(name string) *corev1.Pod, begin func() error, owners ...client.Object) error {
+	following, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd, log, err := b.start(ctx, own())
 	if err != nil {
@@ -279,12 +330,12 @@ func (b *bench) atOnce(ctx context.Context) error {
 	if err := leads(log); err != nil {
 		return err
 	}
-	if err := each(pods, func(i int) error { return b.Create(ctx, pod(fmt.Sprint("p", i), "", "dual,dual")) }); err != nil {
+	if err := each(pods, func(i int) error { return b.Create(ctx, newPod(fmt.Sprint("p", i))) }); err != nil {
 		return err
 	}
 	var ready sync.Map
 	var n atomic.Int64
-	if err := b.follow(ctx, func(name string) {
+	if err := b.follow(following, func(name string) {
 		if _, before := ready.LoadOrStore(name, true); !before {
 			n.Add(1)
 		}
@@ -292,6 +343,9 @@ func (b *bench) atOnce(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
+	if err := begin(); err != nil {
+		return err
+	}
 	err = each(pods, func(i int) error {
 		p := pod(fmt.Sprint("p", i), "", "")
 		return b.SubResource("binding").Create(ctx, p, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: "node1"}})
@@ -300,11 +354,16 @@ func (b *bench) atOnce(ctx context.Context) error {
 		return err
 	}
 	bound := time.Since(began)
-	if err := until("1,000 pods", func() (bool, error) { return n.Load() == pods, nil }); err != nil {
+	if err := until(what, func() (bool, error) { return n.Load() == int64(pods), nil }); err != nil {
 		return err
 	}
 	took := time.Since(began)
-	row(fmt.Sprintf("1,000 pods, 2 NICs, dual stack: first binding to last Ready (bound in %.1f s)", bound.Seconds()), fmt.Sprintf("%.1f s", took.Seconds()), "≤ 20 s", took <= 20*time.Second)
+	row(fmt.Sprintf("%s: first binding to last Ready (bound in %.1f s)", what, bound.Seconds()), fmt.Sprintf("%.1f s", took.Seconds()), fmt.Sprintf("≤ %.0f s", target.Seconds()), took <= target)
+	for _, o := range owners {
+		if err := b.Delete(ctx, o); err != nil {
+			return err
+		}
+	}
 	return b.clear(ctx)
 }
 
