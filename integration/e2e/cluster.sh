@@ -30,6 +30,7 @@
 #
 # COMMAND runs on cp, the machine of the control plane; the other machines are in
 # /run/netns, and `nsenter -t $(cat $E2E_STATE/node1/pid) -n -m` leads into a node.
+# `cluster.sh _off 1` cuts node1's power, and `cluster.sh _on 1` boots it again.
 set -euo pipefail
 self=$(readlink -f "$0")
 here=$(dirname "$self")
@@ -91,11 +92,13 @@ forever() {
 	done
 }
 
-# wire MACHINE LINK SWITCH [ADDRESS...]: makes a NIC in one of the router's switches.
+# wire MACHINE LINK SWITCH [ADDRESS...]: makes a NIC in one of the router's switches. It has the
+# same MAC each time.
 wire() {
-	local machine=$1 link=$2 switch=$3 port=$1.${2#ens}
+	local machine=$1 link=$2 switch=$3 port=$1.${2#ens} mac
 	shift 3
-	ip -n router link add "$port" type veth peer name "$link" netns "$machine"
+	mac=02$(md5sum <<<"$port" | sed 's/../:&/g' | cut -c -15)
+	ip -n router link add "$port" type veth peer name "$link" netns "$machine" address "$mac"
 	ip -n router link set "$port" master "$switch" up
 	ip -n "$machine" link set "$link" up
 	for address; do address "$machine" "$address" "$link"; done
@@ -137,26 +140,29 @@ network() {
 	leads_to_router client 9
 	machine neighbour
 	for net in 6 7 8; do wire neighbour eth$net lan$net 10.$net.0.200/16 fd00:$net::200/64; done
-	for n in $nodes; do
-		machine node$n
-		wire node$n ens192 lan6 10.6.0.1$n/16 fd00:6::1$n/64
-		wire node$n ens224 lan7
-		wire node$n ens256 lan8
-		leads_to_router node$n 6
-	done
-	case $E2E_CLUSTER in bridge | multus-thick) routes_to_pods ;; esac
+	for n in $nodes; do plug $n; done
+	routes_to_pods router
 }
 
-# routes_to_pods are for a cluster network without software of its own: each node has a
-# range, and everybody a route to it. Half of it is for the bridge of that network, half
+# plug makes a node's NICs.
+plug() {
+	machine "node$1"
+	wire "node$1" ens192 lan6 "10.6.0.1$1/16" "fd00:6::1$1/64"
+	wire "node$1" ens224 lan7
+	wire "node$1" ens256 lan8
+	leads_to_router "node$1" 6
+	routes_to_pods "node$1"
+}
+
+# routes_to_pods MACHINE: for a cluster network without software of its own: each node has
+# a range, and everybody a route to it. Half of it is for the bridge of that network, half
 # for other forms of it.
 routes_to_pods() {
+	case $E2E_CLUSTER in bridge | multus-thick) ;; *) return ;; esac
 	for n in $nodes; do
-		for from in router node1 node2; do
-			test $from != node$n || continue
-			ip -n $from route add 10.244.$n.0/24 via 10.6.0.1$n
-			ip -n $from route add fd00:10:244:$n::/64 via fd00:6::1$n
-		done
+		test "$1" != "node$n" || continue
+		ip -n "$1" route add "10.244.$n.0/24" via "10.6.0.1$n"
+		ip -n "$1" route add "fd00:10:244:$n::/64" via "fd00:6::1$n"
 	done
 }
 
@@ -192,18 +198,47 @@ machines() {
 	cd "$E2E_STATE"
 	network
 	identities
-	for n in $nodes; do
-		mkdir node$n
-		nsenter --net=/run/netns/node$n unshare --mount "$self" _node $n >node$n/node.log 2>&1 &
-	done
+	for n in $nodes; do boot $n; done
 	nsenter --net=/run/netns/cp "$self" _control_plane "$@"
+}
+
+# boot NUMBER: a node starts, with what its disk has from before.
+boot() {
+	mkdir -p "$E2E_STATE/node$1" "/run/disks/node$1"
+	nsenter --net="/run/netns/node$1" setsid unshare --mount "$self" _node "$1" >>"$E2E_STATE/node$1/node.log" 2>&1 &
+}
+
+# off NUMBER: what a power cut leaves of a node is its disk; cables and switches aren't the node's.
+off() {
+	local mounts left link
+	mounts=$(readlink "/proc/$(cat "$E2E_STATE/node$1/pid")/ns/mnt")
+	while left=$(processes_of "node$1" "$mounts") && [ -n "$left" ]; do
+		xargs kill -KILL <<<"$left" 2>/dev/null || : # some may have ended
+		sleep 0.1
+	done
+	for link in 192 224 256; do ip -n router link del "node$1.$link"; done
+	ip netns del "node$1"
+	find /sys/fs/cgroup -depth -type d -path "*/$E2E_CGROUP/node$1*" -exec rmdir {} +
+}
+
+# processes_of NODE MOUNTS: prints those in the node's mount namespace, its daemons, and those in its cgroups.
+processes_of() {
+	local p
+	for p in /proc/[0-9]*; do
+		test "$(readlink "$p/ns/mnt")" != "$2" || echo "${p#/proc/}"
+	done
+	find /sys/fs/cgroup -path "*/$E2E_CGROUP/$1/*" -name cgroup.procs -exec cat {} +
+}
+
+on() { # on NUMBER: a node that is off boots
+	plug "$1"
+	boot "$1"
 }
 
 control_plane() {
 	cd "$E2E_STATE"
 	mkdir cp
-	forever cp/etcd etcd --data-dir /run/etcd --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 \
-		--advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380 &
+	forever cp/etcd etcd_on_disk &
 	forever cp/apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --service-cluster-ip-range=$services \
 		--cert-dir=cp --token-auth-file=tokens.csv --authorization-mode=Node,RBAC --advertise-address=10.9.0.2 \
 		--service-account-issuer=https://kubernetes.default.svc --service-account-key-file=serviceaccounts.key \
@@ -221,6 +256,16 @@ control_plane() {
 	until_ok 300 all_ready
 	say "nodes ready after $SECONDS s"
 	"$@"
+}
+
+# etcd_on_disk runs etcd, with the data of /run/etcd.restored if somebody put it there.
+etcd_on_disk() {
+	if [ -d /run/etcd.restored ]; then
+		rm -rf /run/etcd
+		mv /run/etcd.restored /run/etcd
+	fi
+	exec etcd --data-dir /run/etcd --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 \
+		--advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380
 }
 
 all_ready() {
@@ -248,19 +293,20 @@ node() {
 		--node-ip=10.6.0.1$n,fd00:6::1$n
 }
 
-# mounts gives a node its own /run, /var/lib and /var/log, its own changes to /etc
-# and /opt, its view of /sys, and its cgroups.
+# mounts gives a node its own /run, what its disk has of /var/lib and /var/log and of changes
+# to /etc and /opt, its view of /sys, and its cgroups.
 mounts() {
-	local n=$1 d f group
+	local n=$1 d f group disk=/run/disks/node$1
 	mount --make-rprivate /
-	for d in /run /var/lib /var/log; do mount -t tmpfs -o mode=755 node$n $d; done
-	mkdir -p /run/netns /run/lock /run/cgroup /run/sysctl /run/state
-	mount --bind "$E2E_STATE" /run/state
+	mkdir -p $disk/state $disk/var/{lib,log} $disk/{etc,opt}/{upper,work}
+	mount --bind "$E2E_STATE" $disk/state
 	for d in /etc /opt; do
-		mkdir -p /run/changes$d/{upper,work}
-		mount -t overlay -o "lowerdir=$d,upperdir=/run/changes$d/upper,workdir=/run/changes$d/work" node$n $d
+		mount -t overlay -o "lowerdir=$d,upperdir=$disk$d/upper,workdir=$disk$d/work" node$n $d
 	done
-	mount --move /run/state "$E2E_STATE" # which may be below one of them
+	for d in /var/lib /var/log; do mount --bind $disk$d $d; done
+	mount --move $disk/state "$E2E_STATE" # which may be below one of them
+	mount -t tmpfs -o mode=755 node$n /run
+	mkdir -p /run/netns /run/lock /run/cgroup /run/sysctl
 	cd "$E2E_STATE/node$n"
 	mkdir -p /opt/cni/bin /var/lib/cni/bin
 	mount --rbind /sys/fs/cgroup /run/cgroup
@@ -334,7 +380,7 @@ hostnameOverride: node$n
 clientConnection: {kubeconfig: ../proxy.kubeconfig}
 conntrack: {tcpBeLiberal: true, maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 EOF_PROXY
-	mkdir net.d
+	mkdir -p net.d
 }
 
 # cluster_network starts the node's part of the cluster network. Once cluster.json has the
@@ -392,7 +438,7 @@ with_multus_daemon() {
 	mkdir -p $account
 	echo -n admin >$account/token
 	cp ../cp/apiserver.crt $account/ca.crt
-	mkdir cluster.d
+	mkdir -p cluster.d
 	cp cluster.json cluster.d/10-cluster.conflist
 	cat >multus-daemon.json <<EOF_DAEMON
 {"cniVersion": "1.0.0", "binDir": "/opt/cni/bin", "capabilities": {"ips": true}, "socketDir": "/run/multus",
@@ -403,11 +449,11 @@ EOF_DAEMON
 }
 
 case ${1:-} in
-_machines | _control_plane | _node)
+_machines | _control_plane | _node | _off | _on)
 	role=${1#_}
 	shift
 	"$role" "$@"
 	;;
-"") sed -n '4,36p' "$0" && exit 2 ;;
+"") sed -n '4,34p' "$0" && exit 2 ;;
 *) main "$@" ;;
 esac

@@ -154,7 +154,7 @@ func printTable() error {
 
 func cases() []testCase {
 	var all []testCase
-	for _, some := range [][]testCase{coordinatorCases, otherPluginCases, serviceCases(), manifestCases, networkCases, addressCases, guideCases, mendingCases, downCases, exampleCases, nodeCases, overlayCases(), thickCases, notCoveredCases} {
+	for _, some := range [][]testCase{coordinatorCases, otherPluginCases, serviceCases(), manifestCases, networkCases, addressCases, disasterCases, guideCases, mendingCases, downCases, exampleCases, nodeCases, overlayCases(), thickCases, notCoveredCases} {
 		all = append(all, some...)
 	}
 	return all

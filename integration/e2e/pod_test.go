@@ -237,8 +237,15 @@ func start(t *testing.T, p *pod) *pod {
 	return p
 }
 
-// wait waits until the pod is ready, and opens its namespace.
+// wait waits until the pod is ready, and opens its namespace until the end of the test.
 func (p *pod) wait(t *testing.T) {
+	t.Helper()
+	p.open(t)
+	t.Cleanup(func() { p.Close() })
+}
+
+// open does the same, and leaves the namespace open.
+func (p *pod) open(t *testing.T) {
 	t.Helper()
 	var status podStatus
 	within(t, 90*time.Second, func() error {
@@ -255,7 +262,6 @@ func (p *pod) wait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.Close() })
 	if !p.underlay() {
 		p.overlay = nil
 		for _, ip := range status.Status.PodIPs {
