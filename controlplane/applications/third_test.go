@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -155,6 +156,11 @@ func TestT00002(t *testing.T) {
 			b.Node("node1")
 			b.Network("lan", "")
 			b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
+			if named { // as the chart allows it
+				testcluster.Allow(t, "clonesets",
+					rbacv1.PolicyRule{APIGroups: []string{clones.Group}, Resources: []string{"clonesets"}, Verbs: []string{"get", "list", "watch"}},
+					rbacv1.PolicyRule{APIGroups: []string{clones.Group}, Resources: []string{"clonesets/scale"}, Verbs: []string{"get"}})
+			}
 			b.start(nil, func(o *applications.Options) {
 				if named {
 					o.Kinds = []schema.GroupVersionKind{clones}

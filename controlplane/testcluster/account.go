@@ -7,15 +7,19 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/rest"
 )
 
 // Deploy is the kustomization of the control plane, for tests of commands.
@@ -42,6 +46,62 @@ func Install(t testing.TB) {
 		Kubectl(t, "delete", "--ignore-not-found", "-f", Deploy+"/webhook.yaml", "-f", Deploy+"/policies.yaml", "-f", Deploy+"/roles.yaml", "-f", Deploy+"/controller.yaml",
 			"-f", Deploy+"/agent.yaml")
 	})
+}
+
+// asController returns the configuration of a client that is multihome-controller, with the roles
+// of deploy/. An answer that something is forbidden fails the test.
+func asController(t testing.TB) *rest.Config {
+	t.Helper()
+	roles.Do(func() {
+		Kubectl(t, "apply", "--server-side", "--force-conflicts", "-f", "../../deploy/kustomize/controlplane/roles.yaml")
+	})
+	conf := Config(t)
+	conf.Impersonate = rest.ImpersonationConfig{
+		UserName: "system:serviceaccount:kube-system:multihome-controller",
+		Groups:   []string{"system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"},
+	}
+	conf.Wrap(func(next http.RoundTripper) http.RoundTripper { return allowed{t, next} })
+	return conf
+}
+
+var roles sync.Once
+
+// Allow gives multihome-controller further rights until the end of the test.
+func Allow(t testing.TB, name string, rules ...rbacv1.PolicyRule) {
+	t.Helper()
+	for _, o := range []any{
+		rbacv1.ClusterRole{TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRole"}, ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules},
+		rbacv1.ClusterRoleBinding{
+			TypeMeta: metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: "ClusterRoleBinding"}, ObjectMeta: metav1.ObjectMeta{Name: name},
+			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+			Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: "kube-system", Name: "multihome-controller"}},
+		},
+	} {
+		text, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "role.json")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		Kubectl(t, "apply", "-f", file)
+	}
+	t.Cleanup(func() { Kubectl(t, "delete", "clusterrole,clusterrolebinding", name) })
+}
+
+// allowed fails a test if the API server forbids a request.
+type allowed struct {
+	t    testing.TB
+	next http.RoundTripper
+}
+
+func (a allowed) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := a.next.RoundTrip(r)
+	if err == nil && answer.StatusCode == http.StatusForbidden {
+		a.t.Errorf("the roles of deploy/ forbid the controller to %s %s", r.Method, r.URL.Path)
+	}
+	return answer, err
 }
 
 // Kubeconfig returns the path of a kubeconfig of a ServiceAccount, whose token `kubectl create

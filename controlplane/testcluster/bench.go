@@ -73,10 +73,11 @@ func (b *Bench) clear(first []client.Object) {
 }
 
 // Run runs the controllers that add adds to a manager, which lead without an election, until
-// stop is called or the test ends. wrap, if it isn't nil, changes how they reach the API server.
+// stop is called or the test ends, with the rights that deploy/ gives them: that something is forbidden to them fails
+// the test. wrap, if it isn't nil, changes how they reach the API server.
 func (b *Bench) Run(wrap func(*rest.Config), cached map[client.Object]cache.ByObject, add func(context.Context, ctrl.Manager) error) (stop func()) {
 	b.Helper()
-	conf := Config(b)
+	conf := asController(b)
 	if wrap != nil {
 		wrap(conf)
 	}
