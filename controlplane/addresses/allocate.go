@@ -25,8 +25,8 @@ import (
 )
 
 // allocate gets the addresses that a claim lacks, and others for those in quarantine: all of
-// them or none. It returns how long to wait if there are none.
-func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, error) {
+// them or none. It returns how long to wait if there are none. began is when the controller was called, and led.
+func (c *Controller) allocate(ctx context.Context, o *Observed, began time.Time) (time.Duration, error) {
 	claim, stay := o.replaced()
 	needs, reason, why, err := c.needs(ctx, o, claim)
 	if err != nil {
@@ -36,7 +36,7 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 	if why != "" {
 		return c.stepBack(ctx, o, reason, why)
 	}
-	held, rest := adopt(o, needs)
+	held, rest := adopt(o, needs, c.namedByAnother)
 	if len(rest) > 0 {
 		if err := c.caughtUp(ctx, o.Claim); err != nil {
 			return 0, err
@@ -72,6 +72,9 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 		c.mu.Unlock()
 		return c.stepBack(ctx, o, v2beta1.Conflict, why)
 	}
+	if len(granted) > 0 && c.Now().Sub(began) > Fresh {
+		return 0, c.notTaken(granted, decidedLongAgo(o.Claim.Name))
+	}
 	attempt := c.newAttempt()
 	got := make([]*v1alpha1.IPAddress, len(held)+len(granted))
 	err = c.Each(len(got), func(i int) (err error) {
@@ -83,14 +86,18 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 		return err
 	})
 	if err != nil {
-		c.mu.Lock()
+		var not []ipam.Grant // if it was made all the same, the cache will say so
 		for i, g := range granted {
-			if got[len(held)+i] == nil { // if it was made all the same, the cache will say so
-				c.free(g.Key)
+			if got[len(held)+i] == nil {
+				not = append(not, g)
 			}
 		}
-		c.mu.Unlock()
-		return 0, err
+		return 0, c.notTaken(not, err)
+	}
+	if len(granted) > 0 && c.Now().Sub(began) > Fresh {
+		if err := c.confirm(ctx, o, got[len(held):]); err != nil {
+			return 0, err
+		}
 	}
 	next := claim.DeepCopy()
 	next.Status.Phase = v2beta1.Allocated
@@ -118,6 +125,41 @@ func (c *Controller) allocate(ctx context.Context, o *Observed) (time.Duration, 
 	return 0, nil
 }
 
+// notTaken frees addresses that were granted and not taken, and returns why.
+func (c *Controller) notTaken(granted []ipam.Grant, why error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, g := range granted {
+		c.free(g.Key)
+	}
+	return why
+}
+
+// confirm looks, when the addresses are made that were decided on long ago, whether claims name them: another controller
+// may lead since, have given one to its pod, and somebody may have deleted that IPAddress. Such an address is given back.
+func (c *Controller) confirm(ctx context.Context, o *Observed, made []*v1alpha1.IPAddress) error {
+	if err := c.followsAll(ctx); err != nil {
+		return err // they are this pod's in vain until it is looked at again
+	}
+	for _, a := range made {
+		if c.namedByAnother(a) {
+			if err := c.giveBack(ctx, a, o.Claim.Spec.PodUID); err != nil {
+				return err
+			}
+			delete(o.Addresses, a.Name)
+			return decidedLongAgo(o.Claim.Name)
+		}
+	}
+	return nil
+}
+
+// namedByAnother reports whether a claim names an address that its own doesn't name.
+func (c *Controller) namedByAnother(a *v1alpha1.IPAddress) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ledger.Named(keyOf(a))
+}
+
 // stepBack takes a claim out of the line, gives back what it took, and says why.
 func (c *Controller) stepBack(ctx context.Context, o *Observed, reason, why string) (time.Duration, error) {
 	c.mu.Lock()
@@ -130,14 +172,14 @@ func (c *Controller) stepBack(ctx context.Context, o *Observed, reason, why stri
 }
 
 // adopt splits needs into those for which the pod holds an address already, of an earlier
-// attempt, and the rest.
-func adopt(o *Observed, needs []ipam.Need) (held []*v1alpha1.IPAddress, rest []ipam.Need) {
+// attempt, and the rest. An address that another claim names isn't one, unless the pod uses it.
+func adopt(o *Observed, needs []ipam.Need, others func(*v1alpha1.IPAddress) bool) (held []*v1alpha1.IPAddress, rest []ipam.Need) {
 	named := Named(o.Claim)
 	used := map[string]bool{}
 	for _, n := range needs {
 		i := slices.IndexFunc(o.sorted(), func(a *v1alpha1.IPAddress) bool {
 			return named[a.Name] == nil && !used[a.Name] && a.Spec.State != v1alpha1.Quarantined && keyOf(a).Addr.Is6() == n.IPv6 &&
-				(n.Takes(a.Spec.Pool, keyOf(a).Addr) || o.used(a)) &&
+				(n.Takes(a.Spec.Pool, keyOf(a).Addr) && !others(a) || o.used(a)) &&
 				slices.ContainsFunc(a.Spec.Holders, func(h v1alpha1.Holder) bool {
 					return h.PodUID == o.Claim.Spec.PodUID && h.Interface == n.Interface
 				})

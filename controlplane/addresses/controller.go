@@ -140,6 +140,7 @@ func (c *Controller) lead() {
 // wait before it is to be called again if nothing else happens; 0: not at all.
 func (c *Controller) Reconcile(ctx context.Context, key types.NamespacedName) (time.Duration, error) {
 	c.lead()
+	began := c.Now()
 	o, err := c.observe(ctx, c.Cache, key)
 	if err != nil {
 		return 0, err
@@ -164,7 +165,7 @@ func (c *Controller) Reconcile(ctx context.Context, key types.NamespacedName) (t
 		case Wait:
 			return grace, nil
 		case Allocate:
-			if wait, err := c.allocate(ctx, &o); wait != 0 || err != nil {
+			if wait, err := c.allocate(ctx, &o, began); wait != 0 || err != nil {
 				return wait, err
 			}
 		case GiveBack:

@@ -444,7 +444,7 @@ func (o Observed) keep() Step {
 		return o.tell(v2beta1.Invalid, o.Unclear)
 	case o.Unclear != "":
 		return o.tell(v2beta1.Waiting, o.Unclear)
-	case len(Missing(c)) > 0:
+	case len(Missing(c)) > 0 && o.Pod.DeletionTimestamp.IsZero():
 		return Step{Kind: Allocate}
 	}
 	for _, a := range o.sorted() {

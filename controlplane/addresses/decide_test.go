@@ -212,6 +212,8 @@ func TestDecide(t *testing.T) {
 		{"one whose networks aren't clear", observed(pod("1"), unclear(false)), "create claim"},
 		{"one that has finished", observed(pod("1", finished), wanted("net1")), "nothing"},
 		{"the claim without addresses", observed(pod("1"), claim("1")), "allocate"},
+		{"the claim without addresses, of a pod on its way out", observed(pod("1", terminating), claim("1")), "nothing"},
+		{"which took one in vain", observed(pod("1", terminating), claim("1"), held("10.1.0.5", "1")), "give back 10.1.0.5"},
 		{"its networks say something else", observed(pod("1"), claim("1"), wanted("net1")), "update claim"},
 		{"a sandbox has its address", observed(pod("1"), claim("1"), wanted("net1"), held("10.1.0.5", "1"), sandbox("1", "10.1.0.5")), "allocate"},
 		{"it has its address, and its networks say something else", observed(pod("1"), claim("1", has("10.1.0.5")), wanted("net1"), held("10.1.0.5", "1")), "nothing"},

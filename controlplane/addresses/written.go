@@ -21,6 +21,10 @@ import (
 // it. The events that bring it have the name looked at; without them the API server is asked.
 const patience = time.Second
 
+// Fresh is how long what a leading controller decided is good: another one leads at the earliest this long
+// after the leader gave up (the lease less the time in which it must be renewed).
+const Fresh = 2 * time.Second
+
 // written are the versions of the objects that the controller wrote when it gave a pod its
 // addresses.
 type written struct {
@@ -143,6 +147,11 @@ func (c *Controller) follows(name, version string) error {
 		return cacheLacks(name)
 	}
 	return nil
+}
+
+// decidedLongAgo is the error that another controller may lead since the addresses were granted.
+func decidedLongAgo(claim string) error {
+	return apierrors.NewConflict(v2beta1.GroupVersion.WithResource("spiderendpoints").GroupResource(), claim, errors.New("its addresses were granted long ago"))
 }
 
 // cacheLacks is the error that the cache lacks a claim.

@@ -123,6 +123,55 @@ func TestBeginsOnce(t *testing.T) {
 	}
 }
 
+// TestConfirm: a controller that made an IPAddress long after it decided to looks whether a claim that it didn't
+// know names the address. Then it gives it back. A new attempt doesn't take such an address either.
+func TestConfirm(t *testing.T) {
+	for name, tt := range map[string]struct {
+		names    string
+		live     client.Reader
+		conflict bool
+		deleted  bool
+	}{
+		"a claim names it":                 {"10.6.0.1", claimPages{{"20"}}, true, true},
+		"a claim names another one":        {"10.6.0.2", claimPages{{"20"}}, false, false},
+		"a claim isn't in the cache yet":   {"10.6.0.2", claimPages{{"21"}}, true, false},
+		"the API server gives no answer":   {"10.6.0.1", noAnswer{}, false, false},
+		"it has no claims, and one was it": {"10.6.0.1", claimPages{}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			writes := &deletions{}
+			c := &Controller{Now: func() time.Time { return time.Time{} }, Until: func(is func() bool) bool { return is() }, Live: tt.live, Writer: writes}
+			c.init()
+			c.OnClaim(nil, &v2beta1.SpiderEndpoint{ObjectMeta: metav1.ObjectMeta{Name: "other", ResourceVersion: "20"}, Status: v2beta1.SpiderEndpointStatus{
+				Current: &v2beta1.PodCurrent{IPs: []v2beta1.NICAddresses{{Interface: "net1", IPv4: tt.names + "/16", IPv4Pool: "lan"}}},
+			}})
+			k := ipam.Key{Addr: netip.MustParseAddr("10.6.0.1")}
+			o := &Observed{Claim: &v2beta1.SpiderEndpoint{Spec: v2beta1.SpiderEndpointSpec{PodUID: "1"}}, Addresses: map[string]*v1alpha1.IPAddress{}}
+			a := Address(k, "lan", v1alpha1.Holder{PodUID: "1", Interface: "net1"})
+			o.Addresses[a.Name] = a
+			held, _ := adopt(o, []ipam.Need{{Interface: "net1", Pools: []string{"lan"}}}, c.namedByAnother)
+			if named := tt.names == "10.6.0.1"; (len(held) == 0) != named {
+				t.Errorf("a new attempt takes %v", held)
+			}
+			err := c.confirm(t.Context(), o, []*v1alpha1.IPAddress{a})
+			if apierrors.IsConflict(err) != tt.conflict || writes.n > 0 != tt.deleted || err == nil != (name == "a claim names another one") {
+				t.Errorf("%v, %d deletions", err, writes.n)
+			}
+		})
+	}
+}
+
+// deletions are an API server on which objects are deleted.
+type deletions struct {
+	client.Client
+	n int
+}
+
+func (d *deletions) Delete(context.Context, client.Object, ...client.DeleteOption) error {
+	d.n++
+	return nil
+}
+
 // claimPages are the versions of the claims that the API server has, page by page.
 type claimPages [][]string
 

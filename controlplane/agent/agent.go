@@ -460,19 +460,21 @@ func (a *Agent) look(ctx context.Context, o *observed) error {
 		}
 		o.wants = append(o.wants, w)
 	}
+	looks := map[container]look{}
 	for _, x := range s.sandboxes {
 		if x.UID != o.uid {
 			continue
 		}
-		// In this order: what isn't there after the last process has ended isn't set any more.
-		if x.busy, err = a.Namespaces.Busy(x.ContainerID); err != nil {
-			return fmt.Errorf("%s: %w", x.File(), err)
+		key := container{x.ContainerID, x.Netns}
+		l, looked := looks[key]
+		if !looked {
+			if l, err = a.lookInto(key); err != nil {
+				return fmt.Errorf("%s: %w", x.File(), err)
+			}
+			looks[key] = l
 		}
-		var addresses []netip.Addr
-		if x.exists, addresses, err = a.Namespaces.Look(x.Netns); err != nil {
-			return fmt.Errorf("%s: %w", x.File(), err)
-		}
-		x.before, x.has = a.quiet[x.File()], anyIn(x.Addresses, addresses)
+		x.busy, x.exists = l.busy, l.exists
+		x.before, x.has = a.quiet[x.File()], anyIn(x.Addresses, l.addresses)
 		if !x.quiet() { // what was quiet before doesn't count any more
 			delete(a.quiet, x.File())
 		}
@@ -487,6 +489,28 @@ func (a *Agent) look(ctx context.Context, o *observed) error {
 	}
 	o.held, err = a.held(ctx, *o, s.sandboxes)
 	return err
+}
+
+// container is a container of a pod, whose NICs are in one namespace.
+type container struct {
+	id    string
+	netns netns.ID
+}
+
+// look is what was seen of a container: once for all of its NICs, or two passes in which each sees one
+// NIC and misses the other would count as two that missed both.
+type look struct {
+	busy, exists bool
+	addresses    []netip.Addr
+}
+
+// lookInto looks for plugins that work for a container, and into its namespace, in this order: what
+// isn't there after the last process has ended isn't set any more.
+func (a *Agent) lookInto(c container) (l look, err error) {
+	if l.busy, err = a.Namespaces.Busy(c.id); err == nil {
+		l.exists, l.addresses, err = a.Namespaces.Look(c.netns)
+	}
+	return l, err
 }
 
 // serving returns what pods/<uid> of a living pod is to be; nil for no file.

@@ -117,12 +117,15 @@ func (w *world) faults() []action {
 		action{2, w.killPlugin},
 		action{2, func() {
 			w.leader = w.pick.choose(make1(w.Controllers))
+			w.now = w.now.Add(lease)
 			w.note("controller %d leads", w.leader)
-		}},
-		action{1, func() {
+		}})
+	if w.deleted != addresses {
+		out = append(out, action{1, func() {
 			w.twoLead = !w.twoLead
 			w.note("all controllers believe that they lead: %v", w.twoLead)
 		}})
+	}
 	for _, p := range w.ctrls {
 		if p.up {
 			out = append(out, action{1, p.crash}, action{1, func() { p.add(collector) }})
@@ -139,7 +142,8 @@ func (w *world) faults() []action {
 	}
 	// Users delete claims (with their namespaces) or IPAddresses, in one world not both: of an
 	// address whose two records are deleted while nobody leads nothing is known until its node
-	// says so.
+	// says so. Where they delete IPAddresses, which a policy forbids, one controller leads at a time, as
+	// the lease has it. What the former one was about to do comes at any time.
 	for _, k := range []kind{w.deleted, spools} {
 		if keys := sortedKeys(w.api.objects[k]); len(keys) > 0 && w.UserDeletes {
 			out = append(out, action{1, func() {

@@ -41,6 +41,7 @@ func run(pick chooser, s Settings) Result {
 	w.twoLead = w.chance(2)
 	w.dual = s.Dual && w.chance(2)
 	w.deleted = []kind{claims, addresses}[pick.choose(make1(2))]
+	w.twoLead = w.twoLead && w.deleted != addresses
 	if w.hasWorkloads() {
 		w.policy = identities.Policy{RetainScaled: w.chance(2), RetainDeleted: w.chance(2)}
 	}

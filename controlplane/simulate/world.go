@@ -40,6 +40,9 @@ func (r random) choose(weights []int) int {
 	panic("unreachable")
 }
 
+// lease is how long a controller leads at least before another one can.
+const lease = 8 * time.Second
+
 // world is a cluster with everything that moves in it. One thing moves at a time.
 type world struct {
 	Settings

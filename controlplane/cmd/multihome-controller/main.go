@@ -52,7 +52,7 @@ import (
 // gone: lease + retry. A leader that stops gives it back.
 const (
 	lease = 8 * time.Second
-	renew = 6 * time.Second
+	renew = lease - addresses.Fresh
 	retry = time.Second
 )
 
