@@ -357,6 +357,22 @@ func poolsOfApplications(t *testing.T, c client.Client, ns string) {
 		}
 	}
 	eventually(t, "the pools of the applications", pools(len(all)))
+	// What is kept for an ordinal that the StatefulSet no longer has is freed, by the policy of its subnet.
+	set := all[2]
+	var ofSet v2beta1.SpiderIPPoolList
+	if err := c.List(t.Context(), &ofSet, client.MatchingLabels{"ipam.spidernet.io/owner-application-uid": string(set.GetUID())}); err != nil || len(ofSet.Items) != 1 {
+		t.Fatalf("%d pools of the StatefulSet: %v", len(ofSet.Items), err)
+	}
+	kept := &v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: "10.7.1.90." + ns}, Spec: v1alpha1.IPAddressSpec{
+		Address: "10.7.1.90", Network: ns, Pool: ofSet.Items[0].Name, State: v1alpha1.Reserved,
+		Identity: &v1alpha1.Owner{Group: "apps", Kind: "StatefulSet", Namespace: ns, Name: "app", UID: string(set.GetUID()), Ordinal: ptr.To[int32](5)},
+	}}
+	if err := impersonate(t, "multihome-controller", "").Create(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the address of a former ordinal free", func() bool {
+		return apierrors.IsNotFound(c.Get(t.Context(), client.ObjectKeyFromObject(kept), kept))
+	})
 	for _, o := range append(all, subnet) {
 		if err := c.Delete(t.Context(), o, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 			t.Fatal(err)
