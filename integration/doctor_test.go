@@ -239,6 +239,24 @@ var ailments = map[string]ailment{
 		scene: scene(with(`"hostLink": "macvlan"`)),
 		cause: "iptables -P FORWARD DROP; iptables -A FORWARD -i veth+ -j ACCEPT; iptables -A FORWARD -o veth+ -j ACCEPT",
 	},
+	"INPUT drops": {
+		id: "input-policy", severity: doctor.Warning, what: "chain ip filter INPUT drops what comes to the node from veth*", breaks: true,
+		cause: `for t in iptables ip6tables; do $t -P INPUT DROP; $t -A INPUT -i lo -j ACCEPT; $t -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; $t -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT; done; ip6tables -A INPUT -p ipv6-icmp -j ACCEPT
+			iptables -N KUBE-NODEPORTS; iptables -A INPUT -m comment --comment "kubernetes health check service ports" -j KUBE-NODEPORTS`,
+	},
+	"INPUT of iptables-legacy drops": {
+		id: "input-policy", severity: doctor.Warning, what: "chain iptables-legacy -t filter INPUT drops", breaks: true,
+		cause: "iptables-legacy -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables-legacy -P INPUT DROP",
+	},
+	"INPUT drops what comes from the node's macvlan": {
+		id: "input-policy", severity: doctor.Warning, what: "drops what comes to the node from veth*, ens192.host", breaks: true,
+		scene: scene(with(`"hostLink": "macvlan"`)),
+		cause: "iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; iptables -P INPUT DROP; iptables -A INPUT -i veth+ -j ACCEPT",
+	},
+	"a firewall with other chains rejects": {
+		id: "input-policy", severity: doctor.Note, what: "chain inet firewalld filter_INPUT drops, unless a rule that doctor doesn't read accepts it, what comes to the node from veth*", breaks: true,
+		cause: "nft 'table inet firewalld { chain zones { tcp dport 22 accept; }; chain filter_INPUT { type filter hook input priority filter + 10; ct state established,related accept; iifname lo accept; meta l4proto ipv6-icmp accept; jump zones; reject with icmpx admin-prohibited; }; }'",
+	},
 	"kube-proxy drops invalid packets": {
 		id: "conntrack-invalid", severity: doctor.Note, what: "chain ip filter KUBE-FORWARD drops invalid packets",
 		cause: "iptables -N KUBE-FORWARD; iptables -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP; iptables -A FORWARD -j KUBE-FORWARD",

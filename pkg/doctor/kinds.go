@@ -5,7 +5,7 @@ package doctor
 // Kinds lists all kinds of findings, in the order of docs/doctor.md.
 var Kinds = []Kind{
 	ipForward, rpFilterAll, rpFilterNIC, proxyARP, arpIgnore,
-	forwardPolicy, conntrackInvalid, kubeProxyModes, notMasqueraded,
+	forwardPolicy, inputPolicy, conntrackInvalid, kubeProxyModes, notMasqueraded,
 	networkdForeign, networkdLinks, networkManagerLinks, nmCloudSetup,
 	ciliumExclusive, ciliumSourceCheck, ciliumSocketLB, felixTables,
 	neighbourTable, moduleMissing, sharedParent,

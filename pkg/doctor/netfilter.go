@@ -19,6 +19,13 @@ var forwardPolicy = Kind{
 	Remedy: "COMMANDS\n# also add these rules to the configuration that is loaded when the node or the firewall starts",
 }
 
+var inputPolicy = Kind{
+	ID: "input-policy", Severity: Warning,
+	What:   "a chain of hook input drops packets that no rule accepts, and no rule accepts what comes by the links to pods; a note if rules that doctor doesn't read may accept it",
+	Why:    "What pods send to their node comes by these links and passes this chain: without such a rule, pods reach no port of the node that isn't open to all, and no Service with endpoints there, among them the API server's on a node of the control plane, a DNS cache on the node and pods with hostNetwork (k3s#977, microk8s#2418). The node's own connections to pods are not affected if the chain accepts answers (ct state established). It's a note if the chain jumps to another one, as ufw's and firewalld's do, or accepts packets by their addresses or by a set: doctor doesn't follow these. The plugins change no firewall.",
+	Remedy: "COMMANDS\n# also add these rules to the configuration that is loaded when the node or the firewall starts",
+}
+
 var conntrackInvalid = Kind{
 	ID: "conntrack-invalid", Severity: Note,
 	What:   "packets that conntrack considers invalid are dropped; a warning if a pod is in overlay mode",
@@ -26,11 +33,15 @@ var conntrackInvalid = Kind{
 	Remedy: "sysctl -w net.netfilter.nf_conntrack_tcp_be_liberal=1",
 }
 
-// netfilter checks the chains that forwarded packets pass.
+// netfilter checks the chains that forwarded packets pass, and those that packets to the
+// node pass.
 func netfilter(n *node) error {
 	for _, c := range n.chains {
-		if c.Forward && c.Drops {
+		switch {
+		case c.Forward && c.Drops:
 			n.forwardPolicy(c)
+		case c.Input && c.Drops:
+			n.inputPolicy(c)
 		}
 	}
 	i := slices.IndexFunc(n.chains, func(c survey.Chain) bool { return c.DropsInvalid })
@@ -60,19 +71,37 @@ func (p pod) isOverlay() bool {
 // forwardPolicy adds a finding if a chain doesn't accept all links to pods, in both
 // directions.
 func (n *node) forwardPolicy(c survey.Chain) {
-	var missing []string
-	for _, link := range n.podLinks() {
-		for dir, accepts := range map[string][]string{"i": c.AcceptsIn, "o": c.AcceptsOut} {
-			if !slices.ContainsFunc(accepts, func(a string) bool { return covers(a, link) }) {
-				missing = append(missing, acceptance(c, dir, link))
-			}
-		}
-	}
+	missing := append(n.unaccepted(c, "i", c.AcceptsIn), n.unaccepted(c, "o", c.AcceptsOut)...)
 	if len(missing) == 0 {
 		return
 	}
 	slices.Sort(missing)
 	n.found(forwardPolicy, fmt.Sprintf("chain %s drops what is forwarded from or to %s", c, strings.Join(n.podLinks(), ", ")), "COMMANDS", strings.Join(missing, "\n"))
+}
+
+// inputPolicy adds a finding if a chain doesn't accept what comes to the node by all links
+// to pods.
+func (n *node) inputPolicy(c survey.Chain) {
+	missing := n.unaccepted(c, "i", c.AcceptsIn)
+	if len(missing) == 0 {
+		return
+	}
+	k, does := inputPolicy, "drops"
+	if c.MayAccept {
+		k.Severity, does = Note, "drops, unless a rule that doctor doesn't read accepts it,"
+	}
+	n.found(k, fmt.Sprintf("chain %s %s what comes to the node from %s", c, does, strings.Join(n.podLinks(), ", ")), "COMMANDS", strings.Join(missing, "\n"))
+}
+
+// unaccepted returns the commands that make a chain accept the links to pods, from ("i") or
+// to ("o") which it accepts only those of a list.
+func (n *node) unaccepted(c survey.Chain, dir string, accepts []string) (out []string) {
+	for _, link := range n.podLinks() {
+		if !slices.ContainsFunc(accepts, func(a string) bool { return covers(a, link) }) {
+			out = append(out, acceptance(c, dir, link))
+		}
+	}
+	return out
 }
 
 // podLinks returns the names of this suite's links to pods on the node. A '*' stands for
@@ -102,7 +131,7 @@ func acceptance(c survey.Chain, dir, link string) string {
 	if c.Legacy {
 		program += "-legacy"
 	}
-	if c.Name == "FORWARD" && program != "" {
+	if (c.Name == "FORWARD" || c.Name == "INPUT") && program != "" {
 		return fmt.Sprintf("%s -t %s -I %s -%s %s -j ACCEPT", program, c.Table, c.Name, dir, strings.Replace(link, "*", "+", 1))
 	}
 	return fmt.Sprintf("nft insert rule %s %s %s %sifname '\"%s\"' accept", c.Family, c.Table, c.Name, dir, link)

@@ -4,6 +4,7 @@ package survey
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -20,7 +21,8 @@ import (
 )
 
 // Chain is a chain of netfilter, made by any software. The fields about its rules are
-// set only for chains that forwarded packets pass.
+// set only for chains that forwarded packets pass, and for those that packets to the node
+// pass.
 type Chain struct {
 	Family string // in nft(8): ip, ip6, inet
 	Table  string
@@ -28,11 +30,15 @@ type Chain struct {
 	Legacy bool // of iptables-legacy, which does not use nf_tables
 
 	Forward bool // a base chain of hook forward
+	Input   bool // a base chain of hook input
 	Drops   bool // drops packets that no other rule decides on: by its policy or its last rule
 	// AcceptsIn and AcceptsOut are links from which, and to which, a rule of the chain
 	// accepts all packets. A '*' at the end of a name stands for any end.
 	AcceptsIn, AcceptsOut []string
-	DropsInvalid          bool // a rule drops packets in conntrack state invalid
+	// MayAccept tells that rules accept packets by what isn't read: by their addresses or a
+	// set, or in another chain to which the chain jumps. It's set for hook input only.
+	MayAccept    bool
+	DropsInvalid bool // a rule drops forwarded packets in conntrack state invalid
 }
 
 // String returns the chain's name as nft(8) or iptables(8) writes it.
@@ -46,6 +52,14 @@ func (c Chain) String() string {
 // invalidChains lists chains, reached from hook forward, with rules about invalid
 // packets. They are kube-proxy's.
 var invalidChains = []string{"KUBE-FORWARD"}
+
+// portChains lists chains of kube-proxy and kubelet, reached from hook input, that accept
+// packets to ports at most.
+var portChains = []string{"KUBE-EXTERNAL-SERVICES", "KUBE-FIREWALL", "KUBE-NODEPORTS", "KUBE-NODE-PORT", "KUBE-PROXY-FIREWALL", "KUBE-SOURCE-RANGES-FIREWALL"}
+
+// otherMatches lists extensions of iptables that tell nothing about where a packet comes
+// from, or goes to, but its port.
+var otherMatches = []string{"comment", "conntrack", "state", "tcp", "udp", "multiport", "icmp", "icmp6", "limit", "pkttype"}
 
 // nftFamilies names the families of nftables that filter IP packets.
 var nftFamilies = map[uint8]string{unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_INET: "inet"}
@@ -85,12 +99,13 @@ func nftablesChains(s *kernel.Namespace) ([]Chain, error) {
 			// A chain without a hook has no type. Check the type, because the number of
 			// hook prerouting is 0.
 			chain.Forward = h.Kind == "filter" && h.Hook == unix.NF_INET_FORWARD
-			if chain.Forward || slices.Contains(invalidChains, h.Name) {
+			chain.Input = h.Kind == "filter" && h.Hook == unix.NF_INET_LOCAL_IN
+			if chain.isBase() || slices.Contains(invalidChains, h.Name) {
 				rules, err := c.RulesOf(h)
 				if err != nil {
 					return out, fmt.Errorf("%s: list rules of chain %s: %w", s.NS(), chain, err)
 				}
-				chain.Drops = chain.Forward && h.Drops
+				chain.Drops = chain.isBase() && h.Drops
 				chain.look(rules)
 			}
 			out = append(out, chain)
@@ -98,6 +113,9 @@ func nftablesChains(s *kernel.Namespace) ([]Chain, error) {
 	}
 	return out, nil
 }
+
+// isBase reports whether it is a base chain that is read.
+func (c Chain) isBase() bool { return c.Forward || c.Input }
 
 // look sets the fields about rules.
 func (c *Chain) look(rules []nft.Rule) {
@@ -112,14 +130,21 @@ func (c *Chain) look(rules []nft.Rule) {
 			invalid = invalid || isInvalid(e)
 		}
 		var verdict int32 = nft.NoVerdict
+		var target string
 		if n := len(list); n > 0 && list[n-1].Name == "immediate" {
-			verdict, _ = list[n-1].Verdict()
+			verdict, target = list[n-1].Verdict()
+		}
+		decides := verdict == nft.VerdictAccept || len(list) > 0 && list[len(list)-1].Name == "lookup" // a map of verdicts
+		if c.Input && (target != "" && !slices.Contains(portChains, target) || decides && isUnread(list)) {
+			c.MayAccept = true
 		}
 		switch {
 		case verdict == nft.VerdictDrop && invalid:
-			c.DropsInvalid = true
+			c.DropsInvalid = !c.Input
 		case len(list) == 1 && i == len(rules)-1 && (verdict == nft.VerdictDrop || list[0].Name == "reject"):
-			c.Drops = c.Forward
+			c.Drops = c.isBase()
+		case len(list) == 1 && verdict == nft.VerdictAccept:
+			c.AcceptsIn, c.AcceptsOut = append(c.AcceptsIn, "*"), append(c.AcceptsOut, "*")
 		case len(list) == 3 && verdict == nft.VerdictAccept:
 			c.accept(list[0], list[1])
 		}
@@ -130,6 +155,34 @@ func (c *Chain) look(rules []nft.Rule) {
 // The state itself is not read: in practice rules only drop packets of state invalid.
 func isInvalid(e nft.Expression) bool {
 	return e.Name == "match" && unix.ByteSliceToString(e.Attr(unix.NFTA_MATCH_NAME)) == "conntrack" || e.Is(nft.Conntrack(unix.NFT_CT_STATE))
+}
+
+// isUnread reports whether the expressions of a rule that accepts say, in a way that isn't
+// read, where a packet comes from or goes to: by its addresses, or by a set of links.
+func isUnread(list []nft.Expression) bool {
+	for i, e := range list {
+		switch e.Name {
+		case "match":
+			if !slices.Contains(otherMatches, unix.ByteSliceToString(e.Attr(unix.NFTA_MATCH_NAME))) {
+				return true
+			}
+		case "meta":
+			byName, byIndex := e.Is(nft.Meta(unix.NFT_META_IIFNAME)), e.Is(nft.Meta(unix.NFT_META_IIF))
+			if (byName || byIndex) && i+1 < len(list) && list[i+1].Name == "lookup" {
+				return true
+			}
+		case "payload":
+			// The fields before the addresses are the protocol, the TTL and their like.
+			const saddr6, saddr4 = 8, 12
+			ip := e.Is(nft.Expression{Name: "payload", Attrs: []nft.Attribute{nft.Number32(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER)}})
+			if offset := e.Attr(unix.NFTA_PAYLOAD_OFFSET); ip && len(offset) == 4 {
+				if n := binary.BigEndian.Uint32(offset); n == saddr6 || n >= saddr4 {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // accept adds the link that two expressions match: meta iifname NAME or oifname NAME.
@@ -196,15 +249,32 @@ func legacyChainsOf(f netstate.Family, table string) ([]Chain, error) {
 		if words[0] == "-P" || words[0] == "-N" { // all of them come before the rules
 			out = append(out, Chain{
 				Family: nftFamilies[iptables.Families[f].Nft.Family], Table: table, Name: words[1], Legacy: true,
-				Forward: table == "filter" && words[1] == "FORWARD",
+				Forward: table == "filter" && words[1] == "FORWARD", Input: table == "filter" && words[1] == "INPUT",
 			})
 		}
 		i := slices.IndexFunc(out, func(c Chain) bool { return c.Name == words[1] })
-		if i >= 0 && (out[i].Forward || slices.Contains(invalidChains, words[1])) {
+		if i >= 0 && (out[i].isBase() || slices.Contains(invalidChains, words[1])) {
 			out[i].lookLegacy(words)
+			// All chains come before the rules.
+			jumps := slices.ContainsFunc(out, func(c Chain) bool { return c.Name == words[len(words)-1] && !slices.Contains(portChains, c.Name) })
+			out[i].MayAccept = out[i].MayAccept || out[i].Input && words[0] == "-A" && (jumps || isUnreadLegacy(words))
 		}
 	}
 	return out, nil
+}
+
+// isUnreadLegacy reports whether a rule, by the words of iptables -S, accepts packets by
+// their addresses, or by an extension that isn't read.
+func isUnreadLegacy(words []string) bool {
+	if words[len(words)-1] != "ACCEPT" {
+		return false
+	}
+	for i, w := range words {
+		if w == "-s" || w == "-d" || w == "-m" && !slices.Contains(otherMatches, words[i+1]) {
+			return true
+		}
+	}
+	return false
 }
 
 // lookLegacy sets the fields about rules by the words of a line of iptables -S.
@@ -215,7 +285,9 @@ func (c *Chain) lookLegacy(words []string) {
 	case words[0] == "-P":
 		c.Drops = words[2] == "DROP"
 	case does("DROP") && slices.Contains(words, "INVALID"):
-		c.DropsInvalid = true
+		c.DropsInvalid = !c.Input
+	case len(words) == 4 && does("ACCEPT"):
+		c.AcceptsIn, c.AcceptsOut = append(c.AcceptsIn, "*"), append(c.AcceptsOut, "*")
 	case len(words) == 6 && words[2] == "-i" && does("ACCEPT"):
 		c.AcceptsIn = append(c.AcceptsIn, strings.Replace(words[3], "+", "*", 1))
 	case len(words) == 6 && words[2] == "-o" && does("ACCEPT"):

@@ -46,10 +46,71 @@ func TestChains(t *testing.T) {
 			table bridge c { chain f { type filter hook forward priority 0; policy drop; }; }'`,
 			[]Chain{
 				{Family: "inet", Table: "a", Name: "f", Forward: true, Drops: true, DropsInvalid: true, AcceptsIn: []string{"veth*"}, AcceptsOut: []string{"veth*"}},
-				{Family: "inet", Table: "a", Name: "i"},
+				{Family: "inet", Table: "a", Name: "i", Input: true, Drops: true},
 				{Family: "inet", Table: "a", Name: "n"},
 				{Family: "ip", Table: "b", Name: "p"},
 				{Family: "ip", Table: "b", Name: "f", Forward: true, Drops: true},
+			},
+		},
+		"iptables of packets to the node": {
+			`iptables -P INPUT DROP
+			iptables -A INPUT -m conntrack --ctstate INVALID -j DROP
+			iptables -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+			iptables -A INPUT -i lo -j ACCEPT
+			iptables -A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+			iptables -A INPUT -p icmp -j ACCEPT
+			iptables -N KUBE-NODEPORTS
+			iptables -A INPUT -m comment --comment "kubernetes health check service ports" -j KUBE-NODEPORTS
+			ip6tables -P INPUT DROP; ip6tables -A INPUT -i veth+ -j ACCEPT`,
+			[]Chain{
+				{Family: "ip", Table: "filter", Name: "INPUT", Input: true, Drops: true, AcceptsIn: []string{"lo"}},
+				{Family: "ip", Table: "filter", Name: "KUBE-NODEPORTS"},
+				{Family: "ip6", Table: "filter", Name: "INPUT", Input: true, Drops: true, AcceptsIn: []string{"veth*"}},
+			},
+		},
+		"iptables that accepts pods by their addresses": {
+			"iptables -P INPUT DROP; iptables -A INPUT -s 10.6.0.0/16 -j ACCEPT; ip6tables -P INPUT DROP; ip6tables -N ufw6-user-input; ip6tables -A INPUT -j ufw6-user-input",
+			[]Chain{
+				{Family: "ip", Table: "filter", Name: "INPUT", Input: true, Drops: true, MayAccept: true},
+				{Family: "ip6", Table: "filter", Name: "INPUT", Input: true, Drops: true, MayAccept: true},
+				{Family: "ip6", Table: "filter", Name: "ufw6-user-input"},
+			},
+		},
+		"iptables that accepts everything in the end": {
+			"iptables -P INPUT DROP; iptables -A INPUT -s 192.0.2.0/24 -j DROP; iptables -A INPUT -j ACCEPT",
+			[]Chain{{Family: "ip", Table: "filter", Name: "INPUT", Input: true, Drops: true, AcceptsIn: []string{"*"}, AcceptsOut: []string{"*"}}},
+		},
+		"nft of packets to the node": {
+			`nft 'table inet a {
+				chain ports { type filter hook input priority 0; policy drop; ct state vmap { established : accept, invalid : drop }; iif lo accept; tcp dport { 22, 6443 } accept; ip protocol icmp accept; ip6 nexthdr icmpv6 accept; ip saddr 192.0.2.1 reject; }
+				chain links { type filter hook input priority 1; iifname { "veth1", "lo" } accept; reject; }
+				chain verdicts { type filter hook input priority 2; policy drop; iifname vmap { "veth1" : accept }; }
+				chain prefix { type filter hook input priority 3; policy drop; ip6 saddr fd00::/64 accept; }
+				chain away { type filter hook input priority 4; policy drop; goto other; }
+				chain other { }
+			}'`,
+			[]Chain{
+				{Family: "inet", Table: "a", Name: "ports", Input: true, Drops: true},
+				{Family: "inet", Table: "a", Name: "links", Input: true, Drops: true, MayAccept: true},
+				{Family: "inet", Table: "a", Name: "verdicts", Input: true, Drops: true, MayAccept: true},
+				{Family: "inet", Table: "a", Name: "prefix", Input: true, Drops: true, MayAccept: true},
+				{Family: "inet", Table: "a", Name: "away", Input: true, Drops: true, MayAccept: true},
+				{Family: "inet", Table: "a", Name: "other"},
+			},
+		},
+		"iptables-legacy of packets to the node": {
+			`iptables-legacy -P INPUT DROP
+			iptables-legacy -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+			iptables-legacy -A INPUT -i veth+ -j ACCEPT
+			ip6tables-legacy -A INPUT -s fd00::/64 -j ACCEPT
+			ip6tables-legacy -A INPUT -j DROP`,
+			[]Chain{
+				{Family: "ip", Table: "filter", Name: "INPUT", Legacy: true, Input: true, Drops: true, AcceptsIn: []string{"veth*"}},
+				{Family: "ip", Table: "filter", Name: "FORWARD", Legacy: true, Forward: true},
+				{Family: "ip", Table: "filter", Name: "OUTPUT", Legacy: true},
+				{Family: "ip6", Table: "filter", Name: "INPUT", Legacy: true, Input: true, MayAccept: true},
+				{Family: "ip6", Table: "filter", Name: "FORWARD", Legacy: true, Forward: true},
+				{Family: "ip6", Table: "filter", Name: "OUTPUT", Legacy: true},
 			},
 		},
 		"iptables-legacy": {
@@ -59,7 +120,7 @@ func TestChains(t *testing.T) {
 			iptables-legacy -N KUBE-FORWARD
 			iptables-legacy -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP`,
 			[]Chain{
-				{Family: "ip", Table: "filter", Name: "INPUT", Legacy: true},
+				{Family: "ip", Table: "filter", Name: "INPUT", Legacy: true, Input: true},
 				{Family: "ip", Table: "filter", Name: "FORWARD", Legacy: true, Forward: true, Drops: true, AcceptsIn: []string{"veth*"}, AcceptsOut: []string{"ens192.host"}},
 				{Family: "ip", Table: "filter", Name: "OUTPUT", Legacy: true},
 				{Family: "ip", Table: "filter", Name: "KUBE-FORWARD", Legacy: true, DropsInvalid: true},
