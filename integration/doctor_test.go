@@ -312,6 +312,20 @@ var ailments = map[string]ailment{
 		id: "nm-cloud-setup", severity: doctor.Warning, what: "rule pref 30400 from 10.6.168.123 lookup 30400",
 		cause: "ip rule add pref 30400 from 10.6.168.123 lookup 30400",
 	},
+	"a rule without a priority takes what comes from the node's address": {
+		id: "rule-before-ours", severity: doctor.Problem, what: "rule pref 999 from 10.6.168.123 lookup 51: packets from 10.6.168.123 to 10.6.168.171 by ens192", breaks: true,
+		cause: "ip route add default via 10.6.0.1 table 51; ip rule add from 10.6.168.123 lookup 51",
+	},
+	"wg-quick leads everything into its tunnel": {
+		id: "rule-before-ours", severity: doctor.Problem, breaks: true,
+		what: "rule pref 998 from all lookup main suppress_prefixlength 0, rule pref 999 not from all fwmark 0xca6c/0xffffffff lookup 51820: packets from fd00:6::123 to fd00:6::171 by ens192",
+		cause: `ip -4 route add default via 10.6.0.1 table 51820; ip -6 route add default via fd00:6::1 table 51820
+			for f in -4 -6; do ip $f rule add not fwmark 51820 table 51820; ip $f rule add table main suppress_prefixlength 0; done`,
+	},
+	"a rule of the administrator refuses": {
+		id: "rule-before-ours", severity: doctor.Problem, what: "rule pref 100 from all to 10.6.168.0/24 prohibit proto static: packets from 10.6.168.123 to 10.6.168.171 nowhere (permission denied)", breaks: true,
+		cause: "ip rule add pref 100 from all to 10.6.168.0/24 prohibit proto static",
+	},
 	"Cilium renamed Multus": {
 		id: "cilium-exclusive", severity: doctor.Problem, what: "/etc/cni/net.d/00-multus.conf.cilium_bak",
 		cause: "echo '{}' >/etc/cni/net.d/00-multus.conf.cilium_bak",
@@ -756,6 +770,47 @@ func TestDoctorsKinds(t *testing.T) {
 			t.Errorf("%s has no test", k.ID)
 		}
 	}
+}
+
+// TestDoctorMovesRules: the remedy of rule-before-ours moves rules whole, in their order, and
+// no other rule.
+func TestDoctorMovesRules(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
+	p := newWard(t, s.Lab)
+	rules := func() string { return fixture.Sh(t, s.Node.Netns, "ip -4 -d rule show") }
+	before := rules()
+	p.sh(`ip route add default via 10.6.0.1 table 51
+		ip rule add pref 7 from 10.6.0.0/16 fwmark 0/0xf0 iif lo lookup 51 suppress_ifgroup 9 proto static
+		ip rule add pref 7 from all iif ens9 lookup 51
+		ip rule add pref 8 from all fwmark 1 lookup 51
+		ip rule add pref 9 not from 192.0.2.0/24 to 10.6.168.171 uidrange 0-10 lookup 51`)
+	all := rules()
+	found := findingsOf(p.doctor(), "rule-before-ours")
+	if len(found) != 1 || !strings.Contains(found[0].What, "rule pref 7 from 10.6.0.0/16") || !strings.Contains(found[0].What, "rule pref 9 not from 192.0.2.0/24") {
+		t.Fatalf("%+v\n%s", found, all)
+	}
+	p.sh(found[0].Remedy)
+	var want []string
+	for line := range strings.Lines(all) {
+		switch {
+		case strings.HasPrefix(line, "7:") && strings.Contains(line, "iif lo"):
+			line = "1007" + strings.TrimPrefix(line, "7")
+		case strings.HasPrefix(line, "9:"):
+			line = "1009" + strings.TrimPrefix(line, "9")
+		}
+		want = append(want, line)
+	}
+	got := slices.Collect(strings.Lines(rules()))
+	slices.Sort(want)
+	slices.Sort(got)
+	if d := cmp.Diff(want, got); d != "" || len(got) != strings.Count(before, "\n")+4 {
+		t.Errorf("rules after the remedy (-want +got):\n%s", d)
+	}
+	if r := p.doctor(); len(r.Findings)+len(r.Unseen) > 0 {
+		t.Errorf("after the remedy: %+v", r)
+	}
+	fixture.Holds(t, s)
 }
 
 // TestDoctorOfManyNICs checks warnings that depend on other NICs.

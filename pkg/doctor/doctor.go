@@ -114,6 +114,7 @@ var checks = []check{
 	{"networkd", networkd},
 	{"NetworkManager", networkManager},
 	{"nm-cloud-setup", cloudSetup},
+	{"rules", foreignRules},
 	{"Cilium", cilium},
 	{"Calico", calico},
 	{"neighbours", neighbours},

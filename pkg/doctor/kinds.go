@@ -6,7 +6,7 @@ package doctor
 var Kinds = []Kind{
 	ipForward, rpFilterAll, rpFilterNIC, proxyARP, arpIgnore,
 	forwardPolicy, inputPolicy, conntrackInvalid, kubeProxyModes, notMasqueraded,
-	networkdForeign, networkdLinks, networkManagerLinks, nmCloudSetup,
+	networkdForeign, networkdLinks, networkManagerLinks, nmCloudSetup, ruleBeforeOurs,
 	ciliumExclusive, ciliumSourceCheck, ciliumSocketLB, felixTables,
 	neighbourTable, moduleMissing, sharedParent,
 	leftover, staleEntries, staleGroup, drifted, nicGone, bridgedNIC,
