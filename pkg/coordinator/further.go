@@ -88,7 +88,7 @@ func (b *builder) firstTable(nic string, addrs []netip.Addr, taken ...int) (int,
 // from prevResult. For the first NIC it counts only if prevResult has a default route: a
 // further NIC's ADD sees that route and not the first NIC's prevResult.
 func (b *builder) own(nic string, addrs []netip.Addr) owntable.NIC {
-	return owntable.NIC{Owner: netstate.ProtoCoordinator, Name: nic, Addrs: addrs, Gateway: func(f netstate.Family) netip.Addr {
+	return owntable.NIC{Owner: netstate.ProtoCoordinator, Name: nic, Addrs: addrs, Checking: b.v.Checking, Gateway: func(f netstate.Family) netip.Addr {
 		if nic != b.nic || nic == b.c.PodDefaultNIC && !b.prevDefault(f) {
 			return netip.Addr{}
 		}
@@ -191,7 +191,7 @@ func (b *builder) defaultRoutes() error {
 	if named == "" {
 		for _, f := range families {
 			if b.hasOtherDefault(f) {
-				b.dropDefaults(f, b.nic)
+				b.yield(f, b.nic)
 			}
 		}
 		return nil
@@ -212,7 +212,7 @@ func (b *builder) defaultRoutes() error {
 		}
 		for _, nic := range []string{b.c.PodDefaultNIC, b.nic} {
 			if nic != named {
-				b.dropDefaults(f, nic)
+				b.yield(f, nic)
 			}
 		}
 	}
@@ -233,18 +233,10 @@ func (b *builder) tableOf(nic string) int {
 	return b.own(nic, addrs).Find(b.v.Snapshot, b.replies)
 }
 
-// hasOtherDefault reports whether main has a default route by another NIC of the pod.
+// hasOtherDefault reports whether main has a default route by another NIC of the pod. One
+// that loses is not such a route: its NIC isn't to have the pod's default route.
 func (b *builder) hasOtherDefault(f netstate.Family) bool {
 	return len(b.routes(f, func(r netstate.Route) bool {
-		return r.Table == netstate.TableMain && r.Dst.Bits() == 0 && r.Dev != b.nic && r.Dev != podEnd
+		return r.Table == netstate.TableMain && r.Dst.Bits() == 0 && r.Dev != b.nic && r.Dev != podEnd && !r.LosesDefault()
 	})) > 0
-}
-
-// dropDefaults removes a NIC's default routes from main.
-func (b *builder) dropDefaults(f netstate.Family, nic string) {
-	for _, r := range b.routes(f, func(r netstate.Route) bool {
-		return r.Table == netstate.TableMain && r.Dev == nic && r.Dst.Bits() == 0
-	}) {
-		b.plan.Unwant(pod, "it is in its NIC's own table", r)
-	}
 }

@@ -33,6 +33,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 		return err
 	}
 	if t.IfName != c.PodDefaultNIC {
+		readAdverts(t, t.IfName, c.PodDefaultNIC)
 		for _, dev := range []string{podEnd, c.PodDefaultNIC} { // podEnd in underlay mode, the first NIC in overlay mode
 			if err := t.Kernel.ReadPeer(t.Snapshot, dev); err != nil {
 				return err

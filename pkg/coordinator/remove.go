@@ -99,6 +99,9 @@ func surveyPod(t *plugin.Task) error {
 	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 		return err
 	}
+	for _, l := range netstate.All[netstate.Link](t.Snapshot, pod) {
+		readAdverts(t, l.Name)
+	}
 	own, err := isOwnPod(t)
 	if !own {
 		t.Snapshot, t.Netns = onNode, ""
@@ -370,8 +373,9 @@ func (r *remover) addrs() []netip.Addr {
 
 // restoreDefaults puts another NIC's default route into main if main has none but this
 // NIC's, which goes with its NIC. It takes the route from the lowest table that
-// coordinator made.
+// coordinator made. What router advertisements do to both NICs is as before ADD.
 func (r *remover) restoreDefaults() {
+	r.restoreAdverts(r.v.IfName)
 	mine, best := map[netstate.Family]netstate.Route{}, map[netstate.Family]netstate.Route{}
 	covered := map[netstate.Family]bool{}
 	tables := map[int]bool{}
@@ -383,7 +387,7 @@ func (r *remover) restoreDefaults() {
 	for _, route := range netstate.All[netstate.Route](r.v.Snapshot, pod) {
 		f := netstate.FamilyOf(route.Dst.Addr())
 		switch inMain := route.Table == netstate.TableMain; {
-		case route.Dst.Bits() > 0 || route.Dev == podEnd:
+		case route.Dst.Bits() > 0 || route.Dev == podEnd || inMain && route.LosesDefault():
 		case inMain && route.Dev == r.v.IfName:
 			mine[f] = route
 		case inMain:
@@ -396,6 +400,9 @@ func (r *remover) restoreDefaults() {
 		route, found := best[f]
 		if !found || covered[f] {
 			continue
+		}
+		if f == netstate.IPv6 {
+			r.restoreAdverts(route.Dev)
 		}
 		op := netstate.Op{NS: pod}
 		route.Table = netstate.TableMain

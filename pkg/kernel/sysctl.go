@@ -133,6 +133,11 @@ func (s *Namespace) setting(c netstate.Sysctl) (value int, ok bool) {
 	return 0, false
 }
 
+// Known returns the value of a link's setting without a request, from the kernel's last
+// answer about the link. ok is false if that doesn't have the setting: the kernel or the
+// link has no IPv6, or the kernel is older than the setting.
+func (s *Namespace) Known(c netstate.Sysctl) (value int, ok bool) { return s.setting(c) }
+
 // settingNow returns the same as setting, and reads the link first if necessary.
 func (s *Namespace) settingNow(c netstate.Sysctl) (value int, ok bool, err error) {
 	if value, ok = s.setting(c); !ok && c.Device() != "" {

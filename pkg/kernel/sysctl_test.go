@@ -28,9 +28,16 @@ func TestSettings(t *testing.T) {
 		{Family: netstate.IPv4, Dev: dev, Name: "arp_notify", Value: 1},
 		{Family: netstate.IPv4, Dev: dev, Name: "log_martians", Value: 1}, // by its file alone
 		{Family: netstate.IPv6, Dev: dev, Name: "accept_ra", Value: 2},
+		{Family: netstate.IPv6, Dev: dev, Name: "accept_ra_defrtr", Value: 0},
 		{Family: netstate.IPv6, Dev: dev, Name: "disable_ipv6", Value: 1},
 		{Family: netstate.IPv6, Dev: dev, Name: "ndisc_notify", Value: 1},
 		{Family: netstate.IPv4, Dev: "all", Name: "rp_filter", Value: 2},
+	}
+	metric := netstate.Sysctl{Family: netstate.IPv6, Dev: dev, Name: "ra_defrtr_metric", Value: 2048} // since Linux 5.12
+	_, err = node.Sysctl(strings.TrimPrefix(metric.Path(), "net/"))
+	hasMetric := err == nil
+	if hasMetric {
+		all = append(all, metric)
 	}
 	value := func(c netstate.Sysctl) int {
 		text, err := node.Sysctl(strings.TrimPrefix(c.Path(), "net/"))
@@ -61,6 +68,12 @@ func TestSettings(t *testing.T) {
 			return err
 		}
 		defer k.Close()
+		if err := k.Host.ReadLink(netstate.NewSnapshot(), dev); err != nil {
+			return err
+		}
+		if _, known := k.Host.Known(metric); known != hasMetric {
+			t.Errorf("the kernel has %s: %t, and says so: %t", metric, hasMetric, known)
+		}
 		for _, set := range all {
 			before := set
 			before.Value = value(set)

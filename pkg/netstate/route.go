@@ -61,6 +61,16 @@ func NewRoute(owner Protocol, table int, dst netip.Prefix, via netip.Addr, dev s
 	return r
 }
 
+// RAMetric is the metric of default routes that router advertisements make by a NIC that
+// shall not have the pod's default route. It loses against the kernel's, which is 1024.
+const RAMetric = 2 * metricIPv6
+
+// LosesDefault reports whether it is a default route of a router advertisement that has
+// [RAMetric]. The kernel takes it only if no other default route is of use.
+func (r Route) LosesDefault() bool {
+	return r.Dst.Bits() == 0 && r.IPv6() && r.Proto == ProtoRA && r.Metric == RAMetric
+}
+
 // Default returns the prefix of all addresses of a's family.
 func Default(a netip.Addr) netip.Prefix {
 	if a.Is6() {

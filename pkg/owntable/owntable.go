@@ -36,6 +36,9 @@ type NIC struct {
 	// Has reports whether a route by the NIC belongs to these addresses. If it is nil,
 	// all do.
 	Has func(netstate.Route) bool
+	// Checking is set in CHECK: default routes of router advertisements that came since ADD
+	// don't count.
+	Checking bool
 }
 
 // Want wants the rules from the NIC's addresses of a family, and a table with the NIC's
@@ -53,6 +56,11 @@ func (n NIC) Want(plan *netstate.Plan, s *netstate.Snapshot, f netstate.Family, 
 	for _, r := range n.Defaults(s, f, table) {
 		r.Table = table
 		plan.Want(pod, "the NIC's own default route", r)
+		for _, former := range n.routes(s, f, func(o netstate.Route) bool {
+			return o.Table == table && o.Dst == r.Dst && o.Metric == r.Metric && o.Via != r.Via && o.Proto == netstate.ProtoRA
+		}) {
+			plan.Drop(pod, "its router advertises itself no longer", former)
+		}
 	}
 }
 
@@ -75,13 +83,17 @@ func (n NIC) Ways(s *netstate.Snapshot, f netstate.Family) []netstate.Route {
 // which an earlier ADD put them, or else Defaults makes one by the gateway.
 func (n NIC) Defaults(s *netstate.Snapshot, f netstate.Family, table int) []netstate.Route {
 	gateway := n.Gateway(f)
-	for _, from := range []int{netstate.TableMain, table} {
-		found := n.routes(s, f, func(r netstate.Route) bool {
-			return r.Table == from && r.Dst.Bits() == 0 && (!gateway.IsValid() || r.Via == gateway)
+	in := func(table int) []netstate.Route {
+		return n.routes(s, f, func(r netstate.Route) bool {
+			return r.Table == table && r.Dst.Bits() == 0 && (!gateway.IsValid() || r.Via == gateway)
 		})
-		if len(found) > 0 {
-			return found
-		}
+	}
+	main, own := in(netstate.TableMain), in(table)
+	if n.Checking && len(own) > 0 {
+		main = slices.DeleteFunc(main, func(r netstate.Route) bool { return r.Proto == netstate.ProtoRA })
+	}
+	if found := choose(main, own); len(found) > 0 {
+		return found
 	}
 	if !gateway.IsValid() {
 		return nil
@@ -89,6 +101,54 @@ func (n NIC) Defaults(s *netstate.Snapshot, f netstate.Family, table int) []nets
 	r := netstate.NewRoute(n.Owner, netstate.TableMain, netstate.Default(gateway), gateway, n.Name, netip.Addr{})
 	r.Onlink = (gateway.Is4() || !gateway.IsLinkLocalUnicast()) && !n.onLink(s, gateway)
 	return []netstate.Route{r}
+}
+
+// choose returns the default routes that a NIC's own table should have, by those of main
+// and of the table itself. Of those that lose in main it takes one, with the metric that
+// the kernel gives such routes by default, if the table has no other.
+func choose(main, own []netstate.Route) (out []netstate.Route) {
+	var losing []netstate.Route
+	for _, r := range main {
+		if r.LosesDefault() {
+			losing = append(losing, netstate.NewRoute(r.Proto, r.Table, r.Dst, r.Via, r.Dev, r.Src))
+		} else {
+			out = append(out, r)
+		}
+	}
+	advertised := func(r netstate.Route) bool { return r.Proto == netstate.ProtoRA }
+	same := func(o netstate.Route) bool {
+		return slices.ContainsFunc(losing, func(l netstate.Route) bool { return l.Via == o.Via })
+	}
+	switch {
+	case len(out) > 0:
+		return onePerMetric(out, own)
+	case len(losing) == 0 || slices.ContainsFunc(own, func(o netstate.Route) bool { return !advertised(o) || same(o) }):
+		return own
+	}
+	return losing[:1]
+}
+
+// onePerMetric leaves out routes of router advertisements for which there is another of the
+// same metric: a table has one route of ours of each. It keeps those that the NIC's own
+// table has.
+func onePerMetric(routes, own []netstate.Route) (out []netstate.Route) {
+	rank := func(r netstate.Route) int {
+		switch {
+		case r.Proto != netstate.ProtoRA:
+			return 0
+		case slices.ContainsFunc(own, func(o netstate.Route) bool { return o.Via == r.Via && o.Metric == r.Metric }):
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(routes, func(a, b netstate.Route) int { return rank(a) - rank(b) })
+	for _, r := range routes {
+		taken := func(o netstate.Route) bool { return o.Metric == r.Metric }
+		if r.Proto != netstate.ProtoRA || !slices.ContainsFunc(out, taken) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // onLink reports whether a gateway is in a subnet on the link.

@@ -31,9 +31,11 @@ var numbered = [...]struct {
 	{netstate.IPv4, "route_localnet", 25},
 	{netstate.IPv6, "accept_ra", 3},
 	{netstate.IPv6, "use_tempaddr", 10},
+	{netstate.IPv6, "accept_ra_defrtr", 17},
 	{netstate.IPv6, "disable_ipv6", 26},
 	{netstate.IPv6, "ndisc_notify", 29},
 	{netstate.IPv6, "use_oif_addrs_only", 37},
+	{netstate.IPv6, "ra_defrtr_metric", 52}, // since Linux 5.12
 }
 
 // Settings holds a link's values of the settings that are listed in numbered. Known is
