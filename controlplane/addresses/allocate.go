@@ -47,12 +47,12 @@ func (c *Controller) allocate(ctx context.Context, o *Observed, began time.Time)
 		return 0, err
 	}
 	defer leave()
-	kept, rest, why, err := c.inherit(ctx, o, rest) // after the wait, in which another pod of the identity may have got some
+	kept, rest, reason, why, err := c.inherit(ctx, o, rest) // after the wait, in which another pod of the identity may have got some
 	if err != nil {
 		return 0, err
 	}
 	if why != "" {
-		return c.stepBack(ctx, o, v2beta1.Waiting, why)
+		return c.stepBack(ctx, o, reason, why)
 	}
 	held = append(held, kept...)
 	granted, lack := c.apply(o, rest)

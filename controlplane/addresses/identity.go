@@ -78,6 +78,7 @@ type inheritance struct {
 	GiveUp []*v1alpha1.IPAddress // nobody holds them, and the pod can't have them any more
 	Rest   []ipam.Need           // what is to be allocated
 	Wait   string                // why the pod has to wait
+	NoPool string                // why there is no pool for what is to be allocated
 }
 
 // inherited decides what a claim does about the addresses of its identity, which are sorted. If there
@@ -92,9 +93,23 @@ func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) 
 	used := map[string]bool{}
 	fits := func(n ipam.Need, a keptAddress) bool {
 		return !used[a.Name] && !a.Moved && ours(identity(c, n.Interface), a.IPAddress) && keyOf(a.IPAddress).Addr.Is6() == n.IPv6 &&
-			n.Takes(a.Spec.Pool, keyOf(a.IPAddress).Addr) && a.Spec.State != v1alpha1.Quarantined
+			(n.Takes(a.Spec.Pool, keyOf(a.IPAddress).Addr) || n.Keeps(a.Spec.Pool)) && a.Spec.State != v1alpha1.Quarantined
+	}
+	passes := func(a keptAddress, id *v1alpha1.Owner) bool {
+		return a.Retained || !identities.Another(a.Spec.Identity.UID, id.UID)
+	}
+	keeps := map[string]bool{} // the NICs that have an address of a disabled pool
+	for _, n := range needs {
+		for _, a := range all {
+			if n.Keeps(a.Spec.Pool) && fits(n, a) && (len(a.Spec.Holders) > 0 || passes(a, identity(c, n.Interface))) {
+				keeps[n.Interface] = true
+			}
+		}
 	}
 	for _, n := range needs {
+		if keeps[n.Interface] && n.Keep != nil {
+			n.Pools = n.Keep.Pools
+		}
 		id := identity(c, n.Interface)
 		// What the pod has by an earlier attempt comes first, then what others hold: the
 		// address that the machine has is the one to share or to wait for.
@@ -103,11 +118,12 @@ func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) 
 			i = slices.IndexFunc(all, func(a keptAddress) bool { return fits(n, a) && len(a.Spec.Holders) > 0 })
 		}
 		if i < 0 {
-			i = slices.IndexFunc(all, func(a keptAddress) bool {
-				return fits(n, a) && (a.Retained || !identities.Another(a.Spec.Identity.UID, id.UID))
-			})
+			i = slices.IndexFunc(all, func(a keptAddress) bool { return fits(n, a) && passes(a, id) })
 		}
 		if i < 0 {
+			if len(n.Pools) == 0 && n.Keep != nil {
+				return inheritance{NoPool: n.Keep.Why}
+			}
 			out.Rest = append(out.Rest, n)
 			continue
 		}
@@ -134,17 +150,18 @@ func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) 
 }
 
 // inherit finds the addresses that are kept for a claim's identity. It returns those that the
-// pod gets, as they are to be, what it needs besides, and why it has to wait. Which addresses
-// there are the cache says, and what this controller wrote, and what they are the API server.
-func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need) ([]*v1alpha1.IPAddress, []ipam.Need, string, error) {
+// pod gets, as they are to be, what it needs besides, and why it has to wait, with the reason for
+// the condition. Which addresses there are the cache says, and what this controller wrote, and what
+// they are the API server.
+func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need) (take []*v1alpha1.IPAddress, rest []ipam.Need, reason, why string, err error) {
 	id := o.Claim.Spec.Identity
 	if id == nil || len(needs) == 0 {
-		return nil, needs, "", nil
+		return nil, needs, "", "", nil
 	}
 	names := c.givenTo(id) // before the cache is asked, which may have them a moment later
 	var list v1alpha1.IPAddressList
 	if err := c.Cache.List(ctx, &list, client.MatchingFields{identities.ByOwner: identities.KeyOf(id).String()}); err != nil {
-		return nil, nil, "", err
+		return nil, nil, "", "", err
 	}
 	for i := range list.Items {
 		if a := &list.Items[i]; identities.Same(id, a.Spec.Identity) && !slices.Contains(names, a.Name) {
@@ -155,7 +172,7 @@ func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need
 	for _, name := range names {
 		a, err := get(ctx, c.Live, client.ObjectKey{Name: name}, &v1alpha1.IPAddress{})
 		if err != nil {
-			return nil, nil, "", err
+			return nil, nil, "", "", err
 		}
 		if a == nil || !identities.Same(id, a.Spec.Identity) {
 			c.mu.Lock()
@@ -167,13 +184,13 @@ func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need
 		if identities.Another(a.Spec.Identity.UID, id.UID) {
 			policy, err := identities.ReadPolicy(ctx, c.Live, a.Spec.Pool)
 			if err != nil {
-				return nil, nil, "", err
+				return nil, nil, "", "", err
 			}
 			k.Retained = policy.RetainDeleted
 		}
 		if shared(a) {
 			if k.Migrates, err = c.migrates(ctx, o.Pod, a.Spec.Holders[0]); err != nil {
-				return nil, nil, "", err
+				return nil, nil, "", "", err
 			}
 		}
 		all = append(all, k)
@@ -182,10 +199,13 @@ func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need
 	plan := inherited(o.Claim, needs, all)
 	for _, a := range plan.GiveUp {
 		if err := c.giveUp(ctx, a); err != nil {
-			return nil, nil, "", err
+			return nil, nil, "", "", err
 		}
 	}
-	return plan.Take, plan.Rest, plan.Wait, nil
+	if plan.NoPool != "" {
+		return nil, nil, noPool, plan.NoPool, nil
+	}
+	return plan.Take, plan.Rest, v2beta1.Waiting, plan.Wait, nil
 }
 
 // moved reports whether an address isn't of its pool's subnet and network any more.

@@ -224,6 +224,39 @@ func TestStatefulSet(t *testing.T) {
 	b.states("")
 }
 
+// TestDisabledPool: a pool is disabled. Pods of a StatefulSet keep their addresses of it when they are
+// made again, whether the network has another pool or not; a new one gets none of it.
+func TestDisabledPool(t *testing.T) {
+	for _, pools := range []string{`["a"]`, `["a","z"]`} {
+		t.Run(pools, func(t *testing.T) {
+			b := newBench(t)
+			b.runs()
+			a := b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.20")
+			b.pool("z", "10.1.0.0/16", "10.1.0.50-10.1.0.60")
+			b.Network("net", `,"default_ipv4_ippool":`+pools)
+			b.Network("only", `,"default_ipv4_ippool":["a"]`)
+			b.start(nil)
+			b.set("web", 0, 2)
+			names := []string{"web-0", "web-1"}
+			first := b.have(names...)
+			b.change(a, func() { a.Spec.Disable = ptr.To(true) })
+			b.pod("new", "node1", networks("only"))
+			b.waits("new", "pool a: spec.disable is true")
+			equal(t, b.restarted(names...), first)
+			b.scale("web", 3)
+			if pools == `["a"]` {
+				b.waits("web-2", "pool a: spec.disable is true")
+			} else if got := b.have("web-2"); got["web-2"] != "net1 10.1.0.50/16" {
+				t.Errorf("the new pod has %v", got)
+			}
+			b.scale("web", 1)
+			b.states("Allocated 1") // what is given back isn't given out
+			b.waits("new", "pool a: spec.disable is true")
+			equal(t, b.restarted("web-0"), map[string]string{"web-0": first["web-0"]})
+		})
+	}
+}
+
 // TestScaled: a StatefulSet is scaled 3 -> 1 -> 3, and meanwhile another application asks for
 // the addresses of the pool, which has 4.
 func TestScaled(t *testing.T) {

@@ -54,6 +54,10 @@ func TestInherited(t *testing.T) {
 	need := func(nic string, ipv6 bool, pools ...string) ipam.Need {
 		return ipam.Need{Interface: nic, IPv6: ipv6, Pools: pools}
 	}
+	keeps := func(n ipam.Need, disabled string, pools ...string) ipam.Need {
+		n.Keep = &ipam.Keep{Disabled: []string{disabled}, Pools: pools, Why: "there is none"}
+		return n
+	}
 	v4 := need("net1", false, "a", "b")
 	const x, y, z = "10.1.0.5", "10.1.0.6", "fd00:1::5"
 	waits := "address 10.1.0.5 of %s is kept for this pod, and still belongs to pod ns/p2 of UID 2 on node node2"
@@ -92,6 +96,17 @@ func TestInherited(t *testing.T) {
 		{"a machine's that migrates, besides a free one", vm, []ipam.Need{v4}, []keptAddress{kept(vm, x, "a", "net1"), kept(vm, y, "b", "net1", heldBy("2"), migrates)},
 			"take 10.1.0.6 of 2 9, give up 10.1.0.5"},
 		{"a StatefulSet's pod doesn't share", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", heldBy("2"), migrates)}, "wait " + fmt.Sprintf(waits, "StatefulSet ns/web")},
+		{"of a disabled pool", web, []ipam.Need{keeps(need("net1", false), "c")}, []keptAddress{kept(web, x, "c", "net1")}, "take 10.1.0.5 of 9"},
+		{"of a disabled pool, beside others", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1")}, "take 10.1.0.5 of 9"},
+		{"of a disabled pool, and an earlier attempt took it", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1", heldBy("9"))}, "take 10.1.0.5 of 9"},
+		{"of a disabled pool, held", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1", heldBy("2"))}, "wait " + fmt.Sprintf(waits, "StatefulSet ns/web")},
+		{"of a disabled pool, of a former StatefulSet", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1", former)}, "rest net1 4 of a b, give up 10.1.0.5"},
+		{"none of a disabled pool, and there is no other one", web, []ipam.Need{keeps(need("net1", false), "c")}, []keptAddress{kept(web, x, "d", "net1")}, "no pool: there is none"},
+		{"of a disabled pool: the other family beside it", web, []ipam.Need{keeps(v4, "c", "a"), keeps(need("net1", true, "t"), "v", "s")}, []keptAddress{kept(web, x, "c", "net1")},
+			"take 10.1.0.5 of 9, rest net1 6 of s"},
+		{"none of a disabled pool: both as for others", web, []ipam.Need{keeps(v4, "c", "a"), keeps(need("net1", true, "t"), "v", "s")}, nil, "rest net1 4 of a b, rest net1 6 of t"},
+		{"of a disabled pool: another NIC as for others", web, []ipam.Need{keeps(v4, "c", "a"), keeps(need("net2", true, "t"), "v", "s")}, []keptAddress{kept(web, x, "c", "net1")},
+			"take 10.1.0.5 of 9, rest net2 6 of t"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			claim := &v2beta1.SpiderEndpoint{}
@@ -110,10 +125,17 @@ func TestInherited(t *testing.T) {
 			}
 			slices.Sort(got)
 			for _, n := range plan.Rest {
-				got = append(got, fmt.Sprintf("rest %s %d", n.Interface, map[bool]int{false: 4, true: 6}[n.IPv6]))
+				text := fmt.Sprintf("rest %s %d", n.Interface, map[bool]int{false: 4, true: 6}[n.IPv6])
+				if n.Keep != nil {
+					text += " of " + strings.Join(n.Pools, " ")
+				}
+				got = append(got, text)
 			}
 			for _, a := range plan.GiveUp {
 				got = append(got, "give up "+a.Spec.Address)
+			}
+			if plan.NoPool != "" {
+				got = append(got, "no pool: "+plan.NoPool)
 			}
 			if plan.Wait != "" {
 				got = append(got, "wait "+plan.Wait)

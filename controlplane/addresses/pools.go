@@ -50,7 +50,7 @@ func poolsOf(list []v2beta1.SpiderIPPool, subnets []v2beta1.SpiderSubnet, reserv
 	out.standing = ipam.Usable(usable, parents, kept)
 	stocks := ipam.Stocks(usable, parents, kept, out.standing)
 	for _, p := range all {
-		view := ipam.PoolView{Name: p.Name, Spec: p.Spec, Reason: out.standing[p.Name].Reason, Auto: p.Auto}
+		view := ipam.PoolView{Name: p.Name, Spec: p.Spec, Reason: out.standing[p.Name].Reason, Disabled: out.standing[p.Name].State == ipam.Disabled, Auto: p.Auto}
 		if p.Auto != nil {
 			out.auto[p.Name] = p.Auto
 			view.Spec.IPs = nil // which it has, its IPAddresses say
@@ -88,7 +88,8 @@ func (c *Controller) spaceOf(pool string) string {
 }
 
 // needs returns what a claim lacks, with the pools from which it can come; or why it can't come
-// from any, with the reason for the condition.
+// from any, with the reason for the condition. What only an owner of addresses of a disabled pool
+// can have has no pools.
 func (c *Controller) needs(ctx context.Context, o *Observed, claim *v2beta1.SpiderEndpoint) (out []ipam.Need, reason, why string, err error) {
 	at := ipam.Place{Pod: facts(o.Pod), MultusNamespace: c.Settings.MultusNamespace}
 	if slices.ContainsFunc(Missing(claim), func(n v2beta1.EndpointNIC) bool { return n.Subnets }) {
@@ -126,7 +127,7 @@ func (c *Controller) needs(ctx context.Context, o *Observed, claim *v2beta1.Spid
 		}
 		needs, rejected := ipam.Candidates(nic, choice, at)
 		for _, need := range needs {
-			if len(need.Pools) == 0 {
+			if len(need.Pools) == 0 && (need.Keep == nil || claim.Spec.Identity == nil) {
 				return nil, noPool, ipam.Explain(nic, need, rejected), nil
 			}
 		}

@@ -220,7 +220,11 @@ func besides(needs []ipam.Need, stay []*v1alpha1.IPAddress, spaceOf func(pool st
 				continue
 			}
 			has = has || keyOf(a).Addr.Is6() == n.IPv6
-			n.Pools = slices.DeleteFunc(slices.Clone(n.Pools), func(pool string) bool { return spaceOf(pool) != a.Spec.Network })
+			other := func(pool string) bool { return spaceOf(pool) != a.Spec.Network }
+			n.Pools = slices.DeleteFunc(slices.Clone(n.Pools), other)
+			if k := n.Keep; k != nil {
+				n.Keep = &ipam.Keep{Disabled: slices.DeleteFunc(slices.Clone(k.Disabled), other), Pools: slices.DeleteFunc(slices.Clone(k.Pools), other), Why: k.Why}
+			}
 		}
 		if !has {
 			out = append(out, n)

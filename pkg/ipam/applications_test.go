@@ -246,7 +246,11 @@ func TestCandidatesOfSubnets(t *testing.T) {
 	subnet := func(name, prefix, space, reason string) ipam.SubnetView {
 		return ipam.SubnetView{Name: name, Prefix: netip.MustParsePrefix(prefix), Space: space, Reason: reason}
 	}
-	pools := ipam.NewPools([]ipam.PoolView{view("mine", mine), view("others", other), view("moved", moved)}, subnet("s", "10.6.0.0/16", "", ""),
+	off := mine
+	off.Subnet = "off"
+	disabled := view("disabled", off)
+	disabled.Reason, disabled.Disabled = "spec.disable is true", true
+	pools := ipam.NewPools([]ipam.PoolView{view("mine", mine), view("others", other), view("moved", moved), disabled}, subnet("off", "10.6.0.0/16", "", ""), subnet("s", "10.6.0.0/16", "", ""),
 		subnet("s6", "fd00:6::/64", "x", ""), subnet("bad", "10.8.0.0/16", "", "it is being deleted"), subnet("moved", "10.7.0.0/16", "", ""))
 	for _, x := range []struct {
 		name string
@@ -264,6 +268,8 @@ func TestCandidatesOfSubnets(t *testing.T) {
 		{"no pool yet", ipam.NIC{Subnets: true, IPv4Pools: []string{"s"}}, &ipam.Application{Kind: "Job", Namespace: "ns", Name: "j", UID: "j"}, "no IPv4 pool for net1 (x): SpiderSubnet s: the pool of Job ns/j from it isn't there yet: if it doesn't come, the events of Job ns/j say why"},
 		{"I00020: a pool by its name", ipam.NIC{IPv4Pools: []string{"mine"}}, &testApp,
 			"no IPv4 pool for net1 (x): pool mine: it is the pool of Deployment ns/test-app: want annotation ipam.spidernet.io/subnets, from which each application gets a pool of its own"},
+		{"a disabled one: who has addresses of it keeps them", ipam.NIC{Subnets: true, IPv4Pools: []string{"off"}}, &testApp,
+			"no IPv4 pool for net1 (x): SpiderSubnet off: spec.disable is true, keeps those of disabled"},
 		{"two networks", ipam.NIC{Subnets: true, IPv4Pools: []string{"s"}, IPv6Pools: []string{"s6"}}, nil,
 			"subnet/s; no IPv6 pool for net1 (x): SpiderSubnet s6: it is in network x, and both addresses of a NIC are in one network: here no named network"},
 	} {
@@ -276,6 +282,9 @@ func TestCandidatesOfSubnets(t *testing.T) {
 					got = append(got, ipam.Explain(x.nic, n, rejected))
 				} else {
 					got = append(got, n.Pools[0])
+				}
+				if n.Keep != nil {
+					got[len(got)-1] += ", keeps those of " + strings.Join(n.Keep.Disabled, " ")
 				}
 			}
 			if strings.Join(got, "; ") != x.want {

@@ -414,7 +414,19 @@ type Need struct {
 	Pools     []string
 	// Addresses are the only ones that will do, the first that is free; empty for any.
 	Addresses []netip.Addr
+	// Keep says from where an owner of addresses has his; nil: from Pools.
+	Keep *Keep
 }
+
+// Keep is what counts instead of Pools for an owner who has an address of a disabled pool.
+type Keep struct {
+	Disabled []string // the pools of which he keeps it
+	Pools    []string // those from which he gets what he lacks besides
+	Why      string   // what to say if there is none of these
+}
+
+// Keeps reports whether an owner of an address of a pool, which is disabled, keeps it.
+func (n Need) Keeps(pool string) bool { return n.Keep != nil && slices.Contains(n.Keep.Disabled, pool) }
 
 // Takes reports whether an address of a pool will do.
 func (n Need) Takes(pool string, a netip.Addr) bool {

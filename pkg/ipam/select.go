@@ -16,7 +16,9 @@ type PoolView struct {
 	Name   string
 	Spec   PoolSpec
 	Reason string // of its Standing: why it hands out nothing to anybody, "" if it does
-	Auto   *AutoPool
+	// Disabled says that spec.disable is all of Reason: who has addresses of it keeps them.
+	Disabled bool
+	Auto     *AutoPool
 }
 
 // SubnetView is a SpiderSubnet as the choice of pools sees it.
@@ -75,6 +77,15 @@ func (s PoolSpec) conditions() int {
 	return n
 }
 
+// enabled returns the pool as if it wasn't disabled.
+func (c *candidate) enabled() *candidate {
+	out := *c
+	if c.Disabled {
+		out.Reason = ""
+	}
+	return &out
+}
+
 func (c *candidate) isIPv6() bool { return c.prefix.Addr().Is6() }
 
 // Place is where a NIC is: what pools select by.
@@ -106,6 +117,9 @@ type Rejection struct {
 // the order of the IPv4 pools, in which there are pools of both families. Pools of other
 // networks are left out, also while those of this one have no address.
 //
+// A disabled pool is left out as well. Whoever has an address of it keeps that, as Need.Keep says:
+// there the pools, and their network, are chosen as if none was disabled.
+//
 // A NIC that names subnets gets its addresses from the pool that the pod's application has for
 // it, and, without an application, straight from the subnet: a pool of the name SubnetPool and
 // the subnet's. Nobody else gets addresses of an application's pool.
@@ -115,17 +129,23 @@ func Candidates(n NIC, pools Pools, at Place) ([]Need, []Rejection) {
 	}
 	var needs []Need
 	var rejected []Rejection
-	found := map[bool][]*candidate{}
+	found, all := map[bool][]*candidate{}, map[bool][]*candidate{}
+	disabled := false
 	for _, ipv6 := range []bool{false, true} {
 		named, wanted := n.named(pools, ipv6, &rejected)
 		if !wanted {
 			continue
 		}
 		for _, p := range named {
-			if reason := at.refuses(n, p, ipv6); reason != "" {
+			reason := at.refuses(n, p, ipv6)
+			if reason != "" {
 				rejected = append(rejected, Rejection{ipv6, p.Name, reason})
 			} else {
 				found[ipv6] = append(found[ipv6], p)
+			}
+			if reason == "" || p.Disabled && at.refuses(n, p.enabled(), ipv6) == "" {
+				all[ipv6] = append(all[ipv6], p)
+				disabled = disabled || p.Disabled
 			}
 		}
 		needs = append(needs, Need{Interface: n.Interface, IPv6: ipv6})
@@ -136,13 +156,31 @@ func Candidates(n NIC, pools Pools, at Place) ([]Need, []Rejection) {
 	}
 	if len(needs) == 2 {
 		rejected = append(rejected, oneSpace(found)...)
+		oneSpace(all)
 	}
 	for i := range needs {
 		for _, p := range found[needs[i].IPv6] {
 			needs[i].Pools = append(needs[i].Pools, p.Name)
 		}
+		if disabled {
+			needs[i].Keep = keep(all[needs[i].IPv6])
+			needs[i].Keep.Why = Explain(n, needs[i], rejected)
+		}
 	}
 	return needs, rejected
+}
+
+// keep says of which pools addresses are kept.
+func keep(pools []*candidate) *Keep {
+	out := &Keep{}
+	for _, p := range pools {
+		if p.Disabled {
+			out.Disabled = append(out.Disabled, p.Name)
+		} else {
+			out.Pools = append(out.Pools, p.Name)
+		}
+	}
+	return out
 }
 
 // fromTheSubnets is Candidates for a NIC that names subnets.
@@ -159,6 +197,9 @@ func fromTheSubnets(n NIC, pools Pools, at Place) (needs []Need, rejected []Reje
 		switch name, reason := pools.ofSubnet(list[0], ipv6, n.Interface, at); {
 		case reason != "":
 			rejected = append(rejected, Rejection{IPv6: ipv6, Pool: SubnetPool + list[0], Reason: reason})
+			if p := pools.byName[name]; p != nil && p.Disabled {
+				need.Keep = &Keep{Disabled: []string{name}, Why: Explain(n, need, rejected)}
+			}
 		default:
 			need.Pools = []string{name}
 		}
@@ -167,14 +208,15 @@ func fromTheSubnets(n NIC, pools Pools, at Place) (needs []Need, rejected []Reje
 	if len(needs) == 2 {
 		a, b := pools.subnets[n.IPv4Pools[0]], pools.subnets[n.IPv6Pools[0]]
 		if a.Name != "" && b.Name != "" && a.Space != b.Space {
-			needs[1].Pools = nil
+			needs[1].Pools, needs[1].Keep = nil, nil
 			rejected = append(rejected, Rejection{true, SubnetPool + b.Name, fmt.Sprintf("it is in %s, and both addresses of a NIC are in one network: here %s", spaceName(b.Space), spaceName(a.Space))})
 		}
 	}
 	return needs, rejected
 }
 
-// ofSubnet returns the pool by which a NIC gets addresses of a subnet, or why there is none.
+// ofSubnet returns the pool by which a NIC gets addresses of a subnet, or why there is none, or
+// why it gives none.
 func (p Pools) ofSubnet(subnet string, ipv6 bool, nic string, at Place) (name, reason string) {
 	s, there := p.subnets[subnet]
 	if there && s.Prefix.Addr().Is6() != ipv6 {

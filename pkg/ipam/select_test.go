@@ -36,7 +36,8 @@ func standing(change func(*ipam.Pool)) func(*ipam.PoolView) {
 		p := ipam.Pool{Name: v.Name, Spec: v.Spec}
 		p.Spec.IPs = []string{"10.6.0.1"}
 		change(&p)
-		v.Reason = ipam.Usable([]ipam.Pool{p}, nil, nil)[v.Name].Reason
+		s := ipam.Usable([]ipam.Pool{p}, nil, nil)[v.Name]
+		v.Reason, v.Disabled = s.Reason, s.State == ipam.Disabled
 	}
 }
 
@@ -186,6 +187,57 @@ func TestCandidates(t *testing.T) {
 			}
 			if diff := cmp.Diff(before, test.pools); diff != "" {
 				t.Errorf("the pools were changed:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestKeep: of which pools an owner keeps his addresses, and from which he gets others beside them.
+func TestKeep(t *testing.T) {
+	at := ipam.Place{Pod: pod()}
+	off := standing(disabled)
+	for _, test := range []struct {
+		name       string
+		ipv4, ipv6 string
+		pools      []ipam.PoolView
+		want       string // of each need: the disabled pools | others, or why there is none
+	}{
+		{"no disabled one", "a b", "", []ipam.PoolView{view("a", lan), view("b", lan)}, "-"},
+		{"D00005: disabled", "a", "", []ipam.PoolView{view("a", lan, off)}, "a | no IPv4 pool for net1 (the test): pool a: spec.disable is true"},
+		{"in their order", "c b a", "", []ipam.PoolView{view("a", lan, off), view("b", lan), view("c", lan, off)}, "c a | b"},
+		{"terminating", "a b", "", []ipam.PoolView{view("a", lan, standing(deleting)), view("b", lan)}, "-"},
+		{"terminating, and disabled before", "a b", "", []ipam.PoolView{view("a", lan, standing(func(p *ipam.Pool) { deleting(p); disabled(p) })), view("b", lan)}, "-"},
+		{"disabled, and for other nodes", "a b", "", []ipam.PoolView{view("a", lan, off, nodes("node2")), view("b", lan)}, "-"},
+		{"disabled, and of another family", "a b", "", []ipam.PoolView{view("a", lan6, off), view("b", lan)}, "-"},
+		{"disabled, and an application's", "a b", "", []ipam.PoolView{view("a", lan, off, func(p *ipam.PoolView) { p.Auto = &ipam.AutoPool{} }), view("b", lan)}, "-"},
+		{"default pools", "", "", []ipam.PoolView{view("a", lan, isDefault, off), view("b", lan, isDefault)}, "a | b"},
+		{"two families", "a", "b", []ipam.PoolView{view("a", lan, off), view("b", lan6)}, "a | no IPv4 pool for net1 (the test): pool a: spec.disable is true;  | b"},
+		{"two families: the network as if it wasn't disabled", "a b", "c d", []ipam.PoolView{view("a", lan, vlan(1), off), view("b", lan, vlan(2)), view("c", lan6, vlan(1)), view("d", lan6, vlan(2))},
+			"a | ;  | c"},
+		{"two families: of another network", "a b", "c", []ipam.PoolView{view("a", lan, vlan(1), off), view("b", lan, vlan(2)), view("c", lan6, vlan(2))}, " | b;  | c"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			n := ipam.NIC{Interface: "net1", NAD: "shop/lan", Network: "lan", From: "the test", IPv4Pools: strings.Fields(test.ipv4), IPv6Pools: strings.Fields(test.ipv6)}
+			n.DefaultPools = test.ipv4+test.ipv6 == ""
+			needs, _ := ipam.Candidates(n, ipam.NewPools(test.pools), at)
+			var got []string
+			for _, need := range needs {
+				k := need.Keep
+				if k == nil {
+					got = append(got, "-")
+					continue
+				}
+				text := strings.Join(k.Pools, " ")
+				if len(need.Pools) == 0 {
+					text = k.Why
+				}
+				got = append(got, strings.Join(k.Disabled, " ")+" | "+text)
+				if need.Takes("a", netip.Addr{}) || need.Keeps("a") != slices.Contains(k.Disabled, "a") {
+					t.Errorf("new addresses of a: %t, keeps those of a: %t", need.Takes("a", netip.Addr{}), need.Keeps("a"))
+				}
+			}
+			if diff := cmp.Diff(test.want, strings.Join(got, "; ")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}
