@@ -105,12 +105,12 @@ func entries(what, text, want string) ([]entry, error) {
 
 // entryOf returns the entry for a NIC. Entries without interfaces are for the pod's NICs in
 // their order, eth0 first, whoever gives them their addresses.
-func entryOf(what string, list []entry, all []Attachment, name string) (entry, error) {
-	i := place(all, name)
+func entryOf(what string, list []entry, all []Attachment, n *NIC) (entry, error) {
+	i := place(all, n.Interface)
 	var has []string
 	for at, e := range list {
-		if e.Interface == name || e.Interface == "" && at == i {
-			return e, nil
+		if e.Interface == n.Interface || e.Interface == "" && at == i {
+			return e, n.besides(what, list, all)
 		}
 		switch {
 		case e.Interface != "":
@@ -119,7 +119,33 @@ func entryOf(what string, list []entry, all []Attachment, name string) (entry, e
 			has = append(has, all[at].Interface)
 		}
 	}
-	return entry{}, fmt.Errorf("%s: it has no entry for %s, only for %s: want one for each NIC that gets its addresses here", what, name, few(has))
+	return entry{}, fmt.Errorf("%s: it has no entry for %s, only for %s: want one for each NIC that gets its addresses here", what, n.Interface, few(has))
+}
+
+// besides refuses entries for a NIC that the pod hasn't, beside that of a NIC of which they are read.
+// Of a network that only the node's files have, nobody knows which others these add.
+func (n *NIC) besides(what string, list []entry, all []Attachment) error {
+	if n.NAD == "" {
+		return nil
+	}
+	for _, e := range list {
+		if err := isOf(what, e.Interface, all); e.Interface != "" && err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isOf refuses a NIC that the pod hasn't.
+func isOf(what, name string, all []Attachment) error {
+	if place(all, name) >= 0 {
+		return nil
+	}
+	var has []string
+	for _, a := range all {
+		has = append(has, a.Interface)
+	}
+	return fmt.Errorf("%s: %s: want one of the pod's NICs: %s", what, quote(name), few(has))
 }
 
 // isFor reports whether an annotation that isn't a list is for a NIC: the one that it names, or
@@ -194,20 +220,23 @@ func fromIPPools(pod PodFacts, all []Attachment, n *NIC) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	e, err := entryOf(what, list, all, n.Interface)
+	e, err := entryOf(what, list, all, n)
 	n.take(e, what)
 	return true, err
 }
 
-func fromIPPool(pod PodFacts, _ []Attachment, n *NIC) (bool, error) {
+func fromIPPool(pod PodFacts, all []Attachment, n *NIC) (bool, error) {
 	text, ok := pod.Annotations[IPPoolAnnotation]
 	if !ok {
 		return false, nil
 	}
 	what := annotation(IPPoolAnnotation)
 	e, err := single(what, text, wantIPPool)
-	if err != nil || !e.isFor(n.Interface) {
+	if err != nil {
 		return false, err
+	}
+	if !e.isFor(n.Interface) {
+		return false, n.besides(what, []entry{e}, all)
 	}
 	n.take(e, what)
 	return true, nil
@@ -255,7 +284,7 @@ func fromSubnets(pod PodFacts, all []Attachment, n *NIC) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	e, err := entryOf(what, list, all, n.Interface)
+	e, err := entryOf(what, list, all, n)
 	if err != nil {
 		return false, err
 	}
@@ -263,15 +292,18 @@ func fromSubnets(pod PodFacts, all []Attachment, n *NIC) (bool, error) {
 }
 
 // fromSubnet reads the annotation subnet, as fromSubnets does.
-func fromSubnet(pod PodFacts, _ []Attachment, n *NIC) (bool, error) {
+func fromSubnet(pod PodFacts, all []Attachment, n *NIC) (bool, error) {
 	text, ok := pod.Annotations[SubnetAnnotation]
 	if !ok {
 		return false, nil
 	}
 	what := annotation(SubnetAnnotation)
 	e, err := single(what, text, wantSubnet)
-	if err != nil || !e.isFor(n.Interface) {
+	if err != nil {
 		return false, err
+	}
+	if !e.isFor(n.Interface) {
+		return false, n.besides(what, []entry{e}, all)
 	}
 	return true, n.takeSubnets(e, what)
 }
@@ -330,14 +362,10 @@ func podRoutes(pod PodFacts) ([]Route, error) {
 // defaultRouteNIC reads the annotation default-route-nic: one of the pod's NICs.
 func defaultRouteNIC(pod PodFacts, all []Attachment) (string, error) {
 	name, ok := pod.Annotations[DefaultRouteNICAnnotation]
-	if !ok || place(all, name) >= 0 {
-		return name, nil
+	if !ok {
+		return "", nil
 	}
-	var has []string
-	for _, a := range all {
-		has = append(has, a.Interface)
-	}
-	return "", fmt.Errorf("%s: %s: want one of the pod's NICs: %s", annotation(DefaultRouteNICAnnotation), quote(name), few(has))
+	return name, isOf(annotation(DefaultRouteNICAnnotation), name, all)
 }
 
 // checkPools checks a list of pools or patterns of them.

@@ -78,7 +78,14 @@ func TestSources(t *testing.T) {
 			"eth0 [a] [] default route by net1 (annotation ipam.spidernet.io/ippool of the pod); net2 [a] [] default route by net1 (annotation ipam.spidernet.io/ippool of the pod)", ""},
 		{"A00012: no such NIC", "plain,plain", []string{ipam.DefaultRouteNICAnnotation, "net2"}, nil, "", `annotation ipam.spidernet.io/default-route-nic of the pod: "net2": want one of the pod's NICs: eth0, net1`},
 		{"unknown fields", "plain", []string{ippools, `[{"ipv4": ["a"], "x": {}}]`}, nil, "eth0 [a] [] (annotation ipam.spidernet.io/ippools of the pod)", ""},
-		{"entries for NICs that the pod hasn't", "plain", []string{ippools, `[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net5", "ipv4": ["b"]}]`}, nil, "eth0 [a] [] (annotation ipam.spidernet.io/ippools of the pod)", ""},
+		{"ippools names a NIC that the pod hasn't", "plain", []string{ippools, `[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net5", "ipv4": ["b"]}]`}, nil, "", ofIPPools + `"net5": want one of the pod's NICs: eth0`},
+		{"ippool names a NIC that the pod hasn't", "plain,other", []string{ippool, `{"interface": "eth1", "ipv4": ["a"]}`}, nil, "", ofIPPool + `"eth1": want one of the pod's NICs: eth0, net1`},
+		{"subnet names a NIC that the pod hasn't", "plain,other", []string{ipam.SubnetAnnotation, `{"interface": "eth1", "ipv4": ["s"]}`}, nil, "", `annotation ipam.spidernet.io/subnet of the pod: "eth1": want one of the pod's NICs: eth0, net1`},
+		{"subnets names a NIC that the pod hasn't", "plain", []string{ipam.SubnetsAnnotation, `[{"interface": "eth0", "ipv4": ["s"]}, {"interface": "eth1", "ipv4": ["s"]}]`}, nil, "",
+			`annotation ipam.spidernet.io/subnets of the pod: "eth1": want one of the pod's NICs: eth0`},
+		{"NICs of other networks may be named", "plain,other", []string{ippools, `[{"interface": "eth0", "ipv4": ["a"]}, {"interface": "net1", "ipv4": ["b"]}]`}, nil, "eth0 [a] [] (annotation ipam.spidernet.io/ippools of the pod)", ""},
+		{"ippool names a NIC of another network", "plain,other", []string{ippool, `{"interface": "net1", "ipv4": ["a"]}`}, nil, "eth0 [] [] default (the pools with spec.default: true)", ""},
+		{"what is beaten may name any NIC", "plain", []string{ippool, `{"interface": "eth1", "ipv4": ["a"]}`, ippools, `[{"ipv4": ["b"]}]`}, nil, "eth0 [b] [] (annotation ipam.spidernet.io/ippools of the pod)", ""},
 		{"no NIC of ours: nothing is read", "other", []string{ippools, "{", ippool, "{", ipam.SubnetAnnotation, "{", ipam.RoutesAnnotation, "{", ipam.DefaultRouteNICAnnotation, "net9"}, map[string]string{ipam.DefaultIPv4Annotation: "{"}, "", ""},
 
 		{"A00003: ippool isn't JSON", "plain", []string{ippool, `{"ipv4": [lan]}`}, nil, "", ofIPPool + "line 1, column 11, of `{\"ipv4\": [lan]}`: invalid character 'l' looking for beginning of value: " + wantIPPool},
@@ -155,6 +162,52 @@ func TestSources(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestNamedNICs: annotations name NICs that no annotation of Multus has: of the cluster's network, of
+// default networks, and those that only the nodes' files have.
+func TestNamedNICs(t *testing.T) {
+	common := ipam.Settings{ClusterNetwork: "pools", DefaultNetworks: []string{"plain", "other"}, MultusNamespace: "shop"}
+	named := func(names ...string) string {
+		var out []string
+		for _, n := range names {
+			out = append(out, `{"interface": "`+n+`", "ipv4": ["a"]}`)
+		}
+		return "[" + strings.Join(out, ",") + "]"
+	}
+	for _, x := range []struct {
+		name           string
+		settings       ipam.Settings
+		networks, text string
+		err            string
+	}{
+		{"default networks", common, "plain@lan", named("eth0", "net1", "net2", "lan"), ""},
+		{"none of the default networks", common, "plain@lan", named("eth0", "net1", "net3", "lan"), ofIPPools + `"net3": want one of the pod's NICs: eth0, net1, net2 and 1 more`},
+		{"the first NIC, of the nodes' files", ipam.Settings{}, "plain", named("eth0", "net1"), ""},
+		{"a network that isn't there yet", ipam.Settings{}, "plain,later", named("net1", "net2"), ""},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			p := pod(ipam.NetworksAnnotation, x.networks, ipam.IPPoolsAnnotation, x.text)
+			p.Namespace = "shop"
+			all, err := ipam.Attachments(p, x.settings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = ipam.NICs(p, nil, all, configs)
+			says(t, err, x.err)
+		})
+	}
+
+	all := []ipam.Attachment{{Interface: "eth0", OrFile: true}, {Interface: "net1", Namespace: "shop", Name: "vf"}}
+	for _, x := range []struct{ late, text, err string }{
+		{"net1", named("eth0", "net1"), ""},
+		{"net1", named("eth1", "net1"), ofIPPools + `"eth1": want one of the pod's NICs: eth0, net1`},
+		{"eth0", named("eth0", "net2"), ""}, // the nodes' files have net2 perhaps
+		{"net2", named("eth0", "net1", "net2"), ""},
+	} {
+		_, err := ipam.LateNIC(pod(ipam.IPPoolsAnnotation, x.text), nil, all, ipam.Want{Interface: x.late, Network: "n"})
+		says(t, err, x.err)
 	}
 }
 

@@ -235,7 +235,8 @@ func WantsSubnets(annotations map[string]string) bool {
 // AutoPools returns which pools an application is to have, by the annotations of its pods: for
 // each NIC and family one, from the first subnet that is named. all are the networks of the
 // pods, nics those NICs of which it is known that they want addresses. An entry that names its
-// NIC has pools, whatever else is known of the NIC; without any, the pods' first NIC counts.
+// NIC has pools, whatever else is known of the NIC, but not if nics are known and the pods haven't it;
+// without any, the pods' first NIC counts.
 func AutoPools(app Application, pod PodFacts, all []Attachment, nics []NIC) ([]AutoPool, error) {
 	var out []AutoPool
 	add := func(nic string, e entry) {
@@ -259,6 +260,9 @@ func AutoPools(app Application, pod PodFacts, all []Attachment, nics []NIC) ([]A
 			if err := e.subnets(); err != nil {
 				return nil, fmt.Errorf("%s: %w", annotation(SubnetsAnnotation), err)
 			}
+			if err := isOf(annotation(SubnetsAnnotation), e.Interface, all); e.Interface != "" && len(nics) > 0 && err != nil {
+				return nil, err
+			}
 			switch {
 			case e.Interface != "":
 				add(e.Interface, e)
@@ -278,6 +282,9 @@ func AutoPools(app Application, pod PodFacts, all []Attachment, nics []NIC) ([]A
 	}
 	if err := e.subnets(); err != nil {
 		return nil, fmt.Errorf("%s: %w", annotation(SubnetAnnotation), err)
+	}
+	if err := isOf(annotation(SubnetAnnotation), e.Interface, all); e.Interface != "" && len(nics) > 0 && err != nil {
+		return nil, err
 	}
 	switch {
 	case e.Interface != "":

@@ -96,6 +96,8 @@ func TestAutoPools(t *testing.T) {
 		{ipam.SubnetAnnotation, `{"interface":"eth0","ipv4":["a"],"ipv6":["c"]}`, "eth0 a 4; eth0 c 6", ""},
 		{ipam.SubnetAnnotation, `{"ipv4":["a*"]}`, "", `annotation ipam.spidernet.io/subnet of the pod: "a*": want the name of a SpiderSubnet, not a pattern`},
 		{ipam.IPPoolAnnotation, `{"ipv4":["a"]}`, "", ""},
+		{ipam.SubnetAnnotation, `{"interface":"eth1","ipv4":["a"]}`, "", `annotation ipam.spidernet.io/subnet of the pod: "eth1": want one of the pod's NICs: eth0, net1`},
+		{ipam.SubnetsAnnotation, `[{"interface":"net1","ipv4":["a"]},{"interface":"eth1","ipv4":["a"]}]`, "", `annotation ipam.spidernet.io/subnets of the pod: "eth1": want one of the pod's NICs: eth0, net1`},
 	} {
 		list, err := ipam.AutoPools(testApp, pod(x.key, x.text), all, nics)
 		says(t, err, x.err)
@@ -109,6 +111,19 @@ func TestAutoPools(t *testing.T) {
 		}
 		if strings.Join(got, "; ") != x.want {
 			t.Errorf("%s: %v, want %s", x.text, got, x.want)
+		}
+	}
+}
+
+// TestAutoPoolsLate: as long as no NIC is known to want addresses, the nodes' files may have those that
+// an annotation names.
+func TestAutoPoolsLate(t *testing.T) {
+	for _, annotation := range [][]string{
+		{ipam.SubnetAnnotation, `{"interface":"net1","ipv4":["a"]}`}, {ipam.SubnetsAnnotation, `[{"interface":"net1","ipv4":["a"]}]`},
+	} {
+		list, err := ipam.AutoPools(testApp, pod(annotation...), []ipam.Attachment{{Interface: "eth0", OrFile: true}}, nil)
+		if says(t, err, ""); len(list) != 1 || list[0].Interface != "net1" {
+			t.Errorf("%v: %v", annotation, list)
 		}
 	}
 }
