@@ -78,6 +78,45 @@ func TestControlplaneOfChartAndKustomizationSayTheSame(t *testing.T) {
 	}
 }
 
+// What the nodes' configuration of Multus says of the networks of all pods comes to the controller.
+func TestControlplaneOfMultus(t *testing.T) {
+	for _, test := range []struct {
+		values string
+		args   []string // besides --ip-number
+		err    string
+	}{
+		{"", nil, ""},
+		{`clusterNetwork: "", defaultNetworks: [], multusNamespace: ""`, nil, ""},
+		{"clusterNetwork: lan", []string{"--cluster-network=lan"}, ""},
+		{"clusterNetwork: /etc/cni/net.d/10-lan.conflist, defaultNetworks: [storage, vlan100], multusNamespace: multus",
+			[]string{"--multus-namespace=multus", "--cluster-network=/etc/cni/net.d/10-lan.conflist", "--default-networks=storage,vlan100"}, ""},
+		{"defaultNetworks: [storage]", nil, "controlplane.defaultNetworks: want controlplane.clusterNetwork, too"},
+		{"clusterNetwork: 'a b'", nil, "clusterNetwork"},
+		{"clusterNetwork: lan, defaultNetworks: ['a,b']", nil, "defaultNetworks"},
+		{"clusterNetwork: lan, defaultNetworks: storage", nil, "defaultNetworks"},
+		{"multusNamespace: Multus", nil, "multusNamespace"},
+	} {
+		text, err := helmTemplate("controlplane: {enabled: true, " + test.values + "}")
+		if err != nil || test.err != "" {
+			if err == nil || test.err == "" || !strings.Contains(err.Error(), test.err) {
+				t.Errorf("%s: %v, want %q", test.values, err, test.err)
+			}
+			continue
+		}
+		o, err := yaml.Marshal(byName(t, text)["Deployment kube-system/multihome-controller"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d appsv1.Deployment
+		if err := yaml.UnmarshalStrict(o, &d); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Spec.Template.Spec.Containers[0].Args[1:]; !slices.Equal(got, test.args) {
+			t.Errorf("%s: %q, want %q", test.values, got, test.args)
+		}
+	}
+}
+
 // Another release's namespace is in all places.
 func TestControlplaneElsewhere(t *testing.T) {
 	text, err := helmTemplateIn("elsewhere", "controlplane: {enabled: true, replicas: 3}")
