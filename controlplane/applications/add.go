@@ -102,7 +102,8 @@ func Strip(o any) (any, error) {
 			PersistentVolumeClaimRetentionPolicy: o.Spec.PersistentVolumeClaimRetentionPolicy,
 		}}, nil
 	case *appsv1.DaemonSet:
-		return &appsv1.DaemonSet{TypeMeta: o.TypeMeta, ObjectMeta: short(o.ObjectMeta), Spec: appsv1.DaemonSetSpec{Template: pods(o.Spec.Template)},
+		return &appsv1.DaemonSet{TypeMeta: o.TypeMeta, ObjectMeta: short(o.ObjectMeta),
+			Spec:   appsv1.DaemonSetSpec{UpdateStrategy: o.Spec.UpdateStrategy, Template: pods(o.Spec.Template)},
 			Status: appsv1.DaemonSetStatus{DesiredNumberScheduled: o.Status.DesiredNumberScheduled}}, nil
 	case *batchv1.Job:
 		out := &batchv1.Job{TypeMeta: o.TypeMeta, ObjectMeta: short(o.ObjectMeta)}

@@ -476,6 +476,45 @@ func TestSurge(t *testing.T) {
 	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.11")
 }
 
+// TestSurgeOfDaemonSet: a DaemonSet with maxSurge and +0 says that it has no address for its update,
+// and goes on with +1. Without maxSurge it says nothing.
+func TestSurgeOfDaemonSet(t *testing.T) {
+	b := newRunning(t, "10.6.0.10-10.6.0.30")
+	ds := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: "ds"}, Spec: appsv1.DaemonSetSpec{
+		Selector: selector("ds"), Template: template("ds", with(subnets("s"), ipam.IPNumberAnnotation, "+0")),
+	}}
+	b.Create(ds)
+	b.running("ds", 1)
+	b.pools(ds, "auto-ds-v4-net1-UID 10.6.0.10")
+	var events corev1.EventList
+	if err := b.C.List(t.Context(), &events, client.InNamespace(b.NS)); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events.Items {
+		if e.Reason == "FewSpareAddresses" {
+			t.Errorf("without maxSurge: %s", e.Message)
+		}
+	}
+	change(b, ds, func(d *appsv1.DaemonSet) {
+		d.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxSurge: ptr.To(intstr.FromString("50%")), MaxUnavailable: ptr.To(intstr.FromInt32(0))}
+	})
+	b.says(ds, "FewSpareAddresses", "+0: its pools have 0 addresses more than replicas, and a rolling update starts up to 1 pods more")
+	first := b.running("ds", 1)
+	change(b, ds, func(d *appsv1.DaemonSet) {
+		d.Spec.Template.Annotations[ipam.IPNumberAnnotation] = "+1"
+		d.Spec.Template.Labels["version"] = "2"
+	})
+	b.Eventually("another pod", func() error {
+		for name := range b.running("ds", 1) {
+			if first[name] != "" {
+				return fmt.Errorf("%s is still there", name)
+			}
+		}
+		return nil
+	})
+	b.pools(ds, "auto-ds-v4-net1-UID 10.6.0.10-10.6.0.11")
+}
+
 // TestConflict: another machine has an address of an application's pool without a spare one. The
 // pool grows by one, the pod gets that, and the address stays in quarantine.
 func TestConflict(t *testing.T) {

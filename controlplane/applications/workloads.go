@@ -60,7 +60,9 @@ func templateOf(o client.Object) *template {
 	switch o := o.(type) {
 	case *appsv1.Deployment:
 		t := of(o.Spec.Template, number(o.Spec.Replicas, 1))
-		t.surge = surge(o.Spec.Strategy, t.replicas)
+		if s := o.Spec.Strategy; s.Type == appsv1.RollingUpdateDeploymentStrategyType && s.RollingUpdate != nil {
+			t.surge = surge(s.RollingUpdate.MaxSurge, t.replicas)
+		}
 		return t
 	case *appsv1.ReplicaSet:
 		if metav1.GetControllerOf(o) != nil {
@@ -70,7 +72,11 @@ func templateOf(o client.Object) *template {
 	case *appsv1.StatefulSet:
 		return of(o.Spec.Template, number(o.Spec.Replicas, 1))
 	case *appsv1.DaemonSet:
-		return of(o.Spec.Template, int(o.Status.DesiredNumberScheduled))
+		t := of(o.Spec.Template, int(o.Status.DesiredNumberScheduled))
+		if s := o.Spec.UpdateStrategy; s.Type == appsv1.RollingUpdateDaemonSetStrategyType && s.RollingUpdate != nil {
+			t.surge = surge(s.RollingUpdate.MaxSurge, t.replicas)
+		}
+		return t
 	case *batchv1.Job:
 		if metav1.GetControllerOf(o) != nil {
 			return nil
@@ -97,13 +103,13 @@ func number(n *int32, without int) int {
 	return int(*n)
 }
 
-// surge returns how many pods more than replicas a rolling update of a Deployment starts
-// (kubernetes/pkg/controller/deployment/util, ResolveFenceposts).
-func surge(s appsv1.DeploymentStrategy, replicas int) int {
-	if s.Type != appsv1.RollingUpdateDeploymentStrategyType || s.RollingUpdate == nil || s.RollingUpdate.MaxSurge == nil {
+// surge returns how many pods more than replicas a rolling update starts with a maxSurge
+// (kubernetes/pkg/controller/deployment/util, ResolveFenceposts; daemon/util, SurgeCount).
+func surge(most *intstr.IntOrString, replicas int) int {
+	if most == nil {
 		return 0
 	}
-	n, err := intstr.GetScaledValueFromIntOrPercent(s.RollingUpdate.MaxSurge, replicas, true)
+	n, err := intstr.GetScaledValueFromIntOrPercent(most, replicas, true)
 	if err != nil {
 		return 0
 	}
