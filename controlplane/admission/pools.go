@@ -49,14 +49,21 @@ func (h *handler) subnet(ctx context.Context, raw, former []byte) []netconf.Faul
 	m, faults := netconf.Object(raw, &s.Spec)
 	s.Name = m.Name
 	faults = append(faults, s.Spec.Validate()...)
-	if former != nil {
-		was = &ipam.SubnetSpec{}
-		netconf.Object(former, was)
-		faults = append(faults, s.Spec.Change(*was, nil)...)
-	}
 	ctx, cancel := context.WithTimeout(ctx, lookUpLimit)
 	defer cancel()
 	pools, subnets, err := h.pools(ctx)
+	if former != nil {
+		was = &ipam.SubnetSpec{}
+		netconf.Object(former, was)
+		var uses []ipam.Use
+		if lost := ipam.Without(was.Total(), s.Spec.Total()); err == nil && len(lost.Ranges()) > 0 {
+			var reading error
+			if uses, reading = h.usesOf(ctx, s, pools); reading != nil {
+				faults = append(faults, unchecked("spec.ips", "addresses in use are removed", reading))
+			}
+		}
+		faults = append(faults, s.Spec.Change(*was, uses)...)
+	}
 	if err != nil {
 		return append(faults, unchecked("spec.subnet", "it overlaps with others", err))
 	}
@@ -94,7 +101,25 @@ func (h *handler) pools(ctx context.Context) (pools []ipam.Pool, subnets []ipam.
 	return pools, subnets, nil
 }
 
-// uses returns the addresses of a pool that pods have, or that are kept for their owners.
+// usesOf returns the addresses that pods have straight from a subnet or by the pools of applications,
+// or that are kept for their owners. A pool of another kind says itself which of its addresses stay.
+func (h *handler) usesOf(ctx context.Context, s ipam.Subnet, pools []ipam.Pool) ([]ipam.Use, error) {
+	out, err := h.uses(ctx, ipam.SubnetPool+s.Name)
+	for _, p := range pools {
+		if err != nil {
+			return nil, err
+		}
+		if p.Auto != nil && p.Spec.Space() == s.Spec.Space() {
+			var more []ipam.Use
+			more, err = h.uses(ctx, p.Name)
+			out = append(out, more...)
+		}
+	}
+	return out, err
+}
+
+// uses returns the addresses of a pool that pods have, or that are kept for their owners: not those that
+// an application's pool has to spare.
 func (h *handler) uses(ctx context.Context, pool string) ([]ipam.Use, error) {
 	var list v1alpha1.IPAddressList
 	if err := h.reader.List(ctx, &list, client.MatchingFields{v1alpha1.ByPool: pool}); err != nil {
@@ -102,7 +127,8 @@ func (h *handler) uses(ctx context.Context, pool string) ([]ipam.Use, error) {
 	}
 	var out []ipam.Use
 	for _, a := range list.Items {
-		if addr, err := netip.ParseAddr(a.Spec.Address); err == nil && a.InUse() {
+		spare := a.Spec.Application != nil && a.Spec.State == v1alpha1.Reserved && a.Spec.Identity == nil && len(a.Spec.Holders) == 0
+		if addr, err := netip.ParseAddr(a.Spec.Address); err == nil && a.InUse() && !spare {
 			out = append(out, ipam.Use{Addr: addr, By: a.By()})
 		}
 	}

@@ -56,6 +56,25 @@ func TestPoolsBesideOthers(t *testing.T) {
 			Holders: []v1alpha1.Holder{{Namespace: "default", Pod: "web"}}},
 	}
 	c.make(t, address)
+	shop := ipam.Application{Group: "apps", Kind: "Deployment", Namespace: "default", Name: "shop", UID: "u-1"}
+	auto := ipam.AutoPool{Application: shop, Interface: "net1", Subnet: subnet.GetName()}
+	autoPool := c.ofPools(ipam.PoolKind, "auto", map[string]any{"subnet": "10.8.0.0/16", "ips": list("10.8.0.17-10.8.0.19")})
+	autoPool.SetAnnotations(map[string]string{ipam.AutoAnnotation: auto.Annotation()})
+	c.make(t, autoPool)
+	for addr, a := range map[string]v1alpha1.IPAddressSpec{
+		"10.8.0.17": {Pool: autoPool.GetName(), State: v1alpha1.Reserved},
+		"10.8.0.18": {Pool: autoPool.GetName(), State: v1alpha1.Allocated, Holders: []v1alpha1.Holder{{Namespace: "default", Pod: "shop-1"}}},
+		"10.8.0.19": {Pool: autoPool.GetName(), State: v1alpha1.Reserved, Identity: &v1alpha1.Owner{Kind: "StatefulSet", Namespace: "default", Name: "shop"}},
+		"10.8.0.20": {Pool: ipam.SubnetPool + subnet.GetName(), State: v1alpha1.Allocated, Holders: []v1alpha1.Holder{{Namespace: "default", Pod: "bare"}}},
+	} {
+		if a.Address, a.Network = addr, c.namespace; a.Pool == autoPool.GetName() {
+			a.Application = &v1alpha1.Owner{Group: shop.Group, Kind: shop.Kind, Namespace: shop.Namespace, Name: shop.Name, UID: shop.UID}
+		}
+		c.make(t, &v1alpha1.IPAddress{ObjectMeta: metav1.ObjectMeta{Name: addr + "." + c.namespace}, Spec: a})
+	}
+	excluding := func(addr string) *unstructured.Unstructured {
+		return c.ofPools(ipam.SubnetKind, "s", map[string]any{"subnet": "10.8.0.0/16", "ips": list("10.8.0.1-10.8.0.20"), "excludeIPs": list("10.8.0.15", addr)})
+	}
 	elsewhere := c.ofPools(ipam.PoolKind, "new", map[string]any{"ips": list("10.6.1.1-10.6.1.9")})
 	if err := unstructured.SetNestedField(elsewhere.Object, c.namespace+"x", "spec", "network"); err != nil {
 		t.Fatal(err)
@@ -87,6 +106,12 @@ func TestPoolsBesideOthers(t *testing.T) {
 			"spec.subnet: 10.8.5.0/24 overlaps with 10.8.0.0/16 of SpiderSubnet %s-s: want another subnet, or another network"},
 		{"I00002, a subnet without what a pool has", c.ofPools(ipam.SubnetKind, "s", map[string]any{"subnet": "10.8.0.0/16", "ips": list("10.8.0.1-10.8.0.5")}), true,
 			"spec.ips: 10.8.0.6-10.8.0.9: want it in ips, and not in excludeIPs, as long as SpiderIPPool %s-small has it"},
+		{"a subnet without what an application has to spare", excluding("10.8.0.17"), true, ""},
+		{"a subnet without what an application's pod has", excluding("10.8.0.18"), true, "spec.excludeIPs: 10.8.0.18: want it not excluded as long as pod default/shop-1 uses it"},
+		{"a subnet without what an application's pod has and what it has to spare", c.ofPools(ipam.SubnetKind, "s", map[string]any{"subnet": "10.8.0.0/16", "ips": list("10.8.0.1-10.8.0.16", "10.8.0.19-10.8.0.20")}), true,
+			"spec.ips: 10.8.0.18: want it in ips as long as pod default/shop-1 uses it"},
+		{"a subnet without what is kept for an application's pod", excluding("10.8.0.19"), true, "spec.excludeIPs: 10.8.0.19: want it not excluded as long as Deployment default/shop uses it"},
+		{"a subnet without what a pod has straight from it", excluding("10.8.0.20"), true, "spec.excludeIPs: 10.8.0.20: want it not excluded as long as pod default/bare uses it"},
 		{"I00001, a subnet that grows", c.ofPools(ipam.SubnetKind, "s", map[string]any{"subnet": "10.8.0.0/16", "ips": list("10.8.0.1-10.8.0.99")}), true, ""},
 		{"a new subnet around a pool", c.ofPools(ipam.SubnetKind, "new", map[string]any{"ips": list("10.6.1.4-10.6.1.99")}), false,
 			"warning: spec.ips: 10.6.1.1-10.6.1.3: SpiderIPPool %s-a has it, and hands it out no more"},

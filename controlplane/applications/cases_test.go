@@ -235,6 +235,28 @@ func TestI00011(t *testing.T) {
 	b.pools(d, "auto-app-v4-net1-UID "+left)
 }
 
+// TestExcluded: the subnet excludes an address that a pool has to spare, and it gets another one.
+func TestExcluded(t *testing.T) {
+	b := newBench(t)
+	b.Node("node1")
+	b.Network("lan", "")
+	s := b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.30")
+	b.start(nil)
+	b.machines()
+	d := b.deployment("app", 1, subnets("s"))
+	b.pools(d, "auto-app-v4-net1-UID 10.6.0.10-10.6.0.11")
+	used := b.running("app", 1)
+	later, left := "10.6.0.10", "10.6.0.11-10.6.0.12"
+	if slices.Contains(slices.Collect(maps.Values(used)), later+"/16") {
+		later, left = "10.6.0.11", "10.6.0.10,10.6.0.12"
+	}
+	change(b, s, func(s *v2beta1.SpiderSubnet) { s.Spec.ExcludeIPs = []string{later} })
+	b.pools(d, "auto-app-v4-net1-UID "+left)
+	if got := b.running("app", 1); !maps.Equal(got, used) {
+		t.Errorf("the pod had %v, and has %v", used, got)
+	}
+}
+
 // TestI00012: I00012, I00021: several NICs, and applications of one name in two namespaces.
 func TestI00012(t *testing.T) {
 	b := newBench(t)

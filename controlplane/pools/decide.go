@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -147,16 +148,7 @@ func ofPool(p *v2beta1.SpiderIPPool, s ipam.Standing, u *use, now metav1.Time) [
 	if s.State == ipam.Deleting && len(u.inUse) > 0 {
 		reason += ": " + named(u.inUse)
 	}
-	var outside []held
-	for _, h := range u.inUse {
-		if !total.Contains(h.addr) {
-			outside = append(outside, h)
-		}
-	}
-	if len(outside) > 0 {
-		notes = append(notes, "spec.ips: in use, though it isn't in ips, or in excludeIPs too: "+named(outside))
-	}
-	notes = append(slices.Clone(notes), identities.Faults(p.Annotations)...)
+	notes = slices.Concat(notes, u.outside(total), identities.Faults(p.Annotations))
 	say(&next.Status.Conditions, p.Generation, s.State, cmp.Or(reason, "it hands out addresses"), notes, now)
 	return append(out, changed(p, next, p.Status, next.Status)...)
 }
@@ -178,6 +170,20 @@ func ofVLANSubnet(v *staticmacvlan.VLANSubnet, s ipam.Standing, u *use, now meta
 	return []Write{{Now: v, Next: next, Status: true}}
 }
 
+// outside notes which addresses in use aren't of those that there are.
+func (u *use) outside(total *netipx.IPSet) []string {
+	var out []held
+	for _, h := range u.inUse {
+		if !total.Contains(h.addr) {
+			out = append(out, h)
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return []string{"spec.ips: in use, though it isn't in ips, or in excludeIPs too: " + named(out)}
+}
+
 // named names the lowest address, and who has it, and how many more there are.
 func named(all []held) string {
 	lowest := slices.MinFunc(all, func(a, b held) int { return a.addr.Compare(b.addr) })
@@ -190,19 +196,20 @@ func named(all []held) string {
 
 // ofSubnet returns what is to be written about a subnet.
 func ofSubnet(s *v2beta1.SpiderSubnet, standing ipam.SubnetStanding, straight *use, now metav1.Time) []Write {
+	if straight == nil { // what is taken by pods without an application
+		straight = &use{}
+	}
 	next := s.DeepCopy()
-	allocated := ipam.Count(standing.InPools)
-	if straight != nil { // taken by pods without an application
-		for _, h := range straight.inUse {
-			if !standing.InPools.Contains(h.addr) && allocated < math.MaxInt64 {
-				allocated++
-			}
+	total, allocated := s.Spec.Total(), ipam.Count(standing.InPools)
+	for _, h := range straight.inUse {
+		if !standing.InPools.Contains(h.addr) && allocated < math.MaxInt64 {
+			allocated++
 		}
 	}
 	next.Status.IPVersion = s.Spec.Version()
-	next.Status.TotalIPCount = ptr.To(ipam.Count(s.Spec.Total()))
+	next.Status.TotalIPCount = ptr.To(ipam.Count(total))
 	next.Status.AllocatedIPCount = ptr.To(allocated)
-	notes := append(slices.Clone(standing.Notes), identities.Faults(s.Annotations)...)
+	notes := slices.Concat(standing.Notes, straight.outside(total), identities.Faults(s.Annotations))
 	say(&next.Status.Conditions, s.Generation, standing.State, cmp.Or(standing.Reason, "pools can have its addresses"), notes, now)
 	return changed(s, next, s.Status, next.Status)
 }

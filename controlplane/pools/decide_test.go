@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -91,6 +92,38 @@ func TestDecide(t *testing.T) {
 				t.Errorf("written again: %s", in(more[0]))
 			}
 		})
+	}
+}
+
+// TestSubnetInUse has what a subnet's condition says of addresses that pods have straight from it.
+func TestSubnetInUse(t *testing.T) {
+	s := v2beta1.SpiderSubnet{
+		ObjectMeta: metav1.ObjectMeta{Name: "s", UID: "s", CreationTimestamp: start},
+		Spec:       ipam.SubnetSpec{Subnet: "10.6.0.0/16", IPs: []string{"10.6.0.1-10.6.0.10"}},
+	}
+	a := address("10.6.0.5", v1alpha1.Allocated)
+	a.Spec.Pool, a.Spec.Holders = ipam.SubnetPool+"s", []v1alpha1.Holder{{Namespace: "default", Pod: "web"}}
+	for _, tt := range []struct {
+		excluded []string
+		want     string
+	}{
+		{nil, ""},
+		{[]string{"10.6.0.6"}, ""},
+		{[]string{"10.6.0.5"}, "spec.ips: in use, though it isn't in ips, or in excludeIPs too: 10.6.0.5 of pod default/web"},
+	} {
+		s.Spec.ExcludeIPs = tt.excluded
+		writes := Decide(Observed{Subnets: []v2beta1.SpiderSubnet{s}, Addresses: []v1alpha1.IPAddress{a}}, start)
+		if len(writes) != 1 {
+			t.Fatalf("%d writes", len(writes))
+		}
+		status := writes[0].Next.(*v2beta1.SpiderSubnet).Status
+		got := ""
+		if c := meta.FindStatusCondition(status.Conditions, v2beta1.Unadvised); c != nil {
+			got = c.Message
+		}
+		if got != tt.want || *status.AllocatedIPCount != 1 {
+			t.Errorf("without %v: %d allocated, %q, want %q", tt.excluded, *status.AllocatedIPCount, got, tt.want)
+		}
 	}
 }
 

@@ -343,7 +343,8 @@ func (p Pool) Beside(former *PoolSpec, others []Pool, subnets []Subnet) []netcon
 
 // Beside returns what is wrong with a subnet, new or changed, beside others: another one that
 // overlaps with it, and addresses that it hasn't any more and that a pool has. former is nil
-// if it is new. It only helps: Subnets and Usable decide.
+// if it is new. An application's pool gets others for those: only Change says which are in use.
+// It only helps: Subnets and Usable decide.
 func (s Subnet) Beside(former *SubnetSpec, others []Subnet, pools []Pool) []netconf.Fault {
 	k := &checker{}
 	for _, o := range others {
@@ -360,7 +361,7 @@ func (s Subnet) Beside(former *SubnetSpec, others []Subnet, pools []Pool) []netc
 			if !isEmpty(lost) {
 				k.warn("spec.ips", "%s: %s has it, and hands it out no more: want it in ips, and not in excludeIPs", brief(lost), p.called())
 			}
-		} else if removed := Intersection(lost, former.Total()); !isEmpty(removed) {
+		} else if removed := Intersection(lost, former.Total()); p.Auto == nil && !isEmpty(removed) {
 			k.add("spec.ips", "%s: want it in ips, and not in excludeIPs, as long as %s has it", brief(removed), p.called())
 		}
 	}

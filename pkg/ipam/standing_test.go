@@ -340,3 +340,22 @@ func FuzzUsable(f *testing.F) {
 		}
 	})
 }
+
+// TestSubnetBesideApplications: a subnet may lose what an application's pool has, which gets others for
+// it, but not what another pool has.
+func TestSubnetBesideApplications(t *testing.T) {
+	was := ipam.SubnetSpec{Subnet: "10.6.0.0/16", IPs: []string{"10.6.0.10-10.6.0.30"}}
+	now := was
+	now.ExcludeIPs = []string{"10.6.0.11"}
+	p := pool("a", 1, ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: "10.6.0.0/16", IPs: []string{"10.6.0.10-10.6.0.11"}}})
+	for _, auto := range []*ipam.AutoPool{nil, {Application: testApp, Interface: "net1", Subnet: "s"}} {
+		p.Auto = auto
+		var got []string
+		for _, f := range (ipam.Subnet{Name: "s", Spec: now}).Beside(&was, nil, []ipam.Pool{p}) {
+			got = append(got, f.String())
+		}
+		if refused := len(got) > 0; refused != (auto == nil) {
+			t.Errorf("%v: %q", auto, got)
+		}
+	}
+}
