@@ -21,6 +21,7 @@ import (
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/identities"
 	"github.com/multihome/multihome/controlplane/testcluster"
 	"github.com/multihome/multihome/pkg/ipam"
 )
@@ -324,6 +325,83 @@ func TestI00015(t *testing.T) {
 	change(b, &pools.Items[0], func(p *v2beta1.SpiderIPPool) { p.Labels[ipam.ReclaimLabel] = "true" })
 	b.pools(d)
 	b.counts("s", 0)
+}
+
+// set makes a StatefulSet.
+func (b *bench) set(name string, replicas int32, annotations map[string]string) *appsv1.StatefulSet {
+	b.Helper()
+	s := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: b.NS, Name: name}, Spec: appsv1.StatefulSetSpec{
+		Replicas: &replicas, Selector: selector(name), Template: template(name, annotations), PodManagementPolicy: appsv1.ParallelPodManagement,
+	}}
+	b.Create(s)
+	return s
+}
+
+// TestRetained: a StatefulSet with pools of its own is deleted and made again under its name. If the pool or
+// its subnet retains what is kept for identities, it takes the pool over, whoever asked for addresses
+// meanwhile, and each pod has the address of its ordinal.
+func TestRetained(t *testing.T) {
+	retain := map[string]string{identities.WhenDeleted: identities.Retain}
+	for _, x := range []struct {
+		name         string
+		pool, subnet map[string]string
+		retained     bool
+	}{
+		{"the subnet", nil, retain, true},
+		{"the pool", retain, nil, true},
+		{"the pool doesn't", map[string]string{identities.WhenDeleted: identities.Delete}, retain, false},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			b := newBench(t)
+			b.Node("node1")
+			b.Network("lan", "")
+			b.Create(&v2beta1.SpiderSubnet{ObjectMeta: metav1.ObjectMeta{Name: "s", Annotations: x.subnet}, Spec: ipam.SubnetSpec{Subnet: "10.6.0.0/16", IPs: []string{"10.6.0.10-10.6.0.15"}}})
+			b.start(nil)
+			b.machines()
+			s := b.set("web", 3, subnets("s"))
+			first := b.running("web", 3)
+			b.pools(s, "auto-web-v4-net1-UID 10.6.0.10-10.6.0.13")
+			var list v2beta1.SpiderIPPoolList
+			if err := b.C.List(t.Context(), &list); err != nil {
+				t.Fatal(err)
+			}
+			change(b, &list.Items[0], func(p *v2beta1.SpiderIPPool) { maps.Copy(p.Annotations, x.pool) })
+			b.Delete(s)
+			b.running("web", 0)
+			if !x.retained {
+				b.pools(s)
+				b.counts("s", 0)
+				return
+			}
+			b.counts("s", 3)
+			d := b.deployment("other", 6, with(subnets("s"), ipam.IPNumberAnnotation, "+0"))
+			b.says(d, "SubnetExhausted", "has none left")
+			again := b.set("web", 3, with(subnets("s"), ipam.IPNumberAnnotation, "+0"))
+			if got := b.running("web", 3); !maps.Equal(got, first) {
+				t.Errorf("it had %v, and has %v", first, got)
+			}
+			b.Eventually("all is the new one's", func() error {
+				var all v1alpha1.IPAddressList
+				if err := b.C.List(t.Context(), &all, client.MatchingFields{v1alpha1.ByPool: list.Items[0].Name}); err != nil || len(all.Items) != 3 {
+					return fmt.Errorf("%d addresses, %w", len(all.Items), err)
+				}
+				for _, a := range all.Items {
+					if a.Spec.Application.UID != string(again.UID) || a.Spec.Identity.UID != string(again.UID) {
+						return fmt.Errorf("%s is of %+v, %+v", a.Name, a.Spec.Application, a.Spec.Identity)
+					}
+				}
+				return nil
+			})
+			b.Delete(d)
+			b.Delete(again)
+			b.running("web", 0)
+			b.counts("s", 3)
+			p := &v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: list.Items[0].Name}}
+			change(b, p, func(p *v2beta1.SpiderIPPool) { p.Annotations[identities.WhenDeleted] = identities.Delete })
+			b.pools(again)
+			b.counts("s", 0)
+		})
+	}
 }
 
 // TestI00017: an application whose name has 253 bytes.

@@ -27,6 +27,9 @@ type Observed struct {
 	Pools     []*v2beta1.SpiderIPPool          // that the name has
 	Addresses map[string][]*v1alpha1.IPAddress // by the names of the pools, also of those that aren't there
 	Subnets   map[string]Subnet                // that App or Pools name, as far as they are there
+	// Retains are the pools of a former application of the name whose addresses of identities stay for
+	// App's pods (identities.WhenDeleted).
+	Retains map[string]bool
 }
 
 // Subnet is a SpiderSubnet.
@@ -229,7 +232,7 @@ func (o Observed) poolFor(want ipam.AutoPool, done map[string]bool) *v2beta1.Spi
 		case is != want || done[pool.Name] || !pool.DeletionTimestamp.IsZero() || !o.fits(pool, want.Subnet):
 		case uid == want.Application.UID:
 			return pool
-		case pool.Labels[ipam.ReclaimLabel] == "false" && left == nil:
+		case left == nil && (pool.Labels[ipam.ReclaimLabel] == "false" || o.Retains[pool.Name]):
 			left = pool
 		}
 	}

@@ -112,6 +112,11 @@ func TestDecide(t *testing.T) {
 			"update auto-app-v4-eth0-0, adopt 10.0.0.1"},
 		{"a former one's that goes", applications.Observed{App: app(0), Pools: pool(former, true, "10.0.0.1"), Addresses: addresses(former, "1")},
 			"create auto-app-v4-eth0-1, free 10.0.0.1"},
+		{"a former one's whose identities are retained", applications.Observed{App: app(0), Pools: pool(former, true, "10.0.0.1"), Addresses: addresses(former, "1"),
+			Retains: map[string]bool{"auto-app-v4-eth0-0": true}}, "update auto-app-v4-eth0-0, adopt 10.0.0.1"},
+		{"so it is, and there is one of its own", applications.Observed{App: app(0), Pools: append(pool(former, true, "10.0.0.1"), pool(is, true, "10.0.0.2")...),
+			Addresses: map[string][]*v1alpha1.IPAddress{"auto-app-v4-eth0-0": addresses(former, "1*")["auto-app-v4-eth0-0"], "auto-app-v4-eth0-1": addresses(is, "2")["auto-app-v4-eth0-1"]},
+			Retains:   map[string]bool{"auto-app-v4-eth0-0": true}}, ""},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			if x.o.Subnets == nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/identities"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -127,7 +128,7 @@ func (r *Reconciler) say(o Observed, k Key, all []Says) {
 // observe reads what is known about a name. Which pools and addresses there are to read, the
 // cache says in both cases.
 func (r *Reconciler) observe(ctx context.Context, from client.Reader, k Key) (Observed, error) {
-	o := Observed{Addresses: map[string][]*v1alpha1.IPAddress{}, Subnets: map[string]Subnet{}}
+	o := Observed{Addresses: map[string][]*v1alpha1.IPAddress{}, Subnets: map[string]Subnet{}, Retains: map[string]bool{}}
 	var err error
 	if o.App, err = r.app(ctx, from, k); err != nil {
 		return o, err
@@ -165,8 +166,31 @@ func (r *Reconciler) observe(ctx context.Context, from client.Reader, k Key) (Ob
 			return o, err
 		}
 	}
-	return o, nil
+	return o, r.former(ctx, from, &o)
 }
+
+// former finds which pools of a former application of the name hold addresses that stay for App's pods.
+func (r *Reconciler) former(ctx context.Context, from client.Reader, o *Observed) error {
+	if o.App == nil {
+		return nil
+	}
+	for _, pool := range o.Pools {
+		if ipam.AutoPoolOf(pool.Annotations).Application.UID == o.App.UID || !slices.ContainsFunc(o.Addresses[pool.Name], isIdentitys) {
+			continue
+		}
+		policy, err := identities.ReadPolicy(ctx, from, pool.Name)
+		if err != nil {
+			return err
+		}
+		if policy.RetainDeleted {
+			o.Retains[pool.Name] = true
+		}
+	}
+	return nil
+}
+
+// isIdentitys reports whether an address is an identity's.
+func isIdentitys(a *v1alpha1.IPAddress) bool { return a.Spec.Identity != nil }
 
 // pool reads a pool and its addresses.
 func (r *Reconciler) pool(ctx context.Context, from client.Reader, o *Observed, k Key, name string) error {
