@@ -45,7 +45,7 @@ const (
 	longest  = 60 * time.Second // that one reconciliation may take
 
 	byApplication = "application" // of SpiderIPPools and IPAddresses, by the application's Key
-	byOwner       = "owner"       // of pods that name subnets, by the Key of their controller
+	byOwner       = "owner"       // of pods that name subnets, and of those of virtual machines, by the Key of their controller
 )
 
 // Options are settings of all applications.
@@ -170,12 +170,11 @@ func ofAddress(o client.Object) (Key, bool) {
 	return Key{a.Group, a.Kind, a.Namespace, a.Name}, true
 }
 
-// ofPod returns the controller of a pod that names subnets.
+// ofPod returns the controller of a pod that names subnets. Pods of a virtual machine that name none any
+// more have it give its pools back, so they count as well.
 func ofPod(o client.Object) (Key, bool) {
-	if !ipam.WantsSubnets(o.GetAnnotations()) {
-		return Key{}, false
-	}
-	return ofController(o)
+	k, ok := ofController(o)
+	return k, ok && (ipam.WantsSubnets(o.GetAnnotations()) || k.isInstance())
 }
 
 // ofController returns the controller of an object.
@@ -301,8 +300,11 @@ func (r *Reconciler) ofMember(ctx context.Context, o client.Object) []Key {
 // may be between the two; if the cache doesn't have it yet, its own event comes (ofWorkload).
 func (r *Reconciler) ofUnknown(ctx context.Context, o client.Object) []Key {
 	k, ok := ofPod(o)
-	if !ok {
+	switch {
+	case !ok:
 		return nil
+	case k.isInstance():
+		return r.ofInstance(ctx, o, k)
 	}
 	if between, known := builtIn()[schema.GroupKind{Group: k.Group, Kind: k.Kind}]; known {
 		if r.Cache.Get(ctx, client.ObjectKey{Namespace: k.Namespace, Name: k.Name}, between) != nil {
@@ -316,6 +318,16 @@ func (r *Reconciler) ofUnknown(ctx context.Context, o client.Object) []Key {
 		return nil
 	}
 	return []Key{k}
+}
+
+// ofInstance returns the applications that a pod of a virtual machine's instance may be of: the machine, or
+// the instance. If it names no subnets, these are looked at only if they have pools.
+func (r *Reconciler) ofInstance(ctx context.Context, pod client.Object, k Key) []Key {
+	return slices.DeleteFunc([]Key{k.machine(), k}, func(k Key) bool {
+		var pools v2beta1.SpiderIPPoolList
+		return !ipam.WantsSubnets(pod.GetAnnotations()) &&
+			r.Cache.List(ctx, &pools, client.MatchingFields{byApplication: k.String()}, client.UnsafeDisableDeepCopy) == nil && len(pools.Items) == 0
+	})
 }
 
 // above returns the controller of a workload that has no pods of its own, if it is of a kind that isn't read.

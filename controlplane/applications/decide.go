@@ -45,6 +45,8 @@ type App struct {
 	Settings ipam.PoolSettings
 	Replicas int
 	Surge    int // how many more pods there are during a rolling update
+	// Stopped says that it is a virtual machine without a pod: its pools stay as they are.
+	Stopped bool
 	// Unclear says why Wanted or Settings aren't known: the pools stay as they are.
 	Unclear string
 }
@@ -103,6 +105,10 @@ func Decide(o Observed) Plan {
 			continue
 		}
 		done[pool.Name] = true
+		if o.App != nil && o.App.Stopped && ipam.AutoPoolOf(pool.Annotations).Application.UID == o.App.UID {
+			p.render(pool, o.Addresses[pool.Name])
+			continue
+		}
 		o.leave(&p, pool)
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Addresses)) { // of pools that somebody deleted

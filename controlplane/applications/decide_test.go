@@ -117,6 +117,10 @@ func TestDecide(t *testing.T) {
 		{"so it is, and there is one of its own", applications.Observed{App: app(0), Pools: append(pool(former, true, "10.0.0.1"), pool(is, true, "10.0.0.2")...),
 			Addresses: map[string][]*v1alpha1.IPAddress{"auto-app-v4-eth0-0": addresses(former, "1*")["auto-app-v4-eth0-0"], "auto-app-v4-eth0-1": addresses(is, "2")["auto-app-v4-eth0-1"]},
 			Retains:   map[string]bool{"auto-app-v4-eth0-0": true}}, ""},
+		{"a stopped virtual machine", applications.Observed{App: &applications.App{Application: is, Stopped: true}, Pools: pool(is, true, "10.0.0.1"), Addresses: addresses(is, "1 2*")},
+			"render 10.0.0.1-10.0.0.2"},
+		{"a stopped one that was made again", applications.Observed{App: &applications.App{Application: is, Stopped: true}, Pools: pool(former, true, "10.0.0.1"), Addresses: addresses(former, "1")},
+			"free 10.0.0.1"},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			if x.o.Subnets == nil {

@@ -27,6 +27,7 @@ const (
 
 	settle = time.Second     // the least time between two writes of a pool's spec.ips
 	look   = 2 * time.Second // how long to wait before a subnet that had too few addresses is asked again
+	round  = time.Minute     // how often a virtual machine is looked at that is stopped: no watch tells of its end
 	steps  = 20              // of one reconciliation, at most
 	batch  = 1000            // addresses by which a pool grows in one step, at most
 )
@@ -72,7 +73,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, k Key) (time.Duration, error
 	p := Decide(o)
 	r.say(o, k, p.Says)
 	if p.Empty() {
-		return wait(p), nil
+		return wait(o, p), nil
 	}
 	for range steps {
 		if o, err = r.observe(ctx, r.Live, k); err != nil {
@@ -93,13 +94,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, k Key) (time.Duration, error
 			return later, nil
 		}
 	}
-	return wait(p), nil
+	return wait(o, p), nil
 }
 
 // wait returns how long to wait for what no event tells.
-func wait(p Plan) time.Duration {
-	if slices.ContainsFunc(p.Says, func(s Says) bool { return s.Reason != "FewSpareAddresses" }) {
+func wait(o Observed, p Plan) time.Duration {
+	switch {
+	case slices.ContainsFunc(p.Says, func(s Says) bool { return s.Reason != "FewSpareAddresses" }):
 		return look
+	case o.App != nil && o.App.Stopped && len(o.Pools) > 0:
+		return round
 	}
 	return 0
 }

@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/multihome/multihome/controlplane/identities"
+	"github.com/multihome/multihome/controlplane/pods"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -31,6 +33,20 @@ func KeyOf(a ipam.Application) Key { return Key{a.Group, a.Kind, a.Namespace, a.
 func (k Key) String() string {
 	return strings.Join([]string{k.Group, k.Kind, k.Namespace, k.Name}, "/")
 }
+
+// isMachine reports whether it is a virtual machine of KubeVirt.
+func (k Key) isMachine() bool {
+	return k.Group == identities.KubeVirt && k.Kind == identities.VirtualMachine
+}
+
+// isInstance reports whether it is an instance of one.
+func (k Key) isInstance() bool {
+	return k.Group == identities.KubeVirt && k.Kind == identities.Instance
+}
+
+// machine returns the virtual machine of an instance, and instance the reverse: they have one name.
+func (k Key) machine() Key  { return Key{k.Group, identities.VirtualMachine, k.Namespace, k.Name} }
+func (k Key) instance() Key { return Key{k.Group, identities.Instance, k.Namespace, k.Name} }
 
 // builtIn are the kinds of Kubernetes that have pods.
 func builtIn() map[schema.GroupKind]client.Object {
@@ -122,6 +138,8 @@ func (r *Reconciler) app(ctx context.Context, from client.Reader, k Key) (*App, 
 	o, known := builtIn()[kind]
 	gvk, third := r.Kinds[kind]
 	switch {
+	case k.isMachine() || k.isInstance():
+		return r.ofMachine(ctx, k)
 	case known:
 	case third:
 		u := &unstructured.Unstructured{}
@@ -183,6 +201,50 @@ func (r *Reconciler) read(ctx context.Context, is ipam.Application, t *template)
 		app.Unclear = fmt.Sprintf("NetworkAttachmentDefinition %s of the pods' annotations isn't there (yet)", strings.Join(intent.Missing, ", "))
 	}
 	return app, nil
+}
+
+// ofMachine returns a virtual machine, or an instance without one. What it wants its newest pod says, and a
+// stopped machine has none.
+func (r *Reconciler) ofMachine(ctx context.Context, k Key) (*App, error) {
+	key := client.ObjectKey{Namespace: k.Namespace, Name: k.Name}
+	found, err := identities.Machine(ctx, r.Live, identities.VirtualMachine, key)
+	if err != nil {
+		return nil, err
+	}
+	if k.isInstance() {
+		if found != nil { // the machine is the application
+			return nil, nil
+		}
+		if found, err = identities.Machine(ctx, r.Live, identities.Instance, key); err != nil {
+			return nil, err
+		}
+	}
+	if found == nil {
+		return nil, nil
+	}
+	if over, _ := ofController(found); k.isInstance() && over.isMachine() { // which is gone, and it goes as well
+		return nil, nil
+	}
+	is := ipam.Application{Group: k.Group, Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, UID: string(found.UID)}
+	var list corev1.PodList
+	if err := r.Cache.List(ctx, &list, client.InNamespace(k.Namespace), client.MatchingFields{byOwner: k.instance().String()}); err != nil {
+		return nil, err
+	}
+	var newest *corev1.Pod
+	for i := range list.Items {
+		p := &list.Items[i]
+		ended := !p.DeletionTimestamp.IsZero() || pods.Finished(p) || k.isInstance() && !metav1.IsControlledBy(p, found)
+		if !ended && (newest == nil || newest.CreationTimestamp.Before(&p.CreationTimestamp)) {
+			newest = p
+		}
+	}
+	switch {
+	case newest == nil:
+		return &App{Application: is, Stopped: true}, nil
+	case newest.Spec.HostNetwork || !ipam.WantsSubnets(newest.Annotations):
+		return &App{Application: is}, nil
+	}
+	return r.read(ctx, is, &template{ObjectMeta: metav1.ObjectMeta{Annotations: newest.Annotations, Labels: newest.Labels}, replicas: 1})
 }
 
 // ofPods returns an application of a kind that the controller may not read, by its pods: these

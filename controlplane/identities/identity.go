@@ -25,8 +25,10 @@ const (
 	StatefulSet    = "StatefulSet"
 	VirtualMachine = "VirtualMachine"
 
-	kubevirt = "kubevirt.io"
-	instance = "VirtualMachineInstance"
+	// KubeVirt is the group of VirtualMachine and Instance.
+	KubeVirt = "kubevirt.io"
+	// Instance is what a pod of a virtual machine has as its controller.
+	Instance = "VirtualMachineInstance"
 )
 
 // Of returns the identity of a pod; nil: it has none. Of a virtual machine it doesn't know the
@@ -44,7 +46,7 @@ func Of(p *corev1.Pod) *v1alpha1.Owner {
 			return nil
 		}
 		return &v1alpha1.Owner{Group: group, Kind: owner.Kind, Namespace: p.Namespace, Name: owner.Name, UID: string(owner.UID), Ordinal: ptr.To(n)}
-	case group == kubevirt && owner.Kind == instance:
+	case group == KubeVirt && owner.Kind == Instance:
 		return &v1alpha1.Owner{Group: group, Kind: VirtualMachine, Namespace: p.Namespace, Name: owner.Name}
 	}
 	return nil
@@ -64,7 +66,7 @@ func Find(ctx context.Context, live client.Reader, p *corev1.Pod) (*v1alpha1.Own
 	if id == nil || id.Kind != VirtualMachine {
 		return id, nil
 	}
-	vm, err := machine(ctx, live, VirtualMachine, client.ObjectKey{Namespace: id.Namespace, Name: id.Name})
+	vm, err := Machine(ctx, live, VirtualMachine, client.ObjectKey{Namespace: id.Namespace, Name: id.Name})
 	if err != nil {
 		return nil, err
 	}
@@ -74,10 +76,11 @@ func Find(ctx context.Context, live client.Reader, p *corev1.Pod) (*v1alpha1.Own
 	return id, nil
 }
 
-// machine reads an object of KubeVirt; nil: there is none, or KubeVirt isn't installed.
-func machine(ctx context.Context, live client.Reader, kind string, key client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
+// Machine reads a VirtualMachine or an Instance; nil: there is none, or KubeVirt isn't installed. The
+// controller may only get them, so live is the API server.
+func Machine(ctx context.Context, live client.Reader, kind string, key client.ObjectKey) (*metav1.PartialObjectMetadata, error) {
 	o := &metav1.PartialObjectMetadata{}
-	o.SetGroupVersionKind(schema.GroupVersionKind{Group: kubevirt, Version: "v1", Kind: kind})
+	o.SetGroupVersionKind(schema.GroupVersionKind{Group: KubeVirt, Version: "v1", Kind: kind})
 	err := live.Get(ctx, key, o)
 	switch {
 	case err == nil:
@@ -87,7 +90,7 @@ func machine(ctx context.Context, live client.Reader, kind string, key client.Ob
 	case meta.IsNoMatchError(err): // perhaps discovery is late
 		crd := &metav1.PartialObjectMetadata{}
 		crd.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"})
-		name := strings.ToLower(kind) + "s." + kubevirt
+		name := strings.ToLower(kind) + "s." + KubeVirt
 		if reading := live.Get(ctx, client.ObjectKey{Name: name}, crd); apierrors.IsNotFound(reading) {
 			return nil, nil
 		}

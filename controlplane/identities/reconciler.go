@@ -266,13 +266,13 @@ func (c *Collector) owner(ctx context.Context, k Key) (Owner, error) {
 		}
 		return out, nil
 	}
-	switch vm, err := machine(ctx, c.Live, VirtualMachine, key); {
+	switch vm, err := Machine(ctx, c.Live, VirtualMachine, key); {
 	case err != nil:
 		return Owner{}, err
 	case vm != nil:
 		return Owner{UID: string(vm.UID)}, nil
 	}
-	vmi, err := machine(ctx, c.Live, instance, key)
+	vmi, err := Machine(ctx, c.Live, Instance, key)
 	return Owner{Gone: vmi == nil}, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/multihome/multihome/controlplane/identities"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -24,11 +25,22 @@ type Finder struct {
 }
 
 // Top returns the application of a pod: its controller, or the Deployment (or another kind) of
-// its ReplicaSet, or the CronJob of its Job. It is nil for a bare pod, and for a static one.
+// its ReplicaSet, or the CronJob of its Job, or the VirtualMachine that has the name of its instance, which
+// is another one after each start. It is nil for a bare pod, and for a static one.
 func (f Finder) Top(ctx context.Context, pod *corev1.Pod) (*ipam.Application, error) {
 	ref := metav1.GetControllerOf(pod)
 	if ref == nil || ref.Kind == "Node" && ref.APIVersion == "v1" {
 		return nil, nil
+	}
+	if id := identities.Of(pod); id != nil && id.Kind == identities.VirtualMachine {
+		id, err := identities.Find(ctx, f.Live, pod)
+		if err != nil {
+			return nil, err
+		}
+		if id.UID != "" {
+			return &ipam.Application{Group: id.Group, Kind: id.Kind, Namespace: id.Namespace, Name: id.Name, UID: id.UID}, nil
+		}
+		return application(pod.Namespace, ref), nil
 	}
 	var between client.Object
 	switch application(pod.Namespace, ref).Group + "/" + ref.Kind {
