@@ -109,7 +109,7 @@ type Step struct {
 // Decide returns the next step for a name. It expects that everything observed is from the
 // API server if the step is to be taken; by a cache it only says whether one may be due.
 func Decide(o Observed) Step {
-	for _, next := range []func() Step{o.orphans, o.lost, o.sandboxes} {
+	for _, next := range []func() Step{o.orphans, o.lost, o.sandboxes, o.adopted} {
 		if s := next(); s.Kind != Nothing {
 			return s
 		}

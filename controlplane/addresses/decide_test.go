@@ -13,10 +13,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 
 	"github.com/multihome/multihome/controlplane/addresses"
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
+	"github.com/multihome/multihome/controlplane/identities"
 	"github.com/multihome/multihome/controlplane/pods"
 	"github.com/multihome/multihome/pkg/ipam"
 )
@@ -271,6 +273,67 @@ func TestDecide(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			if got := describe(addresses.Decide(x.o)); got != x.want {
 				t.Errorf("it decides to %s, want %s", got, x.want)
+			}
+		})
+	}
+}
+
+// TestAdopted: a StatefulSet was made again under its name, and has adopted the pod of the former one: the claim
+// and the addresses that the pod holds are of its UID from then on.
+func TestAdopted(t *testing.T) {
+	id := func(uid string, ordinal int32) *v1alpha1.Owner {
+		return &v1alpha1.Owner{Group: "apps", Kind: identities.StatefulSet, Namespace: "ns", Name: "web", UID: uid, Ordinal: &ordinal}
+	}
+	by := func(kind, version, uid string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Name = "web-0"
+			if uid != "" {
+				p.OwnerReferences = []metav1.OwnerReference{{APIVersion: version, Kind: kind, Name: "web", UID: types.UID(uid), Controller: ptr.To(true)}}
+			}
+		}
+	}
+	set := func(uid string) func(*corev1.Pod) { return by(identities.StatefulSet, "apps/v1", uid) }
+	ending := func(p *corev1.Pod) { set("2")(p); p.DeletionTimestamp = &late }
+	ended := func(p *corev1.Pod) { set("2")(p); p.Status.Phase = corev1.PodSucceeded }
+	for _, x := range []struct {
+		name           string
+		pod            string
+		change         func(*corev1.Pod)
+		claim, address *v1alpha1.Owner
+		holder         string
+		want           string
+	}{
+		{"nothing happened", "1", set("1"), id("1", 0), id("1", 0), "1", ""},
+		{"it is an orphan", "1", set(""), id("1", 0), id("1", 0), "1", ""},
+		{"adopted", "1", set("2"), id("1", 0), id("1", 0), "1", "claim 2"},
+		{"the claim says so", "1", set("2"), id("2", 0), id("1", 0), "1", "address 2"},
+		{"both say so", "1", set("2"), id("2", 0), id("2", 0), "1", ""},
+		{"it ends", "1", ending, id("1", 0), id("1", 0), "1", "claim 2"},
+		{"it has ended", "1", ended, id("2", 0), id("1", 0), "1", "address 2"},
+		{"the claim is another pod's", "2", set("2"), id("1", 0), id("1", 0), "1", ""},
+		{"another pod holds the address", "1", set("2"), id("2", 0), id("1", 0), "2", ""},
+		{"the address is of another ordinal", "1", set("2"), id("2", 0), id("1", 1), "1", ""},
+		{"it had no identity", "1", set("2"), nil, nil, "1", ""},
+		{"another project's StatefulSet has adopted it", "1", by(identities.StatefulSet, "apps.kruise.io/v1", "2"), id("1", 0), id("1", 0), "1", ""},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			o := observed(pod(x.pod, x.change), claim("1", has("10.0.0.1")), held("10.0.0.1", x.holder))
+			o.Key.Name, o.Claim.Name = "web-0", "web-0"
+			o.Claim.Spec.Identity = x.claim
+			a := o.Addresses["10.0.0.1"]
+			a.Spec.Identity = x.address
+			if x.holder == "1" {
+				a.Spec.Holders[0].Pod = "web-0"
+			}
+			got := ""
+			switch s := addresses.Decide(o); {
+			case s.Kind == addresses.UpdateClaim && s.Claim.Spec.Identity != nil:
+				got = "claim " + s.Claim.Spec.Identity.UID
+			case s.Kind == addresses.UpdateAddress && s.Address.Spec.Identity != nil:
+				got = "address " + s.Address.Spec.Identity.UID
+			}
+			if got != x.want {
+				t.Errorf("got %q, want %q", got, x.want)
 			}
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/identities"
+	"github.com/multihome/multihome/controlplane/pods"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -26,6 +27,30 @@ func identity(c *v2beta1.SpiderEndpoint, nic string) *v1alpha1.Owner {
 		out.Interface = nic
 	}
 	return out
+}
+
+// adopted has the identity of a pod go on that outlived its StatefulSet: one that was made again under its
+// name has adopted the pod, which never ended. Also a pod that ends is looked at, as long as it is there.
+func (o Observed) adopted() Step {
+	c := o.Claim
+	if c == nil || o.Pod == nil || pods.UID(o.Pod) != c.Spec.PodUID {
+		return Step{}
+	}
+	id := identities.Of(o.Pod)
+	goesOn := func(has *v1alpha1.Owner) bool { return identities.Same(id, has) && identities.Another(has.UID, id.UID) }
+	if goesOn(c.Spec.Identity) {
+		next := c.DeepCopy()
+		next.Spec.Identity.UID = id.UID
+		return Step{Kind: UpdateClaim, Claim: next}
+	}
+	for _, a := range o.sorted() {
+		if goesOn(a.Spec.Identity) && a.HeldBy(c.Spec.PodUID) {
+			next := a.DeepCopy()
+			next.Spec.Identity.UID = id.UID
+			return Step{Kind: UpdateAddress, Address: next}
+		}
+	}
+	return Step{}
 }
 
 // join returns an address as it is with the claim's pod as one more holder, if the claim says

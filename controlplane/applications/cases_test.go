@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -402,6 +403,83 @@ func TestRetained(t *testing.T) {
 			b.counts("s", 0)
 		})
 	}
+}
+
+// TestOrphans: a StatefulSet is deleted with --cascade=orphan and made again under its name. Its pods live on and are
+// the new one's, and so are their addresses, also when the pods are made again later: of a pool of its own, or of
+// another one.
+func TestOrphans(t *testing.T) {
+	for _, own := range []bool{true, false} {
+		t.Run(fmt.Sprintf("a pool of its own: %t", own), func(t *testing.T) {
+			b := newRunning(t, "10.6.0.10-10.6.0.30")
+			annotations := with(subnets("s"), ipam.IPNumberAnnotation, "+2")
+			if !own {
+				b.Create(&v2beta1.SpiderIPPool{ObjectMeta: metav1.ObjectMeta{Name: "lan"}, Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: "10.7.0.0/16", IPs: []string{"10.7.0.10-10.7.0.30"}}}})
+				annotations = map[string]string{ipam.NetworksAnnotation: "lan", ipam.IPPoolAnnotation: `{"ipv4":["lan"]}`}
+			}
+			former := b.set("web", 2, annotations)
+			first := b.running("web", 2)
+			if err := b.C.Delete(t.Context(), former, client.PropagationPolicy(metav1.DeletePropagationOrphan)); err != nil {
+				t.Fatal(err)
+			}
+			b.Eventually("it is gone", func() error {
+				if err := b.C.Get(t.Context(), client.ObjectKeyFromObject(former), &appsv1.StatefulSet{}); !apierrors.IsNotFound(err) {
+					return errors.Join(err, errors.New("it is there"))
+				}
+				return nil
+			})
+			if own {
+				b.pools(former, "auto-web-v4-net1-UID "+strings.Join(ipam.Text(ipam.Addresses(plain(first))), ","))
+			}
+			now := b.set("web", 2, annotations)
+			b.Eventually("all is the new one's", func() error {
+				var all v1alpha1.IPAddressList
+				var claims v2beta1.SpiderEndpointList
+				for _, list := range []client.ObjectList{&all, &claims} {
+					if err := b.C.List(t.Context(), list); err != nil {
+						return err
+					}
+				}
+				for _, c := range claims.Items {
+					if c.Spec.Identity.UID != string(now.UID) {
+						return fmt.Errorf("claim %s is of %+v", c.Name, c.Spec.Identity)
+					}
+				}
+				for _, a := range all.Items {
+					if id, app := a.Spec.Identity, a.Spec.Application; id != nil && id.UID != string(now.UID) || app != nil && app.UID != string(now.UID) {
+						return fmt.Errorf("%s is of %+v, %+v", a.Name, id, app)
+					}
+				}
+				return nil
+			})
+			if got := b.running("web", 2); !maps.Equal(got, first) {
+				t.Errorf("while they run, they had %v, and have %v", first, got)
+			}
+			if err := b.C.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(b.NS), client.GracePeriodSeconds(0)); err != nil {
+				t.Fatal(err)
+			}
+			if got := b.running("web", 2); !maps.Equal(got, first) {
+				t.Errorf("made again, they had %v, and have %v", first, got)
+			}
+			if own {
+				b.size("auto-web", 4)
+				b.counts("s", 4)
+			}
+			b.Delete(now)
+			b.running("web", 0)
+			b.counts("s", 0)
+		})
+	}
+}
+
+// plain returns addresses without their prefix lengths.
+func plain(by map[string]string) []string {
+	var out []string
+	for _, a := range by {
+		addr, _, _ := strings.Cut(a, "/")
+		out = append(out, addr)
+	}
+	return out
 }
 
 // TestI00017: an application whose name has 253 bytes.

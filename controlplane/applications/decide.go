@@ -27,8 +27,8 @@ type Observed struct {
 	Pools     []*v2beta1.SpiderIPPool          // that the name has
 	Addresses map[string][]*v1alpha1.IPAddress // by the names of the pools, also of those that aren't there
 	Subnets   map[string]Subnet                // that App or Pools name, as far as they are there
-	// Retains are the pools of a former application of the name whose addresses of identities stay for
-	// App's pods (identities.WhenDeleted).
+	// Retains are the pools of a former application of the name with addresses of identities that go on: they
+	// stay for App's pods (identities.WhenDeleted), or their pods outlived the former one, and are App's.
 	Retains map[string]bool
 }
 

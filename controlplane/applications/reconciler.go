@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -173,28 +174,64 @@ func (r *Reconciler) observe(ctx context.Context, from client.Reader, k Key) (Ob
 	return o, r.former(ctx, from, &o)
 }
 
-// former finds which pools of a former application of the name hold addresses that stay for App's pods.
+// former finds which pools of a former application of the name hold addresses that stay for App's pods, where
+// App has no pool yet.
 func (r *Reconciler) former(ctx context.Context, from client.Reader, o *Observed) error {
 	if o.App == nil {
 		return nil
 	}
+	has := map[ipam.AutoPool]bool{}
 	for _, pool := range o.Pools {
-		if ipam.AutoPoolOf(pool.Annotations).Application.UID == o.App.UID || !slices.ContainsFunc(o.Addresses[pool.Name], isIdentitys) {
+		has[*ipam.AutoPoolOf(pool.Annotations)] = true
+	}
+	for _, pool := range o.Pools {
+		is := *ipam.AutoPoolOf(pool.Annotations)
+		is.Application = o.App.Application
+		kept := slices.DeleteFunc(slices.Clone(o.Addresses[pool.Name]), func(a *v1alpha1.IPAddress) bool { return a.Spec.Identity == nil })
+		if len(kept) == 0 || has[is] || !slices.Contains(o.App.Wanted, is) {
 			continue
 		}
 		policy, err := identities.ReadPolicy(ctx, from, pool.Name)
 		if err != nil {
 			return err
 		}
-		if policy.RetainDeleted {
+		goes := policy.RetainDeleted
+		for i := 0; i < len(kept) && !goes; i++ {
+			if goes, err = r.goesOn(ctx, from, o.App, kept[i]); err != nil {
+				return err
+			}
+		}
+		if goes {
 			o.Retains[pool.Name] = true
 		}
 	}
 	return nil
 }
 
-// isIdentitys reports whether an address is an identity's.
-func isIdentitys(a *v1alpha1.IPAddress) bool { return a.Spec.Identity != nil }
+// goesOn reports whether the identity of an address of a former application is one of an application of the
+// name that was made later: its pod was left without a controller, and this one has adopted it, or will.
+func (r *Reconciler) goesOn(ctx context.Context, from client.Reader, app *App, a *v1alpha1.IPAddress) (bool, error) {
+	if a.Spec.Identity.UID == app.UID {
+		return true, nil
+	}
+	for _, h := range a.Spec.Holders {
+		p := &corev1.Pod{}
+		if err := from.Get(ctx, client.ObjectKey{Namespace: h.Namespace, Name: h.Pod}, p); client.IgnoreNotFound(err) != nil {
+			return false, err
+		} else if err == nil && string(p.UID) == h.PodUID && outlives(p, app.UID) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// outlives reports whether a pod of a former application is one of that of a UID, or can be.
+func outlives(p *corev1.Pod, uid string) bool {
+	if owner := metav1.GetControllerOfNoCopy(p); owner != nil {
+		return string(owner.UID) == uid
+	}
+	return p.DeletionTimestamp.IsZero()
+}
 
 // pool reads a pool and its addresses.
 func (r *Reconciler) pool(ctx context.Context, from client.Reader, o *Observed, k Key, name string) error {
