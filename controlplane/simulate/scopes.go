@@ -20,6 +20,7 @@ func Scopes() []Scope {
 	for name, script := range map[string][]Event{
 		"app-again": {app("app0", 1, "+0"), together(unwant("app0"), app("app0", 1, "+1"))},
 		"set-rises": {set("set0", 1, "+2"), set("set0", 0, "+2"), set("set0", 1, "+2")},
+		"set-again": {set("set0", 1, "+1"), unwant("set0"), set("set0", 1, "+1")},
 		"vm-moves":  {vm("vm0"), migrate("vm0"), restart("vm0")},
 		"handover":  {a, together(remove("a"), b), pass()},
 		"force":     {a, together(force(), b), pass()},
