@@ -80,7 +80,7 @@ func (s Scope) Run(deviations ...Deviation) (r Result, options []int) {
 	w.scope = &scoped{Scope: s}
 	w.faultRate, w.twoLead = 4, s.TwoLead
 	w.goesWrong = s.goesWrong
-	w.policy = identities.Policy{RetainScaled: s.Retain, RetainDeleted: s.Retain}
+	w.policy = identities.Policy{RetainScaled: s.Retain, RetainDeleted: s.Retain && !s.Frees}
 	w.build()
 	defer w.end()
 	for w.rest(); w.broken == "" && w.scope.past < len(s.Script); w.rest() {
@@ -436,6 +436,11 @@ func unwant(name string) Event {
 			w.unwant(k, types.NamespacedName{Namespace: "test", Name: name})
 		}
 	}}
+}
+
+// orphan has users delete a StatefulSet without its pods.
+func orphan(name string) Event {
+	return Event{"orphan the pods of " + name, func(w *world) { w.orphan(types.NamespacedName{Namespace: "test", Name: name}) }}
 }
 
 // migrate has a virtual machine move.

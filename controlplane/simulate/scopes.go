@@ -8,7 +8,7 @@ import (
 )
 
 // Scopes returns scripts of two pods, one address and two nodes, or of an application, whose
-// schedules are all run to some depth. Each is there twice. In the first, with a name that ends in "any", everything
+// schedules are all run to some depth. Each is there twice, but for set-orphaned. In the first, with a name that ends in "any", everything
 // deviates at every step. In the second only what writes does, before it writes, which leaves
 // few enough points for two deviations.
 func Scopes() []Scope {
@@ -36,6 +36,10 @@ func Scopes() []Scope {
 			Scope{Name: name + "-any", Settings: settings, Script: script, Stalls: 3, Kills: true, Early: true, goesWrong: goesWrong{Requests: true, Lists: true, Looks: true, Runtimes: true}},
 			Scope{Name: name, Settings: settings, Script: script, Stalls: 2, Who: writers, Kills: true, goesWrong: goesWrong{Requests: true}})
 	}
+	// A pod that ends before a controller hears that it was adopted ends as the former owner's: nothing stands still here.
+	owning.Frees = true
+	out = append(out, Scope{Name: "set-orphaned", Settings: owning, Who: writers, Kills: true, goesWrong: goesWrong{Requests: true},
+		Script: []Event{set("set0", 1, "+1"), orphan("set0"), set("set0", 1, "+1"), remove("set0-0")}})
 	slices.SortFunc(out, func(a, b Scope) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }

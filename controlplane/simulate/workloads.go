@@ -151,6 +151,28 @@ func (w *world) unwant(k kind, key types.NamespacedName) {
 	}
 }
 
+// orphan deletes a StatefulSet and leaves its pods, as a user does with --cascade=orphan.
+func (w *world) orphan(key types.NamespacedName) {
+	s := w.api.objects[statefulSets][key]
+	for _, key := range sortedKeys(w.api.objects[pods]) {
+		if p := w.api.objects[pods][key]; s != nil && metav1.IsControlledBy(p, s) {
+			w.control(p, nil)
+		}
+	}
+	w.unwant(statefulSets, key)
+}
+
+// control gives a pod another controller, or none.
+func (w *world) control(p client.Object, by client.Object) {
+	next := deepCopy(p)
+	next.SetOwnerReferences(nil)
+	if by != nil {
+		next.SetOwnerReferences([]metav1.OwnerReference{controlledBy(by)})
+	}
+	w.note("pod %s (%s) has the controllers %v", p.GetName(), p.GetUID(), next.GetOwnerReferences())
+	w.api.put(pods, client.ObjectKeyFromObject(p), next)
+}
+
 // members are the pods of a controller that aren't over.
 type members struct {
 	live []*corev1.Pod // those that aren't being deleted
@@ -314,8 +336,11 @@ func (w *world) statefulSet(s *appsv1.StatefulSet, get func(types.UID) members, 
 	replicas := int(*s.Spec.Replicas)
 	for i := range replicas {
 		pod := fmt.Sprintf("%s-%d", s.Name, i)
-		if w.api.objects[pods][types.NamespacedName{Namespace: s.Namespace, Name: pod}] == nil {
+		switch p := w.api.objects[pods][types.NamespacedName{Namespace: s.Namespace, Name: pod}]; {
+		case p == nil:
 			can(func() { w.podOf(s, pod, s.Spec.Template, i) })
+		case metav1.GetControllerOfNoCopy(p) == nil && p.GetDeletionTimestamp() == nil:
+			can(func() { w.control(p, s) })
 		}
 	}
 	all := get(s.UID).live
