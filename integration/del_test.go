@@ -29,8 +29,8 @@ func foreign(t *testing.T, s *fixture.Stage) {
 		ip rule add priority 999 lookup 500
 		ip rule add priority 1001 from 10.6.0.0/16 lookup 501
 		ip -6 rule add priority 999 lookup 500
-		ip route add 172.31.0.0/24 via 10.6.0.50 table 500
-		ip -6 route add fd00:31::/64 via fd00:6::50 table 500
+		ip route add 172.31.0.9 via 10.6.0.50 table 500
+		ip -6 route add fd00:31::9 via fd00:6::50 table 500
 		ip neigh add 172.30.0.9 dev veth1 lladdr 02:00:00:00:00:09 nud permanent
 		nft add table inet multihome2
 		nft add table ip multihome
