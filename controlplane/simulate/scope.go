@@ -422,10 +422,10 @@ func app(name string, replicas int32, number string) Event {
 	}}
 }
 
-// set has users want a StatefulSet of so many replicas, with a pool of s0.
-func set(name string, replicas int32, number string) Event {
-	return Event{fmt.Sprintf("%s: %d replicas", name, replicas), func(w *world) {
-		w.set(name, wish{replicas: replicas, number: number, subnet: "s0", reclaim: true, nics: 1})
+// set has users want StatefulSet set0 of so many replicas, with a pool of s0.
+func set(replicas int32, number string) Event {
+	return Event{fmt.Sprintf("set0: %d replicas", replicas), func(w *world) {
+		w.set("set0", wish{replicas: replicas, number: number, subnet: "s0", reclaim: true, nics: 1})
 	}}
 }
 

@@ -19,8 +19,8 @@ func Scopes() []Scope {
 	var out []Scope
 	for name, script := range map[string][]Event{
 		"app-again": {app("app0", 1, "+0"), together(unwant("app0"), app("app0", 1, "+1"))},
-		"set-rises": {set("set0", 1, "+2"), set("set0", 0, "+2"), set("set0", 1, "+2")},
-		"set-again": {set("set0", 1, "+1"), unwant("set0"), set("set0", 1, "+1")},
+		"set-rises": {set(1, "+2"), set(0, "+2"), set(1, "+2")},
+		"set-again": {set(1, "+1"), unwant("set0"), set(1, "+1")},
 		"vm-moves":  {vm("vm0"), migrate("vm0"), restart("vm0")},
 		"handover":  {a, together(remove("a"), b), pass()},
 		"force":     {a, together(force(), b), pass()},
@@ -39,7 +39,7 @@ func Scopes() []Scope {
 	// A pod that ends before a controller hears that it was adopted ends as the former owner's: nothing stands still here.
 	owning.Frees = true
 	out = append(out, Scope{Name: "set-orphaned", Settings: owning, Who: writers, Kills: true, goesWrong: goesWrong{Requests: true},
-		Script: []Event{set("set0", 1, "+1"), orphan("set0"), set("set0", 1, "+1"), remove("set0-0")}})
+		Script: []Event{set(1, "+1"), orphan("set0"), set(1, "+1"), remove("set0-0")}})
 	slices.SortFunc(out, func(a, b Scope) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
