@@ -72,9 +72,6 @@ func (c *Controller) allocate(ctx context.Context, o *Observed, began time.Time)
 		c.mu.Unlock()
 		return c.stepBack(ctx, o, v2beta1.Conflict, why)
 	}
-	if len(granted) > 0 && c.Now().Sub(began) > Fresh {
-		return 0, c.notTaken(granted, decidedLongAgo(o.Claim.Name))
-	}
 	attempt := c.newAttempt()
 	got := make([]*v1alpha1.IPAddress, len(held)+len(granted))
 	err = c.Each(len(got), func(i int) (err error) {
@@ -86,13 +83,14 @@ func (c *Controller) allocate(ctx context.Context, o *Observed, began time.Time)
 		return err
 	})
 	if err != nil {
-		var not []ipam.Grant // if it was made all the same, the cache will say so
+		c.mu.Lock()
 		for i, g := range granted {
-			if got[len(held)+i] == nil {
-				not = append(not, g)
+			if got[len(held)+i] == nil { // if it was made all the same, the cache will say so
+				c.free(g.Key)
 			}
 		}
-		return 0, c.notTaken(not, err)
+		c.mu.Unlock()
+		return 0, err
 	}
 	if len(granted) > 0 && c.Now().Sub(began) > Fresh {
 		if err := c.confirm(ctx, o, got[len(held):]); err != nil {
@@ -123,16 +121,6 @@ func (c *Controller) allocate(ctx context.Context, o *Observed, began time.Time)
 		o.Addresses[a.Name] = a
 	}
 	return 0, nil
-}
-
-// notTaken frees addresses that were granted and not taken, and returns why.
-func (c *Controller) notTaken(granted []ipam.Grant, why error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, g := range granted {
-		c.free(g.Key)
-	}
-	return why
 }
 
 // confirm looks, when the addresses are made that were decided on long ago, whether claims name them: another controller
