@@ -141,7 +141,7 @@ func (c *Controller) confirm(ctx context.Context, o *Observed, made []*v1alpha1.
 	return nil
 }
 
-// namedByAnother reports whether a claim names an address that its own doesn't name.
+// namedByAnother reports whether a claim names an address that its pod's own claim doesn't name.
 func (c *Controller) namedByAnother(a *v1alpha1.IPAddress) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,11 +15,9 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -29,7 +27,6 @@ import (
 	"github.com/multihome/multihome/controlplane/api/v2beta1"
 	"github.com/multihome/multihome/controlplane/identities"
 	"github.com/multihome/multihome/controlplane/pods"
-	"github.com/multihome/multihome/controlplane/testcluster"
 	"github.com/multihome/multihome/pkg/ipam"
 )
 
@@ -497,39 +494,6 @@ func TestReport5(t *testing.T) {
 	b.states("")
 }
 
-// kubevirt makes the kinds of KubeVirt, as far as multihome reads them.
-func (b *bench) kubevirt() {
-	b.Helper()
-	scheme := runtime.NewScheme()
-	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
-		b.Fatal(err)
-	}
-	c, err := client.New(testcluster.Config(b), client.Options{Scheme: scheme})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, kind := range []string{"VirtualMachine", "VirtualMachineInstance"} {
-		one := strings.ToLower(kind)
-		crd := &apiextensionsv1.CustomResourceDefinition{
-			ObjectMeta: metav1.ObjectMeta{Name: one + "s.kubevirt.io"},
-			Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-				Group: "kubevirt.io", Scope: apiextensionsv1.NamespaceScoped,
-				Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind, ListKind: kind + "List", Singular: one, Plural: one + "s"},
-				Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1", Served: true, Storage: true,
-					Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object"}}}},
-			},
-		}
-		if err := c.Create(b.Context(), crd); err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() {
-			if err := c.Delete(context.Background(), crd); err != nil {
-				b.Error(err)
-			}
-		})
-	}
-}
-
 // machine makes an object of KubeVirt.
 func (b *bench) machine(kind, name string) *unstructured.Unstructured {
 	b.Helper()
@@ -560,7 +524,7 @@ func (b *bench) launcher(name string, vmi *unstructured.Unstructured) *corev1.Po
 // them. F00003: it has several NICs.
 func TestMachine(t *testing.T) {
 	b := newBench(t)
-	b.kubevirt()
+	b.KubeVirt()
 	b.Node("node1")
 	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.20")
 	b.Network("net", `,"default_ipv4_ippool":["a"]`)

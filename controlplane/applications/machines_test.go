@@ -3,58 +3,20 @@
 package applications_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/multihome/multihome/controlplane/api/v1alpha1"
 	"github.com/multihome/multihome/controlplane/identities"
-	"github.com/multihome/multihome/controlplane/testcluster"
 	"github.com/multihome/multihome/pkg/ipam"
 )
-
-// kubevirt makes the kinds of KubeVirt, as far as multihome reads them.
-func (b *bench) kubevirt() {
-	b.Helper()
-	scheme := runtime.NewScheme()
-	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
-		b.Fatal(err)
-	}
-	c, err := client.New(testcluster.Config(b), client.Options{Scheme: scheme})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, kind := range []string{identities.VirtualMachine, identities.Instance} {
-		one := strings.ToLower(kind)
-		crd := &apiextensionsv1.CustomResourceDefinition{
-			ObjectMeta: metav1.ObjectMeta{Name: one + "s." + identities.KubeVirt},
-			Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-				Group: identities.KubeVirt, Scope: apiextensionsv1.NamespaceScoped,
-				Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: kind, ListKind: kind + "List", Singular: one, Plural: one + "s"},
-				Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: "v1", Served: true, Storage: true,
-					Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object"}}}},
-			},
-		}
-		if err := c.Create(b.Context(), crd); err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() {
-			if err := c.Delete(context.Background(), crd); err != nil {
-				b.Error(err)
-			}
-		})
-	}
-}
 
 // machine makes an object of KubeVirt of the name vm, of another one if there is one.
 func (b *bench) machine(kind string, of *unstructured.Unstructured) *unstructured.Unstructured {
@@ -108,7 +70,7 @@ func (b *bench) kept(n int) {
 // and with the machine.
 func TestMachine(t *testing.T) {
 	b := newBench(t)
-	b.kubevirt()
+	b.KubeVirt()
 	b.Node("node1")
 	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.12")
@@ -161,7 +123,7 @@ func TestMachine(t *testing.T) {
 // TestInstance: an instance without a virtual machine has a pool of its own.
 func TestInstance(t *testing.T) {
 	b := newBench(t)
-	b.kubevirt()
+	b.KubeVirt()
 	b.Node("node1")
 	b.Network("lan", "")
 	b.subnet("s", "10.6.0.0/16", "10.6.0.10-10.6.0.12")

@@ -3,7 +3,6 @@
 package applications_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
@@ -34,47 +32,13 @@ var clones = schema.GroupVersionKind{Group: "apps.kruise.test", Version: "v1alph
 // kind installs the kind.
 func (b *bench) kind() {
 	b.Helper()
-	scheme := runtime.NewScheme()
-	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
-		b.Fatal(err)
-	}
-	c, err := client.New(testcluster.Config(b), client.Options{Scheme: scheme})
-	if err != nil {
-		b.Fatal(err)
-	}
-	crd := &apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: "clonesets." + clones.Group},
-		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-			Group: clones.Group, Scope: apiextensionsv1.NamespaceScoped,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: clones.Kind, ListKind: "CloneSetList", Singular: "cloneset", Plural: "clonesets"},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{Name: clones.Version, Served: true, Storage: true,
-				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: ptr.To(true),
-					Properties: map[string]apiextensionsv1.JSONSchemaProps{"spec": {Type: "object", XPreserveUnknownFields: ptr.To(true),
-						Properties: map[string]apiextensionsv1.JSONSchemaProps{"replicas": {Type: "integer"}}}}}},
-				Subresources: &apiextensionsv1.CustomResourceSubresources{
-					Status: &apiextensionsv1.CustomResourceSubresourceStatus{},
-					Scale:  &apiextensionsv1.CustomResourceSubresourceScale{SpecReplicasPath: ".spec.replicas", StatusReplicasPath: ".status.replicas"},
-				}}},
-		},
-	}
-	if err := c.Create(b.Context(), crd); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := c.Delete(context.Background(), crd); err != nil {
-			b.Error(err)
-		}
-	})
-	b.Eventually("the kind", func() error {
-		if err := c.Get(b.Context(), client.ObjectKeyFromObject(crd), crd); err != nil {
-			return err
-		}
-		for _, x := range crd.Status.Conditions {
-			if x.Type == apiextensionsv1.Established && x.Status == apiextensionsv1.ConditionTrue {
-				return nil
-			}
-		}
-		return errors.New("it isn't established")
+	open := apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: ptr.To(true)}
+	object, spec := open, open
+	spec.Properties = map[string]apiextensionsv1.JSONSchemaProps{"replicas": {Type: "integer"}}
+	object.Properties = map[string]apiextensionsv1.JSONSchemaProps{"spec": spec}
+	b.Kind(clones, object, &apiextensionsv1.CustomResourceSubresources{
+		Status: &apiextensionsv1.CustomResourceSubresourceStatus{},
+		Scale:  &apiextensionsv1.CustomResourceSubresourceScale{SpecReplicasPath: ".spec.replicas", StatusReplicasPath: ".status.replicas"},
 	})
 }
 

@@ -120,7 +120,7 @@ func (w *world) faults() []action {
 			w.now = w.now.Add(lease)
 			w.note("controller %d leads", w.leader)
 		}})
-	if w.deleted != addresses {
+	if w.deleted != addresses { // see where users delete them, below
 		out = append(out, action{1, func() {
 			w.twoLead = !w.twoLead
 			w.note("all controllers believe that they lead: %v", w.twoLead)

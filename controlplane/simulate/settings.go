@@ -102,7 +102,8 @@ type Settings struct {
 	Deployments, StatefulSets, VirtualMachines, Replicas, Subnets int
 	// Retain: what identities had is kept for them in any case. At random, it is so in some worlds.
 	Retain bool
-	// Frees: they keep it all the same where what a deleted owner's had is free, as no pod ends with it.
+	// Frees: with Retain, what a deleted owner's identities had is free. A schedule in which their pods live on
+	// must keep it all the same.
 	Frees bool
 }
 

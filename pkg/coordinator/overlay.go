@@ -27,11 +27,11 @@ func (b *builder) overlay() error {
 	firstAddrs := b.c.firstAddrs(b.v)
 	for _, s := range b.sides {
 		firstOf := ofFamily(firstAddrs, s.family)
+		var via netip.Addr
 		if far.Type == "bridge" {
-			b.hostRoutes(s, far.Name, pastBridge(firstOf), eth0.MAC)
-		} else {
-			b.hostRoutes(s, far.Name, netip.Addr{}, eth0.MAC)
+			via = pastBridge(firstOf)
 		}
+		b.hostRoutes(s, far.Name, via, eth0.MAC)
 		if len(firstOf) == 0 {
 			continue // the overlay isn't of this family
 		}
