@@ -127,7 +127,7 @@ func (h *handler) uses(ctx context.Context, pool string) ([]ipam.Use, error) {
 	}
 	var out []ipam.Use
 	for _, a := range list.Items {
-		spare := a.Spec.Application != nil && a.Spec.State == v1alpha1.Reserved && a.Spec.Identity == nil && len(a.Spec.Holders) == 0
+		spare := a.Spec.Application != nil && a.IsFree()
 		if addr, err := netip.ParseAddr(a.Spec.Address); err == nil && a.InUse() && !spare {
 			out = append(out, ipam.Use{Addr: addr, By: a.By()})
 		}

@@ -186,7 +186,7 @@ func (o Observed) resize(p *Plan, pool *v2beta1.SpiderIPPool, want ipam.AutoPool
 		if err != nil || a.Spec.State == v1alpha1.Quarantined {
 			continue
 		}
-		members = append(members, ipam.Member{Addr: addr, Free: isFree(a)})
+		members = append(members, ipam.Member{Addr: addr, Free: a.IsFree()})
 		by[addr] = a
 	}
 	grow, giveBack := ipam.Resize(members, size, may)
@@ -209,7 +209,7 @@ func (o Observed) leave(p *Plan, pool *v2beta1.SpiderIPPool) {
 	former := o.App == nil || is.UID != o.App.UID
 	kept := former && pool.Labels[ipam.ReclaimLabel] == "false"
 	for _, a := range addresses {
-		if a.Spec.Application == nil && (kept || !isFree(a)) { // somebody deleted it, and its pod has it all the same
+		if a.Spec.Application == nil && (kept || !a.IsFree()) { // somebody deleted it, and its pod has it all the same
 			p.adopt(a, is)
 		}
 	}
@@ -296,14 +296,9 @@ func everything(addresses []*v1alpha1.IPAddress) *netipx.IPSet {
 	return ipam.Addresses(texts)
 }
 
-// isFree reports whether an address may be given back.
-func isFree(a *v1alpha1.IPAddress) bool {
-	return a.Spec.State == v1alpha1.Reserved && a.Spec.Identity == nil && len(a.Spec.Holders) == 0
-}
-
 // free returns the addresses that may be given back, the highest first.
 func free(addresses []*v1alpha1.IPAddress) []*v1alpha1.IPAddress {
-	out := slices.DeleteFunc(slices.Clone(addresses), func(a *v1alpha1.IPAddress) bool { return !isFree(a) })
+	out := slices.DeleteFunc(slices.Clone(addresses), func(a *v1alpha1.IPAddress) bool { return !a.IsFree() })
 	slices.SortFunc(out, func(a, b *v1alpha1.IPAddress) int { return strings.Compare(b.Name, a.Name) })
 	return out
 }

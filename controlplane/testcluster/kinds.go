@@ -12,13 +12,15 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/multihome/multihome/controlplane/identities"
 )
 
 // KubeVirt makes the kinds of KubeVirt, as far as multihome reads them, until the end of the test.
 func (b *Bench) KubeVirt() {
 	b.Helper()
-	for _, kind := range []string{"VirtualMachine", "VirtualMachineInstance"} {
-		b.Kind(schema.GroupVersionKind{Group: "kubevirt.io", Version: "v1", Kind: kind}, apiextensionsv1.JSONSchemaProps{Type: "object"}, nil)
+	for _, kind := range []string{identities.VirtualMachine, identities.Instance} {
+		b.Kind(schema.GroupVersionKind{Group: identities.KubeVirt, Version: "v1", Kind: kind}, apiextensionsv1.JSONSchemaProps{Type: "object"}, nil)
 	}
 }
 

@@ -11,6 +11,11 @@ const ByPool = "spec.pool"
 // InUse reports whether pods have the address, or it is kept for its owner.
 func (a *IPAddress) InUse() bool { return a.Spec.State != Quarantined }
 
+// IsFree reports whether nobody has the address, and it isn't kept for an identity: an application's pool has it to spare.
+func (a *IPAddress) IsFree() bool {
+	return a.Spec.State == Reserved && a.Spec.Identity == nil && len(a.Spec.Holders) == 0
+}
+
 // HeldBy reports whether a pod, by the UID that CNI sees, holds the address.
 func (a *IPAddress) HeldBy(uid string) bool {
 	return slices.ContainsFunc(a.Spec.Holders, func(h Holder) bool { return h.PodUID == uid })
