@@ -249,7 +249,7 @@ func TestA00016(t *testing.T) {
 	b.waits("p", "no IPv4 address for net1: pool a: 1 of 1 addresses are in use")
 }
 
-// change updates a pool.
+// change updates a pool, and waits until the controller has seen that.
 func (b *bench) change(p *v2beta1.SpiderIPPool, f func()) {
 	b.Helper()
 	b.Eventually("the change of pool "+p.Name, func() error {
@@ -258,6 +258,16 @@ func (b *bench) change(p *v2beta1.SpiderIPPool, f func()) {
 		}
 		f()
 		return b.C.Update(b.Context(), p)
+	})
+	changed := p.Generation
+	b.Eventually("the controller, which hears of the change of pool "+p.Name, func() error {
+		if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(p), p); err != nil {
+			return err
+		}
+		if len(p.Status.Conditions) == 0 || p.Status.Conditions[0].ObservedGeneration < changed {
+			return fmt.Errorf("the change is generation %d, and the conditions are %v", changed, p.Status.Conditions)
+		}
+		return nil
 	})
 }
 
