@@ -438,7 +438,7 @@ func (c *Controller) saidSo(o *Observed, reason, message string) bool {
 // observe reads what is known about a name: from the cache, or from the API server. Which
 // objects there are to read, the cache says in both cases.
 func (c *Controller) observe(ctx context.Context, from client.Reader, key types.NamespacedName) (Observed, error) {
-	o := Observed{Key: key, Addresses: map[string]*v1alpha1.IPAddress{}, Nodes: map[string]Node{}}
+	o := Observed{Key: key, Addresses: map[string]*v1alpha1.IPAddress{}, Migrates: map[string]bool{}, Nodes: map[string]Node{}}
 	claim, err := get(ctx, from, key, &v2beta1.SpiderEndpoint{})
 	if err != nil {
 		return o, err
@@ -570,6 +570,23 @@ func (c *Controller) observeAddresses(ctx context.Context, from client.Reader, o
 				nodes[h.Node] = true
 			}
 		}
+	}
+	return c.observeMigration(ctx, o)
+}
+
+// observeMigration looks whether the holders of the addresses that the claim names, and its pod doesn't hold, are
+// of the pod's instance of a virtual machine.
+func (c *Controller) observeMigration(ctx context.Context, o *Observed) error {
+	for name := range Named(o.Claim) {
+		a := o.Addresses[name]
+		if o.Pod == nil || a == nil || a.HeldBy(o.Claim.Spec.PodUID) || !shared(a) {
+			continue
+		}
+		is, err := c.migrates(ctx, o.Pod, a.Spec.Holders[0])
+		if err != nil {
+			return err
+		}
+		o.Migrates[name] = is
 	}
 	return nil
 }

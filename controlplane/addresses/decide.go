@@ -36,6 +36,8 @@ type Observed struct {
 	// Addresses are those that pods of this name hold, or that the claim or a node names as
 	// theirs, by name.
 	Addresses map[string]*v1alpha1.IPAddress
+	// Migrates has those whose holder lives, and is a pod of the same instance of a virtual machine.
+	Migrates map[string]bool
 	// Lost are IPAddresses that somebody deleted who had no right to.
 	Lost []*v1alpha1.IPAddress
 	// Nodes are those of the pod, of the claim and of the holders.
@@ -429,7 +431,7 @@ func (o Observed) keep() Step {
 		if a == nil {
 			return Step{Kind: CreateAddress, Address: named[name]}
 		}
-		if joined := join(c, a, named[name].Spec.Holders[0]); joined != nil {
+		if joined := join(c, a, named[name].Spec.Holders[0], o.Migrates[name]); joined != nil {
 			return Step{Kind: UpdateAddress, Address: joined}
 		}
 		if !a.HeldBy(c.Spec.PodUID) {

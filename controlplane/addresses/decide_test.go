@@ -136,6 +136,11 @@ func identical(addr, kind string, holders int) func(*seen) {
 	}
 }
 
+// migrating says that the address's holder is of the pod's instance.
+func migrating(addr string) func(*seen) {
+	return func(o *seen) { o.Migrates = map[string]bool{addr: true} }
+}
+
 func others(addr string) func(*seen) {
 	return func(o *seen) { o.Addresses[addr] = address(addr, "other", "another") }
 }
@@ -226,10 +231,11 @@ func TestDecide(t *testing.T) {
 		{"its IPAddress is missing", observed(pod("1"), claim("1", has("10.1.0.5"))), "create address 10.1.0.5"},
 		{"its IPAddress was made anew for its application's pool", observed(pod("1"), claim("1", has("10.1.0.5")), spare("10.1.0.5")), "update address 10.1.0.5"},
 		{"its address is another pod's", observed(pod("1"), claim("1", has("10.1.0.5")), others("10.1.0.5")), "tell Conflict"},
-		{"it is the other pod's of its virtual machine", observed(pod("1"), claim("1", has("10.1.0.5"), of("VirtualMachine")), identical("10.1.0.5", "VirtualMachine", 1)), "update address 10.1.0.5"},
-		{"two other pods of its virtual machine have it", observed(pod("1"), claim("1", has("10.1.0.5"), of("VirtualMachine")), identical("10.1.0.5", "VirtualMachine", 2)), "tell Conflict"},
+		{"it is the other pod's of its virtual machine", observed(pod("1"), claim("1", has("10.1.0.5"), of("VirtualMachine")), identical("10.1.0.5", "VirtualMachine", 1), migrating("10.1.0.5")), "update address 10.1.0.5"},
+		{"it is that of a pod of another instance of its virtual machine", observed(pod("1"), claim("1", has("10.1.0.5"), of("VirtualMachine")), identical("10.1.0.5", "VirtualMachine", 1)), "tell Conflict"},
+		{"two other pods of its virtual machine have it", observed(pod("1"), claim("1", has("10.1.0.5"), of("VirtualMachine")), identical("10.1.0.5", "VirtualMachine", 2), migrating("10.1.0.5")), "tell Conflict"},
 		{"it is another pod's of the ordinal", observed(pod("1"), claim("1", has("10.1.0.5"), of("StatefulSet")), identical("10.1.0.5", "StatefulSet", 1)), "tell Conflict"},
-		{"it is a virtual machine's, the pod isn't", observed(pod("1"), claim("1", has("10.1.0.5")), identical("10.1.0.5", "VirtualMachine", 1)), "tell Conflict"},
+		{"it is a virtual machine's, the pod isn't", observed(pod("1"), claim("1", has("10.1.0.5")), identical("10.1.0.5", "VirtualMachine", 1), migrating("10.1.0.5")), "tell Conflict"},
 		{"it is kept for the pod, which has it", observed(pod("1"), claim("1", has("10.1.0.5"), of("StatefulSet")), identical("10.1.0.5", "StatefulSet", 0)), "update address 10.1.0.5"},
 		{"an address too many", observed(pod("1"), claim("1", has("10.1.0.5")), held("10.1.0.5", "1"), held("10.1.0.6", "1")), "give back 10.1.0.6"},
 		{"which a sandbox has", observed(pod("1"), claim("1", has("10.1.0.5")), held("10.1.0.5", "1"), held("10.1.0.6", "1"), sandbox("1", "10.1.0.6")), "nothing"},

@@ -54,13 +54,14 @@ func (o Observed) adopted() Step {
 }
 
 // join returns an address as it is with the claim's pod as one more holder, if the claim says
-// that the pod has it; nil: another pod has it, or the pod is its holder. The two pods of one
-// virtual machine may have one address, nobody else. One without a holder was deleted by somebody, and
-// made anew for its application's pool.
-func join(c *v2beta1.SpiderEndpoint, a *v1alpha1.IPAddress, h v1alpha1.Holder) *v1alpha1.IPAddress {
+// that the pod has it; nil: another pod has it, or the pod is its holder. The two pods of a live
+// migration may have one address, nobody else: a former instance's pod may be told late what it had, and
+// its successor has it now. One without a holder was deleted by somebody, and made anew for its
+// application's pool.
+func join(c *v2beta1.SpiderEndpoint, a *v1alpha1.IPAddress, h v1alpha1.Holder, migrates bool) *v1alpha1.IPAddress {
 	id := identity(c, h.Interface)
 	anew := len(a.Spec.Holders) == 0 && a.Spec.Identity == nil
-	if a.HeldBy(h.PodUID) || !anew && !ours(id, a) || a.Spec.State == v1alpha1.Quarantined || len(a.Spec.Holders) > 0 && !shared(a) {
+	if a.HeldBy(h.PodUID) || !anew && !ours(id, a) || a.Spec.State == v1alpha1.Quarantined || len(a.Spec.Holders) > 0 && !(shared(a) && migrates) {
 		return nil
 	}
 	return claimed(a, id, h)
@@ -71,7 +72,7 @@ func ours(id *v1alpha1.Owner, a *v1alpha1.IPAddress) bool {
 	return identities.Same(id, a.Spec.Identity) && id.Interface == a.Spec.Identity.Interface
 }
 
-// shared reports whether one more pod may have an address that a pod has.
+// shared reports whether one more pod may have an address that a pod has, if it's of the same instance.
 func shared(a *v1alpha1.IPAddress) bool {
 	return a.Spec.Identity != nil && a.Spec.Identity.Kind == identities.VirtualMachine && len(a.Spec.Holders) == 1
 }

@@ -168,7 +168,7 @@ func TestSeeds(t *testing.T) {
 	for _, text := range []string{
 		"small:113", "small:303", "small:432", "small:569", "small:891", "small:1231", "middle:0", "middle:1001050",
 		"owning:2504", "owning:10126", "sharing:10276", "sharing:50856", "sharing:1000603",
-		"small:182", "small:215", "small:586", "small:899", "middle:24", "middle:218", "sharing:23", "owning:1000270", "owning:1000503",
+		"small:182", "small:215", "small:586", "small:899", "middle:24", "middle:218", "sharing:23", "owning:1000270", "owning:1000503", "owning:16004523",
 		"set-rises-any:16/3", "set-rises-any:181/3", "vm-moves-any:171/3", "vm-moves-any:174/3",
 	} {
 		if r := schedule(t, text, false); r.Broken != "" {
