@@ -207,24 +207,28 @@ func (c *Controller) apply(o *Observed, needs []ipam.Need) ([]ipam.Grant, []ipam
 	lacks := c.serve(o.Key)
 	got := c.granted[o.Key].got
 	delete(c.granted, o.Key)
-	return got, lacks[uid]
+	return got, lacks
 }
 
-// serve gives the line what is free, and wakes those who got something, but for one.
-func (c *Controller) serve(except types.NamespacedName) map[string][]ipam.Lack {
+// serve gives the line what is free, and wakes those who got something, but for one. It says what that one lacks.
+func (c *Controller) serve(except types.NamespacedName) []ipam.Lack {
 	line := make([]ipam.Applicant, 0, len(c.line))
 	for _, a := range c.line {
 		line = append(line, a)
 	}
-	granted, lacks := c.ledger.Allocate(c.Now(), line)
-	for _, key := range slices.SortedFunc(maps.Keys(c.line), compareNames) {
-		a := c.line[key]
-		if got := granted[a.ID]; got != nil {
-			c.granted[key] = grants{a.ID, got}
-			delete(c.line, key)
-			if key != except {
-				c.Wake(key)
-			}
+	granted, lacks := c.ledger.Allocate(c.Now(), line, c.line[except].ID)
+	got := map[types.NamespacedName]ipam.Applicant{}
+	for key, a := range c.line {
+		if granted[a.ID] != nil {
+			got[key] = a
+		}
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(got), compareNames) {
+		id := got[key].ID
+		c.granted[key] = grants{id, granted[id]}
+		delete(c.line, key)
+		if key != except {
+			c.Wake(key)
 		}
 	}
 	return lacks

@@ -208,9 +208,9 @@ func TestKept(t *testing.T) {
 		l.Clear(k, ipam.Promise)
 	}
 	take := func(id, pool string) string {
-		granted, lacks := l.Allocate(start, []ipam.Applicant{applicant(id, 1, pool)})
-		if len(lacks[id]) > 0 {
-			return lacks[id][0].Message
+		granted, lacks := l.Allocate(start, []ipam.Applicant{applicant(id, 1, pool)}, id)
+		if len(lacks) > 0 {
+			return lacks[0].Message
 		}
 		return granted[id][0].Key.Addr.String()
 	}

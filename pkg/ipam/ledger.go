@@ -450,9 +450,9 @@ type Lack struct {
 // Allocate decides who of a line gets addresses: the oldest first, each all of its addresses
 // or none. It marks what it grants as promised. now is the time by which patience is
 // measured. Whoever lacks something is passed over; after Patience it keeps younger ones from
-// what its other pools have.
-func (l *Ledger) Allocate(now time.Time, line []Applicant) (map[string][]Grant, map[string][]Lack) {
-	granted, lacks := map[string][]Grant{}, map[string][]Lack{}
+// what its other pools have. It says what one of them lacks, about.
+func (l *Ledger) Allocate(now time.Time, line []Applicant, about string) (granted map[string][]Grant, lacks []Lack) {
+	granted = map[string][]Grant{}
 	line = slices.Clone(line)
 	slices.SortFunc(line, func(a, b Applicant) int {
 		if c := a.Since.Compare(b.Since); c != 0 {
@@ -462,20 +462,28 @@ func (l *Ledger) Allocate(now time.Time, line []Applicant) (map[string][]Grant, 
 	})
 	var kept []Grant
 	for _, a := range line {
+		first, before := l.since[a.ID]
+		if !before {
+			first = now
+			l.since[a.ID] = now
+		}
+		patient := now.Sub(first) < Patience
+		if patient && a.ID != about && slices.ContainsFunc(a.Needs, l.nothing) {
+			continue
+		}
 		got, lack := l.take(a)
-		if len(lack) == 0 {
+		switch {
+		case len(lack) == 0:
 			granted[a.ID] = got
 			delete(l.since, a.ID)
-			continue
-		}
-		lacks[a.ID] = lack
-		if first, before := l.since[a.ID]; !before {
-			l.since[a.ID] = now
-		} else if now.Sub(first) >= Patience {
+		case patient:
+			l.undo(got)
+		default:
 			kept = append(kept, got...)
-			continue
 		}
-		l.undo(got)
+		if a.ID == about {
+			lacks = lack
+		}
 	}
 	l.undo(kept)
 	return granted, lacks
@@ -497,6 +505,14 @@ func (l *Ledger) take(a Applicant) ([]Grant, []Lack) {
 		got = append(got, g)
 	}
 	return got, lack
+}
+
+// nothing reports whether no pool of a need has an address at all.
+func (l *Ledger) nothing(n Need) bool {
+	return !slices.ContainsFunc(n.Pools, func(pool string) bool {
+		s, o := l.pools[pool], l.owned[pool]
+		return s != nil && s.used < s.total || o != nil && o.kept > 0
+	})
 }
 
 func (l *Ledger) one(n Need) (Grant, bool) {

@@ -256,7 +256,7 @@ func TestGivenAddresses(t *testing.T) {
 	ask := func(of ...string) string {
 		n++
 		id := fmt.Sprint(n)
-		granted, lacks := l.Allocate(time.Unix(0, 0), []Applicant{{ID: id, Since: time.Unix(int64(n), 0), Needs: []Need{{Interface: "net1", Pools: []string{"a"}, Addresses: addrs(of...)}}}})
+		granted, lacks := l.Allocate(time.Unix(0, 0), []Applicant{{ID: id, Since: time.Unix(int64(n), 0), Needs: []Need{{Interface: "net1", Pools: []string{"a"}, Addresses: addrs(of...)}}}}, id)
 		if len(lacks) > 0 {
 			return "none"
 		}
@@ -289,8 +289,8 @@ func TestGivenAddresses(t *testing.T) {
 	for range 3 {
 		_, lacks := l.Allocate(time.Unix(0, 0), []Applicant{
 			{ID: "old", Needs: []Need{{Interface: "net1", Pools: []string{"a"}, Addresses: addrs("10.0.0.2")}, {Interface: "net2", Pools: []string{"none"}}}},
-		})
-		if len(lacks["old"]) != 1 {
+		}, "old")
+		if len(lacks) != 1 {
 			t.Fatalf("lacks %v", lacks)
 		}
 	}
