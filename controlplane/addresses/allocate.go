@@ -47,15 +47,15 @@ func (c *Controller) allocate(ctx context.Context, o *Observed, began time.Time)
 		return 0, err
 	}
 	defer leave()
-	kept, rest, reason, why, err := c.inherit(ctx, o, rest) // after the wait, in which another pod of the identity may have got some
+	kept, err := c.inherit(ctx, o, rest) // after the wait, in which another pod of the identity may have got some
 	if err != nil {
 		return 0, err
 	}
-	if why != "" {
-		return c.stepBack(ctx, o, reason, why)
+	if kept.Why != "" {
+		return c.stepBack(ctx, o, kept.Reason, kept.Why)
 	}
-	held = append(held, kept...)
-	granted, lack := c.apply(o, rest)
+	held = append(held, kept.Take...)
+	granted, lack := c.apply(o, kept.Rest)
 	if len(lack) > 0 {
 		if err := c.undo(ctx, o); err != nil {
 			return 0, err

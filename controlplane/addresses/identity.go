@@ -103,8 +103,8 @@ type inheritance struct {
 	Take   []*v1alpha1.IPAddress // as they are to be
 	GiveUp []*v1alpha1.IPAddress // nobody holds them, and the pod can't have them any more
 	Rest   []ipam.Need           // what is to be allocated
-	Wait   string                // why the pod has to wait
-	NoPool string                // why there is no pool for what is to be allocated
+	Why    string                // why the pod gets nothing; "": it does
+	Reason string                // the condition's, if it gets nothing
 }
 
 // inherited decides what a claim does about the addresses of its identity, which are sorted. If there
@@ -148,7 +148,7 @@ func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) 
 		}
 		if i < 0 {
 			if len(n.Pools) == 0 && n.Keep != nil {
-				return inheritance{NoPool: n.Keep.Why}
+				return inheritance{Why: n.Keep.Why, Reason: noPool}
 			}
 			out.Rest = append(out.Rest, n)
 			continue
@@ -159,9 +159,9 @@ func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) 
 		case a.HeldBy(c.Spec.PodUID):
 			out.Take = append(out.Take, a.IPAddress)
 		case len(a.Spec.Holders) > 0 && (!shared(a.IPAddress) || !a.Migrates):
-			out.Wait = fmt.Sprintf("address %s of %s %s/%s is kept for this pod, and still belongs to %s: it waits until that node says that it isn't in use there",
+			why := fmt.Sprintf("address %s of %s %s/%s is kept for this pod, and still belongs to %s: it waits until that node says that it isn't in use there",
 				a.Spec.Address, id.Kind, id.Namespace, id.Name, holders(a.IPAddress))
-			return inheritance{Wait: out.Wait}
+			return inheritance{Why: why, Reason: v2beta1.Waiting}
 		default:
 			out.Take = append(out.Take, claimed(a.IPAddress, id, holder(c, n.Interface)))
 		}
@@ -175,19 +175,33 @@ func inherited(c *v2beta1.SpiderEndpoint, needs []ipam.Need, all []keptAddress) 
 	return out
 }
 
-// inherit finds the addresses that are kept for a claim's identity. It returns those that the
-// pod gets, as they are to be, what it needs besides, and why it has to wait, with the reason for
-// the condition. Which addresses there are the cache says, and what this controller wrote, and what
+// inherit decides what a claim does about the addresses that are kept for its identity, and takes from it those that
+// the pod can't have any more. Which addresses there are the cache says, and what this controller wrote, and what
 // they are the API server.
-func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need) (take []*v1alpha1.IPAddress, rest []ipam.Need, reason, why string, err error) {
-	id := o.Claim.Spec.Identity
-	if id == nil || len(needs) == 0 {
-		return nil, needs, "", "", nil
+func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need) (inheritance, error) {
+	if o.Claim.Spec.Identity == nil || len(needs) == 0 {
+		return inheritance{Rest: needs}, nil
 	}
+	all, err := c.keptFor(ctx, o)
+	if err != nil {
+		return inheritance{}, err
+	}
+	plan := inherited(o.Claim, needs, all)
+	for _, a := range plan.GiveUp {
+		if err := c.giveUp(ctx, a); err != nil {
+			return inheritance{}, err
+		}
+	}
+	return plan, nil
+}
+
+// keptFor returns the addresses that are kept for a claim's identity, sorted.
+func (c *Controller) keptFor(ctx context.Context, o *Observed) ([]keptAddress, error) {
+	id := o.Claim.Spec.Identity
 	names := c.givenTo(id) // before the cache is asked, which may have them a moment later
 	var list v1alpha1.IPAddressList
 	if err := c.Cache.List(ctx, &list, client.MatchingFields{identities.ByOwner: identities.KeyOf(id).String()}); err != nil {
-		return nil, nil, "", "", err
+		return nil, err
 	}
 	for i := range list.Items {
 		if a := &list.Items[i]; identities.Same(id, a.Spec.Identity) && !slices.Contains(names, a.Name) {
@@ -198,7 +212,7 @@ func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need
 	for _, name := range names {
 		a, err := get(ctx, c.Live, client.ObjectKey{Name: name}, &v1alpha1.IPAddress{})
 		if err != nil {
-			return nil, nil, "", "", err
+			return nil, err
 		}
 		if a == nil || !identities.Same(id, a.Spec.Identity) {
 			c.mu.Lock()
@@ -210,28 +224,19 @@ func (c *Controller) inherit(ctx context.Context, o *Observed, needs []ipam.Need
 		if identities.Another(a.Spec.Identity.UID, id.UID) {
 			policy, err := identities.ReadPolicy(ctx, c.Live, a.Spec.Pool)
 			if err != nil {
-				return nil, nil, "", "", err
+				return nil, err
 			}
 			k.Retained = policy.RetainDeleted
 		}
 		if shared(a) {
 			if k.Migrates, err = c.migrates(ctx, o.Pod, a.Spec.Holders[0]); err != nil {
-				return nil, nil, "", "", err
+				return nil, err
 			}
 		}
 		all = append(all, k)
 	}
 	slices.SortFunc(all, func(a, b keptAddress) int { return keyOf(a.IPAddress).Compare(keyOf(b.IPAddress)) })
-	plan := inherited(o.Claim, needs, all)
-	for _, a := range plan.GiveUp {
-		if err := c.giveUp(ctx, a); err != nil {
-			return nil, nil, "", "", err
-		}
-	}
-	if plan.NoPool != "" {
-		return nil, nil, noPool, plan.NoPool, nil
-	}
-	return plan.Take, plan.Rest, v2beta1.Waiting, plan.Wait, nil
+	return all, nil
 }
 
 // moved reports whether an address isn't of its pool's subnet and network any more.

@@ -80,28 +80,28 @@ func TestInherited(t *testing.T) {
 		{"two NICs", web, []ipam.Need{need("net1", false, "a"), need("net2", false, "a")}, []keptAddress{kept(web, x, "a", "net2"), kept(web, y, "a", "net1")}, "take 10.1.0.5 of 9, take 10.1.0.6 of 9"},
 		{"an address that it names", web, []ipam.Need{{Interface: "net1", Pools: []string{"a"}, Addresses: []netip.Addr{netip.MustParseAddr(y)}}},
 			[]keptAddress{kept(web, x, "a", "net1"), kept(web, y, "a", "net1")}, "take 10.1.0.6 of 9, give up 10.1.0.5"},
-		{"its former pod holds it", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", heldBy("2"))}, "wait " + fmt.Sprintf(waits, "StatefulSet ns/web")},
+		{"its former pod holds it", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", heldBy("2"))}, "Waiting: " + fmt.Sprintf(waits, "StatefulSet ns/web")},
 		{"its former pod holds one of two", web, []ipam.Need{need("net1", false, "a"), need("net2", false, "a")},
-			[]keptAddress{kept(web, x, "a", "net1", heldBy("2")), kept(web, y, "a", "net2")}, "wait " + fmt.Sprintf(waits, "StatefulSet ns/web")},
+			[]keptAddress{kept(web, x, "a", "net1", heldBy("2")), kept(web, y, "a", "net2")}, "Waiting: " + fmt.Sprintf(waits, "StatefulSet ns/web")},
 		{"an earlier attempt took it", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1"), kept(web, y, "a", "net1", heldBy("9"))}, "take 10.1.0.6 of 9, give up 10.1.0.5"},
 		{"of a former StatefulSet", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", former)}, "rest net1 4, give up 10.1.0.5"},
 		{"of a former StatefulSet, retained", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", former, retained)}, "take 10.1.0.5 of 9"},
-		{"of a former StatefulSet, held", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", former, heldBy("2"))}, "wait " + fmt.Sprintf(waits, "StatefulSet ns/web")},
+		{"of a former StatefulSet, held", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", former, heldBy("2"))}, "Waiting: " + fmt.Sprintf(waits, "StatefulSet ns/web")},
 		{"of an owner that isn't known", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", unknown)}, "take 10.1.0.5 of 9"},
 		{"in quarantine", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", confined)}, "rest net1 4"},
 		{"a machine's", vm, []ipam.Need{v4}, []keptAddress{kept(vm, x, "a", "net1")}, "take 10.1.0.5 of 9"},
 		{"a machine's that migrates", vm, []ipam.Need{v4}, []keptAddress{kept(vm, x, "a", "net1", heldBy("2"), migrates)}, "take 10.1.0.5 of 2 9"},
-		{"a machine's that starts again", vm, []ipam.Need{v4}, []keptAddress{kept(vm, x, "a", "net1", heldBy("2"))}, "wait " + fmt.Sprintf(waits, "VirtualMachine ns/vm")},
-		{"a machine's with two pods", vm, []ipam.Need{v4}, []keptAddress{kept(vm, x, "a", "net1", heldBy("2", "3"), migrates)}, "wait " + fmt.Sprintf(waits, "VirtualMachine ns/vm")},
+		{"a machine's that starts again", vm, []ipam.Need{v4}, []keptAddress{kept(vm, x, "a", "net1", heldBy("2"))}, "Waiting: " + fmt.Sprintf(waits, "VirtualMachine ns/vm")},
+		{"a machine's with two pods", vm, []ipam.Need{v4}, []keptAddress{kept(vm, x, "a", "net1", heldBy("2", "3"), migrates)}, "Waiting: " + fmt.Sprintf(waits, "VirtualMachine ns/vm")},
 		{"a machine's that migrates, besides a free one", vm, []ipam.Need{v4}, []keptAddress{kept(vm, x, "a", "net1"), kept(vm, y, "b", "net1", heldBy("2"), migrates)},
 			"take 10.1.0.6 of 2 9, give up 10.1.0.5"},
-		{"a StatefulSet's pod doesn't share", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", heldBy("2"), migrates)}, "wait " + fmt.Sprintf(waits, "StatefulSet ns/web")},
+		{"a StatefulSet's pod doesn't share", web, []ipam.Need{v4}, []keptAddress{kept(web, x, "a", "net1", heldBy("2"), migrates)}, "Waiting: " + fmt.Sprintf(waits, "StatefulSet ns/web")},
 		{"of a disabled pool", web, []ipam.Need{keeps(need("net1", false), "c")}, []keptAddress{kept(web, x, "c", "net1")}, "take 10.1.0.5 of 9"},
 		{"of a disabled pool, beside others", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1")}, "take 10.1.0.5 of 9"},
 		{"of a disabled pool, and an earlier attempt took it", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1", heldBy("9"))}, "take 10.1.0.5 of 9"},
-		{"of a disabled pool, held", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1", heldBy("2"))}, "wait " + fmt.Sprintf(waits, "StatefulSet ns/web")},
+		{"of a disabled pool, held", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1", heldBy("2"))}, "Waiting: " + fmt.Sprintf(waits, "StatefulSet ns/web")},
 		{"of a disabled pool, of a former StatefulSet", web, []ipam.Need{keeps(v4, "c", "a", "b")}, []keptAddress{kept(web, x, "c", "net1", former)}, "rest net1 4 of a b, give up 10.1.0.5"},
-		{"none of a disabled pool, and there is no other one", web, []ipam.Need{keeps(need("net1", false), "c")}, []keptAddress{kept(web, x, "d", "net1")}, "no pool: there is none"},
+		{"none of a disabled pool, and there is no other one", web, []ipam.Need{keeps(need("net1", false), "c")}, []keptAddress{kept(web, x, "d", "net1")}, "NoPool: there is none"},
 		{"of a disabled pool: the other family beside it", web, []ipam.Need{keeps(v4, "c", "a"), keeps(need("net1", true, "t"), "v", "s")}, []keptAddress{kept(web, x, "c", "net1")},
 			"take 10.1.0.5 of 9, rest net1 6 of s"},
 		{"none of a disabled pool: both as for others", web, []ipam.Need{keeps(v4, "c", "a"), keeps(need("net1", true, "t"), "v", "s")}, nil, "rest net1 4 of a b, rest net1 6 of t"},
@@ -134,14 +134,11 @@ func TestInherited(t *testing.T) {
 			for _, a := range plan.GiveUp {
 				got = append(got, "give up "+a.Spec.Address)
 			}
-			if plan.NoPool != "" {
-				got = append(got, "no pool: "+plan.NoPool)
-			}
-			if plan.Wait != "" {
-				got = append(got, "wait "+plan.Wait)
+			if plan.Why != "" {
+				got = append(got, plan.Reason+": "+plan.Why)
 			}
 			text := strings.Join(got, ", ")
-			if text != c.want && (!strings.HasPrefix(c.want, "wait") || !strings.HasPrefix(text, c.want)) {
+			if text != c.want && (!strings.HasPrefix(c.want, "Waiting") || !strings.HasPrefix(text, c.want)) {
 				t.Errorf("got %s\nwant %s", text, c.want)
 			}
 		})
