@@ -70,6 +70,10 @@ func TestSelection(t *testing.T) {
 		{name: "A00006: the namespace's pool, not a default one", namespace: map[string]string{ipam.DefaultIPv4Annotation: `["b"]`},
 			pools: map[string]ipam.PoolSpec{"a": v4(1, "10.1.0.5", func(s *ipam.PoolSpec) { s.Default = ptr.To(true) }), "b": v4(2, "10.2.0.5")}, want: "net1 10.2.0.5/16"},
 		{name: "A00006: a default pool", pools: affine(func(s *ipam.PoolSpec) { s.Default = ptr.To(true) }), want: "net1 10.1.0.5/16"},
+		{name: "A00006: a default pool of the other family, for another network", want: "net1 10.1.0.5/16", pools: map[string]ipam.PoolSpec{
+			"a": v4(1, "10.1.0.5", func(s *ipam.PoolSpec) { s.Default, s.MultusName = ptr.To(true), []string{"NAMESPACE/net"} }),
+			"b": v6(2, "fd00:2::5", func(s *ipam.PoolSpec) { s.Default, s.MultusName = ptr.To(true), []string{"NAMESPACE/other"} }),
+		}},
 		{name: "A00006: no pool is a default one", pools: abc, waits: "no pool for net1"},
 		{name: "A00007: a pattern of the namespace's annotation", pools: map[string]ipam.PoolSpec{"x-1": v4(1, "10.1.0.5"), "y-1": v4(2, "10.2.0.5")},
 			namespace: map[string]string{ipam.DefaultIPv4Annotation: `["y-*"]`}, want: "net1 10.2.0.5/16"},

@@ -50,7 +50,10 @@ func poolsOf(list []v2beta1.SpiderIPPool, subnets []v2beta1.SpiderSubnet, reserv
 	out.standing = ipam.Usable(usable, parents, kept)
 	stocks := ipam.Stocks(usable, parents, kept, out.standing)
 	for _, p := range all {
-		view := ipam.PoolView{Name: p.Name, Spec: p.Spec, Reason: out.standing[p.Name].Reason, Disabled: out.standing[p.Name].State == ipam.Disabled, Auto: p.Auto}
+		standing := out.standing[p.Name]
+		view := ipam.PoolView{
+			Name: p.Name, Spec: p.Spec, Reason: standing.Reason, Disabled: standing.State == ipam.Disabled, Deleting: standing.State == ipam.Deleting, Auto: p.Auto,
+		}
 		if p.Auto != nil {
 			out.auto[p.Name] = p.Auto
 			view.Spec.IPs = nil // which it has, its IPAddresses say

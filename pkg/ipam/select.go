@@ -18,6 +18,7 @@ type PoolView struct {
 	Reason string // of its Standing: why it hands out nothing to anybody, "" if it does
 	// Disabled says that spec.disable is all of Reason: who has addresses of it keeps them.
 	Disabled bool
+	Deleting bool // it is there until its last address is back
 	Auto     *AutoPool
 }
 
@@ -111,7 +112,8 @@ type Rejection struct {
 // words.
 //
 // A NIC that names pools of one family wants only that one. One that names none wants the
-// families of which there are pools with default: true.
+// families of which there are pools with default: true for it: those for other pods, nodes and
+// networks don't count, nor those that are being deleted, unless there are no others.
 //
 // Both addresses of a NIC come from one network (spec.network or spec.vlan): the first one, in
 // the order of the IPv4 pools, in which there are pools of both families. Pools of other
@@ -131,12 +133,12 @@ func Candidates(n NIC, pools Pools, at Place) ([]Need, []Rejection) {
 	var rejected []Rejection
 	found, all := map[bool][]*candidate{}, map[bool][]*candidate{}
 	disabled := false
+	wanted := at.families(n, pools)
 	for _, ipv6 := range []bool{false, true} {
-		named, wanted := n.named(pools, ipv6, &rejected)
-		if !wanted {
+		if !wanted[ipv6] {
 			continue
 		}
-		for _, p := range named {
+		for _, p := range n.named(pools, ipv6, &rejected) {
 			reason := at.refuses(n, p, ipv6)
 			if reason != "" {
 				rejected = append(rejected, Rejection{ipv6, p.Name, reason})
@@ -244,15 +246,38 @@ func (p Pools) ofSubnet(subnet string, ipv6 bool, nic string, at Place) (name, r
 	return "", fmt.Sprintf("the pool of %s from it isn't there yet: if it doesn't come, the events of %s say why", at.Application, at.Application)
 }
 
-// named returns the pools of a family that a NIC names, and whether it wants that family.
-func (n NIC) named(pools Pools, ipv6 bool, rejected *[]Rejection) (out []*candidate, wanted bool) {
+// families returns which families a NIC wants.
+func (at Place) families(n NIC, pools Pools) map[bool]bool {
+	if !n.DefaultPools {
+		return map[bool]bool{false: len(n.IPv4Pools) > 0, true: len(n.IPv6Pools) > 0}
+	}
+	its, all := map[bool]bool{}, map[bool]bool{}
+	for _, p := range pools.inOrder {
+		if !p.isDefault() {
+			continue
+		}
+		all[p.isIPv6()] = true
+		if p.Auto == nil && !p.Deleting && at.isBeyond(n, p) == "" {
+			its[p.isIPv6()] = true
+		}
+	}
+	if len(its) == 0 {
+		return all
+	}
+	return its
+}
+
+func (c *candidate) isDefault() bool { return c.Spec.Default != nil && *c.Spec.Default }
+
+// named returns the pools of a family that a NIC names.
+func (n NIC) named(pools Pools, ipv6 bool, rejected *[]Rejection) (out []*candidate) {
 	if n.DefaultPools {
 		for _, p := range pools.inOrder {
-			if p.Spec.Default != nil && *p.Spec.Default && p.isIPv6() == ipv6 {
+			if p.isDefault() && p.isIPv6() == ipv6 {
 				out = append(out, p)
 			}
 		}
-		return out, len(out) > 0
+		return out
 	}
 	list := n.IPv4Pools
 	if ipv6 {
@@ -275,7 +300,7 @@ func (n NIC) named(pools Pools, ipv6 bool, rejected *[]Rejection) (out []*candid
 			seen[p.Name] = true
 		}
 	}
-	return out, len(list) > 0
+	return out
 }
 
 // matching returns the pool of a name, of any family, or those of a pattern and a family.
@@ -312,6 +337,12 @@ func (at Place) refuses(n NIC, p *candidate, ipv6 bool) string {
 	case p.isIPv6() != ipv6:
 		return fmt.Sprintf("its subnet %s isn't %s", spec.Subnet, familyName(ipv6))
 	}
+	return at.isBeyond(n, p)
+}
+
+// isBeyond says which condition of a pool a NIC doesn't meet, "" if it meets all.
+func (at Place) isBeyond(n NIC, p *candidate) string {
+	spec := p.Spec
 	for _, reason := range []string{
 		byNameOr("node", at.Pod.NodeName, spec.NodeName, spec.NodeAffinity, at.NodeLabels),
 		byNameOr("namespace", at.Pod.Namespace, spec.NamespaceName, spec.NamespaceAffinity, at.NamespaceLabels),

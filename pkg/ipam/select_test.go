@@ -37,7 +37,7 @@ func standing(change func(*ipam.Pool)) func(*ipam.PoolView) {
 		p.Spec.IPs = []string{"10.6.0.1"}
 		change(&p)
 		s := ipam.Usable([]ipam.Pool{p}, nil, nil)[v.Name]
-		v.Reason, v.Disabled = s.Reason, s.State == ipam.Disabled
+		v.Reason, v.Disabled, v.Deleting = s.Reason, s.State == ipam.Disabled, s.State == ipam.Deleting
 	}
 }
 
@@ -109,7 +109,12 @@ func TestCandidates(t *testing.T) {
 		{"a pattern's: those with most conditions first", "b *", "", nil, []ipam.PoolView{view("a", lan), view("b", lan), view("z", lan, affine("node", "zone", "a"))}, "IPv4: b z a"},
 		{"default pools: IPv4 alone", "", "", nil, []ipam.PoolView{view("a", lan, isDefault), view("b", lan6)}, "IPv4: a"},
 		{"default pools: IPv6 alone", "", "", nil, []ipam.PoolView{view("a", lan), view("b", lan6, isDefault)}, "IPv6: b"},
-		{"default pools: a family whose pools others have is wanted, too", "", "", nil, []ipam.PoolView{view("a", lan, isDefault), view("b", lan6, isDefault, namespaces("other"))}, "IPv4: a; no IPv6 pool for net1 (the test): pool b: spec.namespaceName is other, and the namespace is shop"},
+		{"default pools: a family whose pools are for others", "", "", nil, []ipam.PoolView{view("a", lan, isDefault), view("b", lan6, isDefault, namespaces("other"))}, "IPv4: a"},
+		{"default pools: a family whose pools are of another network", "", "", nil, []ipam.PoolView{view("a", lan, isDefault, multus("lan")), view("b", lan6, isDefault, multus("storage")), view("c", lan6, isDefault, nodes("node2"))}, "IPv4: a"},
+		{"default pools: all are for others", "", "", nil, []ipam.PoolView{view("a", lan, isDefault, multus("storage")), view("b", lan6, isDefault, nodes("node2"))},
+			"no IPv4 pool for net1 (the test): pool a: spec.multusName is storage, and the network is shop/lan; no IPv6 pool for net1 (the test): pool b: spec.nodeName is node2, and the node is node1"},
+		{"default pools: a family whose last pool is being deleted", "", "", nil, []ipam.PoolView{view("a", lan, isDefault), view("b", lan6, isDefault, standing(deleting))}, "IPv4: a"},
+		{"default pools: a family whose only pool is disabled is wanted", "", "", nil, []ipam.PoolView{view("a", lan, isDefault), view("b", lan6, isDefault, func(p *ipam.PoolView) { p.Reason, p.Disabled = "spec.disable is true", true })}, "IPv4: a; no IPv6 pool for net1 (the test): pool b: spec.disable is true"},
 		{"default pools: none", "", "", nil, []ipam.PoolView{view("a", lan)}, "no pool for net1: neither its network nor an annotation names one, and no SpiderIPPool has spec.default: true"},
 
 		{"terminating", "a b", "", nil, []ipam.PoolView{view("a", lan, standing(deleting)), view("b", lan)}, "IPv4: b"},
