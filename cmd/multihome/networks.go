@@ -145,6 +145,9 @@ func networks(objects []manifest.Object) (out []netconf.Config, faults []foundFa
 				found = append(found, netconf.Fault{Path: "metadata.name", Message: fmt.Sprintf("%q: %s wants the NetworkAttachmentDefinition %s, too", c.Name, other, nad.Name)})
 			}
 			wanted[key] = netconf.Kind + " " + c.Name
+			for _, other := range out {
+				found = append(found, c.Beside(other)...)
+			}
 			out = append(out, c)
 		}
 		for _, f := range found {

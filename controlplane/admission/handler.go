@@ -68,10 +68,8 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 		c, faults := netconf.Decode(raw)
 		faults = append(faults, c.Validate()...)
 		c.Namespace = req.Namespace
-		if !update || name(c.Name, c.Annotations) != name(c.Name, former.Metadata.Annotations) {
-			faults = append(faults, h.rivals(ctx, c)...)
-		}
-		return answer(faults)
+		renamed := !update || name(c.Name, c.Annotations) != name(c.Name, former.Metadata.Annotations)
+		return answer(append(faults, h.others(ctx, c, renamed)...))
 	case netconf.CoordinatorKind:
 		_, faults := netconf.DecodeCoordinator(raw)
 		return answer(faults)
@@ -95,10 +93,11 @@ func name(object string, annotations map[string]string) string {
 	return networks.NameOf(&v2beta1.SpiderMultusConfig{ObjectMeta: metav1.ObjectMeta{Name: object, Annotations: annotations}})
 }
 
-// rivals names another SpiderMultusConfig that has, or wants, the same
-// NetworkAttachmentDefinition. It only helps: who gets it is the reconciler's decision,
-// so an object is allowed where the others can't be read.
-func (h *handler) rivals(ctx context.Context, c netconf.Config) []netconf.Fault {
+// others says what other SpiderMultusConfigs have to do with one: which has, or wants, the same
+// NetworkAttachmentDefinition, if it is named now, and which can't be on one node with it. It only
+// helps: who gets the name is the reconciler's decision, so an object is allowed where the others
+// can't be read.
+func (h *handler) others(ctx context.Context, c netconf.Config, renamed bool) (faults []netconf.Fault) {
 	path := "metadata.name"
 	if c.Annotations[netconf.NameAnnotation] != "" {
 		path = "metadata.annotations[" + netconf.NameAnnotation + "]"
@@ -106,22 +105,34 @@ func (h *handler) rivals(ctx context.Context, c netconf.Config) []netconf.Fault 
 	ctx, cancel := context.WithTimeout(ctx, lookUpLimit)
 	defer cancel()
 	var others v2beta1.SpiderMultusConfigList
-	if err := h.reader.List(ctx, &others, client.InNamespace(c.Namespace)); err != nil {
+	if err := h.reader.List(ctx, &others); err != nil {
 		return []netconf.Fault{unchecked(path, "another SpiderMultusConfig has it", err)}
 	}
-	wanted := name(c.Name, c.Annotations)
-	for _, o := range others.Items {
-		if o.Name == c.Name || o.DeletionTimestamp != nil || networks.NameOf(&o) != wanted {
+	for i := range others.Items {
+		o := &others.Items[i]
+		if o.Namespace == c.Namespace && o.Name == c.Name || o.DeletionTimestamp != nil {
 			continue
 		}
-		whose := "is wanted by"
-		if o.Status.NetworkAttachmentDefinition == wanted {
-			whose = "already exists and is managed by"
+		faults = append(faults, c.Beside(o.Network())...)
+		if renamed && o.Namespace == c.Namespace {
+			faults = append(faults, rival(path, c, o)...)
 		}
-		return []netconf.Fault{{Path: path, Message: fmt.Sprintf("%q: the net-attach-def %s/%s %s SpiderMultusConfig %s/%s: want another name, by the annotation %s",
-			wanted, c.Namespace, wanted, whose, c.Namespace, o.Name, netconf.NameAnnotation)}}
 	}
-	return nil
+	return faults
+}
+
+// rival refuses the name of a NetworkAttachmentDefinition that another SpiderMultusConfig has, or wants.
+func rival(path string, c netconf.Config, o *v2beta1.SpiderMultusConfig) []netconf.Fault {
+	wanted := name(c.Name, c.Annotations)
+	if networks.NameOf(o) != wanted {
+		return nil
+	}
+	whose := "is wanted by"
+	if o.Status.NetworkAttachmentDefinition == wanted {
+		whose = "already exists and is managed by"
+	}
+	return []netconf.Fault{{Path: path, Message: fmt.Sprintf("%q: the net-attach-def %s/%s %s SpiderMultusConfig %s/%s: want another name, by the annotation %s",
+		wanted, c.Namespace, wanted, whose, c.Namespace, o.Name, netconf.NameAnnotation)}}
 }
 
 // answer refuses an object that has faults, and passes warnings on.

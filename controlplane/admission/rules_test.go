@@ -496,6 +496,16 @@ func TestNamesOfOthers(t *testing.T) {
 			})
 		})
 	}
+	t.Run("another one has ipvlans on the link", func(t *testing.T) {
+		c.make(t, c.network("ipvlan", nil, map[string]any{"cniType": "ipvlan", "ipvlan": map[string]any{"master": []any{"shared1"}}}))
+		h := &handler{reader: c}
+		o := c.network("macvlan", nil, map[string]any{"cniType": "macvlan", "macvlan": map[string]any{"master": []any{"shared1"}}})
+		o.SetNamespace("elsewhere")
+		response := h.Handle(t.Context(), review(t, admissionv1.Create, o, nil))
+		if !response.Allowed || len(response.Warnings) != 1 || !strings.HasPrefix(response.Warnings[0], "spec.macvlan.master: shared1: SpiderMultusConfig "+c.namespace+"/ipvlan has ipvlans on it") {
+			t.Errorf("%+v", response)
+		}
+	})
 	t.Run("the others can't be read", func(t *testing.T) {
 		h := &handler{reader: broken{c}}
 		response := h.Handle(t.Context(), review(t, admissionv1.Create, c.network("b", nil, custom), nil))

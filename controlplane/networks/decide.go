@@ -39,6 +39,8 @@ type Observed struct {
 	// Owner is the SpiderMultusConfig that controls NAD, if it still exists; it may want
 	// another name by now.
 	Owner *v2beta1.SpiderMultusConfig
+	// Beside are others on the links of Configs.
+	Beside []v2beta1.SpiderMultusConfig
 }
 
 // Decision is what to do about one name.
@@ -143,7 +145,7 @@ func (o Observed) verdicts(holder *v2beta1.SpiderMultusConfig, reason, message s
 		if !c.DeletionTimestamp.IsZero() {
 			continue
 		}
-		v := Verdict{Config: c, Reason: reason, Message: message, Has: holder != nil && c.UID == holder.UID, Warnings: warnings(c)}
+		v := Verdict{Config: c, Reason: reason, Message: message, Has: holder != nil && c.UID == holder.UID, Warnings: o.warnings(c)}
 		if v.Has {
 			v.Reason, v.Message = v2beta1.Written, fmt.Sprintf("NetworkAttachmentDefinition %s is as the spec says", o.Key)
 		}
@@ -300,7 +302,17 @@ func sameJSON(a, b string) bool {
 func faults(c *v2beta1.SpiderMultusConfig) []string { return said(c, false) }
 
 // warnings returns what is not as it may be meant.
-func warnings(c *v2beta1.SpiderMultusConfig) string { return strings.Join(said(c, true), "; ") }
+func (o Observed) warnings(c *v2beta1.SpiderMultusConfig) string {
+	out := said(c, true)
+	for i := range o.Beside {
+		if other := &o.Beside[i]; other.DeletionTimestamp.IsZero() {
+			for _, f := range c.Network().Beside(other.Network()) {
+				out = append(out, f.Path+": "+f.Message)
+			}
+		}
+	}
+	return strings.Join(out, "; ")
+}
 
 func said(c *v2beta1.SpiderMultusConfig, warning bool) []string {
 	var out []string
@@ -310,6 +322,19 @@ func said(c *v2beta1.SpiderMultusConfig, warning bool) []string {
 		}
 	}
 	return out
+}
+
+// onLink returns the link on which a config puts macvlans or ipvlans, as the index has it: with the
+// type, or with the other one, which can't be beside it. It is "" without such a link.
+func onLink(c *v2beta1.SpiderMultusConfig, other bool) string {
+	link, kind := c.Network().Parent()
+	if link == "" {
+		return ""
+	}
+	if other {
+		kind = map[string]string{"macvlan": "ipvlan", "ipvlan": "macvlan"}[kind]
+	}
+	return kind + " on " + link
 }
 
 // NameOf returns the name of the NetworkAttachmentDefinition that a config wants.

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/utils/ptr"
@@ -133,6 +134,7 @@ func TestCases(t *testing.T) {
 		{"terminating", terminating},
 		{"refused", refused},
 		{"X5, another type is applied", retyped},
+		{"macvlans and ipvlans on one link", oneLink},
 	} {
 		t.Run(tt.name, tt.run)
 	}
@@ -497,6 +499,41 @@ func terminating(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// oneLink has macvlans and ipvlans on one link, as the project's documents forbid: both say so, until one
+// of them has another link.
+func oneLink(t *testing.T) {
+	b := newBench(t)
+	b.start(&wire{})
+	c := b.config("net", "shared0")
+	b.create(c)
+	b.says(c, v2beta1.Written)
+	other := b.config("other", "shared0")
+	other.Spec = netconf.Spec{CNIType: "ipvlan", IPvlan: &netconf.Macvlan{Master: []string{"shared0"}}}
+	b.create(other)
+	unadvised := func(c *v2beta1.SpiderMultusConfig, want string) {
+		t.Helper()
+		b.eventually(c.Name+" says "+want, func() error {
+			if err := b.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
+				return err
+			}
+			got := ""
+			if now := meta.FindStatusCondition(c.Status.Conditions, v2beta1.Unadvised); now != nil {
+				got = now.Message
+			}
+			if got != want {
+				return fmt.Errorf("it says %q", got)
+			}
+			return nil
+		})
+	}
+	unadvised(c, "spec.macvlan.master: shared0: SpiderMultusConfig "+b.ns+"/other has ipvlans on it, and no node can have both on one link: want ipvlan for both, or a vlanID for one of them")
+	unadvised(other, "spec.ipvlan.master: shared0: SpiderMultusConfig "+b.ns+"/net has macvlans on it, and no node can have both on one link: want macvlan for both, or a vlanID for one of them")
+	b.says(other, v2beta1.Written)
+	b.change(other, func() { other.Spec.IPvlan.VLANID = ptr.To(100) })
+	unadvised(c, "")
+	unadvised(other, "")
 }
 
 // TestThousand has a thousand networks, and prints how long twenty more take, and twenty

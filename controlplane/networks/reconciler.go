@@ -30,27 +30,52 @@ const (
 	// not hold a worker for ever. What was written by then is seen the next time.
 	longest = 30 * time.Second
 
-	byName = "nad" // the index of configs by the name that they want
+	byName = "nad"  // the index of configs by the name that they want
+	byLink = "link" // the index of configs by type and link
 )
 
 // Add adds the controller to a manager, whose scheme has the kinds of api/v2beta1 and
 // api/nad.
 func Add(ctx context.Context, mgr ctrl.Manager) error {
-	err := mgr.GetFieldIndexer().IndexField(ctx, &v2beta1.SpiderMultusConfig{}, byName, func(o client.Object) []string {
-		return []string{NameOf(o.(*v2beta1.SpiderMultusConfig))}
-	})
-	if err != nil {
-		return err
+	for index, of := range map[string]func(*v2beta1.SpiderMultusConfig) string{
+		byName: NameOf,
+		byLink: func(c *v2beta1.SpiderMultusConfig) string { return onLink(c, false) },
+	} {
+		err := mgr.GetFieldIndexer().IndexField(ctx, &v2beta1.SpiderMultusConfig{}, index, func(o client.Object) []string {
+			if value := of(o.(*v2beta1.SpiderMultusConfig)); value != "" {
+				return []string{value}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
-	// An update is mapped twice, as the object was and as it is: a former name is looked at too.
-	wanted := handler.EnqueueRequestsFromMapFunc(func(_ context.Context, o client.Object) []reconcile.Request {
-		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: NameOf(o.(*v2beta1.SpiderMultusConfig))}}}
+	r := &reconciler{cache: mgr.GetClient(), live: mgr.GetAPIReader(), writer: client.WithFieldOwner(mgr.GetClient(), Manager)}
+	// An update is mapped twice, as the object was and as it is: a former name is looked at too, and
+	// those that were beside it.
+	wanted := handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
+		c := o.(*v2beta1.SpiderMultusConfig)
+		out := []reconcile.Request{{NamespacedName: wants(c)}}
+		beside, err := r.beside(ctx, c)
+		if err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "looking for those beside a SpiderMultusConfig")
+		}
+		for i := range beside {
+			out = append(out, reconcile.Request{NamespacedName: wants(&beside[i])})
+		}
+		return out
 	})
 	return ctrl.NewControllerManagedBy(mgr).Named("networks").
 		For(&nad.NetworkAttachmentDefinition{}).
 		Watches(&v2beta1.SpiderMultusConfig{}, wanted).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, ReconciliationTimeout: longest}).
-		Complete(&reconciler{cache: mgr.GetClient(), live: mgr.GetAPIReader(), writer: client.WithFieldOwner(mgr.GetClient(), Manager)})
+		Complete(r)
+}
+
+// wants returns the NetworkAttachmentDefinition that a config wants.
+func wants(c *v2beta1.SpiderMultusConfig) types.NamespacedName {
+	return types.NamespacedName{Namespace: c.Namespace, Name: NameOf(c)}
 }
 
 // reconciler looks after one name of a NetworkAttachmentDefinition at a time.
@@ -102,7 +127,25 @@ func (r *reconciler) observe(ctx context.Context, key types.NamespacedName) (Obs
 		return o, err
 	}
 	o.Configs = configs.Items
+	for i := range o.Configs {
+		beside, err := r.beside(ctx, &o.Configs[i])
+		if err != nil {
+			return o, err
+		}
+		o.Beside = append(o.Beside, beside...)
+	}
 	return r.withNAD(ctx, r.cache, o)
+}
+
+// beside returns the configs, of any namespace, that put NICs of the other type on the link of one.
+func (r *reconciler) beside(ctx context.Context, c *v2beta1.SpiderMultusConfig) ([]v2beta1.SpiderMultusConfig, error) {
+	link := onLink(c, true)
+	if link == "" {
+		return nil, nil
+	}
+	var list v2beta1.SpiderMultusConfigList
+	err := r.cache.List(ctx, &list, client.MatchingFields{byLink: link})
+	return list.Items, err
 }
 
 // again reads from the API server what observe found in the cache: the
@@ -110,7 +153,7 @@ func (r *reconciler) observe(ctx context.Context, key types.NamespacedName) (Obs
 // changes the NetworkAttachmentDefinition, so that the write is refused. In the other order it
 // would be given to a config that is gone, and the garbage collector would take it.
 func (r *reconciler) again(ctx context.Context, cached Observed) (Observed, error) {
-	o, err := r.withNAD(ctx, r.live, Observed{Key: cached.Key})
+	o, err := r.withNAD(ctx, r.live, Observed{Key: cached.Key, Beside: cached.Beside})
 	if err != nil {
 		return o, err
 	}

@@ -34,7 +34,8 @@ func TestOrphanedMeanwhile(t *testing.T) {
 	attachment := desired(nil, &c)
 	server := fake.NewClientBuilder().WithScheme(scheme).WithStatusSubresource(&c).WithObjects(&c, attachment).Build()
 	cache := fake.NewClientBuilder().WithScheme(scheme).WithObjects(unwritten(c)).
-		WithIndex(&v2beta1.SpiderMultusConfig{}, byName, func(o client.Object) []string { return []string{NameOf(o.(*v2beta1.SpiderMultusConfig))} }).Build()
+		WithIndex(&v2beta1.SpiderMultusConfig{}, byName, func(o client.Object) []string { return []string{NameOf(o.(*v2beta1.SpiderMultusConfig))} }).
+		WithIndex(&v2beta1.SpiderMultusConfig{}, byLink, func(client.Object) []string { return nil }).Build()
 	orphaned := false
 	live := interceptor.NewClient(server, interceptor.Funcs{Get: func(ctx context.Context, w client.WithWatch, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
 		err := w.Get(ctx, key, o, opts...)

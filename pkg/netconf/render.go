@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"strconv"
 )
 
 // NAD is a NetworkAttachmentDefinition, as far as this package decides about it.
@@ -69,15 +68,11 @@ func (c Config) plugins() []json.RawMessage {
 		if i := newIfacer(m.Master, m.Bond, number(m.VLANID)); i != nil {
 			add(i)
 		}
-		master := m.parent()
-		if id := number(m.VLANID); id > 0 {
-			master += "." + strconv.Itoa(id)
-		}
 		mode := m.Mode
 		if mode == "" && s.CNIType == "macvlan" {
 			mode = "bridge"
 		}
-		add(macvlanPlugin{s.CNIType, master, mode, number(m.MTU), shared})
+		add(macvlanPlugin{s.CNIType, m.link(), mode, number(m.MTU), shared})
 	case "vlan":
 		if s.VLAN == nil {
 			break

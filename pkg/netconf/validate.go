@@ -9,7 +9,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/multihome/multihome/pkg/config"
@@ -232,7 +231,7 @@ func (k *checker) macvlan(path, cniType string, m *Macvlan) {
 	}
 	k.oneOf(path+".mode", m.Mode, modes...)
 	if id := number(m.VLANID); id > 0 && id <= 4094 && len(m.Master) > 0 {
-		if name := m.parent() + "." + strconv.Itoa(id); len(name) > nameLen {
+		if name := m.link(); len(name) > nameLen {
 			k.add(path+".vlanID", "%d: the name %s has %d bytes: want at most %d", id, name, len(name), nameLen)
 		}
 	}
