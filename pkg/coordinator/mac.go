@@ -5,6 +5,7 @@ package coordinator
 import (
 	"net/netip"
 
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/netstate"
 )
 
@@ -12,12 +13,16 @@ import (
 // learn the new MAC, or it goes on sending to the old one. The kernel announces every
 // address of a link whose MAC changes, by gratuitous ARP and unsolicited neighbour
 // advertisements, if arp_notify and ndisc_notify were set before
-// (Documentation/networking/ip-sysctl.rst). It announces an undo in the same way.
+// (Documentation/networking/ip-sysctl.rst). It announces an undo in the same way. An ipvlan has its
+// parent's MAC, and no default of the node is meant for it.
 func (b *builder) podMAC() {
 	if b.c.MACPrefix == nil {
 		return
 	}
 	nic, ok := b.link(b.nic)
+	if ok && nic.Type == "ipvlan" && b.c.Origin("podMACPrefix") == keys.Node {
+		return
+	}
 	mac := macFor(b.c.MACPrefix, b.addrs)
 	if ok && nic.MAC != mac {
 		notify := map[netstate.Family]string{netstate.IPv4: "arp_notify", netstate.IPv6: "ndisc_notify"}

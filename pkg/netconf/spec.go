@@ -43,6 +43,7 @@ type Config struct {
 // +kubebuilder:validation:XValidation:rule="self.cniType != 'macvlan' || self.?macvlan.mode.orValue(\"\") in [\"\", 'bridge', 'private', 'vepa', 'passthru']",messageExpression="self.macvlan.mode + ': want one of bridge, private, vepa, passthru'",fieldPath=".macvlan.mode"
 // +kubebuilder:validation:XValidation:rule="self.cniType != 'ipvlan' || self.?macvlan.mode.orValue(\"\") in [\"\", 'l2', 'l3', 'l3s']",messageExpression="self.macvlan.mode + ': want one of l2, l3, l3s'",fieldPath=".macvlan.mode"
 // +kubebuilder:validation:XValidation:rule="self.cniType != 'ipvlan' || self.?ipvlan.mode.orValue(\"\") in [\"\", 'l2', 'l3', 'l3s']",messageExpression="self.ipvlan.mode + ': want one of l2, l3, l3s'",fieldPath=".ipvlan.mode"
+// +kubebuilder:validation:XValidation:rule="self.cniType != 'ipvlan' || has(self.enableCoordinator) && !self.enableCoordinator || !has(self.coordinator) || !has(self.coordinator.podMACPrefix) || size(self.coordinator.podMACPrefix) == 0",messageExpression="self.coordinator.podMACPrefix + ': want none with cniType ipvlan: its NICs have the MAC of their parent'",fieldPath=".coordinator.podMACPrefix"
 type Spec struct {
 	// +kubebuilder:default=custom
 	// +kubebuilder:validation:Enum=macvlan;ipvlan;vlan;sriov;ib-sriov;ipoib;ovs;custom

@@ -116,8 +116,11 @@ func (c Config) Validate() []Fault {
 	}
 	if s.Coordinator != nil {
 		k.coordinator("spec.coordinator", s.Coordinator)
-		if !on(s.EnableCoordinator, true) {
+		switch prefix := s.Coordinator.PodMACPrefix; {
+		case !on(s.EnableCoordinator, true):
 			k.warn("spec.coordinator", "without effect: spec.enableCoordinator is false")
+		case s.CNIType == "ipvlan" && prefix != "":
+			k.add("spec.coordinator.podMACPrefix", "%q: want none with cniType ipvlan: an ipvlan has its parent's MAC", prefix)
 		}
 	}
 	if s.pools() != nil && on(s.DisableIPAM, false) {
