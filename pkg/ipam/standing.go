@@ -101,16 +101,7 @@ type Standing struct {
 // Nobody gets what a subnet excludes or a SpiderReservedIP reserves, a gateway, nor, where a
 // subnet has more than two addresses, its first one and, of IPv4, its last one.
 func Usable(pools []Pool, subnets []Subnet, reserved []ReservedSpec) map[string]Standing {
-	var kept netipx.IPSetBuilder
-	for _, r := range reserved {
-		kept.AddSet(Addresses(r.IPs))
-	}
-	always, _ := kept.IPSet()
-	never := map[string]*netipx.IPSet{} // by space: what a subnet excludes, whether it counts or not
-	for _, subnet := range subnets {
-		space := subnet.Spec.Space()
-		never[space] = union(never[space], Addresses(subnet.Spec.ExcludeIPs))
-	}
+	never := withheld(subnets, reserved)
 	within := activeSubnets(subnets)
 	taken := map[string]*claims{}
 	out := make(map[string]Standing, len(pools))
@@ -137,11 +128,27 @@ func Usable(pools []Pool, subnets []Subnet, reserved []ReservedSpec) map[string]
 		case p.Spec.Disable != nil && *p.Spec.Disable:
 			s.State, s.Reason = Disabled, "spec.disable is true"
 		default:
-			s.hand(p, within, union(always, never[s.Space]))
+			s.hand(p, within, never(s.Space))
 		}
 		out[p.Name] = s
 	}
 	return out
+}
+
+// withheld returns what nobody gets in a network: what is reserved, and what a subnet excludes,
+// whether it counts or not.
+func withheld(subnets []Subnet, reserved []ReservedSpec) func(space string) *netipx.IPSet {
+	var kept netipx.IPSetBuilder
+	for _, r := range reserved {
+		kept.AddSet(Addresses(r.IPs))
+	}
+	always, _ := kept.IPSet()
+	excluded := map[string]*netipx.IPSet{}
+	for _, subnet := range subnets {
+		space := subnet.Spec.Space()
+		excluded[space] = union(excluded[space], Addresses(subnet.Spec.ExcludeIPs))
+	}
+	return func(space string) *netipx.IPSet { return union(always, excluded[space]) }
 }
 
 // hand computes what an active pool hands out. Nobody gets what is in never.
@@ -231,10 +238,7 @@ func activeSubnets(subnets []Subnet) []Subnet {
 // Stocks returns for each subnet what it hands out straight or to pools of applications, with
 // the addresses that are taken, by its name. standings are those of the pools.
 func Stocks(pools []Pool, subnets []Subnet, reserved []ReservedSpec, standings map[string]Standing) map[string]Standing {
-	var kept netipx.IPSetBuilder
-	for _, r := range reserved {
-		kept.AddSet(Addresses(r.IPs))
-	}
+	never := withheld(subnets, reserved)
 	others := map[string]*netipx.IPSetBuilder{} // by space: what other pools have
 	for _, p := range pools {
 		if s := standings[p.Name]; p.Auto == nil && s.State != Conflict && s.State != Invalid {
@@ -244,14 +248,13 @@ func Stocks(pools []Pool, subnets []Subnet, reserved []ReservedSpec, standings m
 			others[s.Space].AddSet(p.Spec.Total())
 		}
 	}
-	always, _ := kept.IPSet()
 	out := make(map[string]Standing, len(subnets))
 	states := Subnets(subnets, nil)
 	for _, subnet := range subnets {
 		s := Standing{State: states[subnet.Name].State, Reason: states[subnet.Name].Reason, Space: subnet.Spec.Space(), Prefix: subnet.Spec.Prefix(), Free: Addresses(nil)}
 		s.inherit(Pool{Spec: PoolSpec{SubnetSpec: subnet.Spec}}, nil)
 		if s.State == Active {
-			s.Free = Without(subnet.Spec.Total(), always, unusable(s.Prefix))
+			s.Free = Without(subnet.Spec.Total(), never(s.Space), unusable(s.Prefix))
 			if b := others[s.Space]; b != nil {
 				has, _ := b.IPSet()
 				s.Free = Without(s.Free, has)

@@ -359,3 +359,22 @@ func TestSubnetBesideApplications(t *testing.T) {
 		}
 	}
 }
+
+// TestStocks: what a subnet hands out to applications and to pods without one.
+func TestStocks(t *testing.T) {
+	lan := ipam.Subnet{Name: "lan", UID: "1", Spec: ipam.SubnetSpec{
+		Subnet: "10.6.0.0/24", IPs: []string{"10.6.0.0-10.6.0.20"}, ExcludeIPs: []string{"10.6.0.1", "10.6.0.3"}, Gateway: ptr("10.6.0.1"),
+	}}
+	later := ipam.Subnet{Name: "later", UID: "2", Spec: ipam.SubnetSpec{Subnet: "10.6.0.0/25", IPs: []string{"10.6.0.5"}, ExcludeIPs: []string{"10.6.0.7"}}}
+	elsewhere := ipam.Subnet{Name: "elsewhere", UID: "3", Spec: ipam.SubnetSpec{Subnet: "10.6.0.0/24", ExcludeIPs: []string{"10.6.0.9"}, Network: "storage"}}
+	pool := ipam.Pool{Name: "pool", UID: "4", Spec: ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: "10.6.0.0/24", IPs: []string{"10.6.0.11-10.6.0.13"}, ExcludeIPs: []string{"10.6.0.12"}}}}
+	reserved := []ipam.ReservedSpec{{IPs: []string{"10.6.0.15"}}}
+	subnets := []ipam.Subnet{lan, later, elsewhere}
+	got := ipam.Stocks([]ipam.Pool{pool}, subnets, reserved, ipam.Usable([]ipam.Pool{pool}, subnets, reserved))
+	if free := strings.Join(ipam.Text(got["lan"].Free), " "); free != "10.6.0.2 10.6.0.4-10.6.0.6 10.6.0.8-10.6.0.10 10.6.0.12 10.6.0.14 10.6.0.16-10.6.0.20" {
+		t.Errorf("lan has %s", free)
+	}
+	if len(got["later"].Free.Ranges()) > 0 || got["later"].Reason == "" {
+		t.Errorf("later, which overlaps with lan, has %v: %s", ipam.Text(got["later"].Free), got["later"].Reason)
+	}
+}
