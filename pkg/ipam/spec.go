@@ -28,6 +28,7 @@ type SubnetSpec struct {
 	// A CIDR such as 10.6.0.0/16. Bits of the host are kept as written and don't count.
 	// +kubebuilder:validation:MaxLength=49
 	// +kubebuilder:validation:XValidation:rule="isCIDR(self)",messageExpression="'\"' + self + '\": want a CIDR, such as 10.6.0.0/16'"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).masked().ip().isGlobalUnicast() || cidr(self).masked().ip().isLinkLocalUnicast()",messageExpression="'\"' + self + '\": want a CIDR of addresses that a NIC can have, such as 10.6.0.0/16'"
 	Subnet string `json:"subnet"`
 	// Single addresses and ranges: 10.6.168.171 or 10.6.168.171-10.6.168.180.
 	// +kubebuilder:validation:MaxItems=1024

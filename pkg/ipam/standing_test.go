@@ -215,7 +215,7 @@ func TestSubnets(t *testing.T) {
 
 // BenchmarkUsable has as many pools as a cluster with an application for each, in one subnet.
 func BenchmarkUsable(b *testing.B) {
-	lan := subnet("lan", 1, ipam.SubnetSpec{Subnet: "10.0.0.0/8", IPs: []string{"10.0.0.1-10.255.255.254"}, Gateway: ptr("10.255.255.255")})
+	lan := subnet("lan", 1, ipam.SubnetSpec{Subnet: "10.0.0.0/8", IPs: []string{"10.0.0.1-10.255.255.253"}, Gateway: ptr("10.255.255.254")})
 	var pools []ipam.Pool
 	for i := range 2000 {
 		s := ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: "10.0.0.0/8", IPs: []string{fmt.Sprintf("10.%d.%d.1-10.%[1]d.%[2]d.9", i/200, i%200)}}}
@@ -319,7 +319,7 @@ func FuzzUsable(f *testing.F) {
 			if r.IntN(4) == 0 {
 				p.Spec.Disable = ptr(true)
 			}
-			if a := fmt.Sprintf("10.6.0.%d", r.IntN(16)); r.IntN(2) == 0 && !p.Spec.Total().Contains(netip.MustParseAddr(a)) {
+			if a := fmt.Sprintf("10.6.0.%d", 1+r.IntN(14)); r.IntN(2) == 0 && !p.Spec.Total().Contains(netip.MustParseAddr(a)) {
 				p.Spec.Gateway = &a
 			}
 			pools = append(pools, p)

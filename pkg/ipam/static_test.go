@@ -176,6 +176,8 @@ func TestVLANSubnetFaults(t *testing.T) {
 		{func(v *VLANSubnet) { v.Spec.CIDR = "192.168.1.0" }, `spec.cidr: "192.168.1.0": want a CIDR, such as 192.168.1.0/24`},
 		{func(v *VLANSubnet) { v.Spec.CIDR, v.Spec.Gateway = "", "" }, "spec.cidr: missing: want a CIDR, such as 192.168.1.0/24"},
 		{func(v *VLANSubnet) { v.Spec.Gateway = "192.168.2.1" }, `spec.gateway: "192.168.2.1": want an address of cidr 192.168.1.0/24`},
+		{func(v *VLANSubnet) { v.Spec.Gateway = "192.168.1.255" }, `spec.gateway: "192.168.1.255": want the address of a router, not the first or the last one of cidr 192.168.1.0/24`},
+		{func(v *VLANSubnet) { v.Spec.CIDR, v.Spec.Gateway = "224.0.1.0/24", "" }, `spec.cidr: "224.0.1.0/24": want a CIDR of addresses that a NIC can have, such as 192.168.1.0/24`},
 		{func(v *VLANSubnet) { v.Spec.Ranges = []VLANRange{{"192.168.1.9", "192.168.1.5"}} }, `spec.ranges[0]: "192.168.1.9-192.168.1.5": want the lower address first: 192.168.1.5-192.168.1.9`},
 		{func(v *VLANSubnet) { v.Spec.Ranges = []VLANRange{{"192.168.1.9", "192.168.2.5"}} }, `spec.ranges[0]: "192.168.1.9-192.168.2.5": want addresses of cidr 192.168.1.0/24`},
 		{func(v *VLANSubnet) { v.Spec.Routes = []Route{{"10.7.0.0/16", "10.0.0.1"}} }, `spec.routes[0].gw: "10.0.0.1": want an address of cidr 192.168.1.0/24`},

@@ -124,6 +124,8 @@ func (k *checker) subnet(s SubnetSpec) {
 		k.add("spec.subnet", "missing: want a CIDR, such as 10.6.0.0/16")
 	case !prefix.IsValid():
 		k.add("spec.subnet", "%q: want a CIDR, such as 10.6.0.0/16", s.Subnet)
+	case !ofHosts(prefix):
+		k.add("spec.subnet", "%q: want a CIDR of addresses that a NIC can have, such as 10.6.0.0/16", s.Subnet)
 	}
 	if v := s.Version(); v == 0 {
 		k.ipVersion(s.IPVersion)
@@ -208,15 +210,29 @@ func (k *checker) within(path string, list []string, s SubnetSpec) []netipx.IPRa
 	return out
 }
 
+// ofHosts reports whether NICs can have the addresses of a subnet: it isn't one of loopback or
+// multicast addresses, and not all addresses that there are.
+func ofHosts(p netip.Prefix) bool { return p.Addr().IsGlobalUnicast() || p.Addr().IsLinkLocalUnicast() }
+
 // gateway checks the next hop of the default route.
 func (k *checker) gateway(s SubnetSpec) {
-	gateway, ok := s.inSubnet(*s.Gateway)
-	switch {
-	case !ok:
-		k.add("spec.gateway", "%q: want an address of subnet %s", *s.Gateway, s.Subnet)
-	case s.Total().Contains(gateway):
+	if gateway, ok := k.router("spec.gateway", *s.Gateway, s); ok && s.Total().Contains(gateway) {
 		k.add("spec.gateway", "%q: it is in ips: want it in excludeIPs too, or not in ips", *s.Gateway)
 	}
+}
+
+// router checks the address of a router: no route leads by the subnet's own address, nor by that to
+// which all of its hosts listen.
+func (k *checker) router(path, text string, s SubnetSpec) (netip.Addr, bool) {
+	a, ok := s.inSubnet(text)
+	switch {
+	case !ok:
+		k.add(path, "%q: want an address of subnet %s", text, s.Subnet)
+	case a.Is4() && unusable(s.Prefix()).Contains(a):
+		k.add(path, "%q: want the address of a router, not the first or the last one of subnet %s", text, s.Subnet)
+		return a, false
+	}
+	return a, ok
 }
 
 // inSubnet reads an address of the subnet. If the subnet is none, any address will do.
@@ -244,10 +260,10 @@ func (k *checker) routes(s SubnetSpec) {
 			k.add(path+".dst", "%q: want one route to %s", r.Dst, dst)
 		}
 		former[dst] = true
-		if _, ok := s.inSubnet(r.Gw); r.Gw == "" {
+		if r.Gw == "" {
 			k.add(path+".gw", "missing: want an address of subnet %s", s.Subnet)
-		} else if !ok {
-			k.add(path+".gw", "%q: want an address of subnet %s", r.Gw, s.Subnet)
+		} else {
+			k.router(path+".gw", r.Gw, s)
 		}
 	}
 }

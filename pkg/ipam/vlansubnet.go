@@ -41,6 +41,7 @@ type VLANSubnetSpec struct {
 	// The subnet of the addresses, such as 192.168.1.0/24.
 	// +kubebuilder:validation:MaxLength=49
 	// +kubebuilder:validation:XValidation:rule="isCIDR(self)",messageExpression="'\"' + self + '\": want a CIDR, such as 192.168.1.0/24'"
+	// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self).masked().ip().isGlobalUnicast() || cidr(self).masked().ip().isLinkLocalUnicast()",messageExpression="'\"' + self + '\": want a CIDR of addresses that a NIC can have, such as 192.168.1.0/24'"
 	CIDR string `json:"cidr"`
 	// How the pods' macvlans reach each other; bridge by default (ip-link(8), macvlan).
 	// +kubebuilder:validation:Enum=bridge;private;vepa;passthru
@@ -167,10 +168,12 @@ func (v VLANSubnet) Validate() []netconf.Fault {
 		k.add("spec.cidr", "missing: want a CIDR, such as 192.168.1.0/24")
 	} else if !prefix.IsValid() {
 		k.add("spec.cidr", "%q: want a CIDR, such as 192.168.1.0/24", s.CIDR)
+	} else if !ofHosts(prefix) {
+		k.add("spec.cidr", "%q: want a CIDR of addresses that a NIC can have, such as 192.168.1.0/24", s.CIDR)
 	}
 	in := SubnetSpec{Subnet: s.CIDR}
-	if _, ok := in.inSubnet(s.Gateway); s.Gateway != "" && !ok {
-		k.add("spec.gateway", "%q: want an address of cidr %s", s.Gateway, s.CIDR)
+	if s.Gateway != "" {
+		k.router("spec.gateway", s.Gateway, in)
 	}
 	var ranges []string
 	for _, r := range s.Ranges {
