@@ -529,6 +529,42 @@ func TestWants(t *testing.T) {
 	b.free()
 }
 
+// TestRenamedNetwork: the configuration of a network gets another name while a pod runs. The pod's next
+// sandbox asks for the NIC under that name, and has the pod's address. A network with other pools isn't the
+// same under another name.
+func TestRenamedNetwork(t *testing.T) {
+	b := newBench(t)
+	b.Node("node1")
+	b.pool("a", "10.1.0.0/16", "10.1.0.5-10.1.0.9")
+	b.pool("b", "10.2.0.0/16", "10.2.0.5-10.2.0.9")
+	b.Network("a", `,"default_ipv4_ippool":["a"]`)
+	b.start(nil)
+	p := b.pod("p", "node1", networks("a"))
+	b.ready("p")
+	asks := func(network, pool, want string) {
+		t.Helper()
+		b.reports("node1", func(s *v1alpha1.NodeSpoolStatus) {
+			s.Wants = []v1alpha1.Want{{Namespace: b.NS, Pod: p.Name, PodUID: string(p.UID), Interface: "net1", Network: network, DefaultIPv4IPPool: []string{pool}}}
+		})
+		b.Eventually("net1 in network "+want, func() error {
+			claim := &v2beta1.SpiderEndpoint{}
+			if err := b.C.Get(b.Context(), client.ObjectKeyFromObject(p), claim); err != nil {
+				return err
+			}
+			if nics := claim.Spec.NICs; len(nics) != 1 || nics[0].Network != want {
+				return fmt.Errorf("%+v", nics)
+			}
+			return nil
+		})
+		if got := b.ready("p"); got != "net1 10.1.0.5/16" {
+			t.Errorf("p has %s", got)
+		}
+	}
+	asks("renamed", "a", "renamed")
+	asks("other", "b", "renamed")
+	asks("again", "a", "again")
+}
+
 // reports writes what the agent of a node says.
 func (b *bench) reports(node string, f func(*v1alpha1.NodeSpoolStatus)) {
 	b.Helper()

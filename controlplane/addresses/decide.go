@@ -283,21 +283,27 @@ func (o Observed) nics() []v2beta1.EndpointNIC {
 		}
 	}
 	for _, late := range o.Late {
-		if !has(out, late.Interface) {
+		i := slices.IndexFunc(out, func(n v2beta1.EndpointNIC) bool { return n.Interface == late.Interface })
+		switch {
+		case i < 0:
 			out = append(out, late)
+		case samePools(out[i], late): // its configuration may have got another name since the pod started
+			out[i].Network = late.Network
 		}
 	}
 	return out
+}
+
+// samePools reports whether two NICs get their addresses from the same pools.
+func samePools(a, b v2beta1.EndpointNIC) bool {
+	return a.Static == nil && b.Static == nil && a.Subnets == b.Subnets && a.DefaultPools == b.DefaultPools &&
+		slices.Equal(a.IPv4Pools, b.IPv4Pools) && slices.Equal(a.IPv6Pools, b.IPv6Pools)
 }
 
 // decided reports whether the claim's NICs stay as they are: the pod may have been told their
 // addresses.
 func (o Observed) decided() bool {
 	return o.Claim != nil && len(o.Claim.Spec.NICs) > 0 && o.told()
-}
-
-func has(nics []v2beta1.EndpointNIC, name string) bool {
-	return slices.ContainsFunc(nics, func(n v2beta1.EndpointNIC) bool { return n.Interface == name })
 }
 
 // release returns the next step on an address's way back: all of the claim's addresses, and
