@@ -126,8 +126,20 @@ func (c Config) Validate() []Fault {
 	if s.pools() != nil && on(s.DisableIPAM, false) {
 		k.warn("spec.disableIPAM", "true: ippools are without effect")
 	}
+	if on(s.DisableIPAM, false) && c.coordinates() {
+		k.warn("spec.disableIPAM", "true: coordinator refuses a NIC without addresses, and no pod starts: want enableCoordinator: false, unless a plugin of chainCNIJsonData gives it some")
+	}
 	k.inject(c)
 	return k.faults
+}
+
+// coordinates reports whether coordinator is in the chain, and does something.
+func (c Config) coordinates() bool {
+	mode := ""
+	if c.Spec.Coordinator != nil {
+		mode = c.Spec.Coordinator.Mode
+	}
+	return c.cniType() != "custom" && on(c.Spec.EnableCoordinator, true) && mode != "disabled" && mode != "disable"
 }
 
 // cniType returns the type, with the default filled in.
