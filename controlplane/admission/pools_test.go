@@ -92,6 +92,8 @@ func TestPoolsBesideOthers(t *testing.T) {
 		{"another network", elsewhere, false, ""},
 		{"another subnet of the network", c.ofPools(ipam.PoolKind, "new", map[string]any{"subnet": "10.6.1.0/24", "ips": list("10.6.1.99")}), false,
 			"warning: spec.subnet: 10.6.1.0/24 overlaps with 10.6.0.0/16 of SpiderIPPool"},
+		{"a router that another pool hands out", c.ofPools(ipam.PoolKind, "new", map[string]any{"ips": list("10.6.1.99"), "gateway": "10.6.1.5"}), false,
+			"warning: spec.gateway: 10.6.1.5: SpiderIPPool %s-a hands it out"},
 		{"S00003, an address in use is excluded", c.ofPools(ipam.PoolKind, "a", map[string]any{"ips": list("10.6.1.1-10.6.1.9"), "excludeIPs": list("10.6.1.5")}), true,
 			"spec.excludeIPs: 10.6.1.5: want it not excluded as long as pod default/web uses it"},
 		{"I00002, an address in use is removed", c.ofPools(ipam.PoolKind, "a", map[string]any{"ips": list("10.6.1.1-10.6.1.4")}), true,

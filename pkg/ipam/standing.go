@@ -318,7 +318,8 @@ func Subnets(subnets []Subnet, pools []Pool) map[string]SubnetStanding {
 }
 
 // Beside returns what is wrong with a pool, new or changed, beside others: addresses that it
-// didn't have before and that another pool of its network has, or that its subnet hasn't.
+// didn't have before and that another pool of its network has, or that its subnet hasn't, and
+// a router of one of them that the other one hands out.
 // former is nil if it is new. It only helps: Usable decides.
 func (p Pool) Beside(former *PoolSpec, others []Pool, subnets []Subnet) []netconf.Fault {
 	k := &checker{}
@@ -334,6 +335,13 @@ func (p Pool) Beside(former *PoolSpec, others []Pool, subnets []Subnet) []netcon
 			k.add("spec.ips", "%s: %s has the same: want other addresses, or another network", brief(common), o.called())
 		} else if former == nil && o.Spec.Prefix() != prefix {
 			k.warn("spec.subnet", "%s overlaps with %s of %s: want one subnet for the pods of a network", p.Spec.Subnet, o.Spec.Subnet, o.called())
+		}
+		mine, its := p.Spec.router(), o.Spec.router()
+		if its.IsValid() && its != mine && added.Contains(its) {
+			k.warn("spec.ips", "%s: it is the gateway of %s: want other addresses, unless a pod is its router", its, o.called())
+		}
+		if mine.IsValid() && mine != its && (former == nil || former.router() != mine) && o.Spec.Total().Contains(mine) {
+			k.warn("spec.gateway", "%s: %s hands it out: want it in the excludeIPs of that one, unless a pod is the router", mine, o.called())
 		}
 	}
 	for _, subnet := range activeSubnets(subnets) {

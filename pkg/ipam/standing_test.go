@@ -360,6 +360,45 @@ func TestSubnetBesideApplications(t *testing.T) {
 	}
 }
 
+// TestBesideGateways: a pool that hands another one's router out, or names one that another one hands
+// out, is warned of. A pod may be a router, so it isn't refused.
+func TestBesideGateways(t *testing.T) {
+	lan := pool("lan", 1, spec("10.6.1.1-10.6.1.9"), gateway("10.6.0.1"))
+	routed := func(ips string) ipam.Pool { return pool("new", 2, spec(ips), gateway("10.6.1.5")) }
+	const out, given = "spec.ips: 10.6.0.1: it is the gateway of SpiderIPPool lan: want other addresses, unless a pod is its router",
+		"spec.gateway: 10.6.1.5: SpiderIPPool lan hands it out: want it in the excludeIPs of that one, unless a pod is the router"
+	same := spec("10.6.0.1-10.6.0.5")
+	for _, tt := range []struct {
+		name   string
+		p      ipam.Pool
+		former *ipam.PoolSpec
+		want   []string
+	}{
+		{"a new pool has the router", pool("new", 2, spec("10.6.0.1-10.6.0.5")), nil, []string{out}},
+		{"a changed pool has it now", pool("new", 2, spec("10.6.0.1-10.6.0.5")), ptr(spec("10.6.0.2-10.6.0.5")), []string{out}},
+		{"a changed pool had it before", pool("new", 2, spec("10.6.0.1-10.6.0.9")), &same, nil},
+		{"it excludes the router", pool("new", 2, ipam.PoolSpec{SubnetSpec: ipam.SubnetSpec{Subnet: "10.6.0.0/16", IPs: []string{"10.6.0.1-10.6.0.5"}, ExcludeIPs: []string{"10.6.0.1"}}}), nil, nil},
+		{"it has the same router, and never hands it out", pool("new", 2, spec("10.6.0.1-10.6.0.5"), gateway("10.6.0.1")), nil, nil},
+		{"another network", pool("new", 2, spec("10.6.0.1-10.6.0.5"), in("dmz")), nil, nil},
+		{"a new pool's router is handed out", routed("10.6.0.2"), nil, []string{given}},
+		{"a changed pool's router is, from now on", routed("10.6.0.2"), ptr(spec("10.6.0.2")), []string{given}},
+		{"a changed pool's router is, as before", routed("10.6.0.2-10.6.0.3"), ptr(routed("10.6.0.2").Spec), nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, f := range tt.p.Beside(tt.former, []ipam.Pool{lan}, nil) {
+				if !f.Warning {
+					t.Errorf("refused: %s", f)
+				}
+				got = append(got, f.Path+": "+f.Message)
+			}
+			if !slices.Equal(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 // TestStocks: what a subnet hands out to applications and to pods without one.
 func TestStocks(t *testing.T) {
 	lan := ipam.Subnet{Name: "lan", UID: "1", Spec: ipam.SubnetSpec{

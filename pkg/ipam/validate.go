@@ -242,6 +242,15 @@ func (s SubnetSpec) inSubnet(text string) (netip.Addr, bool) {
 	return a, err == nil && a.Zone() == "" && !a.Is4In6() && (!prefix.IsValid() || prefix.Contains(a))
 }
 
+// router returns the gateway, invalid if there is none.
+func (s SubnetSpec) router() netip.Addr {
+	if s.Gateway == nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(*s.Gateway)
+	return a
+}
+
 // routes checks further routes.
 func (k *checker) routes(s SubnetSpec) {
 	k.most("spec.routes", len(s.Routes), maxRoutes)
