@@ -506,6 +506,16 @@ func TestNamesOfOthers(t *testing.T) {
 			t.Errorf("%+v", response)
 		}
 	})
+	t.Run("another one has a bond of the name", func(t *testing.T) {
+		bond := func(name string, mode int64) *unstructured.Unstructured {
+			return c.network(name, nil, map[string]any{"cniType": "macvlan", "macvlan": map[string]any{"master": []any{"port1", "port2"}, "bond": map[string]any{"name": "ours", "mode": mode}}})
+		}
+		c.make(t, bond("bond", 1))
+		response := (&handler{reader: c}).Handle(t.Context(), review(t, admissionv1.Create, bond("other", 4), nil))
+		if !response.Allowed || len(response.Warnings) != 1 || !strings.HasPrefix(response.Warnings[0], "spec.macvlan.bond.mode: ours: SpiderMultusConfig "+c.namespace+"/bond has it with mode 1") {
+			t.Errorf("%+v", response)
+		}
+	})
 	t.Run("the others can't be read", func(t *testing.T) {
 		h := &handler{reader: broken{c}}
 		response := h.Handle(t.Context(), review(t, admissionv1.Create, c.network("b", nil, custom), nil))
