@@ -117,6 +117,51 @@ func TestDefaultRouteOfMultus(t *testing.T) {
 	}
 }
 
+// TestRouteSizes gives eth0's default routes an MTU, as Cilium does for its tunnel, and one of net1's routes an MTU
+// and a segment size. They hold for packets from eth0's addresses, and to node and Services, and are there again
+// after DEL.
+func TestRouteSizes(t *testing.T) {
+	t.Parallel()
+	s := fixture.EmptySite(t, []lab.LAN{lab.Ens192(), lab.Ens224()}, with(`"podDefaultRouteNIC": "net1"`))
+	s.Overlay(t, "calico")
+	fixture.Sh(t, s.Web.Netns, "ip route change default via 169.254.1.1 dev eth0 mtu 1380; ip -6 route change default via fe80::ecee:eeff:feee:eeee dev eth0 mtu 1380")
+	before := routing(t, s.Web)
+	net1 := s.ByHand(t, 1, "net1", []netip.Prefix{netip.MustParsePrefix("10.7.168.201/16"), netip.MustParsePrefix("fd00:7::201/64")},
+		fixture.Addrs(s.LANs[1].Router)...)
+	fixture.Sh(t, s.Web.Netns, "ip route add 10.9.0.0/16 via 10.7.0.1 dev net1 mtu 1400 advmss 1300")
+	own := fixture.Keys{"podDefaultRouteNIC": "net1"}
+	net1.Call("ADD", own).Fine(t)
+	net1.Call("CHECK", own).Fine(t)
+	for _, tt := range []struct{ get, want string }{
+		{"8.8.8.8 from 10.244.1.5", "mtu 1380"},
+		{"2001:db8::1 from fd00:244::5", "mtu 1380"},
+		{"10.6.168.123", "mtu 1380"},
+		{"10.96.0.10", "mtu 1380"},
+		{"fd00:10:96::10 from fd00:7::201", "mtu 1380"},
+		{"10.9.0.1 from 10.7.168.201", "mtu 1400 advmss 1300"},
+	} {
+		if got := fixture.Sh(t, s.Web.Netns, "ip route get "+tt.get); !strings.Contains(got, tt.want) {
+			t.Errorf("the route to %s is\n%swant %s", tt.get, got, tt.want)
+		}
+	}
+	fixture.Sh(t, s.Web.Netns, "ip route change 10.9.0.0/16 via 10.7.0.1 dev net1 mtu 1350")
+	net1.Call("ADD", own).Fine(t)
+	net1.Call("CHECK", own).Fine(t)
+	if got := fixture.Sh(t, s.Web.Netns, "ip route get 10.9.0.1 from 10.7.168.201"); !strings.Contains(got, "mtu 1350") {
+		t.Errorf("net1's route has another MTU now, but its copy is\n%s", got)
+	}
+	if got := fixture.Sh(t, s.Web.Netns, "ip route get 8.8.8.8"); strings.Contains(got, "mtu") {
+		t.Errorf("net1's default route has no MTU of its own, but got\n%s", got)
+	}
+	net1.Call("DEL").Fine(t)
+	if err := s.Web.DeleteLink("net1"); err != nil {
+		t.Fatal(err)
+	}
+	if after := routing(t, s.Web); after != before {
+		t.Errorf("state after DEL:\n%s\nstate before ADD:\n%s", after, before)
+	}
+}
+
 // TestOverlayPodsOnABridge sends from another pod on the bridge to an underlay NIC's
 // address, by the node. The node must send no redirect: the pod would then send to the
 // MAC of the first pod with that address for the rest of its life.

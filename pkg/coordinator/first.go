@@ -48,7 +48,7 @@ func (b *builder) first() error {
 // node wants the pod's routes to the node by the wire, and the table of replies to
 // connections that entered by it.
 func (b *builder) node(s side, src netip.Addr) {
-	b.nodeRoutes(s, netstate.TableMain, b.wire.pod, netip.Addr{}, src)
+	b.nodeRoutes(s, netstate.TableMain, way{dev: b.wire.pod}, src)
 	b.nodeNeighbours(s, b.wire.pod, b.wire.hostMAC)
 	b.plan.Want(pod, "the route of replies to connections from the node", netstate.NewRoute(netstate.ProtoCoordinator, b.replies, netstate.Default(src), s.node[0], b.wire.pod, netip.Addr{}))
 	b.plan.Want(pod, "replies to connections from the node", netstate.Rule{

@@ -49,7 +49,7 @@ func (b *builder) further() error {
 	}
 	for _, s := range b.sides {
 		b.ownTable(s.family, b.nic, b.addrs, table)
-		b.nodeRoutes(s, table, b.wire.pod, netip.Addr{}, netip.Addr{})
+		b.nodeRoutes(s, table, way{dev: b.wire.pod}, netip.Addr{})
 		if err := b.policyRoutes(s, table); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (b *builder) firstTable(nic string, addrs []netip.Addr, taken ...int) (int,
 	}
 	for _, s := range b.c.sides(b.v, addrs) {
 		b.ownTable(s.family, nic, addrs, table)
-		b.nodeRoutes(s, table, b.wire.pod, netip.Addr{}, netip.Addr{})
+		b.nodeRoutes(s, table, way{dev: b.wire.pod}, netip.Addr{})
 	}
 	return table, nil
 }

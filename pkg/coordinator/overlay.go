@@ -35,9 +35,9 @@ func (b *builder) overlay() error {
 		if len(firstOf) == 0 {
 			continue // the overlay isn't of this family
 		}
-		hop := b.nextHop(firstOf)
-		b.nodeRoutes(s, netstate.TableMain, first, hop, firstOf[0])
-		if !hop.IsValid() {
+		to := b.firstWay(firstOf)
+		b.nodeRoutes(s, netstate.TableMain, to, firstOf[0])
+		if !to.via.IsValid() {
 			b.nodeNeighbours(s, first, far.MAC)
 		}
 	}
@@ -63,7 +63,7 @@ func (b *builder) overlay() error {
 		}
 		b.ownTable(s.family, b.nic, b.addrs, table)
 		if len(firstOf) > 0 {
-			b.nodeRoutes(s, table, first, b.nextHop(firstOf), netip.Addr{})
+			b.nodeRoutes(s, table, b.firstWay(firstOf), netip.Addr{})
 		}
 		if err := b.policyRoutes(s, table); err != nil {
 			return err
@@ -111,19 +111,20 @@ func pastBridge(first []netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// nextHop returns the first NIC's gateway, which is the node in the overlay. It is not
-// valid if the NIC has none, as after Multus deleted it for an annotation with default-route: the
+// firstWay returns the way of the first NIC's default route: its gateway is the node in the
+// overlay, and its sizes are those of the overlay's tunnel, for Cilium gives them to the route and not to the link. There is no
+// gateway after Multus deleted it for an annotation with default-route: the
 // pod then needs neighbour entries for the node. The NIC's default route is in main, or in its own table, made by
 // coordinator or by plugin route.
-func (b *builder) nextHop(first []netip.Addr) netip.Addr {
+func (b *builder) firstWay(first []netip.Addr) way {
 	table := b.tableOf(b.c.PodDefaultNIC)
 	if i := slices.IndexFunc(first, b.isRouted); i >= 0 {
 		table = b.routed(first[i])
 	}
 	for _, r := range b.defaultsOf(netstate.FamilyOf(first[0]), b.c.PodDefaultNIC, table) {
-		return r.Via
+		return way{r.Dev, r.Via, r.MTU, r.AdvMSS}
 	}
-	return netip.Addr{}
+	return way{dev: b.c.PodDefaultNIC}
 }
 
 // routed returns the table that plugin route gave an address, 0 if it gave none.

@@ -182,17 +182,31 @@ func (b *builder) routes(f netstate.Family, ok func(netstate.Route) bool) []nets
 	})
 }
 
-// nodeRoutes wants a table's routes to the node by a link, and through the node to the
-// destinations in s.via. A via that isn't valid stands for the node itself at the other
-// end of the link.
-func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr) {
+// way is how the pod reaches its node.
+type way struct {
+	dev    string
+	via    netip.Addr // not valid: the node is at the other end of the link
+	mtu    int        // 0: the link's
+	advMSS int
+}
+
+// route returns a route that leads the way, or by a gateway in place of the way's.
+func (w way) route(table int, dst netip.Prefix, via, src netip.Addr) netstate.Route {
+	r := netstate.NewRoute(netstate.ProtoCoordinator, table, dst, via, w.dev, src)
+	r.MTU, r.AdvMSS = w.mtu, w.advMSS
+	return r
+}
+
+// nodeRoutes wants a table's routes to the node, and through the node to the destinations in
+// s.via.
+func (b *builder) nodeRoutes(s side, table int, to way, src netip.Addr) {
 	for _, n := range s.node {
-		if n == via && table == netstate.TableMain {
+		if n == to.via && table == netstate.TableMain {
 			continue // the next hop is reachable already, and ptp has made a route to it
 		}
-		b.plan.Want(pod, "reaches the node, which an underlay NIC can't do itself", netstate.NewRoute(netstate.ProtoCoordinator, table, netstate.Single(n), via, dev, src))
+		b.plan.Want(pod, "reaches the node, which an underlay NIC can't do itself", to.route(table, netstate.Single(n), to.via, src))
 	}
-	gateway := via
+	gateway := to.via
 	if !gateway.IsValid() {
 		gateway = s.node[0]
 	}
@@ -200,7 +214,7 @@ func (b *builder) nodeRoutes(s side, table int, dev string, via, src netip.Addr)
 		if cidr.IsSingleIP() && slices.Contains(s.node, cidr.Addr()) {
 			continue // it has a route as one of the node's
 		}
-		b.plan.Want(pod, "reached through the node", netstate.NewRoute(netstate.ProtoCoordinator, table, cidr, gateway, dev, src))
+		b.plan.Want(pod, "reached through the node", to.route(table, cidr, gateway, src))
 	}
 }
 

@@ -277,5 +277,8 @@ func (s *Namespace) routeRequest(op netstate.Op, r netstate.Route) (*nl.NetlinkR
 	if r.Metric != 0 {
 		req.AddData(nl.NewRtAttr(unix.RTA_PRIORITY, nl.Uint32Attr(uint32(r.Metric))))
 	}
+	if sizes := rtnetlink.Sizes(r); sizes != nil {
+		req.AddData(sizes)
+	}
 	return req, nil
 }

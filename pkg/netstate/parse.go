@@ -329,6 +329,10 @@ func (f *fields) route() Route {
 			r.Metric = f.number()
 		case "onlink":
 			r.Onlink = true
+		case "mtu":
+			r.MTU = f.number()
+		case "advmss":
+			r.AdvMSS = f.number()
 		default:
 			return false
 		}

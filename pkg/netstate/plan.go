@@ -149,9 +149,11 @@ func Diff(p Plan, s *Snapshot) ([]Op, error) {
 // isForeign reports whether a route in the place of a wanted one belongs to other
 // software or to another plugin, so that it must not be replaced. A wanted route
 // without our mark is a copy of one that the NIC had before: it replaces any route
-// of ours.
+// of ours, and an earlier copy with other sizes.
 func isForeign(have, want Route) bool {
-	return !have.Owned() || want.Owned() && have.Proto != want.Proto
+	sized := have
+	sized.MTU, sized.AdvMSS = want.MTU, want.AdvMSS
+	return sized != want && (!have.Owned() || want.Owned() && have.Proto != want.Proto)
 }
 
 // linkInUse returns the link of an object if this suite made that link for another

@@ -3,6 +3,7 @@
 package netstate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -42,6 +43,8 @@ type Route struct {
 	Scope  Scope
 	Onlink bool // Via is on the link, even if no route says so
 	Proto  Protocol
+	MTU    int // of packets by this route; 0: the link's
+	AdvMSS int // the segment size of TCP that is announced; 0: by the MTU
 }
 
 // metricIPv6 is IP6_RT_PRIO_USER of include/uapi/linux/ipv6_route.h. The kernel
@@ -92,9 +95,14 @@ func (r Route) Owned() bool    { return r.Proto.Ours() }
 
 // filledFrom leaves the protocol open. A foreign route that does the same as ours
 // keeps its owner, also if it leaves the source to the kernel: Flannel gives its pods such
-// routes to the cluster network.
+// routes to the cluster network. It keeps its sizes, too; of our own routes, those that aren't wanted stay as they are.
 func (r Route) filledFrom(have Object) Object {
 	h := have.(Route)
+	if r.Owned() && !h.Owned() {
+		r.MTU, r.AdvMSS = h.MTU, h.AdvMSS
+	} else {
+		r.MTU, r.AdvMSS = cmp.Or(r.MTU, h.MTU), cmp.Or(r.AdvMSS, h.AdvMSS)
+	}
 	if r.Proto = h.Proto; !h.Owned() && !h.Src.IsValid() {
 		r.Src = netip.Addr{}
 	}
@@ -132,6 +140,12 @@ func (r Route) String() string {
 	}
 	if r.Onlink {
 		b.WriteString(" onlink")
+	}
+	if r.MTU != 0 {
+		b.WriteString(" mtu " + strconv.Itoa(r.MTU))
+	}
+	if r.AdvMSS != 0 {
+		b.WriteString(" advmss " + strconv.Itoa(r.AdvMSS))
 	}
 	return b.String()
 }

@@ -82,6 +82,15 @@ func DecodeRoute(b []byte) Route {
 			r.Src, _ = netip.AddrFromSlice(v)
 		case unix.RTA_PRIORITY:
 			r.Metric = int(nl.NativeEndian().Uint32(v))
+		case unix.RTA_METRICS:
+			netlink.Attrs(v, func(typ uint16, v []byte) {
+				switch typ {
+				case unix.RTAX_MTU:
+					r.MTU = int(nl.NativeEndian().Uint32(v))
+				case unix.RTAX_ADVMSS:
+					r.AdvMSS = int(nl.NativeEndian().Uint32(v))
+				}
+			})
 		case unix.RTA_MULTIPATH:
 			r.Hops = decodeHops(v)
 		}
@@ -119,6 +128,22 @@ func FamilyNumber(f netstate.Family) int {
 		return unix.AF_INET6
 	}
 	return unix.AF_INET
+}
+
+// Sizes returns the attribute with a route's MTU and segment size (RTA_METRICS), nil if it
+// has neither.
+func Sizes(r netstate.Route) *nl.RtAttr {
+	if r.MTU == 0 && r.AdvMSS == 0 {
+		return nil
+	}
+	out := nl.NewRtAttr(unix.RTA_METRICS, nil)
+	if r.MTU != 0 {
+		out.AddRtAttr(unix.RTAX_MTU, nl.Uint32Attr(uint32(r.MTU)))
+	}
+	if r.AdvMSS != 0 {
+		out.AddRtAttr(unix.RTAX_ADVMSS, nl.Uint32Attr(uint32(r.AdvMSS)))
+	}
+	return out
 }
 
 // Gateway returns the attribute with a route's gateway: RTA_GATEWAY, or RTA_VIA if the
