@@ -54,6 +54,21 @@ func (b *builder) node(s side, src netip.Addr) {
 	b.plan.Want(pod, "replies to connections from the node", netstate.Rule{
 		Family: s.family, Priority: netstate.ReplyPriority, Mark: b.c.ReplyMark, Mask: b.c.ReplyMark, Table: b.replies, Proto: netstate.ProtoCoordinator,
 	})
+	b.leaveReplies(s.family)
+}
+
+// leaveReplies drops what led replies to a table that another program has taken since.
+func (b *builder) leaveReplies(f netstate.Family) {
+	const why = "another program has taken the table of replies"
+	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
+		if !isReplyRule(r) || r.Family != f || r.Table == b.replies {
+			continue
+		}
+		b.plan.Drop(pod, why, r)
+		for _, o := range b.routes(f, func(o netstate.Route) bool { return isOurs(o) && o.Table == r.Table && o.Dev == b.wire.pod }) {
+			b.plan.Drop(pod, why, o)
+		}
+	}
 }
 
 // nodeNeighbours wants the pod's neighbour entries for the node's addresses on a link to the node. It
@@ -64,11 +79,11 @@ func (b *builder) nodeNeighbours(s side, dev string, mac netstate.MAC) {
 	}
 }
 
-// findReplies sets the table of replies. It takes the table that a rule of ours looks up,
-// or else the table with our reply route whose rules were flushed, or else a free one.
+// findReplies sets the table of replies. It takes the table that a rule of ours looks up, unless another program
+// has taken it, or else the table with our reply route whose rules were flushed, or else a free one.
 func (b *builder) findReplies() (err error) {
 	for _, r := range netstate.All[netstate.Rule](b.v.Snapshot, pod) {
-		if isReplyRule(r) {
+		if isReplyRule(r) && !owntable.Lost(b.v.Snapshot, r.Table) {
 			b.replies = r.Table
 			return nil
 		}

@@ -47,6 +47,7 @@ func (n NIC) Want(plan *netstate.Plan, s *netstate.Snapshot, f netstate.Family, 
 	for _, a := range n.Addrs {
 		if netstate.FamilyOf(a) == f {
 			plan.Want(pod, "packets from an address leave by its NIC", Rule(n.Owner, a, netstate.FromPriority, table))
+			n.leave(plan, s, a, table)
 		}
 	}
 	for _, r := range n.Ways(s, f) {
@@ -62,6 +63,39 @@ func (n NIC) Want(plan *netstate.Plan, s *netstate.Snapshot, f netstate.Family, 
 			plan.Drop(pod, "its router advertises itself no longer", former)
 		}
 	}
+}
+
+// leave drops the rule from an address to a table that is no longer the NIC's own one, and the NIC's
+// routes there.
+func (n NIC) leave(plan *netstate.Plan, s *netstate.Snapshot, a netip.Addr, table int) {
+	for _, r := range netstate.All[netstate.Rule](s, pod) {
+		if !IsOwn(r, n.Owner) || r.From.Addr() != a || r.Table == table {
+			continue
+		}
+		plan.Drop(pod, whyLost, r)
+		for _, o := range n.routes(s, r.Family, func(o netstate.Route) bool { return o.Table == r.Table }) {
+			plan.Drop(pod, whyLost, o)
+		}
+	}
+}
+
+// whyLost is the reason for leaving a table.
+const whyLost = "another program has taken the table"
+
+// Lost reports whether another program has taken a table with a default route of ours: a rule
+// of that program looks it up, and the default route is gone. Istio's ambient mode
+// puts its own in its place, in table 100.
+func Lost(s *netstate.Snapshot, table int) bool {
+	return slices.ContainsFunc(netstate.All[netstate.Rule](s, pod), func(rule netstate.Rule) bool {
+		return rule.Table == table && !rule.Owned() && !slices.ContainsFunc(netstate.All[netstate.Route](s, pod), func(r netstate.Route) bool {
+			return r.Table == table && r.Dst.Bits() == 0 && netstate.FamilyOf(r.Dst.Addr()) == rule.Family
+		})
+	})
+}
+
+// lost reports whether another program has taken the NIC's table.
+func (n NIC) lost(s *netstate.Snapshot, table int) bool {
+	return Lost(s, table) && (len(n.Defaults(s, netstate.IPv4, table)) > 0 || len(n.Defaults(s, netstate.IPv6, table)) > 0)
 }
 
 // Rule returns the rule that looks up a table for packets from an address.

@@ -29,6 +29,9 @@ func TestTable(t *testing.T) {
 		{"a rule like ours", "pod: rule pref 32764 from 10.6.0.172 lookup 104", nil, 100},
 		{"a rule of another priority", "pod: rule pref 32765 from 10.6.0.172 lookup 104 proto multihome", nil, 100},
 		{"its own rule, but taken", "pod: rule pref 32764 from 10.6.0.172 lookup 104 proto multihome", []int{104}, 100},
+		{"its own rule, but another program has the default route", "pod: rule pref 32764 from 10.6.0.172 lookup 104 proto multihome\npod: rule pref 9 from all fwmark 0x111/0xfff lookup 104\npod: route default via 10.6.0.1 dev eth0", nil, 100},
+		{"its own rule, and another's, and its default route", "pod: rule pref 32764 from 10.6.0.172 lookup 104 proto multihome\npod: rule pref 9 from all fwmark 0x111/0xfff lookup 104\npod: route default via 10.6.0.1 dev eth0 table 104", nil, 104},
+		{"its own rule, and another's, without a default route", "pod: rule pref 32764 from 10.6.0.172 lookup 104 proto multihome\npod: rule pref 9 from all fwmark 0x111/0xfff lookup 104", nil, 104},
 		{"its own rule, below the first", "pod: rule pref 32764 from 10.6.0.172 lookup 99 proto multihome", nil, 99},
 		{"the rule of another plugin of ours", "pod: rule pref 32764 from 10.6.0.172 lookup 100 proto multihome-route", nil, 101},
 		{"the rule of an address it had", "pod: rule pref 32764 from 10.6.0.171 lookup 104 proto multihome\npod: route default via 10.6.0.1 dev eth0 table 104", nil, 104},
@@ -52,7 +55,7 @@ func TestTable(t *testing.T) {
 			}
 			s.Put(ns, o)
 		}
-		nic := NIC{Owner: netstate.ProtoCoordinator, Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.6.0.172")}}
+		nic := NIC{Owner: netstate.ProtoCoordinator, Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.6.0.172")}, Gateway: func(netstate.Family) netip.Addr { return netip.Addr{} }}
 		got, err := nic.Table(s, 100, 100, tt.taken...)
 		if got != tt.want || (err == nil) != (tt.want != 0) {
 			t.Errorf("%s: table %d, %v, want %d", tt.name, got, err, tt.want)

@@ -30,7 +30,7 @@ func (n NIC) Find(s *netstate.Snapshot, taken ...int) int {
 	former, left := 0, 0
 	for _, r := range netstate.All[netstate.Rule](s, pod) {
 		switch {
-		case !IsOwn(r, n.Owner) || slices.Contains(taken, r.Table):
+		case !IsOwn(r, n.Owner) || slices.Contains(taken, r.Table) || n.lost(s, r.Table):
 		case slices.Contains(n.Addrs, r.From.Addr()):
 			return r.Table
 		case former == 0 && IsFormer(s, r) && n.isIn(s, r.Table):
