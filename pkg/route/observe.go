@@ -16,10 +16,10 @@ import (
 // Observe reads the pod. If the configuration has a bridge, it also reads the
 // bridge and the addresses by which the pod reaches its node.
 func (c *Config) Observe(t *plugin.Task) error {
-	if err := readable(&t.View); err != nil {
+	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
 		return err
 	}
-	if err := t.Kernel.ReadPod(t.Snapshot); err != nil {
+	if err := readable(&t.View); err != nil {
 		return err
 	}
 	if _, err := nicOf(&t.View); err != nil {
