@@ -3,6 +3,8 @@
 package integration
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -17,7 +19,9 @@ import (
 func TestIndexOfHostEnd(t *testing.T) {
 	for name, call := range map[string]func(a *fixture.Attachment, verb string) fixture.Call{
 		"coordinator": func(a *fixture.Attachment, verb string) fixture.Call { return a.Call(verb) },
-		"route":       func(a *fixture.Attachment, verb string) fixture.Call { return a.Route(verb, fixture.Keys{"sbr": true, "master": nil, "bridge": nil}) },
+		"route": func(a *fixture.Attachment, verb string) fixture.Call {
+			return a.Route(verb, fixture.Keys{"sbr": true, "master": nil, "bridge": nil})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -32,5 +36,23 @@ func TestIndexOfHostEnd(t *testing.T) {
 			}
 			call(net1, "DEL").Fine(t)
 		})
+	}
+}
+
+// TestDuplicateAddress has a NIC whose IPv6 address the kernel has found at another host before ADD. The error says so, and
+// not that the NIC lacks the address, which `ip address` shows.
+func TestDuplicateAddress(t *testing.T) {
+	t.Parallel()
+	s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
+	s.Plug(t, 0, "eth0")
+	router := fixture.Addrs(s.LANs[1].Router)[1]
+	net1 := s.ByHand(t, 1, "net1", []netip.Prefix{netip.MustParsePrefix("10.7.168.201/16")}, netip.MustParseAddr("10.7.0.1"))
+	fixture.Sh(t, s.Web.Netns, fmt.Sprintf("echo 1 > /proc/sys/net/ipv6/conf/net1/accept_dad; ip addr add %s/64 dev net1; until ip -6 addr show dev net1 dadfailed | grep -q %[1]s; do sleep 0.05; done", router))
+	prefix := netip.PrefixFrom(router, 64)
+	net1.Prev.IPs = append(net1.Prev.IPs, &types100.IPConfig{
+		Interface: types100.Int(0), Address: net.IPNet{IP: router.AsSlice(), Mask: net.CIDRMask(64, 128)},
+	})
+	if got, want := net1.Call("ADD").Fails(t).Msg, fmt.Sprintf("pod: addr %s dev net1: another host has it", prefix); !strings.Contains(got, want) {
+		t.Errorf("ADD says %q, want %q", got, want)
 	}
 }

@@ -3,6 +3,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -24,7 +25,7 @@ func (c *Config) Observe(t *plugin.Task) error {
 	c = c.named(&t.View)
 	addrs, err := nicAddrs(&t.View)
 	if err != nil {
-		return err
+		return cmp.Or(t.Kernel.Pod.Duplicate(t.IfName), err)
 	}
 	if err := t.Kernel.Pod.AwaitAddrs(t.Snapshot, t.IfName); err != nil {
 		return err

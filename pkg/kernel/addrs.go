@@ -80,7 +80,7 @@ func (s *Namespace) AwaitAddrs(snap *netstate.Snapshot, dev string) error {
 		}
 		for _, a := range list {
 			if a.Failed {
-				return fmt.Errorf("%s: addr %s dev %s: another host has it", s.ns, a.Prefix, dev)
+				return s.duplicate(a, dev)
 			}
 			if a.Scope == unix.RT_SCOPE_UNIVERSE {
 				a.Dev = dev
@@ -89,6 +89,26 @@ func (s *Namespace) AwaitAddrs(snap *netstate.Snapshot, dev string) error {
 		}
 	}
 	return fmt.Errorf("%s: an address of link %s is still tentative after %s", s.ns, dev, settleTime)
+}
+
+// Duplicate returns an error if another host has a global address of a link. The kernel found that out
+// (duplicate address detection), and doesn't use the address.
+func (s *Namespace) Duplicate(dev string) error {
+	index, ok := s.index[dev]
+	if !ok {
+		return nil
+	}
+	list, err := s.Addrs(index)
+	for _, a := range list {
+		if a.Failed && a.Scope == unix.RT_SCOPE_UNIVERSE {
+			return s.duplicate(a, dev)
+		}
+	}
+	return err
+}
+
+func (s *Namespace) duplicate(a rtnetlink.Addr, dev string) error {
+	return fmt.Errorf("%s: addr %s dev %s: another host has it", s.ns, a.Prefix, dev)
 }
 
 func (s *Namespace) addrRequest(op netstate.Op, a netstate.Addr) (*nl.NetlinkRequest, error) {
