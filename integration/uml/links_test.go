@@ -97,6 +97,18 @@ func TestVRFAlone(t *testing.T) {
 	}
 }
 
+// TestVRFOfPod has the pod's NIC in a VRF of the pod, as the CNI project's vrf does. ADD says so, and leaves the VRF's table
+// alone.
+func TestVRFOfPod(t *testing.T) {
+	r := newRouted(t, "ip link add link ens192 name tmp type macvlan mode bridge; ip link set tmp netns $POD name eth0")
+	r.in("ip link add blue type vrf table 1; ip link set blue up; ip link set eth0 master blue; ip addr replace fd00:6::172/64 dev eth0 nodad")
+	e := r.coordinator("ADD", "")
+	if want := "pod: link eth0 is in VRF blue"; e == nil || !strings.Contains(e.Msg, want) {
+		t.Errorf("%v doesn't say %q", e, want)
+	}
+	r.in("ip route show table 1 | grep -q '^10.6.0.0/16 dev eth0'; ip -6 route show table 1 | grep -q '^fd00:6::/64 dev eth0'")
+}
+
 // TestGCWithFewOfNftables runs on a kernel whose nf_tables has almost no family.
 func TestGCWithFewOfNftables(t *testing.T) {
 	n := newNode(t, "ens192")

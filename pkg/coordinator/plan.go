@@ -55,6 +55,9 @@ func (c *Config) Plan(v *plugin.View) (netstate.Plan, error) {
 	if err != nil {
 		return netstate.Plan{}, err
 	}
+	if err := b.outsideVRF(); err != nil {
+		return netstate.Plan{}, err
+	}
 	b.podMAC()
 	switch mode {
 	case firstNIC:
@@ -108,6 +111,16 @@ func (c *Config) modeOf(v *plugin.View) (mode, error) {
 		return furtherNIC, nil
 	}
 	return overlayNIC, nil
+}
+
+// outsideVRF returns an error if the NIC is in a VRF. Its addresses are then local in the VRF's table alone, so the pod
+// takes no packet for them that enters by its link to the node. And the VRF's table is the NIC's own already.
+func (b *builder) outsideVRF() error {
+	nic, _ := b.link(b.nic)
+	if master, _ := b.link(nic.Master); master.Type != "vrf" {
+		return nil
+	}
+	return fmt.Errorf("pod: link %s is in VRF %s: only links in that VRF reach its addresses, and the link to the node is in none: leave coordinator out of this chain, or the VRF", b.nic, nic.Master)
 }
 
 // isUnderlay reports whether the pod's first NIC is in underlay mode: the pod has a veth0
