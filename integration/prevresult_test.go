@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/multihome/multihome/integration/fixture"
@@ -54,5 +55,37 @@ func TestDuplicateAddress(t *testing.T) {
 	})
 	if got, want := net1.Call("ADD").Fails(t).Msg, fmt.Sprintf("pod: addr %s dev net1: another host has it", prefix); !strings.Contains(got, want) {
 		t.Errorf("ADD says %q, want %q", got, want)
+	}
+}
+
+// TestBehindSBR chains coordinator behind the CNI project's sbr, which has moved the NIC's routes into a table, with a rule
+// before ours. ADD says so, and changes nothing. A rule that somebody adds later is no reason to leave the pod as it is.
+func TestBehindSBR(t *testing.T) {
+	const rule = "ip rule add from 10.7.168.201 lookup 101"
+	for _, mode := range []string{"underlay", "overlay"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := fixture.EmptySite(t, fixture.TwoLANs["dual"], fixture.Chained)
+			if mode == "underlay" {
+				s.Plug(t, 0, "eth0")
+			} else {
+				s.Overlay(t, "calico")
+			}
+			net1 := s.ByHand(t, 1, "net1", []netip.Prefix{netip.MustParsePrefix("10.7.168.201/16")}, netip.MustParseAddr("10.7.0.1"))
+			fixture.Sh(t, s.Web.Netns, rule+"; ip route del 10.7.0.0/16 dev net1; ip route add 10.7.0.0/16 dev net1 table 101; ip route add default via 10.7.0.1 dev net1 table 101")
+			before := routing(t, s.Web)
+			e := net1.Call("ADD").Fails(t)
+			if want := "pod: link net1: another plugin, such as sbr, has made rule pref"; e.Code != types.ErrInvalidNetworkConfig || !strings.Contains(e.Msg, want) {
+				t.Errorf("ADD says %d %q, want %q", e.Code, e.Msg, want)
+			}
+			if after := routing(t, s.Web); after != before {
+				t.Errorf("ADD changed\n%s\nto\n%s", before, after)
+			}
+			fixture.Sh(t, s.Web.Netns, "ip rule del from 10.7.168.201; ip route flush table 101; ip route add 10.7.0.0/16 dev net1 src 10.7.168.201 proto kernel")
+			net1.Call("ADD").Fine(t)
+			fixture.Sh(t, s.Web.Netns, strings.Replace(rule, "101", "200", 1))
+			net1.Call("CHECK").Fine(t)
+			net1.Call("ADD").Fine(t)
+		})
 	}
 }

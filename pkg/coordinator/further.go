@@ -43,6 +43,9 @@ func (b *builder) further() error {
 	if err := b.routesAlone(); err != nil {
 		return err
 	}
+	if err := b.routesFirst(); err != nil {
+		return err
+	}
 	table, err := b.own(b.nic, b.addrs).Table(b.v.Snapshot, b.c.FirstTable, b.c.FirstTable, b.replies)
 	if err != nil {
 		return err
@@ -153,6 +156,22 @@ func (b *builder) routesAlone() error {
 		return nil
 	}
 	return config.Invalid("pod: link %s: plugin route has given %s table %d: chain either coordinator or route with sbr behind a NIC, not both", b.nic, b.addrs[i], b.routed(b.addrs[i]))
+}
+
+// routesFirst returns an error if another plugin of the chain routes packets from the NIC's addresses, as the CNI project's
+// sbr does: its rules come before ours, and it has taken the NIC's routes out of main. A rule that an application
+// adds after ADD is its own affair.
+func (b *builder) routesFirst() error {
+	rules := netstate.All[netstate.Rule](b.v.Snapshot, pod)
+	for _, a := range b.addrs {
+		from := netstate.Single(a)
+		other := slices.IndexFunc(rules, func(r netstate.Rule) bool { return !r.Owned() && r.From == from })
+		ours := slices.ContainsFunc(rules, func(r netstate.Rule) bool { return isOurs(r) && r.From == from })
+		if other >= 0 && !ours {
+			return config.Invalid("pod: link %s: another plugin, such as sbr, has made %s: leave it out of the chain, for coordinator gives the NIC a table of its own", b.nic, netstate.Words(rules[other]))
+		}
+	}
+	return nil
 }
 
 // sharedSubnet keeps NICs of one subnet from answering ARP for each other (arp_ignore,

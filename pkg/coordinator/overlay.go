@@ -48,6 +48,9 @@ func (b *builder) overlay() error {
 	if err := b.routesAlone(); err != nil {
 		return err
 	}
+	if err := b.routesFirst(); err != nil {
+		return err
+	}
 	eth0Table, err := b.own(first, firstAddrs).Table(b.v.Snapshot, b.c.FirstTable-1, b.c.FirstTable)
 	if err != nil {
 		return err
