@@ -90,7 +90,7 @@ var damages = map[string]struct {
 	"ip rule flush in the pod":      {inPod: "for v in -4 -6; do ip $v rule flush; done"},
 	"ip route flush table 500":      {onNode: "for v in -4 -6; do ip $v route flush table 500; done"},
 	"nft flush ruleset in the pod":  {inPod: "nft flush ruleset"},
-	"tables in the pod are flushed": {inPod: "for v in -4 -6; do for n in 99 100 101; do ip $v route flush table $n; done; done"},
+	"tables in the pod are flushed": {inPod: "for v in -4 -6; do for n in $(seq 99 110); do ip $v route flush table $n 2>/dev/null || true; done; done"},
 	"neighbours of the veth are deleted": {
 		onNode: `ip neigh show nud permanent | while read a _ d rest; do case $d in veth*) ip neigh del $a dev $d;; esac; done`,
 		inPod:  `ip neigh show dev veth0 nud permanent | while read a rest; do ip neigh del $a dev veth0; done`,
@@ -99,6 +99,8 @@ var damages = map[string]struct {
 	"what systemd-networkd does when it is reloaded": {onNode: `for v in -4 -6; do
 		ip $v rule | grep -v 'lookup \(local\|main\|default\)' | while read p rest; do ip $v rule del pref ${p%:}; done
 		ip $v route flush table 500; done`},
+	"a service mesh takes the table of replies": {inPod: `n=$(ip rule | sed -n 's/^32763:.*lookup \([0-9]*\).*/\1/p')
+		for v in -4 -6; do ip $v rule add fwmark 0x111/0xfff pref 32764 lookup $n; ip $v route del default table $n; ip $v route add local default dev lo table $n; done`},
 	"routes to the node are deleted": {quiet: true, inPod: "for v in -4 -6; do ip $v route flush dev veth0 table main; done"}, // the LAN leads there, too
 }
 

@@ -5,6 +5,7 @@ package coordinator
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/owntable"
@@ -91,7 +92,8 @@ func (b *builder) findReplies() (err error) {
 	left := 0
 	for _, r := range netstate.All[netstate.Route](b.v.Snapshot, pod) {
 		isReply := r.Proto == netstate.ProtoCoordinator && r.Table != netstate.TableMain && r.Dst.Bits() == 0 && r.Dev == b.wire.pod
-		if isReply && (b.wire.pod == podEnd || r.Table == b.c.ReplyTable) {
+		toNode := slices.ContainsFunc(b.sides, func(s side) bool { return slices.Contains(s.node, r.Via) }) // and not a NIC's own default route
+		if isReply && (b.wire.pod == podEnd || r.Table == b.c.ReplyTable || toNode) {
 			left = r.Table
 		}
 	}
