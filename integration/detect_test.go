@@ -81,7 +81,7 @@ func TestIPConflictWithItself(t *testing.T) {
 }
 
 // TestDetectWithoutARP uses a NIC that resolves no addresses, like an ipvlan in mode
-// l3: where detection can't work, ADD must not claim that it did.
+// l3: where detection can't work, ADD must not claim that it did. What the node's defaults want, they want of other NICs.
 func TestDetectWithoutARP(t *testing.T) {
 	t.Parallel()
 	s := fixture.NewStage(t, fixture.Only(0))
@@ -92,6 +92,12 @@ func TestDetectWithoutARP(t *testing.T) {
 			t.Errorf("%s: ADD says %q, want %q", option, e.Msg, want)
 		}
 	}
+	withDefaults(t, s.Lab, `{"detectIPConflict": true, "detectGateway": true}`)
+	s.WebNIC.Call("ADD", fixture.Keys{"detectGateway": true}).Fails(t)
+	s.WebNIC.Call("ADD").Fine(t)
+	fixture.Sh(t, s.Web.Netns, "ip link set eth0 arp on")
+	fixture.Sh(t, s.Router, "ip addr flush dev "+s.LANs[0].NIC)
+	s.WebNIC.Call("ADD").Fails(t)
 }
 
 // TestGateway silences gateways, one by one: ADD must name each silent gateway, and

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/multihome/multihome/pkg/coordinator/keys"
 	"github.com/multihome/multihome/pkg/kernel"
 	"github.com/multihome/multihome/pkg/neighbours"
 	"github.com/multihome/multihome/pkg/netstate"
@@ -20,7 +21,7 @@ var _ plugin.Prober = (*Config)(nil)
 // Probe asks the NIC's LAN whether another machine has an address of the NIC, and whether
 // the NIC's gateways answer. It checks the addresses first: a request to a gateway names
 // one of them as its sender, and would redirect the gateway's traffic from another owner
-// to this NIC.
+// to this NIC. A NIC that resolves no addresses is an error only where its own network asks for that.
 func (c *Config) Probe(t *plugin.Task) error {
 	if !c.DetectIPConflict && !c.DetectGateway {
 		return nil
@@ -30,22 +31,38 @@ func (c *Config) Probe(t *plugin.Task) error {
 		return err
 	}
 	if c.DetectIPConflict {
-		var own []netstate.MAC
-		for _, l := range netstate.All[netstate.Link](t.Snapshot, pod) {
-			own = append(own, l.MAC)
-		}
-		if err := t.Kernel.Pod.Conflict(t.IfName, unshared(t, addrs), own, neighbours.Probe(c.Detect)); err != nil {
-			var inUse kernel.InUse
-			if errors.As(err, &inUse) {
-				noteConflict(t, inUse)
-			}
+		if err := c.unlessDefault(t, "detectIPConflict", c.conflict(t, addrs)); err != nil {
 			return err
 		}
 	}
 	if c.DetectGateway {
-		return t.Kernel.Pod.Gateways(t.IfName, c.gateways(&t.View, addrs), neighbours.Probe(c.Detect))
+		return c.unlessDefault(t, "detectGateway", t.Kernel.Pod.Gateways(t.IfName, c.gateways(&t.View, addrs), neighbours.Probe(c.Detect)))
 	}
 	return nil
+}
+
+// unlessDefault returns an error of a probe. That a NIC resolves no addresses is only logged if the node's
+// defaults want the probe: they are for its other NICs.
+func (c *Config) unlessDefault(t *plugin.Task, key string, err error) error {
+	if !errors.Is(err, kernel.ErrNoARP) || c.Origin(key) != keys.Node {
+		return err
+	}
+	t.Log.Warn("the node's default "+key+" doesn't count", "error", err)
+	return nil
+}
+
+// conflict returns an error if another machine has an address of the NIC.
+func (c *Config) conflict(t *plugin.Task, addrs []netip.Addr) error {
+	var own []netstate.MAC
+	for _, l := range netstate.All[netstate.Link](t.Snapshot, pod) {
+		own = append(own, l.MAC)
+	}
+	err := t.Kernel.Pod.Conflict(t.IfName, unshared(t, addrs), own, neighbours.Probe(c.Detect))
+	var inUse kernel.InUse
+	if errors.As(err, &inUse) {
+		noteConflict(t, inUse)
+	}
+	return err
 }
 
 // unshared returns those of a NIC's addresses that no other pod may have. The other pod of a

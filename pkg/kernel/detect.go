@@ -26,6 +26,10 @@ func (e InUse) Error() string {
 	return fmt.Sprintf("%s: addr %s dev %s: %s has it already", e.Namespace, e.Addr, e.Dev, e.MAC)
 }
 
+// ErrNoARP says that a link resolves no addresses, as an ipvlan in mode l3 or a link of InfiniBand, so
+// that nobody can be asked there.
+var ErrNoARP = errors.New("it is no Ethernet link with ARP")
+
 // Conflict asks the neighbours on a link whether one of them has one of the addresses. If
 // so, it returns [InUse]. It ignores answers from the MACs in own.
 func (s *Namespace) Conflict(dev string, addrs []netip.Addr, own []netstate.MAC, p neighbours.Probe) error {
@@ -71,7 +75,7 @@ func (s *Namespace) onWire(dev string, f func(w *neighbours.Wire) error) error {
 	case !ok:
 		return s.probing(dev, unix.ENODEV)
 	case !l.ARP:
-		return s.probing(dev, errors.New("it is no Ethernet link with ARP"))
+		return s.probing(dev, ErrNoARP)
 	}
 	var w *neighbours.Wire
 	err = s.Enter(func() (err error) {
