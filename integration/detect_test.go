@@ -93,11 +93,11 @@ func TestDetectWithoutARP(t *testing.T) {
 		}
 	}
 	withDefaults(t, s.Lab, `{"detectIPConflict": true, "detectGateway": true}`)
-	s.WebNIC.Call("ADD", fixture.Keys{"detectGateway": true}).Fails(t)
+	_ = s.WebNIC.Call("ADD", fixture.Keys{"detectGateway": true}).Fails(t)
 	s.WebNIC.Call("ADD").Fine(t)
 	fixture.Sh(t, s.Web.Netns, "ip link set eth0 arp on")
 	fixture.Sh(t, s.Router, "ip addr flush dev "+s.LANs[0].NIC)
-	s.WebNIC.Call("ADD").Fails(t)
+	_ = s.WebNIC.Call("ADD").Fails(t)
 }
 
 // TestGateway silences gateways, one by one: ADD must name each silent gateway, and

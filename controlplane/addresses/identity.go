@@ -61,7 +61,7 @@ func (o Observed) adopted() Step {
 func join(c *v2beta1.SpiderEndpoint, a *v1alpha1.IPAddress, h v1alpha1.Holder, migrates bool) *v1alpha1.IPAddress {
 	id := identity(c, h.Interface)
 	anew := len(a.Spec.Holders) == 0 && a.Spec.Identity == nil
-	if a.HeldBy(h.PodUID) || !anew && !ours(id, a) || a.Spec.State == v1alpha1.Quarantined || len(a.Spec.Holders) > 0 && !(shared(a) && migrates) {
+	if a.HeldBy(h.PodUID) || !anew && !ours(id, a) || a.Spec.State == v1alpha1.Quarantined || len(a.Spec.Holders) > 0 && (!shared(a) || !migrates) {
 		return nil
 	}
 	return claimed(a, id, h)

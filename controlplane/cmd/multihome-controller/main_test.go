@@ -262,9 +262,10 @@ func TestRoles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := c.Create(t.Context(), address.DeepCopy()); err == nil || !strings.Contains(err.Error(), "want it to be written by multihome-controller alone") {
-		t.Errorf("an administrator makes an IPAddress: %v", err)
-	}
+	eventually(t, "the policy that refuses an IPAddress of an administrator", func() bool {
+		err := c.Create(t.Context(), address.DeepCopy(), client.DryRunAll)
+		return err != nil && strings.Contains(err.Error(), "want it to be written by multihome-controller alone")
+	})
 	as := impersonate(t, "multihome-controller", "")
 	if err := as.Create(t.Context(), address); err != nil {
 		t.Fatal(err)
