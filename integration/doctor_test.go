@@ -22,6 +22,7 @@ import (
 	"github.com/multihome/multihome/integration/fixture"
 	"github.com/multihome/multihome/pkg/attachment"
 	"github.com/multihome/multihome/pkg/doctor"
+	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/lab"
 	"github.com/multihome/multihome/pkg/netns"
 	"github.com/multihome/multihome/pkg/records"
@@ -769,6 +770,24 @@ func TestDoctorsKinds(t *testing.T) {
 		if !slices.Contains(tested, k.ID) {
 			t.Errorf("%s has no test", k.ID)
 		}
+	}
+}
+
+// TestDoctorOfForgottenPods: runtimes keep results of pods that are gone (multus#1488). Their
+// networks may have changed since.
+func TestDoctorOfForgottenPods(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
+	p := newWard(t, s.Lab)
+	config := `{"cniVersion": "1.0.0", "name": "old", "plugins": [{"type": "ipvlan", "master": "ens192"}, {"type": "ifacer", "interfaces": ["a", "b"]}]}`
+	cached, err := json.Marshal(inspect.Cached{Kind: "cniCacheV1", ContainerID: "gone", Network: "old", IfName: "eth0", Netns: "/run/netns/gone", Config: []byte(config), Result: json.RawMessage(`{"cniVersion": "1.0.0"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write("cached", string(cached))
+	p.sh("cp $DIR/cached /var/lib/cni/results/old-gone-eth0")
+	if r := p.doctor(); len(r.Findings)+len(r.Unseen) > 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -90,7 +90,7 @@ func absent() string {
 }
 
 // readNetworks reads the node's network configurations, and those of other networks that
-// pods were added with.
+// pods were added with. What runtimes keep of pods that are gone says nothing about a network.
 func (n *node) readNetworks() error {
 	var errs []error
 	files, err := libcni.ConfFiles(n.options.ConfDir, []string{".conflist", ".conf", ".json"})
@@ -103,6 +103,9 @@ func (n *node) readNetworks() error {
 		errs = append(errs, err)
 	}
 	for _, pod := range inspect.Pods(n.options.CacheDirs) {
+		if pod.Netns != "" && (netns.ID{Path: pod.Netns}).Gone() {
+			continue
+		}
 		for _, a := range pod.Attachments {
 			known := slices.ContainsFunc(n.networks, func(k network) bool { return k.name == a.Network })
 			if a.Config != nil && !known {
