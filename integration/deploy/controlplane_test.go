@@ -117,6 +117,26 @@ func TestControlplaneOfMultus(t *testing.T) {
 	}
 }
 
+// Of the tolerations, the controller has those that name a taint. Without a priority class, it has none either.
+func TestControllerOnNodes(t *testing.T) {
+	text, err := helmTemplate(`{controlplane: {enabled: true}, priorityClassName: "", tolerations: [{operator: Exists, effect: NoSchedule}, {key: mine, operator: Exists}]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := yaml.Marshal(byName(t, text)["Deployment kube-system/multihome-controller"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d appsv1.Deployment
+	if err := yaml.UnmarshalStrict(o, &d); err != nil {
+		t.Fatal(err)
+	}
+	pod := d.Spec.Template.Spec
+	if got := pod.Tolerations[3:]; pod.PriorityClassName != "" || len(got) != 1 || got[0].Key != "mine" {
+		t.Errorf("priority class %q, tolerations %+v", pod.PriorityClassName, got)
+	}
+}
+
 // Another release's namespace is in all places.
 func TestControlplaneElsewhere(t *testing.T) {
 	text, err := helmTemplateIn("elsewhere", "controlplane: {enabled: true, replicas: 3}")
@@ -187,6 +207,15 @@ func TestControlplaneHasFewRights(t *testing.T) {
 				if first < 0 || pod.Tolerations[first].TolerationSeconds == nil {
 					t.Errorf("%s: it isn't made again elsewhere: %+v", key, pod.Tolerations)
 				}
+			}
+			tolerates := func(taint corev1.Taint) bool {
+				return slices.ContainsFunc(pod.Tolerations, func(one corev1.Toleration) bool { return one.ToleratesTaint(&taint) })
+			}
+			if tolerates(corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}) {
+				t.Errorf("a node that is drained gets it again: %+v", pod.Tolerations)
+			}
+			if !tolerates(corev1.Taint{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}) {
+				t.Errorf("it doesn't run on a node of the control plane: %+v", pod.Tolerations)
 			}
 			if *d.Spec.Replicas != 2 || c.LivenessProbe == nil || c.ReadinessProbe == nil || c.Resources.Limits.Memory().IsZero() {
 				t.Errorf("it isn't looked after: %+v", c)
