@@ -369,6 +369,36 @@ var ailments = map[string]ailment{
 			p.runs("calico-node", "", "FELIX_ROUTETABLERANGES=100-1000")
 		},
 	},
+	"the node's IPv6 comes by router advertisements": {
+		id: "accept-ra", severity: doctor.Warning, what: "net.ipv6.conf.ens192.accept_ra is 1, and net.ipv6.conf.all.forwarding is 1",
+		cause: "ip addr add fd00:6::777/64 dev ens192 nodad valid_lft 1000 preferred_lft 500",
+	},
+	"a plugin is missing": {
+		id: "plugin-missing", severity: doctor.Problem, what: "there is no plugin sriov, and /etc/cni/net.d/other.conflist needs it",
+		cause: `cp $(dirname $MULTIHOME)/coordinator $(dirname $MULTIHOME)/cni/* /opt/cni/bin; touch /opt/cni/bin/sriov
+			echo '{"name": "other", "plugins": [{"type": "sriov", "ipam": {"type": "host-local"}}, {"type": "coordinator"}]}' >/etc/cni/net.d/other.conflist`,
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { p.sh("chmod +x /opt/cni/bin/sriov") },
+	},
+	"no such link": {
+		id: "parent-unfit", severity: doctor.Problem, what: "ens999 isn't there, and /etc/cni/net.d/other.conflist puts NICs on it",
+		cause: `echo '{"name": "other", "plugins": [{"type": "macvlan", "master": "ens999"}, {"type": "coordinator"}]}' >/etc/cni/net.d/other.conflist`,
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.sh("sed -i s/ens999/ens192/ /etc/cni/net.d/other.conflist")
+		},
+	},
+	"a link that is down": {
+		id: "parent-unfit", severity: doctor.Problem, what: "ens999 is down",
+		cause: `ip link add ens999 type veth peer name far
+			echo '{"name": "other", "plugins": [{"type": "ifacer"}, {"type": "macvlan", "master": "ens999"}, {"type": "coordinator"}]}' >/etc/cni/net.d/other.conflist`,
+	},
+	"a port of a bridge": {
+		id: "parent-unfit", severity: doctor.Problem, what: "ens999 is a port of br0",
+		cause: `ip link add br0 type bridge; ip link set br0 up; ip link add ens999 type veth peer name far; ip link set ens999 up master br0; ip link property add dev br0 altname bridge0
+			echo '{"name": "other", "plugins": [{"type": "macvlan", "master": "ens999"}, {"type": "coordinator"}]}' >/etc/cni/net.d/other.conflist`,
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.sh("sed -i s/ens999/bridge0/ /etc/cni/net.d/other.conflist")
+		},
+	},
 	"macvlan and ipvlan": {
 		id: "shared-parent", severity: doctor.Problem, what: "ens192 has macvlans by network macvlan-ens192, and ipvlans by /etc/cni/net.d/other.conflist",
 		cause: `echo '{"name": "other", "plugins": [{"type": "ipvlan", "master": "ens192"}]}' >/etc/cni/net.d/other.conflist`,

@@ -107,6 +107,7 @@ type check struct {
 var checks = []check{
 	{"forwarding", forwarding},
 	{"rp_filter", reversePath},
+	{"router advertisements", adverts},
 	{"ARP", arp},
 	{"netfilter", netfilter},
 	{"kube-proxy", kubeProxy},
@@ -119,6 +120,8 @@ var checks = []check{
 	{"Calico", calico},
 	{"neighbours", neighbours},
 	{"kernel", modules},
+	{"plugins", missingPlugins},
+	{"masters", unfitParents},
 	{"networks", parents},
 	{"leftovers", leftovers},
 	{"entries", stale},

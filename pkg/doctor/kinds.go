@@ -4,11 +4,11 @@ package doctor
 
 // Kinds lists all kinds of findings, in the order of docs/doctor.md.
 var Kinds = []Kind{
-	ipForward, rpFilterAll, rpFilterNIC, proxyARP, arpIgnore,
+	ipForward, rpFilterAll, rpFilterNIC, acceptRA, proxyARP, arpIgnore,
 	forwardPolicy, inputPolicy, conntrackInvalid, kubeProxyModes, notMasqueraded,
 	networkdForeign, networkdLinks, networkManagerLinks, nmCloudSetup, ruleBeforeOurs,
 	ciliumExclusive, ciliumSourceCheck, ciliumSocketLB, felixTables,
-	neighbourTable, moduleMissing, sharedParent,
+	neighbourTable, moduleMissing, pluginMissing, parentUnfit, sharedParent,
 	leftover, staleEntries, staleGroup, drifted, nicGone, bridgedNIC,
 	duplicateAddress, noDefaultRoute, noGateway, serviceRange, loadBalancerRange,
 	agentNotReady, agentNotRunning, claimMissing, unclaimedSandbox, heldAddress, addressLost, foreignIPAM,

@@ -25,3 +25,16 @@ func TestWhere(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestDynamicAddrs: of all links with IPv6, those are named that have a global address with an end.
+func TestDynamicAddrs(t *testing.T) {
+	const table = `00000000000000000000000000000001 01 80 10 80       lo
+fd000006000000000000000000000123 02 40 00 80   ens192
+fe80000000000000005dfffe0d1c7a41 02 40 20 80   ens192
+fd000007000000000000000000000007 03 40 00 00   ens224
+fe80000000000000005dfffe0d1c7a42 04 40 20 00   ens256
+`
+	if got := dynamicAddrs(table); len(got) != 1 || !got["ens224"] {
+		t.Errorf("%v", got)
+	}
+}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/multihome/multihome/pkg/netstate"
@@ -94,6 +96,62 @@ func nicReversePath(n *node, all int) error {
 		}
 	}
 	return nil
+}
+
+var acceptRA = Kind{
+	ID: "accept-ra", Severity: Warning,
+	What: "a NIC of a node that forwards IPv6, or has to, has a dynamic IPv6 address, and its accept_ra is 1",
+	Why:  "A node that forwards ignores router advertisements, unless accept_ra is 2 (Documentation/networking/ip-sysctl.rst). When forwarding is switched on, the kernel removes the default routes that it learnt by them, and its addresses end with their lifetime (k3s#5019, cilium#21819). systemd-networkd and NetworkManager listen to advertisements themselves, and set accept_ra to 0.",
+	Remedy: `sysctl -w net/ipv6/conf/LINK/accept_ra=2
+# also set it in a file of /etc/sysctl.d; the default route is back with the router's next advertisement, at once by: rdisc6 LINK`,
+}
+
+// adverts checks that NICs whose IPv6 may come by router advertisements accept them although the
+// node forwards.
+func adverts(n *node) error {
+	forwards, err := sysctl("ipv6/conf/all/forwarding")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no IPv6
+	}
+	if err != nil || forwards == 0 && !n.forwards(netstate.IPv6) {
+		return err
+	}
+	addrs, err := os.ReadFile("/proc/net/if_inet6")
+	if err != nil {
+		return err
+	}
+	dynamic := dynamicAddrs(string(addrs))
+	for _, name := range n.nics() {
+		value, err := sysctl("ipv6/conf/" + name + "/accept_ra")
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a link that has gone
+		}
+		if err != nil {
+			return err
+		}
+		if value == 1 && dynamic[name] {
+			n.found(acceptRA, fmt.Sprintf("net.ipv6.conf.%s.accept_ra is 1, and net.ipv6.conf.all.forwarding is %d", name, forwards), "LINK", name)
+		}
+	}
+	return nil
+}
+
+// dynamicAddrs returns the links with a global address that ends, by /proc/net/if_inet6
+// (if6_seq_show in net/ipv6/addrconf.c).
+func dynamicAddrs(table string) map[string]bool {
+	const fields, scope, flags, name = 6, 3, 4, 5
+	const permanent = 0x80 // IFA_F_PERMANENT
+	out := map[string]bool{}
+	for line := range strings.Lines(table) {
+		f := strings.Fields(line)
+		if len(f) != fields || f[scope] != "00" {
+			continue
+		}
+		if bits, err := strconv.ParseUint(f[flags], 16, 8); err == nil && bits&permanent == 0 {
+			out[f[name]] = true
+		}
+	}
+	return out
 }
 
 var proxyARP = Kind{
