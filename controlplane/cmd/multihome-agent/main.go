@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -142,6 +143,9 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		return err
 	}
 	metrics.RegisterAgent(runtimemetrics.Registry, o.defaults)
+	if err := serveMetrics(ctx, o.metrics, log); err != nil {
+		return err
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return err
@@ -211,12 +215,8 @@ func refused(why string) []nodehealth.Finding {
 }
 
 // serveHealth serves /healthz from the beginning, for the agent mends pods before the API server answers,
-// and /readyz, which says whether it has started to work with that. It waits for the port while another agent
-// has it, which answers meanwhile.
+// and /readyz, which says whether it has started to work with that.
 func serveHealth(ctx context.Context, address string, started *atomic.Bool, log logr.Logger) error {
-	if address == "0" {
-		return nil
-	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -224,20 +224,36 @@ func serveHealth(ctx context.Context, address string, started *atomic.Bool, log 
 			http.Error(w, "the API server hasn't answered yet", http.StatusServiceUnavailable)
 		}
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	return serve(ctx, "health", address, mux, log)
+}
+
+// serveMetrics serves /metrics.
+func serveMetrics(ctx context.Context, address string, log logr.Logger) error {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(runtimemetrics.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
+	return serve(ctx, "metrics", address, mux, log)
+}
+
+// serve serves HTTP until ctx ends. It waits for the port while another program has it: a former agent
+// answers meanwhile, and pods don't go without addresses because of somebody else's port.
+func serve(ctx context.Context, what, address string, handler http.Handler, log logr.Logger) error {
+	if address == "0" {
+		return nil
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	listen := func() (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, "tcp", address) }
 	l, err := listen()
 	if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
-		return err
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	go func() {
-		for err != nil {
-			log.Info("another agent serves health", "error", err.Error())
+		for pause := time.Second; err != nil; pause = min(2*pause, time.Minute) {
+			log.Info("another program has the port of "+what, "error", err.Error())
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(time.Second):
+			case <-time.After(pause):
 			}
 			l, err = listen()
 		}
@@ -290,7 +306,7 @@ func manager(o options, log logr.Logger) (ctrl.Manager, error) {
 	return ctrl.NewManager(config, ctrl.Options{
 		Scheme:  scheme,
 		Logger:  log,
-		Metrics: metricsserver.Options{BindAddress: o.metrics},
+		Metrics: metricsserver.Options{BindAddress: "0"},
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:                {Field: fields.OneTermEqualSelector("spec.nodeName", o.node), Transform: slim},
 			&v2beta1.SpiderCoordinator{}: {Field: fields.OneTermEqualSelector("metadata.name", nodedefaults.Name), Transform: cache.TransformStripManagedFields()},
