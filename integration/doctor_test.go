@@ -299,9 +299,17 @@ var ailments = map[string]ailment{
 		},
 	},
 	"NetworkManager manages links": {
-		id: "networkmanager-links", severity: doctor.Warning, what: "links such as ens192.host",
+		id: "networkmanager-links", severity: doctor.Warning, what: "links such as veth",
 		do: func(_ *testing.T, p *ward, _ *lab.Scene) {
 			p.write("etc/NetworkManager/conf.d/calico.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*;interface-name:tunl*\n")
+			p.runs("NetworkManager", "")
+		},
+	},
+	"NetworkManager manages the node's macvlan, and no veth": {
+		id: "networkmanager-links", severity: doctor.Warning, what: "links such as ens192.host",
+		scene: scene(with(`"hostLink": "macvlan"`)),
+		do: func(_ *testing.T, p *ward, _ *lab.Scene) {
+			p.write("etc/udev/rules.d/85-nm-unmanaged.rules", veths)
 			p.runs("NetworkManager", "")
 		},
 	},
@@ -800,6 +808,22 @@ func TestDoctorsKinds(t *testing.T) {
 		if !slices.Contains(tested, k.ID) {
 			t.Errorf("%s has no test", k.ID)
 		}
+	}
+}
+
+// veths is what NetworkManager's rules for udev say of veths.
+const veths = `ENV{ID_NET_DRIVER}=="veth", ENV{INTERFACE}!="eth[0-9]*", ENV{NM_UNMANAGED}="1"` + "\n"
+
+// TestDoctorOfNetworkManager: there is nothing to be said of NetworkManager as distributions have it, if no pod
+// has another link than a veth.
+func TestDoctorOfNetworkManager(t *testing.T) {
+	t.Parallel()
+	s := fixture.NewScene(t, lab.Ens192(), fixture.Chained)
+	p := newWard(t, s.Lab)
+	p.write("etc/udev/rules.d/85-nm-unmanaged.rules", veths)
+	p.runs("NetworkManager", "")
+	if r := p.doctor(); len(r.Findings)+len(r.Unseen) > 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -3,7 +3,9 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -11,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/multihome/multihome/pkg/attachment"
+	"github.com/multihome/multihome/pkg/catalog"
 	"github.com/multihome/multihome/pkg/hostlink"
 	"github.com/multihome/multihome/pkg/netstate"
 )
@@ -57,7 +60,7 @@ func networkd(n *node) error {
 			n.found(networkdForeign, fmt.Sprintf("%s is %s", key, value))
 		}
 	}
-	for _, link := range hostEndNames() {
+	for _, link := range n.hostEnds() {
 		file, err := networkOf(link)
 		if err != nil {
 			return err
@@ -74,12 +77,30 @@ func isTrue(value string) bool {
 	return slices.Contains([]string{"1", "yes", "true", "on", "y", "t"}, strings.ToLower(value))
 }
 
-// hostEndNames returns examples of the node's ends of links to pods.
-func hostEndNames() []netstate.Link {
-	return []netstate.Link{
+// hostEnds returns examples of the node's ends of links to pods: of those that networks make and that are there,
+// or of all if there is neither.
+func (n *node) hostEnds() []netstate.Link {
+	all := []netstate.Link{
 		{Name: attachment.HostEnd("pod"), Type: "veth"},
 		{Name: hostlink.On("ens192").Name, Type: "macvlan"},
 	}
+	used := map[string]bool{}
+	for _, network := range n.networks {
+		for _, p := range network.plugins {
+			if _, ours := catalog.Plugins[text(p, "type")]; ours {
+				for _, kind := range kindsOf(p) {
+					used[kind] = true
+				}
+			}
+		}
+	}
+	for _, l := range netstate.All[netstate.Link](n.snapshot, host) {
+		used[l.Type] = used[l.Type] || l.Owned()
+	}
+	if !used["veth"] && !used["macvlan"] {
+		return all
+	}
+	return slices.DeleteFunc(all, func(l netstate.Link) bool { return !used[l.Type] })
 }
 
 // networkOf returns the file by which systemd-networkd manages a link, "" if it manages
@@ -136,11 +157,13 @@ func anyMatches(patterns []string, value string) bool {
 var networkManagerLinks = Kind{
 	ID: "networkmanager-links", Severity: Warning,
 	What: "NetworkManager runs and manages the links to pods",
-	Why:  "NetworkManager configures every link that it wasn't told to leave alone, or waits for an address on it. It treats the link's addresses and routes as its own and changes them (spiderpool#2657). See unmanaged-devices in NetworkManager.conf(5).",
+	Why:  "NetworkManager configures every link that it wasn't told to leave alone, or waits for an address on it. It treats the link's addresses and routes as its own and changes them (spiderpool#2657). See unmanaged-devices in NetworkManager.conf(5). Since 1.20, its rules for udev except veths (nmstate#558).",
 	Remedy: `multihome install --drop-ins networkmanager
 systemctl reload NetworkManager`,
 }
 
+// networkManager looks for links to pods that NetworkManager manages. Its own rules for udev except veths
+// since 1.20, whatever its configuration says (85-nm-unmanaged.rules; nmstate#558).
 func networkManager(n *node) error {
 	if _, runs := n.programs["NetworkManager"]; !runs {
 		n.fact("NetworkManager", "%s", absent())
@@ -154,20 +177,80 @@ func networkManager(n *node) error {
 	if err != nil {
 		return err
 	}
-	for _, link := range hostEndNames() {
-		if !isUnmanaged(set, link) {
+	rules, err := os.ReadFile(firstOf(udevDirs("85-nm-unmanaged.rules")...))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, link := range n.hostEnds() {
+		if !isUnmanaged(set, link) && !udevExcepts(string(rules), link.Type) {
 			n.found(networkManagerLinks, "links such as "+link.Name+" are not among unmanaged-devices")
 		}
 	}
 	return nil
 }
 
-// isUnmanaged reports whether the section [keyfile] of NetworkManager.conf(5) makes
-// NetworkManager leave a link alone.
+// udevDirs returns the paths at which udev looks for a file of rules.
+func udevDirs(name string) (out []string) {
+	for _, dir := range []string{"/etc/udev", "/run/udev", "/usr/local/lib/udev", "/usr/lib/udev", "/lib/udev"} {
+		out = append(out, filepath.Join(dir, "rules.d", name))
+	}
+	return out
+}
+
+// udevExcepts reports whether rules of udev have NetworkManager leave links with a driver alone. What they
+// except of these, such as eth*, has no name of ours.
+func udevExcepts(rules, driver string) bool {
+	for line := range strings.Lines(rules) {
+		if !strings.HasPrefix(line, "#") && strings.Contains(line, `ENV{ID_NET_DRIVER}=="`+driver+`"`) && strings.Contains(line, `ENV{NM_UNMANAGED}="1"`) {
+			return true
+		}
+	}
+	return false
+}
+
+// isUnmanaged reports whether NetworkManager.conf(5) makes NetworkManager leave a link alone: its section
+// [keyfile], or one whose name begins with device.
 func isUnmanaged(set []setting, link netstate.Link) bool {
+	return isExcepted(set, link) || isNotManaged(set, link)
+}
+
+// isNotManaged reports whether the first section of devices that matches a link, and says so, has managed=0.
+func isNotManaged(set []setting, link netstate.Link) bool {
+	var sections []string
+	match, managed := map[string]string{}, map[string]string{}
+	for _, s := range set {
+		if !strings.HasPrefix(s.section, "device") {
+			continue
+		}
+		if !slices.Contains(sections, s.section) {
+			sections = append(sections, s.section)
+		}
+		switch s.key {
+		case "match-device":
+			match[s.section] = s.value
+		case "managed":
+			managed[s.section] = s.value
+		}
+	}
+	for _, name := range sections {
+		specs, has := match[name]
+		if managed[name] != "" && (!has || anySpecMatches(specList(specs), link)) {
+			return !isTrue(managed[name])
+		}
+	}
+	return false
+}
+
+// specList splits a list of device specifications.
+func specList(value string) []string {
+	return strings.FieldsFunc(value, func(r rune) bool { return r == ';' || r == ',' })
+}
+
+// isExcepted reports whether unmanaged-devices of the section [keyfile] has a link.
+func isExcepted(set []setting, link netstate.Link) bool {
 	var specs []string
 	for _, s := range set {
-		list := strings.FieldsFunc(s.value, func(r rune) bool { return r == ';' || r == ',' })
+		list := specList(s.value)
 		switch {
 		case s.section != "keyfile":
 		case s.key == "unmanaged-devices":
@@ -178,17 +261,22 @@ func isUnmanaged(set []setting, link netstate.Link) bool {
 			specs = slices.DeleteFunc(specs, func(spec string) bool { return slices.Contains(list, spec) })
 		}
 	}
-	unmanaged := false
+	return anySpecMatches(specs, link)
+}
+
+// anySpecMatches reports whether a list of device specifications matches a link.
+func anySpecMatches(specs []string, link netstate.Link) bool {
+	matches := false
 	for _, spec := range specs {
 		spec, excepted := strings.CutPrefix(strings.TrimSpace(spec), "except:")
 		if specMatches(spec, link) {
 			if excepted {
 				return false
 			}
-			unmanaged = true
+			matches = true
 		}
 	}
-	return unmanaged
+	return matches
 }
 
 // specMatches reports whether a device specification of NetworkManager.conf(5), without

@@ -117,6 +117,47 @@ func TestIsUnmanaged(t *testing.T) {
 	}
 }
 
+// TestIsNotManaged has sections of devices of NetworkManager.conf(5).
+func TestIsNotManaged(t *testing.T) {
+	for text, want := range map[string]bool{
+		"[device-veth]\nmatch-device=interface-name:veth*\nmanaged=0": true,
+		"[device]\nmanaged=no\nmatch-device=driver:veth":              true,
+		"[device]\nmanaged=0": true,
+		"[device-veth]\nmatch-device=interface-name:veth*\nmanaged=1\n[device]\nmanaged=0":           false,
+		"[device-a]\nmatch-device=interface-name:veth*\nwifi.backend=iwd\n[device-b]\nmanaged=false": true,
+		"[device-lan]\nmatch-device=interface-name:ens*\nmanaged=0":                                  false,
+		"[connection]\nmatch-device=interface-name:veth*\nmanaged=0":                                 false,
+	} {
+		dir := write(t, map[string]string{"n": text + "\n"})
+		list, err := settings(filepath.Join(dir, "n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := isUnmanaged(list, hostEnd); got != want {
+			t.Errorf("%q leaves %s alone: %t, want %t", text, hostEnd.Name, got, want)
+		}
+	}
+}
+
+// TestUdevExcepts has lines of NetworkManager's rules for udev.
+func TestUdevExcepts(t *testing.T) {
+	for rules, want := range map[string]bool{
+		"": false,
+		`ENV{ID_NET_DRIVER}=="veth", ENV{INTERFACE}!="eth[0-9]*", ENV{NM_UNMANAGED}="1"`:           true,
+		"# a\nENV{ID_NET_DRIVER}==\"veth\", ENV{NM_UNMANAGED}=\"1\"\n":                             true,
+		`# ENV{ID_NET_DRIVER}=="veth", ENV{INTERFACE}!="eth[0-9]*", ENV{NM_UNMANAGED}="1"`:         false,
+		"ENV{ID_NET_DRIVER}==\"veth\"\nENV{INTERFACE}==\"vboxnet[0-9]*\", ENV{NM_UNMANAGED}=\"1\"": false,
+		`ENV{ID_NET_DRIVER}=="veth", ENV{NM_UNMANAGED}="0"`:                                        false,
+	} {
+		if got := udevExcepts(rules, "veth"); got != want {
+			t.Errorf("%q excepts veths: %t, want %t", rules, got, want)
+		}
+	}
+	if udevExcepts(`ENV{ID_NET_DRIVER}=="veth", ENV{NM_UNMANAGED}="1"`, "macvlan") {
+		t.Error("it excepts macvlans")
+	}
+}
+
 func dropIn(software string) string {
 	for _, d := range deploy.DropIns {
 		if d.For == software {
