@@ -45,7 +45,16 @@ var stubs = map[string]string{
 		restart|reload) ;;
 		*) exit 1 ;;
 	esac`,
-	"cilium":     `test "$1 $2" = "config set" && echo "$4" >$DIR/cilium/tmp/cilium/config-map/$3`,
+	"cilium": `test "$1 $2" = "config set" && echo "$4" >$DIR/cilium/tmp/cilium/config-map/$3`,
+	// It knows but the options that doctor names. Each of them is a rule of nft's after a reload.
+	"firewall-cmd": `for last; do :; done
+		case "$*" in
+		"--permanent --zone=trusted --add-interface="*+) name=${last#*=}; echo "insert rule inet firewalld zones iifname \"${name%+}*\" accept" >>$DIR/zones; echo "insert rule inet firewalld policies oifname \"${name%+}*\" accept" >>$DIR/policies ;;
+		"--permanent --new-policy=multihome" | "--permanent --policy=multihome --add-ingress-zone=ANY" | "--permanent --policy=multihome --add-egress-zone=trusted") ;;
+		"--permanent --policy=multihome --set-target=ACCEPT") cat $DIR/policies >>$DIR/zones ;;
+		--reload) nft -f $DIR/zones ;;
+		*) exit 1 ;;
+		esac`,
 	"kube-proxy": `test "$1" = --cleanup && nft delete table ip kube-proxy`,
 	"kubectl": `test "$1 $2 $3 $4 $5" = "-n kube-system set env daemonset/calico-node"
 		kill $(cat $DIR/calico-node.pid)
@@ -232,8 +241,12 @@ var ailments = map[string]ailment{
 		cause: "iptables-legacy -P FORWARD DROP",
 	},
 	"a firewall rejects": {
+		id: "forward-policy", severity: doctor.Problem, what: "chain inet a f drops what is forwarded from or to veth*", breaks: true,
+		cause: "nft 'table inet a { chain f { type filter hook forward priority filter + 10; ct state established,related accept; reject with icmpx admin-prohibited; }; }'",
+	},
+	"firewalld rejects": {
 		id: "forward-policy", severity: doctor.Problem, what: "chain inet firewalld filter_FORWARD drops what is forwarded from or to veth*", breaks: true,
-		cause: "nft 'table inet firewalld { chain filter_FORWARD { type filter hook forward priority filter + 10; ct state established,related accept; reject with icmpx admin-prohibited; }; }'",
+		cause: "nft 'table inet firewalld { chain zones { }; chain policies { }; chain filter_FORWARD { type filter hook forward priority filter + 10; ct state established,related accept; jump policies; jump zones; reject with icmpx admin-prohibited; }; }'",
 	},
 	"FORWARD drops what is for the node's macvlan": {
 		id: "forward-policy", severity: doctor.Problem, what: "drops what is forwarded from or to veth*, ens192.host",
@@ -256,7 +269,7 @@ var ailments = map[string]ailment{
 	},
 	"a firewall with other chains rejects": {
 		id: "input-policy", severity: doctor.Note, what: "chain inet firewalld filter_INPUT drops, unless a rule that doctor doesn't read accepts it, what comes to the node from veth*", breaks: true,
-		cause: "nft 'table inet firewalld { chain zones { tcp dport 22 accept; }; chain filter_INPUT { type filter hook input priority filter + 10; ct state established,related accept; iifname lo accept; meta l4proto ipv6-icmp accept; jump zones; reject with icmpx admin-prohibited; }; }'",
+		cause: "nft 'table inet firewalld { chain policies { }; chain zones { tcp dport 22 accept; }; chain filter_INPUT { type filter hook input priority filter + 10; ct state established,related accept; iifname lo accept; meta l4proto ipv6-icmp accept; jump zones; reject with icmpx admin-prohibited; }; }'",
 	},
 	"kube-proxy drops invalid packets": {
 		id: "conntrack-invalid", severity: doctor.Note, what: "chain ip filter KUBE-FORWARD drops invalid packets",

@@ -15,7 +15,7 @@ import (
 var forwardPolicy = Kind{
 	ID: "forward-policy", Severity: Problem,
 	What:   "a chain of hook forward drops packets that no rule accepts, and no rule accepts the links to pods",
-	Why:    "Packets between pods and the rest of the world that go through the node are forwarded, so they pass this chain. Docker sets the policy of FORWARD to DROP (kubernetes#39823), and firewalls do so as well; kube-proxy accepts only packets that it marked. The plugins change no firewall.",
+	Why:    "Packets between pods and the rest of the world that go through the node are forwarded, so they pass this chain. Docker sets the policy of FORWARD to DROP (kubernetes#39823), and firewalls do so as well; kube-proxy accepts only packets that it marked. The table of firewalld is changed by firewall-cmd alone: since 2.2 nobody else may (firewalld#1357), and a reload makes it anew. The plugins change no firewall.",
 	Remedy: "COMMANDS\n# also add these rules to the configuration that is loaded when the node or the firewall starts",
 }
 
@@ -76,6 +76,9 @@ func (n *node) forwardPolicy(c survey.Chain) {
 		return
 	}
 	slices.Sort(missing)
+	if c.Table == firewalld {
+		missing = firewallCommands(n.podLinks(), true)
+	}
 	n.found(forwardPolicy, fmt.Sprintf("chain %s drops what is forwarded from or to %s", c, strings.Join(n.podLinks(), ", ")), "COMMANDS", strings.Join(missing, "\n"))
 }
 
@@ -86,11 +89,29 @@ func (n *node) inputPolicy(c survey.Chain) {
 	if len(missing) == 0 {
 		return
 	}
+	if c.Table == firewalld {
+		missing = firewallCommands(n.podLinks(), false)
+	}
 	k, does := inputPolicy, "drops"
 	if c.MayAccept {
 		k.Severity, does = Note, "drops, unless a rule that doctor doesn't read accepts it,"
 	}
 	n.found(k, fmt.Sprintf("chain %s %s what comes to the node from %s", c, does, strings.Join(n.podLinks(), ", ")), "COMMANDS", strings.Join(missing, "\n"))
+}
+
+// firewalld is the table of firewalld. Nobody else may write to it (NftablesTableOwner), and a reload makes it anew.
+const firewalld = "firewalld"
+
+// firewallCommands returns the commands that put links into firewalld's zone trusted, and have it forward to them.
+func firewallCommands(links []string, forward bool) (out []string) {
+	for _, link := range links {
+		out = append(out, "firewall-cmd --permanent --zone=trusted --add-interface="+strings.Replace(link, "*", "+", 1))
+	}
+	if forward {
+		const policy = "firewall-cmd --permanent --policy=multihome "
+		out = append(out, "firewall-cmd --permanent --new-policy=multihome", policy+"--add-ingress-zone=ANY", policy+"--add-egress-zone=trusted", policy+"--set-target=ACCEPT")
+	}
+	return append(out, "firewall-cmd --reload")
 }
 
 // unaccepted returns the commands that make a chain accept the links to pods, from ("i") or

@@ -32,8 +32,8 @@ type Chain struct {
 	Forward bool // a base chain of hook forward
 	Input   bool // a base chain of hook input
 	Drops   bool // drops packets that no other rule decides on: by its policy or its last rule
-	// AcceptsIn and AcceptsOut are links from which, and to which, a rule of the chain
-	// accepts all packets. A '*' at the end of a name stands for any end.
+	// AcceptsIn and AcceptsOut are links from which, and to which, a rule of the chain, or of one to
+	// which it jumps, accepts all packets. A '*' at the end of a name stands for any end.
 	AcceptsIn, AcceptsOut []string
 	// MayAccept tells that rules accept packets by what isn't read: by their addresses or a
 	// set, or in another chain to which the chain jumps. It's set for hook input only.
@@ -108,6 +108,11 @@ func nftablesChains(s *kernel.Namespace) ([]Chain, error) {
 				chain.Drops = chain.isBase() && h.Drops
 				chain.look(rules)
 			}
+			if chain.isBase() {
+				if err := chain.addReached(func(name string) ([]nft.Rule, error) { return c.RulesOf(nft.Chain{Table: t, Name: name}) }); err != nil {
+					return out, fmt.Errorf("%s: list rules that chain %s leads to: %w", s.NS(), chain, err)
+				}
+			}
 			out = append(out, chain)
 		}
 	}
@@ -120,20 +125,8 @@ func (c Chain) isBase() bool { return c.Forward || c.Input }
 // look sets the fields about rules.
 func (c *Chain) look(rules []nft.Rule) {
 	for i, r := range rules {
-		var list []nft.Expression
-		invalid := false
-		for _, e := range r.Expressions {
-			comment := e.Name == "match" && unix.ByteSliceToString(e.Attr(unix.NFTA_MATCH_NAME)) == "comment"
-			if e.Name != "counter" && !comment {
-				list = append(list, e)
-			}
-			invalid = invalid || isInvalid(e)
-		}
-		var verdict int32 = nft.NoVerdict
-		var target string
-		if n := len(list); n > 0 && list[n-1].Name == "immediate" {
-			verdict, target = list[n-1].Verdict()
-		}
+		list, verdict, target := parts(r)
+		invalid := slices.ContainsFunc(list, isInvalid)
 		decides := verdict == nft.VerdictAccept || len(list) > 0 && list[len(list)-1].Name == "lookup" // a map of verdicts
 		if c.Input && (target != "" && !slices.Contains(portChains, target) || decides && isUnread(list)) {
 			c.MayAccept = true
@@ -149,6 +142,70 @@ func (c *Chain) look(rules []nft.Rule) {
 			c.accept(list[0], list[1])
 		}
 	}
+}
+
+// parts returns the expressions of a rule, without those that neither match nor decide, and the verdict that is
+// last.
+func parts(r nft.Rule) (list []nft.Expression, verdict int32, target string) {
+	for _, e := range r.Expressions {
+		comment := e.Name == "match" && unix.ByteSliceToString(e.Attr(unix.NFTA_MATCH_NAME)) == "comment"
+		if e.Name != "counter" && !comment {
+			list = append(list, e)
+		}
+	}
+	verdict = nft.NoVerdict
+	if n := len(list); n > 0 && list[n-1].Name == "immediate" {
+		verdict, target = list[n-1].Verdict()
+	}
+	return list, verdict, target
+}
+
+// addReached adds the links from which and to which chains accept all packets that this one jumps to, as those of
+// firewalld's zones do.
+func (c *Chain) addReached(rulesOf func(chain string) ([]nft.Rule, error)) error {
+	reached, err := reach(c.Name, rulesOf)
+	for _, both := range [][2]*[]string{{&c.AcceptsIn, &reached.AcceptsIn}, {&c.AcceptsOut, &reached.AcceptsOut}} {
+		for _, name := range *both[1] {
+			if !slices.Contains(*both[0], name) {
+				*both[0] = append(*both[0], name)
+			}
+		}
+	}
+	return err
+}
+
+// reach returns a chain with the links from which and to which its rules accept all packets: there, or in chains
+// to which they jump with all packets, or with all of a link. It stops at a rule that decides on all. Above are
+// the chains that led there.
+func reach(name string, rulesOf func(chain string) ([]nft.Rule, error), above ...string) (c Chain, err error) {
+	rules, err := rulesOf(name)
+	if err != nil {
+		return c, err
+	}
+	above = append(slices.Clip(above), name)
+	for _, r := range rules {
+		list, verdict, target := parts(r)
+		all, link := len(list) == 1, len(list) == 3
+		var next Chain
+		if target != "" && (all || link) && !slices.Contains(above, target) {
+			if next, err = reach(target, rulesOf, above...); err != nil {
+				return c, err
+			}
+		}
+		accepts := verdict == nft.VerdictAccept || slices.Contains(next.AcceptsIn, "*")
+		switch {
+		case accepts && all:
+			c.AcceptsIn, c.AcceptsOut = append(c.AcceptsIn, "*"), append(c.AcceptsOut, "*")
+			return c, nil
+		case accepts && link:
+			c.accept(list[0], list[1])
+		case all && target != "":
+			c.AcceptsIn, c.AcceptsOut = append(c.AcceptsIn, next.AcceptsIn...), append(c.AcceptsOut, next.AcceptsOut...)
+		case all && (verdict != nft.NoVerdict || list[0].Name == "reject"):
+			return c, nil
+		}
+	}
+	return c, nil
 }
 
 // isInvalid reports whether an expression matches or loads the state of conntrack.

@@ -52,6 +52,20 @@ func TestChains(t *testing.T) {
 				{Family: "ip", Table: "b", Name: "f", Forward: true, Drops: true},
 			},
 		},
+		"firewalld, with veths in zone trusted": {
+			`nft 'table inet firewalld {
+				chain FWD_trusted_pre { }; chain FWD_trusted { jump FWD_trusted_pre; accept; }; chain FWD_public { tcp dport 80 accept; reject; }
+				chain FWD_policy { accept; }; chain POLICIES { oifname "veth*" jump FWD_policy; iifname "ens*" tcp dport 80 jump FWD_policy; }
+				chain ZONES { iifname "veth*" goto FWD_trusted; iifname "ens192" goto FWD_public; return; iifname "never" accept; }
+				chain f { type filter hook forward priority 10; ct state established,related accept; jump POLICIES; jump ZONES; reject; }
+			}'`,
+			[]Chain{
+				{Family: "inet", Table: "firewalld", Name: "FWD_trusted_pre"}, {Family: "inet", Table: "firewalld", Name: "FWD_trusted"},
+				{Family: "inet", Table: "firewalld", Name: "FWD_public"}, {Family: "inet", Table: "firewalld", Name: "FWD_policy"},
+				{Family: "inet", Table: "firewalld", Name: "POLICIES"}, {Family: "inet", Table: "firewalld", Name: "ZONES"},
+				{Family: "inet", Table: "firewalld", Name: "f", Forward: true, Drops: true, AcceptsIn: []string{"veth*"}, AcceptsOut: []string{"veth*"}},
+			},
+		},
 		"iptables of packets to the node": {
 			`iptables -P INPUT DROP
 			iptables -A INPUT -m conntrack --ctstate INVALID -j DROP
