@@ -123,7 +123,10 @@ func Explain(o Options) (*Report, error) {
 func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 	id, netns, at := p.attachment()
 	r := &Report{Network: list.Name, IfName: o.IfName, ContainerID: id, Netns: netns, at: at, Operations: []Operation{}}
-	for _, conf := range list.Plugins {
+	for i, conf := range list.Plugins {
+		if o.PrevResult == nil && isTooEarly(list.Plugins, i) {
+			return nil, fmt.Errorf("%s: prevResult: missing: %[1]s must be chained after the plugin that makes the NIC", conf.Network.Type)
+		}
 		s := step{typ: conf.Network.Type, conf: conf.Bytes}
 		s.Plugin, s.ours = catalog.Plugins[s.typ]
 		s.Defaults = o.defaults(s.Defaults)
@@ -141,6 +144,19 @@ func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 		}
 	}
 	return r, nil
+}
+
+// isTooEarly reports whether a plugin of ours that needs the NIC comes before all that may make it. A plugin alone
+// is one of a chain that isn't there.
+func isTooEarly(chain []*libcni.PluginConfig, i int) bool {
+	if !slices.Contains([]string{"coordinator", "veth", "route"}, chain[i].Network.Type) {
+		return false
+	}
+	makes := func(p *libcni.PluginConfig) bool {
+		known, ours := catalog.Plugins[p.Network.Type]
+		return !ours || !known.NodeOnly && !slices.Contains([]string{"coordinator", "veth", "route"}, p.Network.Type)
+	}
+	return !slices.ContainsFunc(chain[:i], makes) && slices.ContainsFunc(chain[i+1:], makes)
 }
 
 // defaults returns what reads the defaults of the pod's node, given what a plugin has for
