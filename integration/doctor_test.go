@@ -348,6 +348,12 @@ var ailments = map[string]ailment{
 		id: "rule-before-ours", severity: doctor.Problem, what: "rule pref 100 from all to 10.6.168.0/24 prohibit proto static: packets from 10.6.168.123 to 10.6.168.171 nowhere (permission denied)", breaks: true,
 		cause: "ip rule add pref 100 from all to 10.6.168.0/24 prohibit proto static",
 	},
+	"Multus comes too late": {
+		id: "multus-not-first", severity: doctor.Warning, what: "/etc/cni/net.d/10-calico.conflist is before /etc/cni/net.d/70-multus.conf",
+		cause: `echo '{"name": "k8s-pod-network", "plugins": [{"type": "calico"}]}' >/etc/cni/net.d/10-calico.conflist
+			echo '{"name": "multus-cni-network", "type": "multus-shim"}' >/etc/cni/net.d/70-multus.conf`,
+		byHand: func(_ *testing.T, p *ward, _ *lab.Scene) { p.sh("cd /etc/cni/net.d; mv 70-multus.conf 00-multus.conf") },
+	},
 	"Cilium renamed Multus": {
 		id: "cilium-exclusive", severity: doctor.Problem, what: "/etc/cni/net.d/00-multus.conf.cilium_bak",
 		cause: "echo '{}' >/etc/cni/net.d/00-multus.conf.cilium_bak",
@@ -809,7 +815,7 @@ func TestDoctor(t *testing.T) {
 }
 
 // elsewhere are the kinds with tests of their own, here or in integration/uml.
-var elsewhere = []string{"no-gateway", "neighbour-table", "module-missing"}
+var elsewhere = []string{"no-gateway", "neighbour-table", "conntrack-table", "module-missing"}
 
 // TestDoctorsKinds checks that each kind has a test.
 func TestDoctorsKinds(t *testing.T) {

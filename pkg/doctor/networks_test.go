@@ -38,3 +38,11 @@ fe80000000000000005dfffe0d1c7a42 04 40 20 00   ens256
 		t.Errorf("%v", got)
 	}
 }
+
+func TestIsNearlyFull(t *testing.T) {
+	for of, want := range map[[2]int]bool{{0, 1024}: false, {767, 1024}: false, {768, 1024}: true, {1024, 1024}: true, {5, 0}: false} {
+		if got := isNearlyFull(of[0], of[1]); got != want {
+			t.Errorf("%d of %d: %t, want %t", of[0], of[1], got, want)
+		}
+	}
+}

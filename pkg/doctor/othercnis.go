@@ -24,6 +24,31 @@ cilium config set cni-exclusive false
 COMMANDS`,
 }
 
+var multusNotFirst = Kind{
+	ID: "multus-not-first", Severity: Warning,
+	What: "Multus' configuration is not the first one of the node",
+	Why:  "Runtimes take the first file of /etc/cni/net.d in the order of their names, so they don't call Multus: pods are made without further NICs, and without an error (multus#766, #1387). The file comes too late while Multus isn't ready after a reboot, or for ever if its name sorts after the other one's. If the runtime is told which network to take (cni_default_network of CRI-O), there is nothing to mend.",
+	Remedy: `# give Multus' configuration a name that sorts before FIRST, such as 00-multus.conf, in the configuration of Multus; now it is FILE
+# then delete pods that lack NICs, so that they are recreated`,
+}
+
+// multus looks for a configuration that runtimes take instead of that of Multus.
+func multus(n *node) error {
+	files := slices.DeleteFunc(slices.Clone(n.networks), func(k network) bool { return k.file == "" })
+	i := slices.IndexFunc(files, network.isMultus)
+	if i > 0 {
+		n.found(multusNotFirst, fmt.Sprintf("%s is before %s", files[0].file, files[i].file), "FIRST", filepath.Base(files[0].file), "FILE", files[i].file)
+	}
+	return nil
+}
+
+// isMultus reports whether a network is that of Multus, as a plugin that is called for each pod or with a daemon.
+func (n network) isMultus() bool {
+	return slices.ContainsFunc(n.plugins, func(p map[string]any) bool {
+		return slices.Contains([]string{"multus", "multus-shim"}, text(p, "type"))
+	})
+}
+
 var ciliumSourceCheck = Kind{
 	ID: "cilium-source-check", Severity: Warning,
 	What: "Cilium drops the answers that pods in overlay mode send to their node from the address of an underlay NIC",

@@ -233,9 +233,39 @@ func neighbours(n *node) error {
 			return err
 		}
 		n.fact("neighbours, "+f.name, "%d of %d", entries, limit)
-		if entries*4 >= limit*3 {
+		if isNearlyFull(entries, limit) {
 			n.found(neighbourTable, fmt.Sprintf("%s: %d entries, and net.%s is %d", f.name, entries, dotted(f.limit), limit))
 		}
+	}
+	return nil
+}
+
+// isNearlyFull reports whether a table is three quarters full. Without a limit it never is.
+func isNearlyFull(entries, limit int) bool { return limit > 0 && entries*4 >= limit*3 }
+
+var conntrackTable = Kind{
+	ID: "conntrack-table", Severity: Warning,
+	What: "the node's table of connections is three quarters full",
+	Why:  "All that pods send to Services and get by NodePorts is in it. When it is full, the kernel drops the first packet of each new connection, and logs \"nf_conntrack: table full, dropping packet\" (kubernetes#71261, calico#8676). kube-proxy sets the limit when it starts, by the number of processors.",
+	Remedy: `sysctl -w net.netfilter.nf_conntrack_max=LIMIT
+# in kube-proxy's configuration: set conntrack.maxPerCore or conntrack.min, so that this stays`,
+}
+
+// connections checks how full the node's table of connections is.
+func connections(n *node) error {
+	limit, err := sysctl("netfilter/nf_conntrack_max")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing needs conntrack
+	}
+	if err != nil {
+		return err
+	}
+	entries, err := sysctl("netfilter/nf_conntrack_count")
+	if err != nil {
+		return err
+	}
+	if isNearlyFull(entries, limit) {
+		n.found(conntrackTable, fmt.Sprintf("%d connections, and net.netfilter.nf_conntrack_max is %d", entries, limit), "LIMIT", strconv.Itoa(2*limit))
 	}
 	return nil
 }
