@@ -517,6 +517,10 @@ var ailments = map[string]ailment{
 		do:     func(t *testing.T, _ *ward, s *lab.Scene) { fixture.Sh(t, s.Web.Netns, "ip link del eth0") },
 		byHand: madeAnew("true"),
 	},
+	"a NIC is down": {
+		id: "nic-down", severity: doctor.Problem, what: "eth0 of network macvlan-ens192 is down", breaks: true, unseen: true,
+		do: func(t *testing.T, _ *ward, s *lab.Scene) { fixture.Sh(t, s.Web.Netns, "ip link set eth0 down") },
+	},
 	"an address is given twice": {
 		id: "duplicate-address", severity: doctor.Problem, what: "10.6.168.171 is on ",
 		do: func(t *testing.T, _ *ward, s *lab.Scene) {

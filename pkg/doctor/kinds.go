@@ -9,7 +9,7 @@ var Kinds = []Kind{
 	networkdForeign, networkdLinks, networkManagerLinks, nmCloudSetup, ruleBeforeOurs,
 	multusNotFirst, ciliumExclusive, ciliumSourceCheck, ciliumSocketLB, felixTables,
 	neighbourTable, conntrackTable, moduleMissing, pluginMissing, parentUnfit, sharedParent,
-	leftover, staleEntries, staleGroup, drifted, nicGone, bridgedNIC,
+	leftover, staleEntries, staleGroup, drifted, nicGone, nicDown, bridgedNIC,
 	duplicateAddress, noDefaultRoute, noGateway, serviceRange, loadBalancerRange,
 	agentNotReady, agentNotRunning, claimMissing, unclaimedSandbox, heldAddress, addressLost, foreignIPAM,
 }

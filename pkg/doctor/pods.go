@@ -64,17 +64,49 @@ var nicGone = Kind{
 	Remedy: "# delete the pod, so that it is recreated: WHO",
 }
 
-// findMissingNICs looks for NICs of attachments that don't exist in their pod.
+var nicDown = Kind{
+	ID: "nic-down", Severity: Problem,
+	What: "a NIC of a living pod is down",
+	Why:  "Nothing comes or goes by it, and the kernel has removed its routes, the default route among them. Software in the pod or on the node set it down.",
+	Remedy: `COMMANDS
+multihome repairFLAGS`,
+}
+
+// findMissingNICs looks for NICs of attachments that don't exist in their pod, and for those that are down.
 func findMissingNICs(n *node) error {
 	for i := range n.pods {
 		p := &n.pods[i]
 		for _, a := range p.Attachments {
-			if _, ok := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName}); !ok {
+			switch nic, ok := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName}); {
+			case !ok:
 				n.foundIn(p, nicGone, fmt.Sprintf("%s of network %s is not there", a.IfName, a.Network), "WHO", p.Name)
+			case p.isDown(nic.Name):
+				n.foundIn(p, nicDown, fmt.Sprintf("%s of network %s is down", nic.Name, a.Network), "COMMANDS", p.up(nic.Name))
 			}
 		}
 	}
 	return nil
+}
+
+// isDown reports whether a link with addresses is down. The dummy that KubeVirt leaves in place of a NIC has none.
+func (p pod) isDown(dev string) bool {
+	l, ok := netstate.Get(p.snapshot, inPod, netstate.Link{Name: dev})
+	return ok && !l.Up && len(p.addrs(dev)) > 0
+}
+
+// up returns the commands that set a NIC up and, if no other one has the pod's default routes, restore its own.
+func (p pod) up(dev string) string {
+	enter := "nsenter --net=" + p.Netns + " "
+	commands := []string{enter + "ip link set " + dev + " up"}
+	for _, f := range families {
+		if main, _ := p.defaultIn(netstate.TableMain, f); main.Dev != "" {
+			continue
+		}
+		if gateway := p.gateway(dev, f); gateway.IsValid() {
+			commands = append(commands, fmt.Sprintf("%sip route add default via %s dev %s", enter, gateway, dev))
+		}
+	}
+	return strings.Join(commands, "\n")
 }
 
 var bridgedNIC = Kind{
@@ -134,8 +166,8 @@ func waysOut(n *node) error {
 // waysOut does this for one pod and family.
 func (p *pod) waysOut(n *node, f netstate.Family) {
 	addrs := slices.DeleteFunc(p.addrs(""), func(a netstate.Addr) bool { return netstate.FamilyOf(a.Prefix.Addr()) != f })
-	if len(addrs) == 0 {
-		return
+	if len(addrs) == 0 || slices.ContainsFunc(addrs, func(a netstate.Addr) bool { return p.isDown(a.Dev) }) {
+		return // nic-down says why there may be no route
 	}
 	main, _ := p.defaultIn(netstate.TableMain, f)
 	if main.Dev == "" {
