@@ -631,6 +631,13 @@ var ailments = map[string]ailment{
 		}),
 		byHand: spooled(forgotten),
 	},
+	"IPv6 was switched off in the pod": {
+		id: "address-lost", severity: doctor.Problem, what: "eth0 of network macvlan-ens192 lacks fd00:6::171", unseen: true,
+		do: func(t *testing.T, _ *ward, s *lab.Scene) {
+			fixture.Sh(t, s.Web.Netns, "sysctl -w net.ipv6.conf.eth0.disable_ipv6=1")
+		},
+		byHand: madeAnew("true"),
+	},
 	"another system's IPAM beside our agent": {
 		id: "foreign-ipam", severity: doctor.Problem, what: "/opt/cni/bin/spiderpool of /etc/cni/net.d/lan.conflist is a file of 8 bytes that isn't a plugin of ours",
 		do: func(t *testing.T, p *ward, s *lab.Scene) {

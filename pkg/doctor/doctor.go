@@ -132,6 +132,7 @@ var checks = []check{
 	{"virtual machines", bridged},
 	{"addresses", duplicates},
 	{"pools", pools},
+	{"lost addresses", lostAddresses},
 	{"ways out", waysOut},
 	{"services", services},
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/multihome/multihome/pkg/inspect"
 	"github.com/multihome/multihome/pkg/netstate"
 	"github.com/multihome/multihome/pkg/plugin"
 	"github.com/multihome/multihome/pkg/survey"
@@ -122,14 +123,48 @@ func bridged(n *node) error {
 	for i := range n.pods {
 		p := &n.pods[i]
 		for _, a := range p.Attachments {
-			nic, ok := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName})
-			if renamed, is := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName + "-nic"}); is {
-				nic = renamed
-			} else if !ok || len(p.addrs(a.IfName)) > 0 {
+			if nic, is := p.bridged(a.IfName); is {
+				n.foundIn(p, bridgedNIC, fmt.Sprintf("%s is a port of bridge %s in the pod", nic.Name, nic.Master), "NETWORK", a.Network, "WHO", p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// bridged returns the link that a NIC is now, if it is a port of a bridge in the pod.
+func (p pod) bridged(dev string) (netstate.Link, bool) {
+	nic, ok := netstate.Get(p.snapshot, inPod, netstate.Link{Name: dev})
+	if renamed, is := netstate.Get(p.snapshot, inPod, netstate.Link{Name: dev + "-nic"}); is {
+		nic = renamed
+	} else if !ok || len(p.addrs(dev)) > 0 {
+		return nic, false
+	}
+	bridge, _ := netstate.Get(p.snapshot, inPod, netstate.Link{Name: nic.Master})
+	return nic, nic.Master != "" && bridge.Type == "bridge"
+}
+
+// lostAddresses looks for addresses of the runtime's results that pods don't have. Those that the check of pools
+// has found, and those that moved into a virtual machine, are said already.
+func lostAddresses(n *node) error {
+	for i := range n.pods {
+		p := &n.pods[i]
+		said := slices.ContainsFunc(n.report.Findings, func(f Finding) bool { return f.ID == addressLost.ID && f.containerID == p.ContainerID })
+		for _, a := range p.Attachments {
+			_, there := netstate.Get(p.snapshot, inPod, netstate.Link{Name: a.IfName})
+			_, moved := p.bridged(a.IfName)
+			if said || !there || moved || a.Result == nil || !usesOurs(inspect.Pod{Attachments: []inspect.Attachment{a}}) {
 				continue
 			}
-			if bridge, _ := netstate.Get(p.snapshot, inPod, netstate.Link{Name: nic.Master}); nic.Master != "" && bridge.Type == "bridge" {
-				n.foundIn(p, bridgedNIC, fmt.Sprintf("%s is a port of bridge %s in the pod", nic.Name, nic.Master), "NETWORK", a.Network, "WHO", p.Name)
+			var lost []string
+			for _, ip := range a.Result.IPs {
+				addr, ok := netip.AddrFromSlice(ip.Address.IP)
+				has := slices.ContainsFunc(p.addrs(""), func(has netstate.Addr) bool { return has.Prefix.Addr() == addr.Unmap() })
+				if ok && !has && !addr.IsLinkLocalUnicast() {
+					lost = append(lost, addr.Unmap().String())
+				}
+			}
+			if len(lost) > 0 {
+				n.foundIn(p, addressLost, fmt.Sprintf("%s of network %s lacks %s", a.IfName, a.Network, strings.Join(lost, ", ")), "WHO", p.Name)
 			}
 		}
 	}
