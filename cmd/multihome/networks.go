@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -50,6 +52,9 @@ A SpiderMultusConfig with a fault is an error; lint finds all faults.`,
 	return c
 }
 
+// linted are the kinds that lint checks.
+var linted = []string{netconf.Kind, netconf.CoordinatorKind, ipam.SubnetKind, ipam.PoolKind, ipam.ReservedKind, ipam.VLANSubnetKind}
+
 func lintCommand() *cobra.Command {
 	var files []string
 	c := &cobra.Command{
@@ -60,13 +65,17 @@ SpiderIPPool, SpiderReservedIP or VLANSubnet in the files: file, line, field, th
 allowed. It needs no cluster. Warnings are about objects that work, but perhaps not as they
 are meant.
 
-The exit status is 1 if there is a fault that is no warning.`,
+The exit status is 1 if there is a fault that is no warning, or no object of these kinds.`,
 		Example: `  multihome lint -f *.yaml
   helm template . | multihome lint -f -`,
 		RunE: func(c *cobra.Command, more []string) error { // of -f *.yaml the shell makes one flag and more
 			objects, err := readFiles(append(files, more...), c.InOrStdin())
 			if err != nil {
 				return fmt.Errorf("lint: %w", err)
+			}
+			if !slices.ContainsFunc(objects, func(o manifest.Object) bool { return slices.Contains(linted, o.Kind) }) {
+				last := len(linted) - 1
+				return fmt.Errorf("lint: no %s or %s in the files; multihome explain reads a network's own JSON", strings.Join(linted[:last], ", "), linted[last])
 			}
 			_, faults := networks(objects)
 			var wrong error

@@ -216,6 +216,11 @@ bad.yaml:43: spec.cidr: "192.168.1.0/33": want a CIDR, such as 192.168.1.0/24
 	if _, err := run("lint", "-f", "missing.yaml"); err == nil || errors.Is(err, errFindings) {
 		t.Errorf("a missing file: %v", err)
 	}
+	files(t, map[string]string{"net.conflist": `{"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "macvlan"}]}`})
+	const nothing = "lint: no SpiderMultusConfig, SpiderCoordinator, SpiderSubnet, SpiderIPPool, SpiderReservedIP or VLANSubnet in the files; multihome explain reads a network's own JSON"
+	if got, err := run("lint", "-f", "net.conflist"); err == nil || err.Error() != nothing || got != "" {
+		t.Errorf("a conflist: %v\n%s", err, got)
+	}
 }
 
 // TestExampleOfAddresses: examples/addresses and the first example of docs/addresses.md are
