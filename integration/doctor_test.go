@@ -166,6 +166,14 @@ func (p *ward) doctor(args ...string) doctor.Report {
 	return r
 }
 
+// silent fails the test if doctor finds something, or can't look.
+func (p *ward) silent() {
+	p.t.Helper()
+	if r := p.doctor(); len(r.Findings)+len(r.Unseen) > 0 {
+		p.t.Errorf("%+v", r)
+	}
+}
+
 // findingsOf returns the findings of a kind.
 func findingsOf(r doctor.Report, id string) (out []doctor.Finding) {
 	for _, f := range r.Findings {
@@ -787,9 +795,7 @@ func TestDoctor(t *testing.T) {
 			}
 			s := a.scene(t)
 			p := newWard(t, s.Lab)
-			if r := p.doctor(); len(r.Findings)+len(r.Unseen) > 0 {
-				t.Errorf("before anything is wrong: %+v", r)
-			}
+			p.silent() // before anything is wrong
 			if a.cause != "" {
 				p.sh(a.cause)
 			}
@@ -852,9 +858,7 @@ func TestDoctorOfNetworkManager(t *testing.T) {
 	p := newWard(t, s.Lab)
 	p.write("etc/udev/rules.d/85-nm-unmanaged.rules", veths)
 	p.runs("NetworkManager", "")
-	if r := p.doctor(); len(r.Findings)+len(r.Unseen) > 0 {
-		t.Errorf("%+v", r)
-	}
+	p.silent()
 }
 
 // TestDoctorOfForgottenPods: runtimes keep results of pods that are gone (multus#1488). Their
@@ -870,9 +874,7 @@ func TestDoctorOfForgottenPods(t *testing.T) {
 	}
 	p.write("cached", string(cached))
 	p.sh("cp $DIR/cached /var/lib/cni/results/old-gone-eth0")
-	if r := p.doctor(); len(r.Findings)+len(r.Unseen) > 0 {
-		t.Errorf("%+v", r)
-	}
+	p.silent()
 }
 
 // TestDoctorMovesRules: the remedy of rule-before-ours moves rules whole, in their order, and
@@ -910,9 +912,7 @@ func TestDoctorMovesRules(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" || len(got) != strings.Count(before, "\n")+4 {
 		t.Errorf("rules after the remedy (-want +got):\n%s", d)
 	}
-	if r := p.doctor(); len(r.Findings)+len(r.Unseen) > 0 {
-		t.Errorf("after the remedy: %+v", r)
-	}
+	p.silent()
 	fixture.Holds(t, s)
 }
 

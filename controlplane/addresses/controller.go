@@ -577,7 +577,7 @@ func (c *Controller) observeAddresses(ctx context.Context, from client.Reader, o
 // observeMigration looks whether the holders of the addresses that the claim names, and its pod doesn't hold, are
 // of the pod's instance of a virtual machine.
 func (c *Controller) observeMigration(ctx context.Context, o *Observed) error {
-	for name := range Named(o.Claim) {
+	for _, name := range slices.Sorted(maps.Keys(Named(o.Claim))) {
 		a := o.Addresses[name]
 		if o.Pod == nil || a == nil || a.HeldBy(o.Claim.Spec.PodUID) || !shared(a) {
 			continue

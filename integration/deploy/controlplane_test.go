@@ -40,6 +40,19 @@ func byName(t *testing.T, manifests string) map[string]map[string]any {
 	return out
 }
 
+// object returns one of the objects of manifests.
+func object[T any](t *testing.T, all map[string]map[string]any, id string) (out T) {
+	t.Helper()
+	text, err := yaml.Marshal(all[id])
+	if err != nil || all[id] == nil {
+		t.Fatalf("%s: %v", id, err)
+	}
+	if err := yaml.UnmarshalStrict(text, &out); err != nil {
+		t.Errorf("%s: %v", id, err)
+	}
+	return out
+}
+
 // controlplane returns the objects that controlplane.enabled adds to the chart, or changes.
 func controlplane(t *testing.T) map[string]map[string]any {
 	t.Helper()
@@ -103,14 +116,7 @@ func TestControlplaneOfMultus(t *testing.T) {
 			}
 			continue
 		}
-		o, err := yaml.Marshal(byName(t, text)["Deployment kube-system/multihome-controller"])
-		if err != nil {
-			t.Fatal(err)
-		}
-		var d appsv1.Deployment
-		if err := yaml.UnmarshalStrict(o, &d); err != nil {
-			t.Fatal(err)
-		}
+		d := object[appsv1.Deployment](t, byName(t, text), "Deployment kube-system/multihome-controller")
 		if got := d.Spec.Template.Spec.Containers[0].Args[1:]; !slices.Equal(got, test.args) {
 			t.Errorf("%s: %q, want %q", test.values, got, test.args)
 		}
@@ -123,14 +129,7 @@ func TestControllerOnNodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := yaml.Marshal(byName(t, text)["Deployment kube-system/multihome-controller"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d appsv1.Deployment
-	if err := yaml.UnmarshalStrict(o, &d); err != nil {
-		t.Fatal(err)
-	}
+	d := object[appsv1.Deployment](t, byName(t, text), "Deployment kube-system/multihome-controller")
 	pod := d.Spec.Template.Spec
 	if got := pod.Tolerations[3:]; pod.PriorityClassName != "" || len(got) != 1 || got[0].Key != "mine" {
 		t.Errorf("priority class %q, tolerations %+v", pod.PriorityClassName, got)
@@ -235,14 +234,7 @@ func TestAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := yaml.Marshal(byName(t, text)["DaemonSet kube-system/multihome"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d appsv1.DaemonSet
-	if err := yaml.UnmarshalStrict(o, &d); err != nil {
-		t.Fatal(err)
-	}
+	d := object[appsv1.DaemonSet](t, byName(t, text), "DaemonSet kube-system/multihome")
 	pod := d.Spec.Template.Spec
 	if !pod.HostNetwork || !pod.HostPID || pod.HostIPC || pod.ServiceAccountName != "multihome-agent" || pod.AutomountServiceAccountToken != nil ||
 		pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {

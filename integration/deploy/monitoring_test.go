@@ -226,18 +226,7 @@ func TestMonitoringOfTheChart(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := byName(t, text)
-	into := func(id string, o any) {
-		t.Helper()
-		text, err := yaml.Marshal(all[id])
-		if err != nil || all[id] == nil {
-			t.Fatalf("%s: %v", id, err)
-		}
-		if err := yaml.UnmarshalStrict(text, o); err != nil {
-			t.Errorf("%s: %v", id, err)
-		}
-	}
-	var rules monitoringv1.PrometheusRule
-	into("PrometheusRule elsewhere/multihome", &rules)
+	rules := object[monitoringv1.PrometheusRule](t, all, "PrometheusRule elsewhere/multihome")
 	var file struct {
 		Groups []monitoringv1.RuleGroup `json:"groups"`
 	}
@@ -245,8 +234,7 @@ func TestMonitoringOfTheChart(t *testing.T) {
 		t.Errorf("%v (-file +chart):\n%s", err, cmp.Diff(file.Groups, rules.Spec.Groups))
 	}
 	for id, workload := range map[string]string{"PodMonitor elsewhere/multihome-agent": "DaemonSet elsewhere/multihome", "PodMonitor elsewhere/multihome-controller": "Deployment elsewhere/multihome-controller"} {
-		var m monitoringv1.PodMonitor
-		into(id, &m)
+		m := object[monitoringv1.PodMonitor](t, all, id)
 		pod := all[workload]["spec"].(map[string]any)["template"].(map[string]any)
 		have := pod["metadata"].(map[string]any)["labels"].(map[string]any)
 		for k, v := range m.Spec.Selector.MatchLabels {

@@ -83,17 +83,24 @@ func nicReversePath(n *node, all int) error {
 	if len(n.nics()) < 2 && !slices.ContainsFunc(n.pods, pod.isOverlay) {
 		k.Severity = Note
 	}
-	for _, name := range n.nics() {
-		value, err := sysctl("ipv4/conf/" + name + "/rp_filter")
+	return eachLink(n.nics(), "ipv4/conf/", "/rp_filter", func(name string, value int) {
+		if value == 1 && all < 2 {
+			n.found(k, fmt.Sprintf("net.ipv4.conf.%s.rp_filter is 1, with %s", name, counted(len(n.nics()), "NIC")), "LINK", name)
+		}
+	})
+}
+
+// eachLink calls f with a setting of each link that is still there.
+func eachLink(names []string, before, after string, f func(name string, value int)) error {
+	for _, name := range names {
+		value, err := sysctl(before + name + after)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // a link that has gone
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		if value == 1 && all < 2 {
-			n.found(k, fmt.Sprintf("net.ipv4.conf.%s.rp_filter is 1, with %s", name, counted(len(n.nics()), "NIC")), "LINK", name)
-		}
+		f(name, value)
 	}
 	return nil
 }
@@ -121,19 +128,11 @@ func adverts(n *node) error {
 		return err
 	}
 	dynamic := dynamicAddrs(string(addrs))
-	for _, name := range n.nics() {
-		value, err := sysctl("ipv6/conf/" + name + "/accept_ra")
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a link that has gone
-		}
-		if err != nil {
-			return err
-		}
+	return eachLink(n.nics(), "ipv6/conf/", "/accept_ra", func(name string, value int) {
 		if value == 1 && dynamic[name] {
 			n.found(acceptRA, fmt.Sprintf("net.ipv6.conf.%s.accept_ra is 1, and net.ipv6.conf.all.forwarding is %d", name, forwards), "LINK", name)
 		}
-	}
-	return nil
+	})
 }
 
 // dynamicAddrs returns the links with a global address that ends, by /proc/net/if_inet6
@@ -173,22 +172,19 @@ var arpIgnore = Kind{
 func arp(n *node) error {
 	dev := append(n.nics(), n.parents()...)
 	slices.Sort(dev)
-	for _, name := range append([]string{"all"}, slices.Compact(dev)...) {
-		for _, s := range []struct {
-			kind Kind
-			key  string
-			from int
-		}{{proxyARP, "proxy_arp", 1}, {arpIgnore, "arp_ignore", 8}} {
-			value, err := sysctl("ipv4/conf/" + name + "/" + s.key)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // a link that has gone
-			}
-			if err != nil {
-				return err
-			}
+	links := append([]string{"all"}, slices.Compact(dev)...)
+	for _, s := range []struct {
+		kind Kind
+		key  string
+		from int
+	}{{proxyARP, "proxy_arp", 1}, {arpIgnore, "arp_ignore", 8}} {
+		err := eachLink(links, "ipv4/conf/", "/"+s.key, func(name string, value int) {
 			if value >= s.from {
 				n.found(s.kind, fmt.Sprintf("net.ipv4.conf.%s.%s is %d", name, s.key, value), "LINK", name)
 			}
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

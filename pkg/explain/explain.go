@@ -149,14 +149,11 @@ func chain(o Options, list *libcni.NetworkConfigList, p pod) (*Report, error) {
 // isTooEarly reports whether a plugin of ours that needs the NIC comes before all that may make it. A plugin alone
 // is one of a chain that isn't there.
 func isTooEarly(chain []*libcni.PluginConfig, i int) bool {
-	if !slices.Contains([]string{"coordinator", "veth", "route"}, chain[i].Network.Type) {
-		return false
+	needs := func(p *libcni.PluginConfig) bool {
+		return slices.Contains([]string{"coordinator", "veth", "route"}, p.Network.Type)
 	}
-	makes := func(p *libcni.PluginConfig) bool {
-		known, ours := catalog.Plugins[p.Network.Type]
-		return !ours || !known.NodeOnly && !slices.Contains([]string{"coordinator", "veth", "route"}, p.Network.Type)
-	}
-	return !slices.ContainsFunc(chain[:i], makes) && slices.ContainsFunc(chain[i+1:], makes)
+	makes := func(p *libcni.PluginConfig) bool { return !catalog.Plugins[p.Network.Type].NodeOnly && !needs(p) }
+	return needs(chain[i]) && !slices.ContainsFunc(chain[:i], makes) && slices.ContainsFunc(chain[i+1:], makes)
 }
 
 // defaults returns what reads the defaults of the pod's node, given what a plugin has for
